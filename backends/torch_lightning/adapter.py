@@ -1,0 +1,218 @@
+"""TorchBackend: the Backend interface on PyTorch and Lightning."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from numpy.typing import NDArray
+
+from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob, Weights
+from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.errors import BundleError, ConfigError, DeviceError
+
+from .callbacks import StopRequested, Watch, checkpoints
+from .data import HeldOutSteps, Steps, loader
+from .module import PtychoPINN, build_network
+from .weights import load_neutral, to_neutral
+
+
+class TorchNetwork:
+    """A network on a device."""
+
+    def __init__(self, config: Config, weights: Weights, device: str) -> None:
+        self.device = torch.device(device)
+        self.network = build_network(config)
+        load_neutral(self.network, weights)
+        self.network.to(self.device).eval()
+
+    def predict(self, root4: NDArray[np.float32], backprojection: NDArray[np.float32]) -> NDArray[np.complex64]:
+        """Object patches (b, n, n) from the network's input (b, N, N) and (b, 2, n, n)."""
+        with torch.inference_mode():
+            inputs = (torch.from_numpy(array).to(self.device) for array in (root4, backprojection))
+            patches = torch.polar(*self.network(*inputs))
+        return np.asarray(patches.cpu().numpy(), dtype=np.complex64)
+
+
+class TorchBackend:
+    """PyTorch with Lightning."""
+
+    name = 'torch'
+    title = 'PyTorch'
+    stride = 16
+
+    def devices(self) -> list[str]:
+        """The devices that are there, 'cpu' first."""
+        found = ['cpu', *(f'cuda:{i}' for i in range(torch.cuda.device_count()))]
+        return [*found, 'mps'] if torch.backends.mps.is_available() else found
+
+    def resolve_device(self, device: str) -> str:
+        """PyTorch's name of `device`; 'auto' is the first GPU or the CPU. DeviceError names those that are there."""
+        there = self.devices()
+        if device == 'auto':
+            return there[1] if len(there) > 1 else 'cpu'
+        name = device.lower().replace('gpu', 'cuda')
+        name = 'cuda:0' if name == 'cuda' else name
+        if name not in there:
+            raise DeviceError(f'The device {device!r} is not there; choose auto or one of: {", ".join(there)}.')
+        return name
+
+    def versions(self) -> dict[str, str]:
+        """Versions of the framework's packages."""
+        return {package: version(package) for package in ('torch', 'lightning')}
+
+    def fresh_weights(self, config: Config, seed: int) -> dict[str, NDArray[np.float32]]:
+        """Freshly drawn weights; the global random state is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return to_neutral(build_network(config))
+
+    def network(self, config: Config, weights: Weights, device: str) -> TorchNetwork:
+        """A network with these weights on `device`."""
+        return TorchNetwork(config, weights, self.resolve_device(device))
+
+    def train(self, job: TrainingJob) -> TrainedModel:
+        """Train with Lightning; the weights returned are those of the best epoch."""
+        device = self.resolve_device(job.config.execution.device)
+        if job.config.execution.threads:
+            torch.set_num_threads(job.config.execution.threads)
+        folder = job.output_dir / 'checkpoints'
+        last = folder / 'last.ckpt'
+        if job.resume and not last.exists():
+            raise BundleError(f'There is nothing to resume: {last} does not exist; leave out --resume.')
+        module = new_module(job)
+        watch = Watch(job)
+        held_out = HeldOutSteps(job)
+        monitor = job.config.training.checkpoint_monitor_metric if len(held_out) else 'train_loss'
+        saving = checkpoints(folder, job, monitor)
+        interrupted = False
+        with quiet_lightning():
+            trainer = make_trainer(job, device, [watch, *saving])
+            try:
+                trainer.fit(
+                    module,
+                    loader(job, Steps(job)),
+                    loader(job, held_out) if len(held_out) else None,
+                    ckpt_path=str(last) if job.resume else None,
+                )
+            except StopRequested:
+                interrupted = True
+        best = _best(saving, folder)
+        if best is None:
+            return TrainedModel(to_neutral(module.network), _probes(module, job), tuple(watch.losses), {}, interrupted)
+        chosen = PtychoPINN.load_from_checkpoint(best, map_location='cpu')
+        summary = {
+            'device': device,
+            'epochs': len(watch.losses),
+            'patterns_seen': watch.patterns_seen,
+            'cpu_seconds': round(module.cpu_seconds(), 2),
+            'monitor': monitor,
+            'parameters': sum(p.numel() for p in module.network.parameters()),
+        }
+        return TrainedModel(to_neutral(chosen.network), _probes(chosen, job), tuple(watch.losses), summary, interrupted)
+
+
+def new_module(job: TrainingJob) -> PtychoPINN:
+    """A module for a job: probes padded with empty modes to a common number, weights initial or drawn from the seed."""
+    modes = max(len(scan.probe) for scan in job.scans)
+    n_pixels = job.scans[0].n_pixels
+    if any(scan.n_pixels != n_pixels for scan in job.scans):
+        sizes = sorted({scan.n_pixels for scan in job.scans})
+        raise ConfigError(f'The scans have patterns of {sizes} pixels; one training needs one size.')
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.config.training.seed)
+        module = PtychoPINN(job.config.to_json(), [len(job.scans), modes, n_pixels, n_pixels])
+    probes = np.zeros(module.probes.shape, dtype=np.complex64)
+    for i, scan in enumerate(job.scans):
+        probes[i, : len(scan.probe)] = scan.probe
+    good = np.stack([scan.good for scan in job.scans]).astype(np.float32)
+    module.set_probes(torch.from_numpy(probes), torch.from_numpy(good))
+    if job.initial is not None:
+        load_neutral(module.network, job.initial)
+    return module
+
+
+def make_trainer(job: TrainingJob, device: str, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """Lightning's Trainer as the configuration asks for it."""
+    training, execution = job.config.training, job.config.execution
+    kind, _, number = device.partition(':')
+    precision: Any = {'32': '32-true'}.get(execution.precision, execution.precision)
+    return pl.Trainer(
+        accelerator=kind,
+        devices=[int(number)] if number else 1,
+        precision=precision,
+        max_epochs=training.nepochs,
+        accumulate_grad_batches=training.accum_steps,
+        gradient_clip_val=training.gradient_clip_val or None,
+        deterministic=execution.deterministic,
+        callbacks=callbacks,
+        logger=make_logger(execution.logger_backend, job.output_dir),
+        default_root_dir=job.output_dir,
+        enable_progress_bar=False,  # the command line draws the events
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+def make_logger(kind: str, folder: Path) -> Any:
+    """Lightning's logger; csv is written from the events by the pipeline, whatever the backend."""
+    if kind == 'tensorboard':
+        _require('tensorboard', kind)
+        return pl.loggers.TensorBoardLogger(folder, name='tensorboard')
+    if kind == 'mlflow':
+        _require('mlflow', kind)
+        return pl.loggers.MLFlowLogger(experiment_name='ptychopinn', tracking_uri=(folder / 'mlruns').resolve().as_uri())
+    return False
+
+
+def _require(module: str, kind: str) -> None:
+    import importlib.util
+
+    if importlib.util.find_spec(module) is None:
+        raise ConfigError(
+            f'logger_backend is {kind} but {module} is not installed; install it with: pip install {module}, or choose csv.'
+        )
+
+
+def _best(callbacks: list[pl.Callback], folder: Path) -> Path | None:
+    """The best checkpoint; copied to best.ckpt where several are kept."""
+    path = next(c for c in callbacks if isinstance(c, ModelCheckpoint)).best_model_path
+    if not path or not Path(path).exists():
+        return None
+    best = folder / 'best.ckpt'
+    if Path(path).resolve() != best.resolve():
+        shutil.copyfile(path, best)
+    return best
+
+
+def _probes(module: PtychoPINN, job: TrainingJob) -> tuple[NDArray[np.complex64], ...]:
+    probes = module.current_probes().detach().cpu().numpy().astype(np.complex64)
+    return tuple(probe[: len(scan.probe)] for probe, scan in zip(probes, job.scans, strict=True))
+
+
+class quiet_lightning(warnings.catch_warnings):  # noqa: N801 - a context manager, used like a function
+    """Keeps Lightning's banners off a user's terminal; its warnings about our deliberate choices as well."""
+
+    def __enter__(self) -> None:  # type: ignore[override]
+        super().__enter__()
+        # Batches are prepared in this process by default: at 2 % of a step, workers cost more than they bring.
+        warnings.filterwarnings('ignore', message='.*does not have many workers.*')
+        warnings.filterwarnings('ignore', message='.*Checkpoint directory .* exists and is not empty.*')
+        # Lightning's own use of a name that PyTorch has deprecated; nothing of ours can change it.
+        warnings.filterwarnings('ignore', message='.*isinstance.treespec, LeafSpec.*')
+        self._logger = logging.getLogger('lightning.pytorch')
+        self._level = self._logger.level
+        self._logger.setLevel(logging.WARNING)
+
+    def __exit__(self, *error: object) -> None:
+        self._logger.setLevel(self._level)
+        super().__exit__(*error)

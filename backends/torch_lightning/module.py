@@ -1,0 +1,176 @@
+"""The LightningModule: network, physics and loss of one training step, and all that a checkpoint needs to rebuild it."""
+
+from __future__ import annotations
+
+import time
+from math import cos, pi
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from ptychopinn_reconstructor.config import Config, parse
+
+from . import physics
+from .network import SpaceToDepthUNet, widths_of
+
+WARM_UP, FLOOR = 0.08, 0.02  # of the training, of the learning rate
+BETAS = (0.9, 0.99)
+SCALE_LIMIT = 0.05  # how far intensity_scale_trainable may move the probe's amplitude
+PROBE_RATE = 0.1  # learning rate of a trainable probe relative to the network's
+
+
+class Batch(NamedTuple):
+    """R regions of K patterns on canvases of (height, width); labels are None unless supervised."""
+
+    counts: Tensor  # (R, K, N, N)
+    root4: Tensor  # (R K, N, N)
+    backprojection: Tensor  # (R K, 2, n, n)
+    corners: Tensor  # (R, K, 2), relative to the smallest of the region
+    fractions: Tensor  # (R, K, 2)
+    scan: Tensor  # (R,) which scan's probe
+    labels: Tensor | None  # (R K, n, n) complex
+    canvas: tuple[int, int]
+
+
+def build_network(config: Config) -> SpaceToDepthUNet:
+    """The network that a configuration describes, weights as PyTorch draws them."""
+    model = config.model
+    network = SpaceToDepthUNet(widths_of(model.n_filters_scale), model.amp_activation, model.amplitude_max)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def schedule(progress: float, kind: str) -> float:
+    """Learning-rate factor at `progress` (0 to 1) of the training: warm-up, then a cosine to 2 % or constant."""
+    if progress < WARM_UP:
+        return max(progress / WARM_UP, 1e-3)
+    if kind == 'constant':
+        return 1.0
+    fraction = min(1.0, (progress - WARM_UP) / (1 - WARM_UP))
+    return FLOOR + (1 - FLOOR) * 0.5 * (1 + cos(pi * fraction))
+
+
+class PtychoPINN(pl.LightningModule):
+    """Network and physics; `load_from_checkpoint(path)` needs nothing but the path.
+
+    `config` is the full configuration as plain JSON; `probe_shape` = (scans, modes, N, N). Probes (sqrt(counts)) and
+    good pixels are buffers, set by `set_probes` or by a checkpoint.
+    """
+
+    probes: Tensor
+    good: Tensor
+
+    def __init__(self, config: dict[str, Any], probe_shape: list[int]) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.config = parse(config)
+        self.network = build_network(self.config)
+        scans, _, n_pixels, _ = probe_shape
+        self.register_buffer('probes', torch.zeros(*probe_shape, dtype=torch.complex64))
+        self.register_buffer('good', torch.ones(scans, n_pixels, n_pixels))
+        training = self.config.training
+        self.probe_change = nn.Parameter(torch.zeros(*probe_shape, 2)) if training.probe_trainable else None
+        self.log_scale = nn.Parameter(torch.zeros(scans)) if training.intensity_scale_trainable else None
+        self.cpu_before = 0.0
+        self.cpu_start = time.process_time()
+
+    def set_probes(self, probes: Tensor, good: Tensor) -> None:
+        """Take probes (scans, modes, N, N) and good pixels (scans, N, N)."""
+        self.probes.copy_(probes)
+        self.good.copy_(good)
+
+    def current_probes(self) -> Tensor:
+        """Probes (scans, modes, N, N) with what has been trained of them; their power is held."""
+        probes = self.probes
+        if self.probe_change is not None:
+            peak = probes.abs().amax(dim=(-3, -2, -1), keepdim=True)
+            changed = probes + peak * torch.view_as_complex(self.probe_change)
+            held = physics.power(probes).sum(dim=(-2, -1)) / physics.power(changed).sum(dim=(-2, -1))
+            probes = changed * held.sqrt()[:, None, None, None]
+        if self.log_scale is not None:
+            probes = probes * torch.exp(SCALE_LIMIT * torch.tanh(self.log_scale))[:, None, None, None]
+        return probes
+
+    def forward(self, root4: Tensor, backprojection: Tensor) -> Tensor:
+        """(b, N, N) and (b, 2, n, n) to complex patches (b, n, n) in the probe's frame."""
+        return torch.polar(*self.network(root4, backprojection))
+
+    def training_step(self, batch: Batch, step: int) -> Tensor:
+        """The loss of one batch."""
+        loss = self._loss(batch)
+        self.log('train_loss', loss.detach(), on_step=False, on_epoch=True, batch_size=batch.counts.shape[0])
+        return loss
+
+    def validation_step(self, batch: Batch, step: int) -> None:
+        """The loss of one held-out batch."""
+        self.log('val_loss', self._loss(batch), on_epoch=True, batch_size=batch.counts.shape[0])
+
+    def _loss(self, batch: Batch) -> Tensor:
+        amplitude, phase = self.network(batch.root4, batch.backprojection)
+        with torch.autocast(self.device.type, enabled=False):  # the physics stays in single precision
+            patches = torch.polar(amplitude, phase)
+            probes = self.current_probes()[batch.scan]
+            if self.config.model.model_type == 'supervised':
+                return self._supervised_loss(patches, batch, probes)
+            return self._likelihood(patches, batch, probes[:, None])
+
+    def _likelihood(self, patches: Tensor, batch: Batch, probe: Tensor) -> Tensor:
+        regions, k, n_pixels, _ = batch.counts.shape
+        n = patches.shape[-1]
+        height, width = batch.canvas
+        shifted = physics.shift_probe(probe, batch.fractions)
+        inner = physics.window_index(batch.corners + (n_pixels - n) // 2, n, width)
+        canvas = physics.assemble(
+            patches.view(regions, k, n, n), probe, shifted, batch.fractions, inner, height * width
+        )
+        windows = physics.gather(canvas, physics.window_index(batch.corners, n_pixels, width))
+        intensity = physics.measure(physics.propagate(physics.illuminate(shifted, windows)))
+        good = self.good[batch.scan][:, None].expand_as(intensity)
+        training = self.config.training
+        loss = training.nll_weight * physics.poisson_loss(intensity, batch.counts, good)
+        if training.mae_weight:
+            unit = batch.counts.mean().sqrt().clamp(min=1e-6)
+            loss = loss + training.mae_weight * physics.amplitude_loss(intensity, batch.counts, good) / unit
+        return loss
+
+    def _supervised_loss(self, patches: Tensor, batch: Batch, probe: Tensor) -> Tensor:
+        assert batch.labels is not None  # the adapter has checked it
+        k = batch.counts.shape[1]
+        probe = probe.repeat_interleave(k, dim=0)  # (R K, modes, N, N)
+        counts = batch.counts.flatten(0, 1)
+        loss = physics.exit_wave_loss(patches, batch.labels, probe)
+        weight = self.config.training.far_field_weight
+        return loss + weight * physics.far_field_loss(patches, batch.labels, probe, counts) if weight else loss
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with warm-up and decay over the steps or the CPU time of the training, whichever ends first."""
+        training = self.config.training
+        groups: list[dict[str, Any]] = [{'params': list(self.network.parameters())}]
+        extra = [p for p in (self.probe_change, self.log_scale) if p is not None]
+        if extra:
+            groups.append({'params': extra, 'lr': training.learning_rate * PROBE_RATE, 'weight_decay': 0.0})
+        optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, betas=BETAS)
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: schedule(self.progress(step / total), training.scheduler)
+        )
+        return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
+
+    def progress(self, steps_done: float) -> float:
+        """Part of the training that is over: of its steps, or of its CPU time if that is limited and further on."""
+        limit = self.config.training.max_cpu_seconds
+        return max(steps_done, self.cpu_seconds() / limit) if limit else steps_done
+
+    def cpu_seconds(self) -> float:
+        """CPU seconds of this process spent in training, those before a resume included."""
+        return self.cpu_before + time.process_time() - self.cpu_start
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember the CPU time."""
+        checkpoint['cpu_seconds'] = self.cpu_seconds()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting CPU time."""
+        self.cpu_before = float(checkpoint.get('cpu_seconds', 0.0))
+        self.cpu_start = time.process_time()

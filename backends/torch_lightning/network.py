@@ -1,0 +1,75 @@
+"""The network: a residual U-Net on a space-to-depth grid, from a pattern to an object patch in the probe's frame.
+
+Shapes: b patterns, N detector pixels, n = N/2 object pixels, g = N/4 grid cells, widths (w1, w2, w3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import e, log, pi
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as nnf
+
+AMPLITUDES: dict[str, Callable[[Tensor, float], Tensor]] = {  # each is 1 at 0
+    'sigmoid': lambda x, top: top * torch.sigmoid(x - log(top - 1)),
+    'swish': lambda x, top: nnf.silu(x + 1.2784645),
+    'softplus': lambda x, top: nnf.softplus(x + log(e - 1)),
+    'relu': lambda x, top: nnf.relu(x + 1),
+}
+
+
+class Residual(nn.Module):
+    """x + conv(act(conv(act(x)))), 3 x 3; starts near the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, width, h, w) to the same."""
+        return x + self.conv2(nnf.leaky_relu(self.conv1(nnf.leaky_relu(x, 0.1)), 0.1))
+
+
+class SpaceToDepthUNet(nn.Module):
+    """Patterns and their back-projections to complex object patches.
+
+    `amplitude_max` bounds the sigmoid amplitude; phases lie in (-pi, pi).
+    """
+
+    def __init__(self, widths: tuple[int, int, int], amp_activation: str, amplitude_max: float) -> None:
+        super().__init__()
+        w1, w2, w3 = widths
+        self.amplitude, self.amplitude_max = AMPLITUDES[amp_activation], amplitude_max
+        self.stem = nn.Conv2d(24, w1, 3, padding=1)
+        self.enc1 = Residual(w1)
+        self.down1 = nn.Conv2d(w1, w2, 3, stride=2, padding=1)
+        self.enc2 = Residual(w2)
+        self.down2 = nn.Conv2d(w2, w3, 3, stride=2, padding=1)
+        self.middle = Residual(w3)
+        self.up2 = nn.Conv2d(w3, 4 * w2, 1)
+        self.dec2 = Residual(w2)
+        self.up1 = nn.Conv2d(w2, 4 * w1, 1)
+        self.dec1 = Residual(w1)
+        self.head = nn.Conv2d(w1, 8, 3, padding=1)
+        nn.init.zeros_(self.head.bias)
+        self.head.weight.data.mul_(0.1)
+
+    def forward(self, root4: Tensor, backprojection: Tensor) -> tuple[Tensor, Tensor]:
+        """(b, N, N) and (b, 2, n, n) to amplitude and phase (b, n, n)."""
+        x = torch.cat([nnf.pixel_unshuffle(root4[:, None], 4), nnf.pixel_unshuffle(backprojection, 2)], 1)  # (b,24,g,g)
+        x1 = self.enc1(self.stem(x.contiguous(memory_format=torch.channels_last)))  # (b, w1, g, g)
+        x2 = self.enc2(self.down1(nnf.leaky_relu(x1, 0.1)))  # (b, w2, g/2, g/2)
+        x3 = self.middle(self.down2(nnf.leaky_relu(x2, 0.1)))  # (b, w3, g/4, g/4)
+        x2 = self.dec2(x2 + nnf.pixel_shuffle(self.up2(x3), 2))  # (b, w2, g/2, g/2)
+        x1 = self.dec1(x1 + nnf.pixel_shuffle(self.up1(x2), 2))  # (b, w1, g, g)
+        y = nnf.pixel_shuffle(self.head(nnf.leaky_relu(x1, 0.1)), 2).float()  # (b, 2, n, n)
+        return self.amplitude(y[:, 0], self.amplitude_max), pi * torch.tanh(y[:, 1])
+
+
+def widths_of(n_filters_scale: float) -> tuple[int, int, int]:
+    """Channel widths: (32, 48, 64) at a scale of 2, in proportion otherwise."""
+    w1, w2, w3 = (max(4, round(width * n_filters_scale / 2)) for width in (32, 48, 64))
+    return w1, w2, w3

@@ -1,0 +1,73 @@
+"""Between PyTorch's state dict and the bundle's neutral layout (specs/checkpoint_format.md).
+
+Neutral: `layer.kernel` (height, width, in, out) and `layer.bias` (out,), float32; channels that come from, or go to, a
+rearrangement of r x r pixels are ordered (row, column, channel). PyTorch orders them (channel, row, column) and stores
+kernels (out, in, height, width).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ptychopinn_reconstructor.errors import BundleError
+
+ROOT4_CHANNELS, BACKPROJECTION_PARTS, BLOCK = 16, 2, 4  # of the stem's input; pixels of a 2 x 2 block
+SHUFFLED_OUTPUTS = ('up1', 'up2', 'head')
+
+
+def _output_order(layer: str, count: int) -> NDArray[np.int64]:
+    """Position in PyTorch's order of each neutral output channel."""
+    order = np.arange(count)
+    return order.reshape(-1, BLOCK).T.ravel() if layer in SHUFFLED_OUTPUTS else order
+
+
+def _input_order(layer: str, count: int) -> NDArray[np.int64]:
+    """Position in PyTorch's order of each neutral input channel; only the stem sees rearranged pixels."""
+    order = np.arange(count)
+    if layer == 'stem':
+        order[ROOT4_CHANNELS:] = order[ROOT4_CHANNELS:].reshape(BACKPROJECTION_PARTS, BLOCK).T.ravel()
+    return order
+
+
+def to_neutral(network: nn.Module) -> dict[str, NDArray[np.float32]]:
+    """The weights of a network in the neutral layout."""
+    neutral: dict[str, NDArray[np.float32]] = {}
+    for name, tensor in network.state_dict().items():
+        layer, kind = name.rsplit('.', 1)
+        values = tensor.detach().cpu().numpy().astype(np.float32)
+        values = values[_output_order(layer, len(values))]
+        if kind == 'weight':
+            values = values[:, _input_order(layer, values.shape[1])].transpose(2, 3, 1, 0)
+        neutral[f'{layer}.{"kernel" if kind == "weight" else kind}'] = np.ascontiguousarray(values)
+    return neutral
+
+
+def load_neutral(network: nn.Module, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    """Fill a network with neutral weights; BundleError names what is missing, superfluous or of another shape."""
+    expected = {name: values.shape for name, values in to_neutral(network).items()}
+    for problem, names in (
+        ('lack', sorted(expected.keys() - weights.keys())),
+        ('hold the unknown', sorted(weights.keys() - expected.keys())),
+    ):
+        if names:
+            raise BundleError(f'The weights {problem} {", ".join(names)}; the model does not fit this network: train anew.')
+    state = {}
+    for name, shape in expected.items():
+        if weights[name].shape != shape:
+            raise BundleError(
+                f'The weights {name} have shape {weights[name].shape} but the network needs {shape}; '
+                'the model does not fit its configuration: train anew.'
+            )
+        layer, kind = name.rsplit('.', 1)
+        values = np.asarray(weights[name], dtype=np.float32)
+        if kind == 'kernel':
+            values = values.transpose(3, 2, 0, 1)
+            values = values[:, np.argsort(_input_order(layer, values.shape[1]))]
+        values = values[np.argsort(_output_order(layer, len(values)))]
+        state[f'{layer}.{"weight" if kind == "kernel" else kind}'] = torch.from_numpy(np.ascontiguousarray(values))
+    network.load_state_dict(state, strict=True)

@@ -1,0 +1,121 @@
+"""The interface between the package and a deep-learning framework: arrays in, arrays out.
+
+A backend is found by an entry point of the group `ptychopinn_reconstructor.backends` and imported on first use; the
+rest of the package names none. See specs/backend_contract.md for what an implementation must fulfill.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import BACKEND_NAMES, Config
+from .errors import BackendError
+from .events import Emit, ShouldStop, ignore, never
+from .physics.grouping import Split
+from .physics.prepare import PreparedScan
+
+GROUP = 'ptychopinn_reconstructor.backends'
+Weights = Mapping[str, NDArray[np.float32]]  # neutral names and layout, specs/checkpoint_format.md
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingJob:
+    """Everything that a training needs.
+
+    `scans` are prepared and in canonical order, `splits` say which of their patterns to train and validate on.
+    `configuration` is complete (N is set). `initial` are weights to start from, None: freshly drawn from the seed.
+    `output_dir` receives `checkpoints/` and the metrics. `resume` goes on from `checkpoints/last.ckpt`.
+    """
+
+    scans: tuple[PreparedScan, ...]
+    splits: tuple[Split, ...]
+    config: Config
+    output_dir: Path
+    initial: Weights | None = None
+    resume: bool = False
+    emit: Emit = ignore
+    should_stop: ShouldStop = never
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """What a training leaves: weights in the neutral layout, the probe of each scan, and how it went."""
+
+    weights: Weights
+    probes: tuple[NDArray[np.complex64], ...]
+    losses: tuple[tuple[int, float], ...]
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    interrupted: bool = False
+
+
+class Network(Protocol):
+    """A network on a device, ready to predict."""
+
+    def predict(self, root4: NDArray[np.float32], backprojection: NDArray[np.float32]) -> NDArray[np.complex64]:
+        """Object patches (b, n, n) in the probe's frame from the network's input (physics/scaling.NetworkInput)."""
+
+
+class Backend(Protocol):
+    """One deep-learning framework."""
+
+    name: str
+    title: str
+    stride: int
+
+    def devices(self) -> list[str]:
+        """The devices that are there, 'cpu' among them."""
+
+    def resolve_device(self, device: str) -> str:
+        """The framework's name of a device ('auto' picks the best); DeviceError names those that are there."""
+
+    def versions(self) -> dict[str, str]:
+        """Versions of the framework's packages."""
+
+    def fresh_weights(self, config: Config, seed: int) -> dict[str, NDArray[np.float32]]:
+        """Freshly drawn weights in the neutral layout."""
+
+    def network(self, config: Config, weights: Weights, device: str) -> Network:
+        """A network with these weights; BundleError when any is missing, superfluous or of another shape."""
+
+    def train(self, job: TrainingJob) -> TrainedModel:
+        """Train; raises TrainingError on a loss that is not finite."""
+
+
+def backend_entry_points() -> dict[str, EntryPoint]:
+    """The registered backends by name; nothing is imported."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+# What to look for, and what to install, before a backend's own modules are imported.
+_REQUIRED = {'torch': ('torch', 'lightning'), 'tensorflow': ('tensorflow', 'keras')}
+
+
+def load_backend(name: str) -> Backend:
+    """The backend registered as `name` ('torch', or as in the GUI 'PyTorch').
+
+    Raises BackendError when it is unknown or its framework is not installed; there is never a fallback.
+    """
+    key = BACKEND_NAMES.get(name, name)
+    title = {value: title for title, value in BACKEND_NAMES.items()}.get(key, key)
+    missing = [module for module in _REQUIRED.get(key, ()) if importlib.util.find_spec(module) is None]
+    if missing:
+        raise BackendError(
+            f'{title} backend selected, but {" and ".join(missing)} cannot be imported; '
+            f"install it with: pip install 'ptychopinn-reconstructor[{key}]'"
+        )
+    points = backend_entry_points()
+    if key not in points:
+        raise BackendError(
+            f'{title} backend selected, but no backend of that name is registered; '
+            f'there are: {", ".join(sorted(points)) or "none"}. Choose one, or reinstall ptychopinn-reconstructor.'
+        )
+    factory: Callable[[], Backend] = points[key].load()
+    return factory()

@@ -1,0 +1,54 @@
+"""The exception tree: every error that a user can cause is one sentence with the value seen and the remedy.
+
+`exit_code` is what the command line returns: 2 for bad input, 1 for a failure, 130 when interrupted.
+"""
+
+
+class PtychoPINNError(Exception):
+    """Root of every error this package raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(PtychoPINNError):
+    """Something handed in by the user is unusable."""
+
+    exit_code = 2
+
+
+class ScanError(InputError):
+    """A scan, probe or object file or array does not fulfill the data contract."""
+
+
+class ConfigError(InputError):
+    """A configuration value or combination is unknown, out of range or not supported."""
+
+
+class BundleError(InputError):
+    """A model bundle or checkpoint cannot be opened, or does not fit the data."""
+
+
+class BackendError(InputError):
+    """The selected backend is unknown or not installed."""
+
+
+class DeviceError(InputError):
+    """The selected device is not there."""
+
+
+class OutputError(InputError):
+    """An output file or folder cannot be written."""
+
+
+class TrainingError(PtychoPINNError):
+    """Training failed, for example on a loss that is not finite."""
+
+
+class VerificationError(PtychoPINNError):
+    """A bundle's self-test does not reproduce its recorded output."""
+
+
+class Interrupted(PtychoPINNError):
+    """The job was stopped on request; what it had written is complete and resumes."""
+
+    exit_code = 130

@@ -1,0 +1,154 @@
+"""Reading and writing scans, probes, objects, products and pictures.
+
+Importing this loads numpy only; h5py and matplotlib are imported by the functions that need them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ScanError
+from ..scan import checked_probe
+from .domain import DomainChoice
+from .files import file_kind, replacing
+from .records import ObjectFile, ScanFile
+
+if TYPE_CHECKING:
+    from .images import write_amplitude_phase, write_comparison
+    from .npz import write_npz
+    from .ptychodus import read_product, write_diffraction, write_product
+
+__all__ = [
+    'ObjectFile', 'ScanFile', 'read_object', 'read_probe', 'read_product', 'read_scan', 'replacing',
+    'write_amplitude_phase', 'write_comparison', 'write_diffraction', 'write_npz', 'write_product',
+]  # fmt: skip
+
+DIFFRACTION_NAME, PRODUCT_NAME = 'diffraction.h5', 'product.h5'
+_LAZY = {
+    'write_amplitude_phase': 'images', 'write_comparison': 'images', 'write_npz': 'npz',
+    'read_product': 'ptychodus', 'write_diffraction': 'ptychodus', 'write_product': 'ptychodus',
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from importlib import import_module
+
+    return getattr(import_module(f'.{_LAZY[name]}', __name__), name)
+
+
+def read_scan(
+    path: str | Path,
+    *,
+    domain: DomainChoice = 'auto',
+    probe: str | Path | None = None,
+    product: str | Path | None = None,
+) -> ScanFile:
+    """A scan from an NPZ file, a Ptychodus diffraction file, or a folder that holds diffraction.h5 and product.h5.
+
+    Parameters
+    ----------
+    path
+        What the file holds decides how it is read, not its name.
+    domain
+        Measurement domain of the patterns: 'auto' decides and says so in the notes, or refuses.
+    probe
+        'FILE[:KEY]' of a probe that takes the place of the scan's (see `read_probe`).
+    product
+        Product of a diffraction file; by default the product.h5 beside it.
+
+    Raises
+    ------
+    ScanError
+        When a file is missing, damaged or breaks the contract of specs/data_contracts.md.
+    """
+    path = Path(path)
+    other = None if probe is None else read_probe(probe)
+    notes = () if probe is None else (f"Probe: {probe}, in place of the scan file's.",)
+    if path.is_dir():
+        path = _diffraction_in(path)
+    kind = file_kind(path)
+    if kind == 'npz':
+        if product is not None:
+            raise ScanError(f'{path} is an NPZ file, which takes no product; leave {product} out.')
+        from .npz import read_npz
+
+        read = read_npz(path, domain=domain, probe=other)
+    elif kind == 'hdf5':
+        from .ptychodus import read_diffraction_product
+
+        read = read_diffraction_product(path, _product_for(path, product), domain=domain, probe=other)
+    else:
+        raise ScanError(f'{path} holds a single array; a scan is an NPZ file or a Ptychodus diffraction file.')
+    return ScanFile(read.scan, (*read.notes, *notes), read.pattern_indexes)
+
+
+def read_probe(spec: str | Path) -> NDArray[np.complex64]:
+    """A probe (modes, N, N) complex64 from 'FILE[:KEY]': NPZ (probe, probeGuess or KEY), NPY or product HDF5.
+
+    Raises ScanError when there is no such file or key, or what it holds is no probe.
+    """
+    path, key = _split(spec)
+    kind = file_kind(path)
+    if kind == 'hdf5':
+        from .ptychodus import read_product_probe
+
+        return read_product_probe(path, key)
+    from .arrays import read_npy, single_opr
+    from .npz import read_npz_probe
+
+    if kind == 'npy' and key is not None:
+        raise ScanError(f"{path} holds a single array; leave out the key '{key}'.")
+    values = read_npy(path) if kind == 'npy' else read_npz_probe(path, key)
+    return checked_probe(single_opr(values, f'The probe of {path}'))
+
+
+def read_object(path: str | Path, key: str | None = None) -> ObjectFile:
+    """An object to compare or to learn from: NPZ (object, objectGuess or `key`), NPY, product or folder with one.
+
+    Raises ScanError when there is no such file or key, or what it holds is no object.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / PRODUCT_NAME
+    kind = file_kind(path)
+    if kind == 'hdf5':
+        from .ptychodus import read_product
+
+        if key not in (None, 'object'):
+            raise ScanError(f"{path} is a product, whose object has no other name; leave out the key '{key}'.")
+        found = read_product(path)
+        return ObjectFile(found.object, found.origin, found.positions, found.pixel_size)
+    from .arrays import object_layer, read_npy
+    from .npz import read_npz_object
+
+    if kind == 'npz':
+        return read_npz_object(path, key)
+    return ObjectFile(object_layer(read_npy(path), f'The array of {path}'))
+
+
+def _split(spec: str | Path) -> tuple[Path, str | None]:
+    path = Path(spec)
+    if isinstance(spec, str) and not path.exists() and ':' in spec:
+        name, _, key = spec.rpartition(':')
+        if Path(name).exists():
+            return Path(name), key
+    return path, None
+
+
+def _diffraction_in(folder: Path) -> Path:
+    if not (folder / DIFFRACTION_NAME).exists():
+        raise ScanError(f'The folder {folder} holds no {DIFFRACTION_NAME}; pass a scan file or a Ptychodus folder.')
+    return folder / DIFFRACTION_NAME
+
+
+def _product_for(path: Path, product: str | Path | None) -> Path:
+    beside = path.with_name(PRODUCT_NAME)
+    if product is None and (not beside.exists() or beside == path):
+        raise ScanError(f'There is no {PRODUCT_NAME} beside {path}; a diffraction file needs the product of its scan.')
+    return beside if product is None else Path(product)

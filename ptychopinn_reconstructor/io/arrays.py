@@ -1,0 +1,39 @@
+"""Checks of probe and object arrays that several file formats share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ScanError
+
+
+def object_layer(values: NDArray[Any], name: str) -> NDArray[np.complex64]:
+    """One layer (H, W) complex64 of an object array, or ScanError with `name` and the shape seen."""
+    layer = values[0] if values.ndim == 3 and values.shape[0] == 1 else values
+    if layer.ndim != 2 or 0 in layer.shape or layer.dtype.kind not in 'uifc':
+        raise ScanError(f'{name} has shape {values.shape} and type {values.dtype}; expected one layer (H, W), complex.')
+    if not np.isfinite(layer).all():
+        raise ScanError(f'{name} holds NaN or infinity; hand in another object.')
+    return np.ascontiguousarray(layer, dtype=np.complex64)
+
+
+def single_opr(probe: NDArray[Any], name: str) -> NDArray[Any]:
+    """A probe without its axis of orthogonal relaxation modes, of which only one is supported."""
+    if probe.ndim == 4 and probe.shape[0] != 1:
+        raise ScanError(
+            f'{name} has {probe.shape[0]} orthogonal-probe-relaxation modes; only one is supported: drop the others.'
+        )
+    return probe[0] if probe.ndim == 4 else probe
+
+
+def read_npy(path: Path) -> NDArray[Any]:
+    """The array of an NPY file, never unpickled; ScanError when it is pickled or damaged."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ScanError(f'{path} is damaged or pickled; save it again as a plain numeric array.') from error
+    return np.asarray(values)

@@ -1,0 +1,76 @@
+"""Diffraction patterns that stay in their HDF5 file until they are asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+EAGER_BYTES = 64 * 2**20  # a smaller dataset is read at once; the chunk cache of a larger one has this size
+_CACHE_SLOTS = 100_003
+
+
+class LazyPatterns:
+    """Rows of an (n, H, W) HDF5 dataset, indexed like a numpy array with an integer, a slice, integers or booleans.
+
+    The file is opened on first use and again after pickling, so that it reaches worker processes as a path.
+    """
+
+    def __init__(self, path: str | Path, key: str, rows: NDArray[np.int64] | None = None) -> None:
+        self._path, self._key = Path(path), key
+        self._dataset: Any = None
+        dataset = self._open()
+        self._rows = np.arange(dataset.shape[0]) if rows is None else np.asarray(rows, dtype=np.int64)
+        self.dtype: np.dtype[Any] = np.dtype(dataset.dtype)
+        self.shape: tuple[int, ...] = (len(self._rows), *dataset.shape[1:])
+        self.ndim = len(self.shape)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, tuple):
+            first, *rest = index
+            values = self[first]
+            return values[(*((slice(None),) if np.ndim(values) == self.ndim else ()), *rest)]
+        wanted = self._rows[index]
+        unique, inverse = np.unique(wanted, return_inverse=True)
+        return self._read(unique)[inverse.reshape(np.shape(wanted))]
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype=dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, '_dataset': None}
+
+    def _open(self) -> Any:
+        if self._dataset is None:
+            import h5py
+
+            file = h5py.File(self._path, 'r', rdcc_nbytes=EAGER_BYTES, rdcc_nslots=_CACHE_SLOTS)
+            self._dataset = file[self._key]
+        return self._dataset
+
+    def _read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Increasing rows, read in runs: HDF5 is slow on long lists of single rows."""
+        dataset = self._open()
+        values = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        edges = np.flatnonzero(np.diff(rows) != 1) + 1
+        for run in np.split(np.arange(len(rows)), edges) if len(rows) else []:
+            values[run[0] : run[-1] + 1] = dataset[rows[run[0]] : rows[run[-1]] + 1]
+        return values
+
+
+def stored_patterns(path: Path, dataset: Any, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """The `rows` of an open (n, H, W) dataset: in memory when small, memory-mapped when stored plainly, else lazy."""
+    if dataset.size * dataset.dtype.itemsize <= EAGER_BYTES:
+        values = dataset[()]
+        return values if np.array_equal(rows, np.arange(len(dataset))) else np.ascontiguousarray(values[rows])
+    steps = np.diff(rows)
+    offset = dataset.id.get_offset()
+    if offset is not None and dataset.file.userblock_size == 0 and (steps == 1).all():
+        mapped = np.memmap(path, dataset.dtype, 'r', offset, dataset.shape)
+        return mapped[rows[0] : rows[-1] + 1]
+    return LazyPatterns(path, dataset.name, rows)  # type: ignore[return-value]

@@ -1,0 +1,68 @@
+"""Pairing patterns to positions by their indexes (specs/data_contracts.md, D35)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ScanError
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """`rows` of the pattern array to use, their `positions` (len(rows), 2), and what was left out or filled in."""
+
+    rows: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    notes: tuple[str, ...]
+
+
+def match_by_index(
+    pattern_indexes: NDArray[np.int64], position_indexes: NDArray[np.int64], positions: NDArray[np.float64]
+) -> Matched:
+    """Give every pattern the position of its index, as Ptychodus does.
+
+    The patterns decide: positions of one index are averaged, an index between two known ones is interpolated
+    linearly, and patterns outside the range of the positions or with a negative index (never filled) are left out.
+
+    Raises ScanError when no pattern has a position.
+    """
+    finite = np.isfinite(positions).all(axis=1)
+    if not finite.all():
+        raise ScanError(f'{int((~finite).sum())} probe positions are NaN or infinity; leave out these positions.')
+    known, inverse = np.unique(position_indexes, return_inverse=True)
+    if not known.size:
+        raise ScanError('The product holds no probe positions; pass the product of this scan.')
+    usable = (pattern_indexes >= 0) & (pattern_indexes >= known[0]) & (pattern_indexes <= known[-1])
+    rows = np.flatnonzero(usable)
+    if not rows.size:
+        raise ScanError(
+            f'No pattern has a position: pattern indexes span {pattern_indexes.min(initial=0)} to '
+            f'{pattern_indexes.max(initial=0)}, position indexes {known[0]} to {known[-1]}; '
+            'pass the product of this scan.'
+        )
+    wanted = pattern_indexes[rows]
+    repeats = np.bincount(inverse)
+    means = [np.bincount(inverse, column) / repeats for column in positions.T]
+    matched = np.stack([np.interp(wanted, known, mean) for mean in means], axis=1)
+    return Matched(rows, matched, _notes(usable, wanted, known, len(position_indexes)))
+
+
+def _notes(
+    usable: NDArray[np.bool_], wanted: NDArray[np.int64], known: NDArray[np.int64], n_positions: int
+) -> tuple[str, ...]:
+    interpolated = int(np.count_nonzero(~np.isin(wanted, known)))
+    averaged = n_positions - len(known)
+    unused = int(np.count_nonzero(~np.isin(known, wanted)))
+    said = [f'Paired {len(wanted)} of {len(usable)} patterns to positions by index.']
+    if not usable.all():
+        said.append(f'Left out {int((~usable).sum())} patterns without a position.')
+    if interpolated:
+        said.append(f'Interpolated the positions of {interpolated} patterns between their neighbors.')
+    if averaged:
+        said.append(f'Averaged {averaged} positions that share an index with another.')
+    if unused:
+        said.append(f'Left out {unused} positions without a pattern.')
+    return tuple(said)

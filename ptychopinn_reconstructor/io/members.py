@@ -1,0 +1,127 @@
+"""Arrays inside an NPZ file, read without ever unpickling and memory-mapped where they are stored uncompressed."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ScanError
+
+_LOCAL_HEADER = 30  # bytes before the name in a zip member's own header
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, RuntimeError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class _Header:
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[Any]
+    size: int  # bytes
+
+
+class Members:
+    """The arrays of one NPZ file by key; a context manager.
+
+    Raises ScanError when the file is truncated, damaged, or a wanted array is pickled.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._reading('the archive'):
+            self._zip = zipfile.ZipFile(path)
+        self._infos = {i.filename.removesuffix('.npy'): i for i in self._zip.infolist() if i.filename.endswith('.npy')}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._zip.close()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._infos
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys in the order of the file."""
+        return tuple(self._infos)
+
+    def first(self, *keys: str) -> str | None:
+        """The first of `keys` that the file holds, or None."""
+        return next((key for key in keys if key in self._infos), None)
+
+    def is_pickled(self, key: str) -> bool:
+        """True when the array holds Python objects, which are never loaded."""
+        return self._header(key).dtype.hasobject
+
+    def read(self, key: str) -> NDArray[Any]:
+        """The array `key` in its own dtype, in memory."""
+        header = self._checked_header(key)
+        with self._reading(key), self._zip.open(self._infos[key]) as stream:
+            stream.read(header.size)
+            buffer = bytearray(stream.read())
+            flat = np.frombuffer(buffer, dtype=header.dtype)
+            return flat.reshape(header.shape, order='F' if header.fortran_order else 'C')
+
+    def open(self, key: str) -> NDArray[Any]:
+        """The array `key`, memory-mapped inside the archive when it is stored there uncompressed."""
+        header, info = self._checked_header(key), self._infos[key]
+        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or 0 in header.shape:
+            return self.read(key)
+        with self._reading(key):
+            offset = self._data_offset(info) + header.size
+            order = 'F' if header.fortran_order else 'C'
+            return np.memmap(self.path, header.dtype, 'r', offset, header.shape, order)  # type: ignore[call-overload, no-any-return]
+
+    def _data_offset(self, info: zipfile.ZipInfo) -> int:
+        with self.path.open('rb') as stream:
+            stream.seek(info.header_offset)
+            local = stream.read(_LOCAL_HEADER)
+        name, extra = int.from_bytes(local[26:28], 'little'), int.from_bytes(local[28:30], 'little')
+        return info.header_offset + _LOCAL_HEADER + name
+
+    def _header(self, key: str) -> _Header:
+        with self._reading(key), self._zip.open(self._infos[key]) as stream:
+            return _read_header(stream)
+
+    def _checked_header(self, key: str) -> _Header:
+        header, info = self._header(key), self._infos[key]
+        if header.dtype.hasobject:
+            raise ScanError(
+                f"The key '{key}' of {self.path} is pickled and is never loaded; save it as a plain numeric array."
+            )
+        if header.size + math.prod(header.shape) * header.dtype.itemsize != info.file_size:
+            raise ScanError(f"The key '{key}' of {self.path} is damaged (length and shape disagree); copy it again.")
+        return header
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except MemoryError as error:
+            raise ScanError(f'{what} of {self.path} does not fit into memory; save the file uncompressed.') from error
+        except _BROKEN as error:
+            raise ScanError(
+                f'{self.path} is not a readable NPZ file, truncated or damaged at {what} '
+                f'({type(error).__name__}); copy or write it again.'
+            ) from error
+
+
+def _read_header(stream: IO[bytes]) -> _Header:
+    version = np.lib.format.read_magic(stream)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f'npy format {version}')
+    shape, fortran_order, dtype = readers[version](stream)
+    return _Header(shape, fortran_order, dtype, stream.tell())

@@ -1,0 +1,221 @@
+"""Scans as NPZ files, as PtychoPINN and Ptychodus write them (specs/data_contracts.md, section 2)."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ScanError
+from ..scan import Scan
+from .arrays import object_layer, single_opr
+from .domain import DomainChoice, decide_domain
+from .files import replacing
+from .members import Members
+from .records import ObjectFile, ScanFile
+
+AXES_KEY, AXES = 'diff3d_axes', 'pattern,row,column'
+DOMAIN_KEY, PIXEL_KEY = 'measurement_domain', 'object_pixel_size_m'
+PROBE_KEYS = ('probe', 'probeGuess')
+_DIFFRACTION_KEYS = ('diff3d', 'diffraction')
+_IGNORED_KEYS = ('Y', 'label')
+_USED_KEYS = {
+    *_DIFFRACTION_KEYS, *PROBE_KEYS, 'xcoords', 'ycoords', 'xcoords_start', 'ycoords_start', 'object', 'objectGuess',
+    'origin_row', 'origin_col', 'bad_pixels', 'scan_index', AXES_KEY, DOMAIN_KEY, PIXEL_KEY,
+}  # fmt: skip
+
+
+def read_npz(path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[Any] | None = None) -> ScanFile:
+    """A scan from an NPZ file; stored patterns are memory-mapped, compressed ones keep their dtype in memory.
+
+    `domain` decides what the patterns are (see `decide_domain`); `probe` takes the place of the file's.
+
+    Raises ScanError when the file is damaged, a key is missing, pickled or misshapen, or the domain is ambiguous.
+    """
+    with Members(Path(path)) as members:
+        notes = _skipped(members)
+        positions = _positions(members)
+        diffraction, moved = _patterns(members, len(positions))
+        chosen, why = _domain(members, diffraction, domain)
+        label, origin = _object(members, positions, notes)
+        scan = Scan(
+            diffraction=diffraction,
+            positions=positions,
+            probe=_probe(members) if probe is None else probe,
+            domain=chosen,
+            object=label,
+            object_origin=origin,
+            bad_pixels=_optional(members, 'bad_pixels'),
+            scan_index=_optional(members, 'scan_index'),
+            pixel_size=_pixel_size(members),
+        )
+    return ScanFile(scan, (*moved, why, *notes))
+
+
+def read_npz_object(path: str | Path, key: str | None = None) -> ObjectFile:
+    """The object of an NPZ file: `key`, or `object` (placed by origin_row and origin_col), or `objectGuess`."""
+    with Members(Path(path)) as members:
+        found = members.first(key) if key else members.first('object', 'objectGuess')
+        if found is None:
+            raise ScanError(_missing(members, key or 'object', 'objectGuess'))
+        values = object_layer(members.read(found), f"'{found}' of {path}")
+        known = 'xcoords' in members and 'ycoords' in members
+        positions = _positions(members) if known else None
+        return ObjectFile(values, _origin(members), positions, _pixel_size(members))
+
+
+def read_npz_probe(path: str | Path, key: str | None = None) -> NDArray[Any]:
+    """The probe of an NPZ file: `key`, or `probe`, or `probeGuess`, in the file's own shape and dtype."""
+    with Members(Path(path)) as members:
+        found = members.first(key) if key else members.first(*PROBE_KEYS)
+        if found is None:
+            raise ScanError(_missing(members, *((key,) if key else PROBE_KEYS)))
+        return members.read(found)
+
+
+def write_npz(path: str | Path, scan: Scan, *, compressed: bool = False) -> None:
+    """Write a scan in the NPZ contract, pattern block by pattern block, and put it in place in one step.
+
+    Positions are moved onto the grid of the object where the scan has one, as the contract requires.
+
+    Raises OutputError when the file cannot be written.
+    """
+    offset = np.asarray(scan.object_origin) if scan.object is not None else np.zeros(2)
+    rows, columns = (scan.positions + offset).T
+    arrays: dict[str, Any] = {'xcoords': columns, 'ycoords': rows, 'xcoords_start': columns, 'ycoords_start': rows}
+    arrays |= {'probeGuess': scan.probe, 'objectGuess': scan.object, 'bad_pixels': scan.bad_pixels}
+    arrays['scan_index'] = np.zeros(len(scan), np.int64) if scan.scan_index is None else scan.scan_index
+    arrays |= {AXES_KEY: np.array(AXES), DOMAIN_KEY: np.array(scan.domain)}
+    arrays[PIXEL_KEY] = None if scan.pixel_size is None else np.array(scan.pixel_size)
+    method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, 'w', method) as archive:
+        for key, value in arrays.items():
+            if value is not None:
+                _write_member(archive, key, np.ascontiguousarray(value).reshape(np.shape(value)))
+        _write_member(archive, 'diff3d', scan.diffraction, scan.blocks())
+
+
+def _write_member(archive: zipfile.ZipFile, key: str, array: Any, blocks: Iterable[Any] = (...,)) -> None:
+    info = zipfile.ZipInfo(f'{key}.npy')  # its fixed date makes equal scans equal files
+    info.compress_type = archive.compression
+    dtype = np.dtype(array.dtype)
+    header = {'descr': np.lib.format.dtype_to_descr(dtype), 'fortran_order': False, 'shape': tuple(array.shape)}
+    with archive.open(info, 'w', force_zip64=True) as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        for block in blocks:
+            stream.write(np.ascontiguousarray(array[block], dtype).tobytes())
+
+
+def _skipped(members: Members) -> list[str]:
+    notes = []
+    for key in members.keys:
+        if members.is_pickled(key) and key not in _USED_KEYS:
+            notes.append(f"Skipped the pickled key '{key}': pickles are never loaded.")
+        elif key in _IGNORED_KEYS:
+            notes.append(f"Ignored the key '{key}': labels are made from objectGuess.")
+    return notes
+
+
+def _missing(members: Members, *keys: str) -> str:
+    wanted = ' or '.join(f"'{key}'" for key in keys)
+    held = ', '.join(members.keys) or 'none'
+    return f'{members.path} has no key {wanted} (keys present: {held}); add it or name another file.'
+
+
+def _required(members: Members, *keys: str) -> str:
+    found = members.first(*keys)
+    if found is None:
+        raise ScanError(_missing(members, *keys))
+    return found
+
+
+def _optional(members: Members, key: str) -> NDArray[Any] | None:
+    return members.read(key) if key in members else None
+
+
+def _positions(members: Members) -> NDArray[np.float64]:
+    arrays = (members.read(_required(members, key)) for key in ('xcoords', 'ycoords'))
+    x, y = (a.ravel() if a.size == max(a.shape, default=0) else a for a in arrays)
+    if x.ndim != 1 or x.shape != y.shape:
+        raise ScanError(
+            f'xcoords and ycoords of {members.path} have shapes {x.shape} and {y.shape}; '
+            'expected one number per pattern.'
+        )
+    if x.dtype.kind not in 'uif' or y.dtype.kind not in 'uif':
+        raise ScanError(f'xcoords and ycoords of {members.path} are {x.dtype} and {y.dtype}; expected real numbers.')
+    return np.stack([y, x], axis=1).astype(np.float64)
+
+
+def _patterns(members: Members, n: int) -> tuple[NDArray[Any], tuple[str, ...]]:
+    key = _required(members, *_DIFFRACTION_KEYS)
+    patterns = members.open(key)
+    if patterns.ndim != 3:
+        raise ScanError(f"'{key}' of {members.path} has shape {patterns.shape}; expected (n, N, N): n square patterns.")
+    axis = 0 if _text(members, AXES_KEY) == AXES else _pattern_axis(patterns.shape, n, f"'{key}' of {members.path}")
+    if axis == 0 and patterns.flags.c_contiguous:
+        return patterns, ()
+    note = f'Moved axis {axis} of {key} {patterns.shape} to the front: it matches the {n} positions.'
+    return np.ascontiguousarray(np.moveaxis(patterns, axis, 0)), (note,) if axis else ()
+
+
+def _pattern_axis(shape: tuple[int, ...], n: int, name: str) -> int:
+    matching = [i for i in range(3) if shape[i] == n]
+    square = [i for i in matching if len({*shape[:i], *shape[i + 1 :]}) == 1]
+    if len(square) > 1:
+        raise ScanError(
+            f'{name} has shape {shape}, so any axis may count the {n} patterns; '
+            f"save it with the patterns first and add the key {AXES_KEY} = '{AXES}'."
+        )
+    if not matching:
+        raise ScanError(f'{name} has shape {shape} but there are {n} positions; one axis must match the positions.')
+    return (square or matching)[0]
+
+
+def _domain(members: Members, diffraction: NDArray[Any], choice: DomainChoice) -> tuple[Any, str]:
+    declared = _text(members, DOMAIN_KEY)
+    if choice == 'auto' and declared in ('counts', 'amplitude'):
+        return declared, f'Measurement domain: {declared}, as the file declares.'
+    return decide_domain(diffraction, choice)
+
+
+def _text(members: Members, key: str) -> str | None:
+    return str(members.read(key)) if key in members else None
+
+
+def _probe(members: Members) -> NDArray[Any] | None:
+    found = members.first(*PROBE_KEYS[::-1])
+    return None if found is None else single_opr(members.read(found), f"'{found}' of {members.path}")
+
+
+def _origin(members: Members) -> tuple[float, float]:
+    values = [members.read(key) if key in members else np.zeros(()) for key in ('origin_row', 'origin_col')]
+    if any(v.size != 1 or v.dtype.kind not in 'uif' or not np.isfinite(v).all() for v in values):
+        raise ScanError(f'origin_row and origin_col of {members.path} must be one finite number each.')
+    return float(values[0].item()), float(values[1].item())
+
+
+def _pixel_size(members: Members) -> tuple[float, float] | None:
+    if PIXEL_KEY not in members:
+        return None
+    values = members.read(PIXEL_KEY)
+    if values.shape != (2,) or values.dtype.kind not in 'uif':
+        raise ScanError(f'{PIXEL_KEY} of {members.path} has shape {values.shape}; expected (2,): height and width.')
+    return float(values[0]), float(values[1])
+
+
+def _object(
+    members: Members, positions: NDArray[np.float64], notes: list[str]
+) -> tuple[NDArray[np.complex64] | None, tuple[float, float]]:
+    found = members.first('objectGuess', 'object')
+    if found is None:
+        return None, (0.0, 0.0)
+    values, origin = object_layer(members.read(found), f"'{found}' of {members.path}"), _origin(members)
+    index = positions + origin
+    if np.isfinite(index).all() and ((index < 0) | (index > np.array(values.shape) - 1)).any():
+        notes.append(f'Left out {found}: scan positions lie outside its {values.shape} pixels.')
+        return None, (0.0, 0.0)
+    return values, origin

@@ -1,0 +1,233 @@
+"""Scans and products as the HDF5 files of Ptychodus (specs/data_contracts.md, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import ScanError
+from ..reconstruction import NOMINAL_PIXEL_SIZE, Reconstruction
+from ..scan import Scan, checked_probe
+from .arrays import object_layer, single_opr
+from .domain import DomainChoice, decide_domain
+from .files import replacing
+from .hdf5 import number, opened, pixel_size, text
+from .lazy import stored_patterns
+from .matching import match_by_index
+from .records import ScanFile
+
+INDEXES_KEY = 'probe_position_indexes'
+NUMBERS = (
+    'detector_object_distance_m', 'photon_energy_eV', 'probe_photon_count', 'exposure_time_s',
+    'mass_attenuation_m2_per_kg', 'tomography_angle_deg', 'focus_object_distance_m', 'tilt_angle_deg',
+)  # fmt: skip
+_TEXTS = ('polarization',)
+_OLD_NAMES = {'photon_energy_eV': 'probe_energy_eV', 'loss_values': 'costs'}
+
+
+def read_diffraction_product(
+    diffraction: str | Path,
+    product: str | Path,
+    *,
+    domain: DomainChoice = 'auto',
+    probe: NDArray[Any] | None = None,
+) -> ScanFile:
+    """A scan from a diffraction file and a product; patterns are paired to positions by index and stay on disk.
+
+    `domain` 'auto' means counts, which is what the host stores; `probe` takes the place of the product's.
+
+    Raises ScanError when a file is no such file, a dataset is missing, or the product is beyond the method: near
+    field, several object layers, orthogonal probe relaxation.
+    """
+    result = read_product(product)
+    path = Path(diffraction)
+    with opened(path, 'Ptychodus diffraction file', 'patterns', 'indexes') as file:
+        patterns, indexes = file['patterns'], np.asarray(file['indexes'][()])
+        if indexes.shape != patterns.shape[:1] or indexes.dtype.kind not in 'ui':
+            raise ScanError(
+                f'{path} holds patterns {patterns.shape} but indexes {indexes.shape} of type {indexes.dtype}; '
+                'expected one integer per pattern.'
+            )
+        matched = match_by_index(indexes, result.metadata[INDEXES_KEY], result.positions)
+        stored = stored_patterns(path, patterns, matched.rows)
+        bad_pixels = file['bad_pixels'][()] if 'bad_pixels' in file else None
+    chosen, why = decide_domain(stored, 'counts' if domain == 'auto' else domain)
+    if domain == 'auto':
+        why = 'Measurement domain: counts, as Ptychodus stores them.'
+    scan = Scan(
+        diffraction=stored,
+        positions=matched.positions,
+        probe=result.probe if probe is None else probe,
+        domain=chosen,
+        object=result.object,
+        object_origin=result.origin,
+        bad_pixels=bad_pixels,
+        pixel_size=result.pixel_size,
+        metadata=_free_metadata(result),
+    )
+    return ScanFile(scan, (why, *matched.notes), indexes[matched.rows].astype(np.int64))
+
+
+def read_product(path: str | Path) -> Reconstruction:
+    """A product as a Reconstruction: positions in object pixels, the object's origin from its center in meters.
+
+    Its metadata holds the numbers of the file's attributes and the positions' indexes (`probe_position_indexes`).
+
+    Raises ScanError when the file is no product or beyond the method.
+    """
+    path = Path(path)
+    keys = ('object', 'probe', INDEXES_KEY, 'probe_position_x_m', 'probe_position_y_m')
+    with opened(path, 'Ptychodus product', *keys) as file:
+        _refuse_near_field(path, file.attrs)
+        values = object_layer(file['object'][()], f'The object of {path}')
+        size = pixel_size(path, file['object'].attrs, 'object')
+        center = np.array([number(path, file['object'].attrs, f'center_{axis}_m') for axis in 'yx'])
+        indexes, meters = _positions(path, file)
+        origin = (np.array(values.shape) - 1) / 2 - center / size
+        metadata = _metadata(file.attrs)
+        return Reconstruction(
+            object=values,
+            origin=(float(origin[0]), float(origin[1])),
+            probe=_probe(path, file, size),
+            positions=meters / size,
+            pixel_size=(float(size[0]), float(size[1])),
+            name=text(file.attrs.get('name', 'Unnamed')),
+            comments=text(file.attrs.get('comments', '')),
+            losses=_losses(file),
+            metadata={**metadata, INDEXES_KEY: indexes},
+        )
+
+
+def write_product(path: str | Path, result: Reconstruction) -> None:
+    """Write a product that Ptychodus opens; a result known in pixels only gets NOMINAL_PIXEL_SIZE and a comment.
+
+    Numbers of the metadata that a product knows (NUMBERS) and `probe_position_indexes` are kept, others left out.
+
+    Raises OutputError when the file cannot be written.
+    """
+    import h5py
+
+    comments, size = result.comments, result.pixel_size
+    if size is None:
+        size = (NOMINAL_PIXEL_SIZE, NOMINAL_PIXEL_SIZE)
+        nominal = f'Lengths assume a nominal object pixel of {NOMINAL_PIXEL_SIZE * 1e9:g} nm: only pixels are known.'
+        comments = f'{comments}\n{nominal}'.strip()
+    middle = (np.array(result.object.shape) - 1) / 2
+    center = (middle - result.origin) * size
+    indexes = result.metadata.get(INDEXES_KEY)
+    with replacing(path) as temporary, h5py.File(temporary, 'w') as file:
+        file.attrs.update({'name': result.name, 'comments': comments, 'far_field': True})
+        file.attrs.update({key: float(result.metadata.get(key, 0.0)) for key in NUMBERS})
+        file.attrs.update({key: str(result.metadata[key]) for key in _TEXTS if key in result.metadata})
+        file[INDEXES_KEY] = np.arange(len(result.positions)) if indexes is None else np.asarray(indexes)
+        file['probe_position_y_m'], file['probe_position_x_m'] = (result.positions * size).T
+        pixel = {'pixel_height_m': size[0], 'pixel_width_m': size[1]}
+        file['probe'] = result.probe[None]
+        file['probe'].attrs.update(pixel)
+        file['object'] = result.object[None]
+        file['object'].attrs.update({**pixel, 'center_y_m': center[0], 'center_x_m': center[1]})
+        file['object_layer_spacing_m'] = np.zeros(0)
+        file['loss_epochs'] = np.array([epoch for epoch, _ in result.losses], dtype=np.int64)
+        file['loss_values'] = np.array([value for _, value in result.losses], dtype=np.float64)
+
+
+def write_diffraction(
+    path: str | Path,
+    patterns: ArrayLike,
+    indexes: ArrayLike | None = None,
+    bad_pixels: ArrayLike | None = None,
+    *,
+    detector_pixel_size: tuple[float, float] = (0.0, 0.0),
+) -> None:
+    """Write (n, N, N) patterns as a Ptychodus diffraction file, uncompressed so that they can be memory-mapped.
+
+    `indexes` default to 0 ... n - 1, `bad_pixels` to none, `detector_pixel_size` (height, width in meters) to unknown.
+
+    Raises OutputError when the file cannot be written.
+    """
+    import h5py
+
+    values: Any = patterns if hasattr(patterns, 'shape') else np.asarray(patterns)
+    with replacing(path) as temporary, h5py.File(temporary, 'w') as file:
+        dataset = file.create_dataset('patterns', shape=values.shape, dtype=values.dtype)
+        for i in range(0, len(values), 256):
+            dataset[i : i + 256] = values[i : i + 256]
+        dataset.attrs['detector_pixel_height_m'], dataset.attrs['detector_pixel_width_m'] = detector_pixel_size
+        file['indexes'] = np.arange(len(values)) if indexes is None else np.asarray(indexes, dtype=np.int64)
+        file['bad_pixels'] = np.zeros(values.shape[1:], bool) if bad_pixels is None else np.asarray(bad_pixels, bool)
+
+
+def read_product_probe(path: str | Path, key: str | None = None) -> NDArray[np.complex64]:
+    """The probe (modes, N, N) complex64 of a product file, or of its dataset `key`."""
+    path = Path(path)
+    with opened(path, 'Ptychodus product', key or 'probe') as file:
+        if key is None or key == 'probe':
+            return _probe(path, file, None)
+        return checked_probe(single_opr(file[key][()], f"'{key}' of {path}"))
+
+
+def _positions(path: Path, file: Any) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    indexes, y, x = (file[key][()] for key in (INDEXES_KEY, 'probe_position_y_m', 'probe_position_x_m'))
+    if indexes.ndim != 1 or not indexes.shape == y.shape == x.shape:
+        raise ScanError(
+            f'{path} holds {y.shape} rows, {x.shape} columns and {indexes.shape} indexes of probe positions; '
+            'expected one of each for a position.'
+        )
+    if indexes.dtype.kind not in 'ui' or x.dtype.kind not in 'uif' or y.dtype.kind not in 'uif':
+        raise ScanError(f'The probe positions of {path} are not numbers with integer indexes; write the product again.')
+    return indexes.astype(np.int64), np.stack([y, x], axis=1).astype(np.float64)
+
+
+def _refuse_near_field(path: Path, attributes: Mapping[str, Any]) -> None:
+    if not bool(attributes.get('far_field', True)):
+        raise ScanError(f'{path} is a near-field product; only far-field ptychography is supported.')
+
+
+def _probe(path: Path, file: Any, object_size: NDArray[np.float64] | None) -> NDArray[np.complex64]:
+    probe = checked_probe(single_opr(file['probe'][()], f'The probe of {path}'))
+    attributes = file['probe'].attrs
+    if object_size is not None and 'pixel_height_m' in attributes and 'pixel_width_m' in attributes:
+        size = pixel_size(path, attributes, 'probe')
+        if not np.allclose(size, object_size, rtol=0.01, atol=0):
+            raise ScanError(
+                f'The probe of {path} has pixels of {size[0]:.4g} x {size[1]:.4g} m but the object of '
+                f'{object_size[0]:.4g} x {object_size[1]:.4g} m; resample one to the other.'
+            )
+    _refuse_varying_weights(path, file)
+    return probe
+
+
+def _refuse_varying_weights(path: Path, file: Any) -> None:
+    weights = file['opr_weights'][()] if 'opr_weights' in file else file['probe'].attrs.get('opr_weights')
+    if weights is not None and np.size(weights) and np.ptp(weights) > 1e-6 * np.abs(weights).max():
+        raise ScanError(
+            f'{path} has a probe that varies from pattern to pattern (opr_weights from {np.min(weights):g} to '
+            f'{np.max(weights):g}); only one probe for all patterns is supported: set the weights equal.'
+        )
+
+
+def _metadata(attributes: Mapping[str, Any]) -> dict[str, str | float]:
+    found: dict[str, str | float] = {}
+    for key in NUMBERS:
+        value = attributes.get(key, attributes.get(_OLD_NAMES.get(key, key)))
+        if value is not None:
+            found[key] = float(np.asarray(value).item())
+    return found | {key: text(attributes[key]) for key in _TEXTS if key in attributes}
+
+
+def _free_metadata(result: Reconstruction) -> dict[str, str | float]:
+    kept = {key: value for key, value in result.metadata.items() if key != INDEXES_KEY}
+    return {'name': result.name, 'comments': result.comments, **kept}
+
+
+def _losses(file: Any) -> tuple[tuple[int, float], ...]:
+    key = next((k for k in ('loss_values', _OLD_NAMES['loss_values']) if k in file), None)
+    if key is None:
+        return ()
+    values = np.ravel(file[key][()])
+    epochs = np.ravel(file['loss_epochs'][()]) if 'loss_epochs' in file else np.arange(len(values))
+    return tuple((int(epoch), float(value)) for epoch, value in zip(epochs, values, strict=False))

@@ -1,0 +1,51 @@
+"""What the readers hand back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..scan import Scan
+
+
+@dataclass(frozen=True, eq=False)
+class ScanFile:
+    """A scan as read from a file, with what the reader decided on the way.
+
+    Parameters
+    ----------
+    scan
+        The validated scan.
+    notes
+        Sentences for the user: the measurement domain and why, skipped keys, a moved axis, patterns left out.
+    pattern_indexes
+        (n,) the host's index of each pattern, or None where the file does not number its patterns.
+    """
+
+    scan: Scan
+    notes: tuple[str, ...] = ()
+    pattern_indexes: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectFile:
+    """An object as read from a file.
+
+    Parameters
+    ----------
+    object
+        (H, W) complex64.
+    origin
+        Array coordinates [row, column] of the scan position (0, 0): index = position + origin.
+    positions
+        (n, 2) float64 [row, column] patch centers in object pixels, or None where the file holds none.
+    pixel_size
+        (height, width) of an object pixel in meters, or None.
+    """
+
+    object: NDArray[np.complex64]
+    origin: tuple[float, float] = (0.0, 0.0)
+    positions: NDArray[np.float64] | None = None
+    pixel_size: tuple[float, float] | None = None

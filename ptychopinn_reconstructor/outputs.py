@@ -1,0 +1,127 @@
+"""The files that a job leaves beside its model: config.yaml, metrics.csv, metrics.json, probe.npz, product, pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import resource
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import Config
+from .errors import OutputError
+from .events import Emit, Event
+from .files import atomic_path, writable_folder
+from .physics.geometry import scan_area
+from .reconstruction import NOMINAL_PIXEL_SIZE, Reconstruction
+
+COLUMNS = ('epoch', 'train_loss', 'val_loss', 'learning_rate', 'patterns_seen', 'cpu_seconds')
+
+
+def write_config(path: Path, config: Config) -> None:
+    """The configuration as YAML, every field with its value."""
+    import yaml
+
+    with atomic_path(path) as temporary:
+        temporary.write_text(yaml.safe_dump(config.to_json(), sort_keys=False))
+
+
+def write_probe(path: Path, probe: NDArray[np.complex64]) -> None:
+    """A probe (modes, N, N) in sqrt(counts) as NPZ, key `probe`."""
+    with atomic_path(path) as temporary:
+        np.savez(temporary, probe=probe)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Plain JSON; numbers that are not finite become null."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(finite(values), indent=2, allow_nan=False) + '\n')
+
+
+def finite(value: Any) -> Any:
+    """A copy in plain JSON types in which NaN and infinity are None."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return finite(value.tolist())
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def peak_memory_mib() -> float:
+    """Largest resident memory of this process so far, MiB, from the operating system."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == 'darwin' else peak / 2**10
+
+
+class MetricsTable:
+    """metrics.csv: a row an epoch, on disk as soon as it happens; a resumed run goes on below.
+
+    Written from the events, since Lightning's CSV logger deletes the earlier rows when a run is resumed.
+    """
+
+    def __init__(self, path: Path, *, resume: bool) -> None:
+        self.path, self.resume = path, resume
+
+    def __enter__(self) -> Self:
+        fresh = not (self.resume and self.path.exists())
+        try:
+            self._file = self.path.open('w' if fresh else 'a', newline='')
+        except OSError as error:
+            raise OutputError(f'Cannot write {self.path} ({error.strerror}); choose another folder.') from error
+        self._writer = csv.DictWriter(self._file, COLUMNS, extrasaction='ignore')
+        if fresh:
+            self._writer.writeheader()
+            self._file.flush()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def watching(self, emit: Emit) -> Emit:
+        """An `emit` that writes epochs to the table and passes every event on."""
+
+        def both(event: Event) -> None:
+            if event.kind == 'epoch':
+                self._writer.writerow(event.data)
+                self._file.flush()
+            emit(event)
+
+        return both
+
+
+def with_pixel_size(result: Reconstruction, pixel_size: float | None) -> Reconstruction:
+    """The result with a nominal pixel size in meters where only pixels are known; its comments say so."""
+    from dataclasses import replace
+
+    if result.pixel_size is not None:
+        return result
+    size = pixel_size or NOMINAL_PIXEL_SIZE
+    note = f' The pixel size of {size:g} m is nominal: the scan is known in pixels only.'
+    return replace(result, pixel_size=(size, size), comments=result.comments + note)
+
+
+def write_result(
+    folder: Path, result: Reconstruction, metrics: Mapping[str, Any], *, pixel_size: float | None = None
+) -> dict[str, Path]:
+    """Write product.h5, the two pictures and metrics.json into `folder`; returns their paths by kind."""
+    from .io.images import write_amplitude_phase
+    from .io.ptychodus import write_product
+
+    folder = writable_folder(folder)
+    product = folder / 'product.h5'
+    write_product(product, with_pixel_size(result, pixel_size))
+    amplitude, phase = write_amplitude_phase(
+        folder, result.object, pixel_size=result.pixel_size, area=scan_area(result.positions, result.origin)
+    )
+    write_json(folder / 'metrics.json', metrics)
+    return {'product': product, 'amplitude': amplitude, 'phase': phase, 'metrics': folder / 'metrics.json'}

@@ -1,0 +1,1 @@
+"""The one numpy statement of the mathematics: geometry, grouping, scaling, forward model, stitching, refinement."""

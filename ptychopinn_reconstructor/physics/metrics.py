@@ -1,0 +1,239 @@
+"""How a reconstruction is compared with a truth, and with the measurement.
+
+| symbol | meaning                                                                   | unit                        |
+|--------|---------------------------------------------------------------------------|-----------------------------|
+| T      | truth on the area between the outermost patch centers, less a margin      | complex transmission        |
+| R      | result on the same pixels: placed by its scan positions, then registered  | complex transmission        |
+| ratio  | sum(abs R abs T) / sum(abs T ^2), the amplitude scale of R                 | 1                           |
+| d      | arg(R conj T) after linear phase ramp and global phase are removed         | rad                         |
+
+Amplitude errors are those of abs(R)/ratio - abs(T) with data range 0.4, phase errors those of d with range 2.4 rad:
+both ranges are fixed, so that figures of different objects and methods compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ..errors import InputError
+from .frc import FRC, frc
+from .geometry import scan_area
+from .registration import MAX_SHIFT, Alignment, align
+from .residual import Residual, residual
+
+__all__ = ['AMPLITUDE_RANGE', 'FRC', 'LABELS', 'PHASE_RANGE', 'Comparison', 'Residual', 'compare', 'frc', 'residual']
+
+AMPLITUDE_RANGE = 0.4  # data range of amplitude PSNR and SSIM
+PHASE_RANGE = 2.4  # rad, data range of phase PSNR and SSIM
+HIGH_PASS_SIGMA = 12.0  # pixels: errors smoother than this are left out of the "hp" figures
+SMALLEST_AREA = 16  # pixels along one side: less holds no shells and no structure to compare
+PSNR_LIMIT = 200.0  # dB, reported for images that are equal to the last bit
+
+LABELS: Mapping[str, str] = {
+    'amplitude_ratio': 'amplitude ratio result / truth',
+    'amplitude_psnr': 'amplitude PSNR, dB (range 0.4)',
+    'amplitude_ssim': 'amplitude SSIM (range 0.4)',
+    'amplitude_mae': 'amplitude MAE',
+    'phase_psnr': 'phase PSNR, dB (range 2.4 rad)',
+    'phase_ssim': 'phase SSIM (range 2.4 rad)',
+    'phase_mae': 'phase MAE, rad',
+    'phase_psnr_raw': 'phase PSNR as reconstructed, dB (range 2.4 rad)',
+    'phase_mae_raw': 'phase MAE as reconstructed, rad',
+    'phase_psnr_global': 'phase PSNR after global phase only, dB (range 2.4 rad)',
+    'phase_mae_global': 'phase MAE after global phase only, rad',
+    'phase_psnr_hp': 'phase PSNR, high-passed at 12 px, dB (range 2.4 rad)',
+    'phase_mae_hp': 'phase MAE, high-passed at 12 px, rad',
+    'frc_area': 'FRC area (mean over shells)',
+    'frc_frequency_half': 'FRC last crossing of 0.5, cycles/px',
+    'frc_frequency_seventh': 'FRC last crossing of 1/7, cycles/px',
+    'frc_frequency_half_bit': 'FRC last crossing of half-bit, cycles/px',
+    'shift_row': 'registration shift, rows, px',
+    'shift_col': 'registration shift, columns, px',
+    'ramp_row': 'linear phase ramp removed, rows, rad/px',
+    'ramp_col': 'linear phase ramp removed, columns, rad/px',
+    'global_phase': 'global phase removed, rad',
+    'coherence': 'coherence with the truth after registration',
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A result against a truth; figures as in `LABELS`.
+
+    `result` and `truth` are the aligned complex arrays (H, W) of the evaluated area, the result with shift, ramp and
+    global phase removed but not divided by `amplitude_ratio`; `area` is their window in the truth's array; `frc` the
+    whole Fourier ring correlation.
+    """
+
+    amplitude_ratio: float
+    amplitude_psnr: float
+    amplitude_ssim: float
+    amplitude_mae: float
+    phase_psnr: float
+    phase_ssim: float
+    phase_mae: float
+    phase_psnr_raw: float
+    phase_mae_raw: float
+    phase_psnr_global: float
+    phase_mae_global: float
+    phase_psnr_hp: float
+    phase_mae_hp: float
+    frc: FRC
+    alignment: Alignment
+    result: NDArray[np.complex128]
+    truth: NDArray[np.complex128]
+    area: tuple[slice, slice]
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain finite floats under the keys of `LABELS`, then the data ranges and the size of the area in pixels."""
+        own = {key: float(getattr(self, key)) for key in LABELS if hasattr(self, key)}
+        ranges = {'amplitude_range': AMPLITUDE_RANGE, 'phase_range_rad': PHASE_RANGE}
+        size = {'area_rows': float(self.truth.shape[0]), 'area_cols': float(self.truth.shape[1])}
+        return {**own, **self.frc.to_dict(), **self.alignment.to_dict(), **ranges, **size}
+
+
+def compare(
+    result: NDArray[Any],
+    result_origin: tuple[float, float],
+    truth: NDArray[Any],
+    truth_origin: tuple[float, float],
+    positions: NDArray[np.float64],
+    *,
+    margin: int = 4,
+) -> Comparison:
+    """Score a reconstructed object against the true one on the area that the scan covers.
+
+    Parameters
+    ----------
+    result, truth
+        (H, W) complex, each on its own canvas.
+    result_origin, truth_origin
+        [row, column]: array index = position + origin.
+    positions
+        (n, 2) patch centers [row, column] in object pixels, of the same scan for both.
+    margin
+        Pixels left out inside the outermost patch centers: 4 for simulated scans, 8 for the Siemens star.
+
+    Raises
+    ------
+    InputError
+        When the area is smaller than 16 pixels or not covered by both objects, when a value is not finite or the
+        result is zero, or when the registration shift exceeds 4 pixels.
+    """
+    area = _area(np.asarray(positions, dtype=np.float64), truth_origin, margin)
+    _check(truth, 'truth', area, (0.0, 0.0))
+    offset = (float(result_origin[0] - truth_origin[0]), float(result_origin[1] - truth_origin[1]))
+    _check(result, 'result', area, offset)
+    true = np.asarray(truth[area], dtype=np.complex128)
+    corner = (area[0].start + offset[0], area[1].start + offset[1])
+    placed, aligned, alignment = align(np.asarray(result, dtype=np.complex128), corner, true)
+    if alignment.distance > MAX_SHIFT:
+        raise InputError(
+            f'The result is shifted by {alignment.distance:.1f} pixels against the truth, more than {MAX_SHIFT:g}; '
+            'check that positions and origins belong to this object.'
+        )
+    return _score(placed, aligned, true, alignment, area)
+
+
+def _score(
+    placed: NDArray[np.complex128],
+    aligned: NDArray[np.complex128],
+    truth: NDArray[np.complex128],
+    alignment: Alignment,
+    area: tuple[slice, slice],
+) -> Comparison:
+    ratio = float((np.abs(aligned) * np.abs(truth)).sum() / (np.abs(truth) ** 2).sum())
+    amplitude, true_amplitude, true_phase = np.abs(aligned) / ratio, np.abs(truth), np.angle(truth)
+    raw, phase = np.angle(placed * truth.conj()), np.angle(aligned * truth.conj())
+    after_global = np.angle(placed * truth.conj() * np.exp(-1j * np.angle(np.vdot(truth, placed))))
+    rough = _high_passed(phase)
+    return Comparison(
+        amplitude_ratio=ratio,
+        amplitude_psnr=_psnr(amplitude - true_amplitude, AMPLITUDE_RANGE),
+        amplitude_ssim=ssim(amplitude, true_amplitude, AMPLITUDE_RANGE),
+        amplitude_mae=_mae(amplitude - true_amplitude),
+        phase_psnr=_psnr(phase, PHASE_RANGE),
+        phase_ssim=ssim(true_phase + phase, true_phase, PHASE_RANGE),
+        phase_mae=_mae(phase),
+        phase_psnr_raw=_psnr(raw, PHASE_RANGE),
+        phase_mae_raw=_mae(raw),
+        phase_psnr_global=_psnr(after_global, PHASE_RANGE),
+        phase_mae_global=_mae(after_global),
+        phase_psnr_hp=_psnr(rough, PHASE_RANGE),
+        phase_mae_hp=_mae(rough),
+        frc=frc(aligned, truth),
+        alignment=alignment,
+        result=aligned,
+        truth=truth,
+        area=area,
+    )
+
+
+def ssim(image: NDArray[np.float64], truth: NDArray[np.float64], data_range: float) -> float:
+    """Mean structural similarity of two real images (H, W), windows of 7 x 7 pixels that lie inside the image.
+
+    Source: Wang et al., IEEE Trans. Image Process. 13, 600 (2004), equation 13 with K1 = 0.01, K2 = 0.03, uniform
+    windows and sample covariances.
+    """
+    window, correction = 7, 49 / 48
+    inner = (slice(window // 2, -(window // 2)),) * 2
+
+    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(ndimage.uniform_filter(values, window)[inner])
+
+    mu_a, mu_b = mean(image), mean(truth)
+    var_a, var_b = (correction * (mean(v * v) - m * m) for v, m in ((image, mu_a), (truth, mu_b)))
+    covariance = correction * (mean(image * truth) - mu_a * mu_b)
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    similarity = (2 * mu_a * mu_b + c1) * (2 * covariance + c2) / ((mu_a**2 + mu_b**2 + c1) * (var_a + var_b + c2))
+    return float(similarity.mean())
+
+
+def _psnr(error: NDArray[np.float64], data_range: float) -> float:
+    floor = data_range**2 * 10 ** (-PSNR_LIMIT / 10)
+    return float(10 * np.log10(data_range**2 / max(float(np.mean(error**2)), floor)))
+
+
+def _mae(error: NDArray[np.float64]) -> float:
+    return float(np.abs(error).mean())
+
+
+def _high_passed(phase: NDArray[np.float64]) -> NDArray[np.float64]:
+    phasor = np.exp(1j * phase)
+    smooth = ndimage.gaussian_filter(phasor.real, HIGH_PASS_SIGMA) + 1j * ndimage.gaussian_filter(
+        phasor.imag, HIGH_PASS_SIGMA
+    )
+    return np.asarray(np.angle(phasor * smooth.conj()))
+
+
+def _area(positions: NDArray[np.float64], origin: tuple[float, float], margin: int) -> tuple[slice, slice]:
+    area = scan_area(positions, origin, margin)
+    rows, cols = (max(window.stop - window.start, 0) for window in area)
+    if min(rows, cols) < SMALLEST_AREA:
+        raise InputError(
+            f'The area between the outermost patch centers less {margin} pixels is {rows} x {cols} pixels; at least '
+            f'{SMALLEST_AREA} x {SMALLEST_AREA} are needed to compare images: use a larger scan or a smaller margin.'
+        )
+    return area
+
+
+def _check(image: NDArray[Any], name: str, area: tuple[slice, slice], offset: tuple[float, float]) -> None:
+    if image.ndim != 2:
+        raise InputError(f'The {name} has shape {image.shape}; expected (H, W): one complex object.')
+    for axis, window in enumerate(area):
+        low, high = window.start + offset[axis], window.stop - 1 + offset[axis]
+        if low < -0.5 or high > image.shape[axis] - 0.5:
+            raise InputError(
+                f'The scan covers {"rows" if axis == 0 else "columns"} {low:.1f} to {high:.1f} of the {name}, which '
+                f'has {image.shape[axis]}; check its origin and that it belongs to this scan.'
+            )
+    if not np.isfinite(image).all():
+        raise InputError(f'The {name} holds NaN or infinity; it cannot be compared.')
+    if not np.abs(image).max() > 0:
+        raise InputError(f'The {name} is zero everywhere; it cannot be compared.')

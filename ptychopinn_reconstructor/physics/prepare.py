@@ -1,0 +1,116 @@
+"""PreparedScan: a scan in canonical order with its probe in sqrt(counts), ready to be streamed to a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConfigError, ScanError
+from ..scan import Scan
+from .geometry import Layout, canonical_order, fourier_shift, gather_patches, layout, relative_positions
+from .scaling import Gauge, InputScaler, ProbePower, crop_support, resolve_probe_power
+
+
+class Patterns(NamedTuple):
+    """A batch: counts (b, N, N), network input, corners (b, 2) on the canvas, fractions (b, 2) in pixels."""
+
+    counts: NDArray[np.float32]
+    root4: NDArray[np.float32]
+    backprojection: NDArray[np.float32]
+    corners: NDArray[np.int64]
+    fractions: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedScan:
+    """A scan whose patterns are addressed in canonical order; `gauge.probe` is in sqrt(counts)."""
+
+    scan: Scan
+    gauge: Gauge
+    order: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    layout: Layout
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @property
+    def probe(self) -> NDArray[np.complex64]:
+        """(modes, N, N) in sqrt(counts)."""
+        return self.gauge.probe
+
+    @property
+    def n_pixels(self) -> int:
+        """Side N of a pattern."""
+        return self.scan.n_pixels
+
+    @cached_property
+    def good(self) -> NDArray[np.bool_]:
+        """(N, N), True where the detector can be trusted."""
+        bad = self.scan.bad_pixels
+        return np.ones((self.n_pixels,) * 2, dtype=bool) if bad is None else ~bad
+
+    @cached_property
+    def scaler(self) -> InputScaler:
+        """Turns counts into the network's input for this scan's probe."""
+        return InputScaler(self.probe, self.scan.bad_pixels)
+
+    def counts(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Counts (b, N, N) of patterns in canonical order."""
+        return self.scan.counts(self.order[index])
+
+    def patterns(self, index: NDArray[np.int64]) -> Patterns:
+        """Everything a backend needs of the patterns at `index` (canonical order)."""
+        counts = self.counts(index)
+        fractions = self.layout.fractions[index].astype(np.float32)
+        return Patterns(counts, *self.scaler.counts_to_input(counts), self.layout.corners[index], fractions)
+
+    def labels(self, index: NDArray[np.int64]) -> NDArray[np.complex64]:
+        """Patches of the scan's object in the probe's own frame, (b, n, n): cropped at r, shifted by -f.
+
+        Raises ScanError when the scan has no object or the object does not cover every patch.
+        """
+        truth = self.scan.object
+        if truth is None:
+            raise ScanError('Supervised training needs an object (objectGuess) in the scan file, and there is none.')
+        corner = self.scan.positions[self.order[index]] + self.scan.object_origin - (self.n_pixels - 1) / 2
+        whole = np.rint(corner).astype(np.int64)
+        if (whole < 0).any() or (whole + self.n_pixels > truth.shape).any():
+            raise ScanError(
+                f'The object is {truth.shape[0]} x {truth.shape[1]} pixels and does not cover every scan position; '
+                'positions must be on the pixel grid of objectGuess.'
+            )
+        patches = gather_patches(truth, whole, self.n_pixels)
+        return crop_support(fourier_shift(patches, whole - corner)).astype(np.complex64)
+
+    def batches(self, size: int) -> Iterator[NDArray[np.int64]]:
+        """Indices of all patterns in batches of at most `size`, split evenly."""
+        yield from even_batches(np.arange(len(self), dtype=np.int64), size)
+
+
+def even_batches(index: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    """Split indices into the fewest batches of at most `size`, of even length (a left-over batch of 4 hurts)."""
+    return np.array_split(index, max(1, -(-len(index) // size)))
+
+
+def prepare_scan(
+    scan: Scan, *, probe: NDArray[np.complex64] | None = None, mode: ProbePower = 'auto', stride: int = 4
+) -> PreparedScan:
+    """Sort a scan, resolve the power of its probe (or of `probe`) and lay its patches on a canvas.
+
+    Raises ConfigError when N is not a multiple of the network's `stride`, ScanError when there is no probe.
+    """
+    if scan.n_pixels % stride:
+        raise ConfigError(f'N is {scan.n_pixels} but the network needs a multiple of {stride}; crop or pad the patterns.')
+    chosen = scan.probe if probe is None else probe
+    if chosen is None:
+        raise ScanError('The scan has no probe (probeGuess); pass one with --probe FILE[:KEY].')
+    order = canonical_order(scan.positions)
+    positions = relative_positions(scan.positions)[order]
+    laid = layout(scan.positions[order], scan.n_pixels)
+    return PreparedScan(scan, resolve_probe_power(chosen, scan.mean_counts, mode), order, positions, laid)

@@ -1,0 +1,120 @@
+"""From counts to the network's input, and the absolute amplitude of the probe.
+
+Three scales, three functions: `counts_to_input` (what the network sees), `resolve_probe_power` (physics: the unit of
+the probe and so of the object) and `display_range` in io.images (what a person sees). No other place scales data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from ..errors import ConfigError
+from .forward import measure, propagate
+
+ProbePower = Literal['auto', 'absolute', 'from_counts']
+ABSOLUTE_RANGE = (0.2, 1.1)  # mean abs(O)^2 of real objects: a ratio q inside it means that the probe is absolute
+REGULARIZATION = 0.05  # of the back-projection, relative to the largest probe intensity
+
+
+class Gauge(NamedTuple):
+    """The probe in sqrt(counts), the ratio q = mean counts / power handed in, and which choice was made."""
+
+    probe: NDArray[np.complex64]
+    ratio: float
+    choice: Literal['absolute', 'from_counts']
+
+
+def probe_power(probe: NDArray[Any]) -> float:
+    """Sum of abs(P)^2 over modes and pixels, counts."""
+    return float(np.sum(np.abs(probe) ** 2, dtype=np.float64))
+
+
+def resolve_probe_power(probe: NDArray[np.complex64], mean_counts: float, mode: ProbePower = 'auto') -> Gauge:
+    """Bring a probe (modes, N, N) to sqrt(counts): trust its power, or rescale it to the gauge mean abs(O)^2 = 1.
+
+    `auto` trusts it when q = mean counts / sum abs(P)^2 lies in 0.2 to 1.1. Raises ConfigError on an unknown mode.
+    """
+    ratio = mean_counts / probe_power(probe)
+    if mode == 'auto':
+        mode = 'absolute' if ABSOLUTE_RANGE[0] <= ratio <= ABSOLUTE_RANGE[1] else 'from_counts'
+    if mode == 'absolute':
+        return Gauge(probe, ratio, mode)
+    if mode == 'from_counts':
+        return Gauge((probe * np.sqrt(ratio)).astype(np.complex64), ratio, mode)
+    raise ConfigError(f"probe_power is {mode!r}; choose 'auto', 'absolute' or 'from_counts'.")
+
+
+def support_size(n_pixels: int) -> int:
+    """Side n = N/2 of the network's patch."""
+    return n_pixels // 2
+
+
+def crop_support(images: NDArray[Any]) -> NDArray[Any]:
+    """The central n x n of (..., N, N)."""
+    n_pixels = images.shape[-1]
+    n = support_size(n_pixels)
+    low = (n_pixels - n) // 2
+    return images[..., low : low + n, low : low + n]
+
+
+class NetworkInput(NamedTuple):
+    """What the network sees of b patterns: `root4` (b, N, N) and `backprojection` (b, 2, n, n), both float32."""
+
+    root4: NDArray[np.float32]
+    backprojection: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class InputScaler:
+    """Turns counts into the network's input for one probe (modes, N, N) in sqrt(counts); the strongest mode guides.
+
+    root4 = (sqrt(I)/s)^(1/2) with s = sqrt(sum abs(P)^2)/N, and the back-projection
+    conj(P) F^-1{sqrt(I) exp(i arg F P)} / (abs(P)^2 + 0.05 max abs(P)^2), cropped to the support, real and imaginary.
+    Bad pixels are filled with the intensity of the unscattered probe scaled to the pattern.
+    """
+
+    probe: NDArray[np.complex64]
+    bad_pixels: NDArray[np.bool_] | None = None
+
+    @cached_property
+    def _guide(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
+        strongest = self.probe[np.argmax((np.abs(self.probe) ** 2).sum(axis=(1, 2)))]
+        field = propagate(strongest)
+        intensity = np.abs(strongest) ** 2
+        back = np.conj(strongest) / (intensity + REGULARIZATION * intensity.max())
+        return np.exp(1j * np.angle(field)).astype(np.complex64), crop_support(back).astype(np.complex64)
+
+    @cached_property
+    def _empty_pattern(self) -> NDArray[np.float32]:
+        return measure(propagate(self.probe)[None])[0].astype(np.float32)
+
+    @cached_property
+    def amplitude_unit(self) -> float:
+        """s: the root mean square of the diffraction amplitude of the unscattered probe, sqrt(counts)."""
+        return float(np.sqrt(probe_power(self.probe)) / self.probe.shape[-1])
+
+    def counts_to_input(self, counts: NDArray[np.float32]) -> NetworkInput:
+        """Network input of counts (b, N, N): the one place where counts are normalized."""
+        amplitude = np.sqrt(self._fill_bad_pixels(counts))
+        phase, back = self._guide
+        wave = fft.ifft2(fft.ifftshift(amplitude, axes=(-2, -1)) * phase, norm='ortho')
+        guess = crop_support(wave) * back
+        parts = np.stack([guess.real, guess.imag], axis=1)
+        root4 = np.sqrt(amplitude * np.float32(1 / self.amplitude_unit))
+        return NetworkInput(root4.astype(np.float32), parts.astype(np.float32))
+
+    def _fill_bad_pixels(self, counts: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self.bad_pixels is None or not self.bad_pixels.any():
+            return counts
+        good = ~self.bad_pixels
+        empty = self._empty_pattern
+        level = counts[:, good].sum(axis=1) / max(float(empty[good].sum()), 1e-12)
+        filled = counts.copy()
+        filled[:, self.bad_pixels] = level[:, None] * empty[self.bad_pixels]
+        return filled

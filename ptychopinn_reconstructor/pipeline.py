@@ -1,0 +1,527 @@
+"""What a user asks for: train, reconstruct, refine, evaluate. Prepare, hand to a backend, stitch; events by callback.
+
+Files are written by `outputs`; nothing here prints, and no framework is imported before the input has been checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .backend import Backend, Network, TrainedModel, TrainingJob, load_backend
+from .bundle import Bundle, SelfTest, VerifyReport, open_bundle, verify_bundle, write_bundle
+from .config import Config
+from .errors import BundleError, ConfigError, Interrupted, ScanError
+from .events import Emit, Event, ShouldStop, ignore, log, never
+from .files import writable_folder
+from .io import ObjectFile
+from .outputs import MetricsTable, write_config, write_probe
+from .physics.grouping import Split, check_oversampling, hold_out, region_size
+from .physics.metrics import Comparison, compare
+from .physics.prepare import PreparedScan, prepare_scan
+from .physics.refine import RefineOptions, refine, residuals
+from .physics.scaling import InputScaler, support_size
+from .physics.stitching import contributions, probe_weight, stitch
+from .reconstruction import Reconstruction
+from .scan import Scan
+
+SELF_TEST_PATTERNS = 4
+IN_MEMORY = 512 * 2**20  # bytes of patches kept in memory; more go to a scratch file
+SAME_PROBE = 0.98  # normalized correlation above which two probes are the same
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What `train` leaves: the bundle, how training went, and whether it was stopped before its end."""
+
+    model: Path
+    trained: TrainedModel
+    notes: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class Report:
+    """What goes into metrics.json beside the image metrics; times in seconds, `patterns` (n,) in file order."""
+
+    notes: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
+    residual: float = float('nan')
+    residual_per_pattern: NDArray[np.float64] | None = None
+
+    @contextmanager
+    def stage(self, name: str, patterns: int) -> Iterator[None]:
+        """Time a stage that handles `patterns` patterns."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        seconds = time.perf_counter() - wall
+        self.stages[name] = {
+            'wall_seconds': round(seconds, 4),
+            'cpu_seconds': round(time.process_time() - cpu, 4),
+            'patterns_per_second': round(patterns / max(seconds, 1e-9), 1),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A reconstruction, the network's own object before refinement (or None), and the report."""
+
+    reconstruction: Reconstruction
+    network: NDArray[np.complex64] | None
+    report: Report
+
+
+def train(
+    scans: Sequence[Scan],
+    config: Config,
+    output_dir: Path,
+    *,
+    validation: Scan | None = None,
+    initial: Path | None = None,
+    resume: bool = False,
+    emit: Emit = ignore,
+    should_stop: ShouldStop = never,
+) -> Trained:
+    """Train on scans and write checkpoints, metrics.csv, config.yaml and model.zip to `output_dir`.
+
+    `initial` is a bundle whose weights are trained further. Raises ScanError, ConfigError, BackendError or DeviceError
+    before any work on bad input, TrainingError on a loss that is not finite, Interrupted when stopped before the first
+    epoch was complete (a later stop still writes the model, and says so in `trained.interrupted`).
+    """
+    everything = [*scans, *([validation] if validation is not None else [])]
+    config = complete_config(everything, config)
+    if config.model.model_type == 'supervised' and any(scan.object is None for scan in everything):
+        raise ScanError(
+            'Supervised training needs an object (objectGuess) in every scan file, and one has none; '
+            'add it, or train with model_type pinn.'
+        )
+    backend = load_backend(config.execution.backend)
+    device = backend.resolve_device(config.execution.device)
+    start = open_fitting(initial, config) if initial is not None else None
+    folder = writable_folder(output_dir)
+    emit(Event('started', {'job': 'train', 'device': device, 'backend': backend.title}))
+    first, notes = refined_probe(scans[0], config, folder, resume=resume, emit=emit, should_stop=should_stop)
+    prepared = tuple(
+        prepare_scan(scan, probe=first if i == 0 else None, mode=config.data.probe_power, stride=backend.stride)
+        for i, scan in enumerate(everything)
+    )
+    notes = (*notes, *(gauge_note(scan) for scan in prepared))
+    for note in notes:
+        log(emit, note)
+    splits = tuple(split_of(scan, config) for scan in prepared[: len(scans)])
+    if validation is not None:
+        splits = (*(Split(np.union1d(*s), s.validation[:0]) for s in splits), _all_validation(len(prepared[-1])))
+    write_config(folder / 'config.yaml', config)
+    with MetricsTable(folder / 'metrics.csv', resume=resume) as table:
+        job = TrainingJob(
+            prepared, splits, config, folder, start.weights if start else None, resume, table.watching(emit), should_stop
+        )
+        trained = backend.train(job)
+    if not trained.losses:
+        raise Interrupted(f'Stopped before the first epoch was complete; no model is written to {folder}.')
+    guess = scans[0].probe if first is not None else None
+    model = write_model(folder / 'model.zip', backend, config, prepared[0], trained, guess=guess)
+    emit(Event('done', {'model': str(model), **trained.summary}))
+    return Trained(model, trained, notes)
+
+
+def complete_config(scans: Sequence[Scan], config: Config) -> Config:
+    """The configuration with N filled in from the scans; ConfigError or ScanError when they do not fit each other."""
+    sizes = sorted({scan.n_pixels for scan in scans})
+    if len(sizes) > 1:
+        raise ScanError(f'The scans have patterns of {" and ".join(map(str, sizes))} pixels; train on one size at a time.')
+    if config.model.N not in (None, sizes[0]):
+        raise ConfigError(f'N is {config.model.N} but the patterns are {sizes[0]} pixels wide; leave N out or crop the scan.')
+    return config.merged({'model': {'N': sizes[0]}})
+
+
+def refined_probe(
+    scan: Scan, config: Config, folder: Path, *, resume: bool, emit: Emit, should_stop: ShouldStop
+) -> tuple[NDArray[np.complex64] | None, tuple[str, ...]]:
+    """The scan's probe after refine_probe_first passes of the engine, None when that is 0; kept in probe.npz."""
+    passes = config.training.refine_probe_first
+    if not passes:
+        return None, ()
+    file = folder / 'probe.npz'
+    if resume and file.exists():
+        from .io import read_probe
+
+        return read_probe(str(file)), (f'The probe refined before is taken from {file}.',)
+    prepared = prepare_scan(scan, mode=config.data.probe_power)
+    options = RefineOptions(passes=passes, refine_probe=True, seed=config.training.seed)
+    found = refine(prepared, flat_canvas(prepared), options, emit=emit, should_stop=should_stop)
+    write_probe(file, found.probe)
+    note = f'The probe was refined in {passes} passes of the engine (residual {found.residuals[-1]:.4f}); it is in {file}.'
+    return found.probe, (note,)
+
+
+def flat_canvas(prepared: PreparedScan) -> NDArray[np.complex64]:
+    """An empty object: 1 everywhere."""
+    return np.ones(prepared.layout.shape, dtype=np.complex64)
+
+
+def gauge_note(prepared: PreparedScan) -> str:
+    """How the power of the probe was understood, for the user."""
+    _, ratio, choice = prepared.gauge
+    what = 'trusted' if choice == 'absolute' else 'rescaled so that mean |O|^2 = 1'
+    return f'Probe power is {choice}: q = mean counts / sum |P|^2 = {ratio:.3g}, so it is {what}.'
+
+
+def split_of(prepared: PreparedScan, config: Config) -> Split:
+    """Which patterns to train and validate on; ConfigError when there are too few or too many groups are asked for."""
+    model, data = config.model, config.data
+    check_oversampling(data.n_groups, len(prepared), model.gridsize, data.neighbor_count)
+    size = region_size(model.gridsize, data.neighbor_count)
+    split = hold_out(prepared.positions, data.validation_fraction, size, config.training.seed)
+    if data.n_subsample is None:
+        return split
+    if data.n_subsample > len(prepared):
+        raise ConfigError(f'n_subsample is {data.n_subsample} but the scan has {len(prepared)} patterns; lower it.')
+    drawn = np.random.default_rng(data.subsample_seed).choice(len(prepared), data.n_subsample, replace=False)
+    return Split(np.intersect1d(split.training, drawn), split.validation)
+
+
+def _all_validation(n: int) -> Split:
+    everything = np.arange(n, dtype=np.int64)
+    return Split(everything[:0], everything)
+
+
+def predictor(backend: Backend, device: str = 'cpu') -> Any:
+    """`predict(bundle, counts)` for writing and verifying bundles: patches from the bundle alone."""
+
+    def predict(bundle: Bundle, counts: NDArray[np.float32]) -> NDArray[np.complex64]:
+        network = backend.network(bundle_config(bundle), bundle.weights, device)
+        return network.predict(*InputScaler(bundle.probe).counts_to_input(counts))
+
+    return predict
+
+
+def bundle_config(bundle: Bundle) -> Config:
+    """The configuration inside a bundle; BundleError when this version cannot read it."""
+    from .config import parse
+
+    try:
+        return parse(bundle.manifest['config'])
+    except ConfigError as error:
+        raise BundleError(f'The configuration in the model bundle cannot be used: {error}') from error
+
+
+def write_model(
+    path: Path,
+    backend: Backend,
+    config: Config,
+    prepared: PreparedScan,
+    trained: TrainedModel,
+    *,
+    guess: NDArray[np.complex64] | None = None,
+) -> Path:
+    """Write the bundle of a trained model; its self-test is replayed from disk before the file gets its name."""
+    probe = trained.probes[0]
+    counts = prepared.counts(np.linspace(0, len(prepared) - 1, SELF_TEST_PATTERNS).astype(np.int64))
+    inputs = InputScaler(probe).counts_to_input(counts)
+    patches = backend.network(config, trained.weights, 'cpu').predict(*inputs)
+    fresh = backend.network(config, backend.fresh_weights(config, config.training.seed), 'cpu').predict(*inputs)
+    return write_bundle(
+        path,
+        config=config.to_json(),
+        backend=backend.name,
+        architecture={'name': config.model.architecture, 'stride': backend.stride, 'parameters': _parameters(trained)},
+        weights=trained.weights,
+        probe=probe,
+        scaling={
+            'probe_power': prepared.gauge.choice,
+            'power_ratio': float(prepared.gauge.ratio),
+            'mean_counts': prepared.scan.mean_counts,
+            'amplitude_unit': InputScaler(probe).amplitude_unit,
+            'refined_from': None if guess is None else probe_digest(guess),
+        },
+        training={
+            **trained.summary,
+            'model_type': config.model.model_type,
+            'losses': [list(pair) for pair in trained.losses],
+            'patterns': len(prepared),
+            'interrupted': trained.interrupted,
+        },
+        versions=backend.versions() | own_versions(),
+        selftest=SelfTest(counts, patches),
+        fresh_patches=fresh,
+        predict=predictor(backend),
+    )
+
+
+def _parameters(trained: TrainedModel) -> int:
+    return sum(int(values.size) for values in trained.weights.values())
+
+
+def own_versions() -> dict[str, str]:
+    """Versions of this package and of numpy."""
+    from . import __version__
+
+    return {'ptychopinn-reconstructor': __version__, 'numpy': np.__version__}
+
+
+def probe_digest(probe: NDArray[np.complex64]) -> str:
+    """Identifies a probe as it stands in a file, whatever its container."""
+    return hashlib.sha256(np.ascontiguousarray(probe, dtype=np.complex64).tobytes()).hexdigest()
+
+
+def open_fitting(path: Path, config: Config) -> Bundle:
+    """A bundle to train further; BundleError when its N or its network differs from the configuration's."""
+    bundle = open_bundle(path)
+    there = bundle_config(bundle).model
+    for key in ('N', 'n_filters_scale', 'architecture', 'amp_activation', 'amplitude_max'):
+        mine, other = getattr(config.model, key), getattr(there, key)
+        if mine != other:
+            raise BundleError(f'The model {path} has {key} = {other} but {mine} is asked for; set {key} to {other}.')
+    return bundle
+
+
+def choose_probe(
+    scan: Scan, bundle: Bundle, given: NDArray[np.complex64] | None
+) -> tuple[NDArray[np.complex64], str, list[str]]:
+    """The probe of a reconstruction, where it is from, and warnings: the one given, the scan's, or the bundle's.
+
+    A scan's own probe gives way to the bundle's when it is the guess that the training has refined.
+    """
+    if given is not None:
+        return _fitting_probe(given, scan, bundle), 'given', []
+    if scan.probe is None:
+        return _fitting_probe(bundle.probe, scan, bundle), 'bundle', []
+    if probe_digest(scan.probe) == bundle.manifest['scaling'].get('refined_from'):
+        note = "The scan's probe is the guess that the training refined: the refined probe of the bundle is used."
+        return bundle.probe, 'bundle', [note]
+    probe, notes = _fitting_probe(scan.probe, scan, bundle), []
+    likeness = probe_likeness(probe, bundle.probe)
+    if likeness < SAME_PROBE:
+        notes.append(
+            f"The scan's probe differs from the one the model was trained with (correlation {likeness:.3f}); "
+            'pass --probe with the better one if that is not meant.'
+        )
+    return probe, 'scan', notes
+
+
+def _fitting_probe(probe: NDArray[np.complex64], scan: Scan, bundle: Bundle) -> NDArray[np.complex64]:
+    if probe.shape[1] != scan.n_pixels:
+        raise ScanError(f'The probe is {probe.shape[1]} pixels wide but the patterns are {scan.n_pixels}; pass another.')
+    if len(probe) != len(bundle.probe):
+        raise BundleError(
+            f'The model was trained with {len(bundle.probe)} probe mode(s) but the probe here has {len(probe)}; '
+            'pass a probe with as many modes, or train anew.'
+        )
+    return probe
+
+
+def probe_likeness(a: NDArray[np.complex64], b: NDArray[np.complex64]) -> float:
+    """Normalized correlation of the strongest modes, 0 to 1, whatever their power and global phase."""
+    one, two = (p[np.argmax((np.abs(p) ** 2).sum(axis=(1, 2)))].astype(np.complex128) for p in (a, b))
+    return float(abs(np.vdot(one, two)) / (np.linalg.norm(one) * np.linalg.norm(two)))
+
+
+def reconstruct(
+    scan: Scan,
+    model: Path,
+    config: Config,
+    *,
+    probe: NDArray[np.complex64] | None = None,
+    refine_passes: int | None = None,
+    scratch: Path | None = None,
+    emit: Emit = ignore,
+    should_stop: ShouldStop = never,
+) -> Result:
+    """Reconstruct a scan with a trained model: network, phase synchronization, stitching, refinement.
+
+    `config.inference` and `config.execution` count; the model's own architecture comes from the bundle, and so does
+    the backend unless `config.execution.backend` was set to another by the caller.
+    """
+    bundle = open_bundle(model)
+    described = bundle_config(bundle)
+    if scan.n_pixels != described.model.N:
+        raise BundleError(
+            f'The model {model} is for patterns of N = {described.model.N} pixels but the scan has {scan.n_pixels}; '
+            'use a model trained for this N.'
+        )
+    chosen, source, notes = choose_probe(scan, bundle, probe)
+    backend = load_backend(config.execution.backend)
+    device = backend.resolve_device(config.execution.device)
+    report = Report(notes=notes)
+    emit(Event('started', {'job': 'reconstruct', 'device': device, 'backend': backend.title}))
+    with report.stage('prepare', len(scan)):
+        mode = 'absolute' if source == 'bundle' else config.data.probe_power
+        prepared = prepare_scan(scan, probe=chosen, mode=mode, stride=backend.stride)
+        network = backend.network(described, bundle.weights, device)
+    report.notes.append(gauge_note(prepared))
+    report.facts = {
+        'backend': backend.name,
+        'device': device,
+        'model': str(model),
+        'model_type': described.model.model_type,
+        'probe_source': source,
+        'probe_power': prepared.gauge.choice,
+        'power_ratio': float(prepared.gauge.ratio),
+        'patterns': len(prepared),
+        'N': prepared.n_pixels,
+    }
+    canvas = network_object(prepared, network, config, report, scratch=scratch, emit=emit, should_stop=should_stop)
+    passes = config.inference.refine_passes if refine_passes is None else refine_passes
+    options = RefineOptions(passes=passes, seed=described.training.seed)
+    return finish(prepared, canvas, options, report, losses=_losses(bundle), emit=emit, should_stop=should_stop)
+
+
+def _losses(bundle: Bundle) -> tuple[tuple[int, float], ...]:
+    pairs: Sequence[Sequence[float]] = bundle.manifest['training'].get('losses', [])
+    return tuple((int(epoch), float(value)) for epoch, value in pairs)
+
+
+def network_object(
+    prepared: PreparedScan,
+    network: Network,
+    config: Config,
+    report: Report,
+    *,
+    scratch: Path | None = None,
+    emit: Emit = ignore,
+    should_stop: ShouldStop = never,
+) -> NDArray[np.complex64]:
+    """The network's object on the canvas of `prepared`: every position once, synchronized, stitched."""
+    size, n = config.inference.inference_batch_size, support_size(prepared.n_pixels)
+    weight, total = probe_weight(prepared.probe), len(prepared)
+    with patch_store((total, n, n), scratch) as store:
+        with report.stage('network', total):
+            for index in prepared.batches(size):
+                if should_stop():
+                    raise Interrupted('Stopped before the object was complete; nothing is written.')
+                data = prepared.patterns(index)
+                store[index] = contributions(network.predict(data.root4, data.backprojection), weight, data.fractions)
+                emit(Event('progress', {'stage': 'network', 'done': int(index[-1]) + 1, 'total': total}))
+        with report.stage('stitch', total):
+            return stitch(
+                store,
+                prepared.layout,
+                prepared.probe,
+                neighbors=config.inference.sync_neighbors,
+                batches=prepared.batches(size),
+            )
+
+
+@contextmanager
+def patch_store(shape: tuple[int, int, int], scratch: Path | None) -> Iterator[NDArray[np.complex64]]:
+    """Room for all contributions: in memory, or in a file in `scratch` (removed afterwards) when they are many."""
+    if np.prod(shape) * 8 <= IN_MEMORY:
+        yield np.empty(shape, dtype=np.complex64)
+        return
+    with tempfile.TemporaryFile(dir=scratch, prefix='ptychopinn-') as file:
+        yield np.memmap(file, dtype=np.complex64, mode='w+', shape=shape)
+
+
+def refine_scan(
+    scan: Scan,
+    config: Config,
+    options: RefineOptions,
+    *,
+    probe: NDArray[np.complex64] | None = None,
+    start: tuple[NDArray[np.complex64], tuple[float, float]] | None = None,
+    emit: Emit = ignore,
+    should_stop: ShouldStop = never,
+) -> Result:
+    """The classical engine alone, from an empty object: the honest baseline."""
+    emit(Event('started', {'job': 'refine', 'device': 'cpu', 'backend': 'numpy'}))
+    report = Report()
+    with report.stage('prepare', len(scan)):
+        prepared = prepare_scan(scan, probe=probe, mode=config.data.probe_power)
+    report.notes.append(gauge_note(prepared))
+    report.facts = {
+        'backend': 'numpy',
+        'device': 'cpu',
+        'model_type': 'engine',
+        'probe_source': 'scan' if probe is None else 'given',
+        'probe_power': prepared.gauge.choice,
+        'power_ratio': float(prepared.gauge.ratio),
+        'patterns': len(prepared),
+        'N': prepared.n_pixels,
+    }
+    result = finish(prepared, flat_canvas(prepared), options, report, losses=(), emit=emit, should_stop=should_stop)
+    return replace(result, network=None)
+
+
+def finish(
+    prepared: PreparedScan,
+    canvas: NDArray[np.complex64],
+    options: RefineOptions,
+    report: Report,
+    *,
+    losses: tuple[tuple[int, float], ...],
+    emit: Emit,
+    should_stop: ShouldStop,
+) -> Result:
+    """Refine (if any passes are asked for), compute the residual and put everything into a Result."""
+    network, probe = canvas, prepared.probe
+    report.facts['refine_passes'] = options.passes
+    if options.passes:
+        with report.stage('refine', len(prepared) * options.passes):
+            found = refine(prepared, canvas, options, emit=emit, should_stop=should_stop)
+        canvas, probe = found.canvas, found.probe
+        report.facts['residual_by_pass'] = [float(value) for value in found.residuals]
+        losses = losses or tuple(enumerate(report.facts['residual_by_pass']))
+    with report.stage('residual', len(prepared)):
+        misfit = residuals(prepared, canvas, probe)
+    report.residual = misfit.overall
+    report.residual_per_pattern = np.empty(len(prepared))
+    report.residual_per_pattern[prepared.order] = misfit.per_pattern
+    scan = prepared.scan
+    reconstruction = Reconstruction(
+        object=canvas,
+        origin=prepared.layout.origin,
+        probe=probe,
+        positions=scan.positions,
+        pixel_size=scan.pixel_size,
+        name=str(scan.metadata.get('name', 'ptychopinn')),
+        comments=_comments(report),
+        losses=losses,
+        metadata=scan.metadata,
+    )
+    emit(Event('done', {'residual': report.residual}))
+    return Result(reconstruction, network, report)
+
+
+def _comments(report: Report) -> str:
+    facts = report.facts
+    return (
+        f'ptychopinn-reconstructor: {facts["model_type"]}, backend {facts["backend"]}, {facts["refine_passes"]} '
+        f'refinement passes, residual {report.residual:.4g}, probe from {facts["probe_source"]}, '
+        f'power {facts["probe_power"]}.'
+    )
+
+
+def evaluate(result: ObjectFile, truth: ObjectFile, *, margin: int | None = None) -> Comparison:
+    """Compare an object with the truth on the area of the scan, less `margin` pixels (None: 1/16 of N, or 4)."""
+    positions = result.positions if result.positions is not None else truth.positions
+    if positions is None:
+        raise ScanError('Neither file holds scan positions, which say where the objects lie; pass a product.h5 as RESULT.')
+    return compare(
+        result.object, result.origin, truth.object, truth.origin, positions, margin=4 if margin is None else margin
+    )
+
+
+def verify(path: Path, backend: str | None = None) -> VerifyReport:
+    """Replay a bundle's self-test with the backend that wrote it, or another."""
+    bundle = open_bundle(path)
+    return verify_bundle(path, predictor(load_backend(backend or str(bundle.manifest['backend']))))
+
+
+def as_object_file(result: Reconstruction) -> ObjectFile:
+    """A reconstruction as `evaluate` takes it."""
+    return ObjectFile(result.object, result.origin, result.positions, result.pixel_size)
+
+
+def settings_of(bundle: Bundle) -> Mapping[str, Any]:
+    """The settings a bundle was trained with, by section."""
+    return {key: value for key, value in bundle.manifest['config'].items() if isinstance(value, dict)}

@@ -1,0 +1,233 @@
+"""Scan: the validated, immutable data of one measurement (specs/data_contracts.md, section 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import ScanError
+
+Domain = Literal['counts', 'amplitude']
+BLOCK = 256  # patterns read at a time, so that a memory-mapped scan is never held whole
+MAX_CANVAS = 32768  # pixels along one side of the object; larger means that the positions have another unit
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """One ptychographic measurement.
+
+    Parameters
+    ----------
+    diffraction
+        (n, N, N) real, >= 0, zero frequency at [N//2, N//2]; counts, or their square root (see `domain`). May be
+        memory-mapped: it is read in blocks and never copied.
+    positions
+        (n, 2) float64, [row, column] of the patch centers, object pixels, arbitrary origin.
+    probe
+        (modes, N, N) complex64; (N, N) and (N, N, 1) are accepted. None when unknown.
+    domain
+        'counts' (intensity) or 'amplitude' (square root of counts) of `diffraction`.
+    object
+        (H, W) complex64 label or guess, or None.
+    object_origin
+        (2,) array coordinates [row, column] in `object` of the scan position (0, 0).
+    bad_pixels
+        (N, N) bool, True = bad, or None.
+    scan_index
+        (n,) integers naming the scan of each pattern, or None.
+    pixel_size
+        (height, width) of an object pixel in meters, or None where only pixels are known.
+    metadata
+        Free text and numbers that travel to the product (name, comments, energy ...).
+
+    Raises
+    ------
+    ScanError
+        When anything above does not hold; the sentence names the value seen and the remedy.
+    """
+
+    diffraction: NDArray[Any]
+    positions: NDArray[np.float64]
+    probe: NDArray[np.complex64] | None = None
+    domain: Domain = 'counts'
+    object: NDArray[np.complex64] | None = None
+    object_origin: tuple[float, float] = (0.0, 0.0)
+    bad_pixels: NDArray[np.bool_] | None = None
+    scan_index: NDArray[np.int64] | None = None
+    pixel_size: tuple[float, float] | None = None
+    metadata: Mapping[str, str | float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.domain not in ('counts', 'amplitude'):
+            raise ScanError(f"The measurement domain is {self.domain!r}; pass 'counts' or 'amplitude'.")
+        _check_diffraction(self.diffraction)
+        self._set('diffraction', self.diffraction)
+        n, side = len(self.diffraction), self.diffraction.shape[1]
+        self._set('positions', _checked_positions(self.positions, n))
+        if self.probe is not None:
+            self._set('probe', checked_probe(self.probe, side))
+        if self.object is not None:
+            self._set('object', _checked_object(self.object))
+        if self.bad_pixels is not None:
+            self._set('bad_pixels', _checked_bad_pixels(self.bad_pixels, side))
+        if self.scan_index is not None:
+            self._set('scan_index', _checked_scan_index(self.scan_index, n))
+        if self.pixel_size is not None and not all(np.isfinite(s) and s > 0 for s in self.pixel_size):
+            raise ScanError(f'The object pixel size is {self.pixel_size}; both numbers must be positive meters.')
+        self._set('metadata', MappingProxyType(dict(self.metadata)))
+        if not self.mean_counts > 0:
+            raise ScanError('All diffraction patterns are zero; check the file and the bad-pixel mask.')
+
+    def _set(self, name: str, value: Any) -> None:
+        if isinstance(value, np.ndarray):
+            value = value.view()
+            value.flags.writeable = False
+        object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.diffraction)
+
+    @property
+    def n_pixels(self) -> int:
+        """Side N of a diffraction pattern in pixels."""
+        return int(self.diffraction.shape[1])
+
+    def counts(self, index: NDArray[np.int64] | slice) -> NDArray[np.float32]:
+        """Intensity in counts of the patterns at `index`, (b, N, N) float32, bad pixels set to zero."""
+        values = np.asarray(self.diffraction[index]).astype(np.float32)
+        if self.domain == 'amplitude':
+            np.square(values, out=values)
+        if self.bad_pixels is not None:
+            values[:, self.bad_pixels] = 0.0
+        return values
+
+    def blocks(self, size: int = BLOCK) -> Iterator[slice]:
+        """Consecutive slices over the patterns, `size` at a time."""
+        return (slice(i, min(i + size, len(self))) for i in range(0, len(self), size))
+
+    @cached_property
+    def mean_counts(self) -> float:
+        """Mean counts per pattern over good pixels, read in blocks."""
+        return float(sum(self.counts(block).sum(dtype=np.float64) for block in self.blocks()) / len(self))
+
+    def with_probe(self, probe: ArrayLike) -> Self:
+        """The same scan with another probe."""
+        return replace(self, probe=np.asarray(probe))
+
+
+def _check_diffraction(diffraction: NDArray[Any]) -> None:
+    shape: tuple[int, ...] = getattr(diffraction, 'shape', ())
+    if len(shape) != 3 or shape[1] != shape[2]:
+        raise ScanError(f'The diffraction array has shape {shape}; expected (n, N, N): n square patterns.')
+    if shape[0] < 2:
+        raise ScanError(f'The scan holds {shape[0]} pattern(s); ptychography needs at least 2 overlapping ones.')
+    if shape[1] % 4 or shape[1] < 16:
+        raise ScanError(
+            f'The patterns are N = {shape[1]} pixels wide; N must be divisible by 4 and at least 16: crop or pad them.'
+        )
+    dtype = np.dtype(diffraction.dtype)
+    if dtype.kind not in 'uif':
+        raise ScanError(f'The diffraction patterns are of type {dtype}; they must be real numbers (counts).')
+    for i in range(0, shape[0], BLOCK):
+        block = np.asarray(diffraction[i : i + BLOCK])
+        if dtype.kind == 'f' and not np.isfinite(block).all():
+            raise ScanError(
+                f'The diffraction patterns hold NaN or infinity (first in pattern {i + _first(~np.isfinite(block))}); '
+                'mark such pixels in bad_pixels and set them to zero.'
+            )
+        if dtype.kind != 'u' and block.min() < 0:
+            raise ScanError(
+                f'The diffraction patterns hold negative values ({block.min():g}, first in pattern '
+                f'{i + _first(block < 0)}); subtract the background and clip at zero.'
+            )
+
+
+def _first(condition: NDArray[np.bool_]) -> int:
+    return int(np.argmax(condition.any(axis=(1, 2))))
+
+
+def _checked_positions(positions: ArrayLike, n: int) -> NDArray[np.float64]:
+    array = np.asarray(positions)
+    if array.dtype.kind not in 'uif':
+        raise ScanError(f'The positions are of type {array.dtype}; they must be real numbers in object pixels.')
+    array = np.array(array, dtype=np.float64)
+    if array.shape != (n, 2):
+        raise ScanError(f'The positions have shape {array.shape}; expected ({n}, 2): [row, column] of each pattern.')
+    if not np.isfinite(array).all():
+        raise ScanError('The positions hold NaN or infinity; leave out the patterns whose position is not known.')
+    extent = float(np.ptp(array, axis=0).max())
+    if extent < 0.5:
+        raise ScanError(
+            f'The positions span only {extent:.3g} pixels: they are probably in meters; '
+            'divide them by the object pixel size.'
+        )
+    if extent > MAX_CANVAS:
+        raise ScanError(
+            f'The positions span {extent:.3g} pixels, more than {MAX_CANVAS}: they are probably not in object pixels; '
+            'divide them by the object pixel size in their own unit.'
+        )
+    return array
+
+
+def checked_probe(probe: ArrayLike, side: int | None = None) -> NDArray[np.complex64]:
+    """A probe as (modes, N, N) complex64; accepts (N, N), (N, N, 1) and (modes, N, N).
+
+    Raises ScanError when the shape is another, its side is not `side`, a value is not finite or all are zero.
+    """
+    array = np.asarray(probe)
+    if array.dtype.kind not in 'uifc':
+        raise ScanError(f'The probe is of type {array.dtype}; it must be an array of complex numbers.')
+    if array.ndim == 3 and array.shape[2] == 1 and array.shape[0] == array.shape[1]:
+        array = array[..., 0]
+    if array.ndim == 2:
+        array = array[None]
+    if array.ndim != 3 or array.shape[1] != array.shape[2] or not array.shape[0]:
+        raise ScanError(f'The probe has shape {np.shape(probe)}; expected (N, N) or (modes, N, N).')
+    if side is not None and array.shape[1] != side:
+        raise ScanError(
+            f'The probe is {array.shape[1]} pixels wide but the patterns are {side}; '
+            'hand in a probe on the pattern grid.'
+        )
+    if not np.isfinite(array).all():
+        raise ScanError('The probe holds NaN or infinity; hand in another probe.')
+    if not np.abs(array).max() > 0:
+        raise ScanError('The probe is zero everywhere; hand in another probe.')
+    return np.ascontiguousarray(array, dtype=np.complex64)
+
+
+def _checked_object(values: ArrayLike) -> NDArray[np.complex64]:
+    array = np.asarray(values)
+    if array.dtype.kind not in 'uifc':
+        raise ScanError(f'The object is of type {array.dtype}; it must be an array of complex numbers.')
+    if array.ndim == 3 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim != 2 or 0 in array.shape:
+        raise ScanError(f'The object has shape {array.shape}; expected (H, W): one layer.')
+    if not np.isfinite(array).all():
+        raise ScanError('The object holds NaN or infinity; hand in another object.')
+    return np.ascontiguousarray(array, dtype=np.complex64)
+
+
+def _checked_bad_pixels(values: ArrayLike, side: int) -> NDArray[np.bool_]:
+    array = np.asarray(values)
+    if array.shape != (side, side):
+        raise ScanError(f'bad_pixels has shape {array.shape}; expected ({side}, {side}), True where a pixel is bad.')
+    if array.dtype.kind not in 'bui':
+        raise ScanError(f'bad_pixels is of type {array.dtype}; expected booleans, True where a pixel is bad.')
+    array = array.astype(bool)
+    if array.all():
+        raise ScanError('bad_pixels marks every pixel as bad; expected True only where a pixel is bad.')
+    return array
+
+
+def _checked_scan_index(values: ArrayLike, n: int) -> NDArray[np.int64]:
+    array = np.asarray(values)
+    if array.shape != (n,) or array.dtype.kind not in 'uif':
+        raise ScanError(f'scan_index has shape {array.shape} and type {array.dtype}; expected {n} integers.')
+    return array.astype(np.int64)

@@ -1,0 +1,411 @@
+"""The rules of the house, checked by reading the sources and by importing them in new processes.
+
+A module that the tables do not name counts as part of the pipeline: nothing below may import it, and it may import no
+entry point (command line, worker, host) and no backend.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = 'ptychopinn_reconstructor'
+FOLDERS = {PACKAGE: ROOT / PACKAGE, f'{PACKAGE}.backends': ROOT / 'backends', f'{PACKAGE}.configs': ROOT / 'configs'}
+
+# Arrows point down: a part may import parts of a lower or its own tier, itself included, never a higher one.
+TIERS = [
+    {'errors'},
+    {'config', 'events', 'files', 'scan'},
+    {'reconstruction', 'archive', 'manifest', 'tensors'},
+    {'physics'},
+    {'io', 'bundle', 'backend'},
+    {'pipeline'},  # and every part that is not named here
+    {'conformance'},
+    {'cli', 'worker', 'host'},
+]
+PIPELINE = next(tier for tier, parts in enumerate(TIERS) if 'pipeline' in parts)
+TIER = {part: tier for tier, parts in enumerate(TIERS) for part in parts}
+
+OWN_FOR_PHYSICS = {'config', 'errors', 'events', 'reconstruction', 'scan', 'physics'}
+OWN_FOR_BACKENDS = {'config', 'errors', 'events', 'backend', 'physics'}
+FRAMEWORKS = {
+    'torch_lightning': {'torch', 'lightning', 'torchmetrics', 'tensorboard', 'mlflow'},
+    'tensorflow_keras': {'tensorflow', 'keras', 'mlflow'},
+}
+ALL_FRAMEWORKS = set().union(*FRAMEWORKS.values()) | {'pytorch_lightning', 'lightning_fabric', 'jax'}
+QT = {'PyQt5', 'PyQt6', 'PySide2', 'PySide6'}
+LAZY = {'scipy', 'skimage', 'h5py', 'matplotlib', 'ptychodus'} | ALL_FRAMEWORKS | QT
+UNPICKLERS = {'pickle', 'dill', 'cloudpickle', 'joblib', 'marshal', 'shelve', 'jsonpickle'}
+SETTERS: tuple[str, ...] = (
+    'os.putenv',
+    'os.unsetenv',
+    'os.environ',
+    'os.chdir',
+    'sys.path',
+    'warnings.',
+    'logging.basicConfig',
+)
+SETTERS += ('np.random.seed', 'np.seterr', 'random.seed', 'torch.manual_seed', 'torch.set_', 'matplotlib.use')
+NOT_LOADED = ['PyQt5', 'h5py', 'keras', 'lightning', 'matplotlib', 'ptychodus', 'scipy', 'tensorflow', 'torch']
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: the dotted name, its line, and whether it runs when the module is imported."""
+
+    name: str
+    line: int
+    eager: bool
+    typing_only: bool
+
+    @property
+    def top(self) -> str:
+        return self.name.partition('.')[0]
+
+    @property
+    def part(self) -> str:
+        """The part of our package that is imported: 'scan' of ptychopinn_reconstructor.scan; empty for others."""
+        return self.name.split('.')[1] if self.name.startswith(f'{PACKAGE}.') else ''
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source file under the name by which it is imported."""
+
+    name: str
+    path: Path
+
+    @property
+    def parts(self) -> list[str]:
+        return self.name.split('.')[1:]
+
+    @property
+    def part(self) -> str:
+        return self.parts[0] if self.parts else '__init__'
+
+    @property
+    def is_backend(self) -> bool:
+        return self.part == 'backends'
+
+    def tree(self) -> ast.Module:
+        return _tree(self.path)
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding='utf-8'), str(path))
+
+
+def _sources() -> Iterator[Source]:
+    for package, folder in FOLDERS.items():
+        for path in sorted(folder.rglob('*.py')):
+            parts = path.relative_to(folder).with_suffix('').parts
+            yield Source('.'.join([package, *(part for part in parts if part != '__init__')]), path)
+
+
+SOURCES = list(_sources())
+NAMES = {source.name for source in SOURCES}
+PARTS = {source.part for source in SOURCES if source.parts}
+
+
+def _nodes(tree: ast.AST, eager: bool = True, typing_only: bool = False) -> Iterator[tuple[ast.AST, bool, bool]]:
+    """Every node, with whether it runs on import, and whether only a type checker sees it."""
+    for child in ast.iter_child_nodes(tree):
+        lazy = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        typing = typing_only or (isinstance(child, ast.If) and 'TYPE_CHECKING' in ast.unparse(child.test))
+        yield child, eager and not typing, typing
+        yield from _nodes(child, eager and not lazy, typing)
+
+
+def _imports(source: Source) -> Iterator[Import]:
+    for node, eager, typing_only in _nodes(source.tree()):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node.lineno, eager, typing_only)
+        elif isinstance(node, ast.ImportFrom):
+            base = _base(source, node)
+            for alias in node.names:
+                full = f'{base}.{alias.name}'
+                yield Import(full if full in NAMES or base == PACKAGE else base, node.lineno, eager, typing_only)
+
+
+def _base(source: Source, node: ast.ImportFrom) -> str:
+    if not node.level:
+        return node.module or ''
+    parts = source.name.split('.')
+    package = parts if source.path.name == '__init__.py' else parts[:-1]
+    base = package[: len(package) - node.level + 1]
+    return '.'.join([*base, node.module] if node.module else base)
+
+
+Violation = tuple[int, str]  # line, what is wrong
+Rule = Callable[[Source], Iterable[Violation]]
+RULES: list[Rule] = []
+
+
+def rule(check: Rule) -> Rule:
+    """Register a check of one source; `test_rule` runs every check over all sources."""
+    RULES.append(check)
+    return check
+
+
+def _wrong(imports: Iterable[Import], message: str) -> list[Violation]:
+    return [(i.line, f'{message}: {i.name}') for i in imports]
+
+
+def _own(source: Source) -> list[Import]:
+    """The parts of our package that a source imports: names of the package's __init__ (errors, version) left out."""
+    return [i for i in _imports(source) if i.part in PARTS or i.part in TIER]
+
+
+def test_the_reader_of_imports_reads_them() -> None:
+    """The checks below would pass on anything if this reader saw nothing."""
+    bundle = next(source for source in SOURCES if source.name == f'{PACKAGE}.bundle')
+    found = {i.name for i in _imports(bundle)}
+    assert {'numpy', f'{PACKAGE}.files', f'{PACKAGE}.errors'} <= found
+    tensors = next(source for source in SOURCES if source.name == f'{PACKAGE}.tensors')
+    assert {i.name: i.eager for i in _imports(tensors)}['safetensors.numpy'] is False
+    assert len(SOURCES) > 10 and any(source.is_backend for source in SOURCES)
+
+
+def _is_pipeline(source: Source) -> bool:
+    return bool(source.parts) and TIER.get(source.part, PIPELINE) == PIPELINE and source.part != 'configs'
+
+
+@rule
+def arrows_point_down(source: Source) -> list[Violation]:
+    if source.is_backend or source.part == '__init__':
+        return []
+    tier = TIER.get(source.part, PIPELINE)
+    above = [i for i in _own(source) if i.part != source.part and TIER.get(i.part, PIPELINE) > tier]
+    return _wrong(above, f'{source.part} is below what it imports')
+
+
+@rule
+def entry_points_do_not_import_each_other(source: Source) -> list[Violation]:
+    others = TIERS[-1] - {source.part} if source.part in TIERS[-1] else set()
+    return _wrong([i for i in _own(source) if i.part in others], 'cli, worker and host know only the pipeline')
+
+
+@rule
+def nobody_imports_a_backend(source: Source) -> list[Violation]:
+    found = [i for i in _imports(source) if i.top == 'backends' or i.part == 'backends']
+    if source.is_backend:
+        own = '.'.join(source.name.split('.')[:3])
+        found = [i for i in found if i.name != own and not i.name.startswith(f'{own}.')]
+    return _wrong(found, 'a backend is found by its entry point, never imported')
+
+
+@rule
+def a_backend_knows_only_the_interface_and_its_own_framework(source: Source) -> list[Violation]:
+    if not source.is_backend or len(source.parts) < 2:
+        return []
+    foreign = [i for i in _own(source) if i.part not in OWN_FOR_BACKENDS | {'backends'}]
+    others = ALL_FRAMEWORKS - FRAMEWORKS.get(source.parts[1], ALL_FRAMEWORKS)
+    return _wrong(foreign, f'a backend imports only {sorted(OWN_FOR_BACKENDS)} of our package') + _wrong(
+        [i for i in _imports(source) if i.top in others], "a backend imports no other's framework"
+    )
+
+
+@rule
+def physics_is_numpy_and_scipy_only(source: Source) -> list[Violation]:
+    if source.part != 'physics':
+        return []
+    allowed = {*sys.stdlib_module_names, 'numpy', 'scipy', 'skimage', PACKAGE}
+    foreign = [i for i in _imports(source) if i.top not in allowed]
+    own = [i for i in _own(source) if i.part not in OWN_FOR_PHYSICS]
+    return _wrong(foreign, 'numpy, scipy and skimage only') + _wrong(own, f'only {sorted(OWN_FOR_PHYSICS)}')
+
+
+@rule
+def frameworks_qt_and_the_host_are_named_in_one_place(source: Source) -> list[Violation]:
+    misplaced = {
+        'only a backend imports a framework': set() if source.is_backend else ALL_FRAMEWORKS,
+        'only host/view.py imports Qt': set() if source.name == f'{PACKAGE}.host.view' else QT,
+        'only host/ names ptychodus': set() if source.part == 'host' else {'ptychodus'},
+    }
+    imports = list(_imports(source))
+    return [v for text, names in misplaced.items() for v in _wrong([i for i in imports if i.top in names], text)]
+
+
+@rule
+def what_is_heavy_is_imported_inside_the_function_that_uses_it(source: Source) -> list[Violation]:
+    """Except where the whole module is loaded lazily: physics, and with it the pipeline, a backend, the host."""
+    allowed: set[str] = set()
+    if source.is_backend:
+        allowed = FRAMEWORKS.get(source.parts[1], ALL_FRAMEWORKS) | {'scipy', 'physics'} if source.parts[1:] else set()
+    elif source.part in ('physics', 'conformance'):
+        allowed = {'scipy', 'skimage', 'physics'}
+    elif source.part == 'host':
+        allowed = {'ptychodus', *QT}
+    elif _is_pipeline(source):
+        allowed = {'physics'}
+    eager = [i for i in _imports(source) if i.eager]
+    heavy = [i for i in eager if i.top in LAZY - allowed or (i.part == 'physics' and 'physics' not in allowed)]
+    return _wrong(heavy, 'import it inside the function that uses it')
+
+
+@rule
+def nothing_is_unpickled(source: Source) -> Iterator[Violation]:
+    yield from _wrong([i for i in _imports(source) if i.top in UNPICKLERS], 'nothing of ours unpickles')
+    for node in ast.walk(source.tree()):
+        if isinstance(node, ast.Call):
+            keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
+            if keywords.get('allow_pickle', 'False') != 'False':
+                yield node.lineno, 'allows pickles'
+            default = 'absent' if ast.unparse(node.func) == 'torch.load' else 'True'
+            if keywords.get('weights_only', default) != 'True':
+                yield node.lineno, 'a checkpoint is read with weights_only=True'
+
+
+@rule
+def no_print_no_bare_except_no_globals(source: Source) -> Iterator[Violation]:
+    for node in ast.walk(source.tree()):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ('print', 'eval', 'exec'):
+            yield node.lineno, f'calls {node.func.id}'
+        if isinstance(node, ast.ExceptHandler):
+            raises = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+            if node.type is None or ('BaseException' in ast.unparse(node.type) and not raises):
+                yield node.lineno, 'swallows every exception, interrupts included'
+        if isinstance(node, ast.Global):
+            yield node.lineno, 'has global state'
+
+
+@rule
+def importing_sets_nothing_outside_the_module(source: Source) -> Iterator[Violation]:
+    """No environment variable, search path, warning filter, logging set-up or random seed at import."""
+    for node, eager, _ in _nodes(source.tree()):
+        if not eager:
+            continue
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            if name.startswith(SETTERS) and name not in ('os.environ.get', 'os.environ.copy'):
+                yield node.lineno, f'calls {name} at import'
+        targets = node.targets if isinstance(node, ast.Assign | ast.Delete) else []
+        for target in [*targets, *([node.target] if isinstance(node, ast.AugAssign) else [])]:
+            if ast.unparse(target).startswith(('os.environ', 'sys.')):
+                yield target.lineno, 'changes the process at import'
+
+
+@pytest.mark.parametrize('check', RULES, ids=lambda check: check.__name__)
+def test_rule(check: Rule) -> None:
+    violations = [
+        f'{source.path.relative_to(ROOT)}:{line}: {text}' for source in SOURCES for line, text in check(source)
+    ]
+    assert not violations, '\n'.join(violations)
+
+
+BAD = """
+import os, torch, pickle
+import ptychopinn_reconstructor.cli
+from ptychopinn_reconstructor.backends.torch_lightning import adapter
+from .. import physics
+os.environ['A'] = '1'
+try:
+    print(torch.load('x'))
+except:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ('name', 'caught'),
+    [
+        ('physics.bad', {'arrows_point_down', 'physics_is_numpy_and_scipy_only'}),
+        ('worker', {'entry_points_do_not_import_each_other'}),
+        ('backends.tensorflow_keras.bad', {'a_backend_knows_only_the_interface_and_its_own_framework'}),
+        ('brand_new', {'arrows_point_down', 'what_is_heavy_is_imported_inside_the_function_that_uses_it'}),
+        ('io.bad', {'frameworks_qt_and_the_host_are_named_in_one_place', 'arrows_point_down'}),
+    ],
+)
+def test_the_rules_catch_a_bad_module(tmp_path: Path, name: str, caught: set[str]) -> None:
+    """A module that breaks the rules, placed in several parts of the house: a rule that sees nothing is no rule."""
+    path = tmp_path / 'bad.py'
+    path.write_text(BAD)
+    everywhere = {
+        'nobody_imports_a_backend',
+        'nothing_is_unpickled',
+        'no_print_no_bare_except_no_globals',
+        'importing_sets_nothing_outside_the_module',
+    }
+    source = Source(f'{PACKAGE}.{name}', path)
+    assert caught | everywhere <= {check.__name__ for check in RULES if list(check(source))}
+
+
+def test_parts_do_not_import_each_other_in_a_circle() -> None:
+    edges: dict[str, set[str]] = {}
+    for source in SOURCES:
+        if not source.is_backend and source.parts:
+            own = {i.part for i in _own(source) if i.part != source.part and not i.typing_only}
+            edges.setdefault(source.part, set()).update(own)
+    while leaves := [part for part, targets in edges.items() if not targets & edges.keys()]:
+        for part in leaves:
+            del edges[part]
+    assert not edges, f'these parts import each other in a circle: {sorted(edges)}'
+
+
+def test_folders_have_no_name_that_hides_a_package() -> None:
+    """A folder named after a framework would be imported in its place; tests/__init__.py would make tests a package."""
+    for top in ('ptychopinn_reconstructor', 'backends', 'configs', 'tests', 'examples'):
+        for path in (ROOT / top).rglob('*'):
+            assert path.stem not in {'torch', 'keras', 'tensorflow', 'lightning'}, path
+    assert not (ROOT / 'tests' / '__init__.py').exists()
+
+
+LISTING = """
+import importlib, json, sys
+names, heavy, found = json.loads(sys.argv[1]), set(json.loads(sys.argv[2])), {}
+for name in names:
+    before = set(sys.modules)
+    importlib.import_module(name)
+    found[name] = sorted({new.partition('.')[0] for new in set(sys.modules) - before} & heavy)
+print(json.dumps(found))
+"""
+
+
+def _loaded_by(names: list[str], heavy: list[str]) -> dict[str, list[str]]:
+    command = [sys.executable, '-P', '-c', LISTING, json.dumps(names), json.dumps(heavy)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    found: dict[str, list[str]] = json.loads(result.stdout)
+    return found
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    """The cost in CPU time is measured by tests/benchmarks/import_cost.py."""
+    assert _loaded_by([PACKAGE], [*NOT_LOADED, 'rich', 'click', 'yaml', 'skimage']) == {PACKAGE: []}
+
+
+def test_importing_a_light_module_loads_nothing_heavy() -> None:
+    """What the command line loads before it knows what to do: `ptychopinn --help` waits for none of these."""
+    heavy_parts = {'physics', 'backends', 'conformance', 'host'}
+    light = [
+        source.name
+        for source in SOURCES
+        if source.part not in heavy_parts and not _is_pipeline(source) and source.path.name != '__main__.py'
+    ]
+    assert f'{PACKAGE}.bundle' in light
+    assert {name: found for name, found in _loaded_by(light, [*NOT_LOADED, 'skimage']).items() if found} == {}
+
+
+def test_importing_physics_or_the_pipeline_loads_no_framework() -> None:
+    names = [source.name for source in SOURCES if source.part in ('physics', 'conformance') or _is_pipeline(source)]
+    heavy = sorted({*ALL_FRAMEWORKS, *QT, 'ptychodus', 'h5py', 'matplotlib'})
+    assert {name: found for name, found in _loaded_by(names, heavy).items() if found} == {}
+
+
+def test_backends_refuse_their_bare_name() -> None:
+    program = f'import sys; sys.path.insert(0, {str(ROOT)!r}); import backends'
+    result = subprocess.run(
+        [sys.executable, '-P', '-c', program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 1 and "Import 'ptychopinn_reconstructor.backends'" in result.stderr

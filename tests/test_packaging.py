@@ -1,0 +1,167 @@
+"""What a wheel and an sdist hold, built from a copy of the tree: an editable install hides what is missing."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ptychopinn_reconstructor
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = 'ptychopinn_reconstructor'
+FOLDERS = {PACKAGE: ROOT / PACKAGE, f'{PACKAGE}.backends': ROOT / 'backends', f'{PACKAGE}.configs': ROOT / 'configs'}
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))
+
+
+def _packages_in_the_tree() -> set[str]:
+    found = set()
+    for package, folder in FOLDERS.items():
+        for init in folder.rglob('__init__.py'):
+            found.add('.'.join([package, *init.parent.relative_to(folder).parts]))
+    return found
+
+
+def _installed_files() -> set[str]:
+    """Every source, preset and marker of the tree, where a wheel must put it."""
+    expected = set()
+    for package, folder in FOLDERS.items():
+        for path in folder.rglob('*'):
+            if path.suffix in ('.py', '.yaml') or path.name == 'py.typed':
+                expected.add('/'.join([*package.split('.'), *path.relative_to(folder).parts]))
+    return expected
+
+
+@pytest.fixture(scope='module')
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a wheel and an sdist; the wheel is built from the unpacked sdist, as an installer would do it."""
+    pytest.importorskip('build', reason='the package build, of the dev extra, is not installed')
+    tree = tmp_path_factory.mktemp('tree') / 'checkout'
+    hidden = shutil.ignore_patterns('.*', '__pycache__', '*.egg-info', 'build', 'dist', 'demo')
+    shutil.copytree(ROOT, tree, ignore=hidden)
+    (tree / 'README.md').touch()
+    command = [sys.executable, '-P', '-m', 'build', '--no-isolation', '--outdir', str(tree / 'dist'), str(tree)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    return tree / 'dist'
+
+
+@pytest.fixture(scope='module')
+def wheel(dist: Path) -> Path:
+    """The wheel unpacked, as an installation would lie on disk."""
+    folder = dist / 'installed'
+    with zipfile.ZipFile(next(dist.glob('*.whl'))) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def _run_from(wheel: Path, program: str) -> str:
+    """Run a program in a new process that sees the unpacked wheel before any other copy of the package."""
+    start = f'import sys; sys.path.insert(0, {str(wheel)!r}); '
+    result = subprocess.run(
+        [sys.executable, '-P', '-c', start + program],
+        cwd=wheel,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_the_list_of_packages_is_the_tree() -> None:
+    listed = PROJECT['tool']['setuptools']['packages']
+    assert len(listed) == len(set(listed))
+    assert set(listed) == _packages_in_the_tree()
+
+
+def test_every_folder_with_sources_is_a_package() -> None:
+    """A folder without __init__.py would work in a checkout and be missing from a wheel."""
+    for folder in FOLDERS.values():
+        for source in folder.rglob('*.py'):
+            assert (source.parent / '__init__.py').exists(), f'{source.parent.relative_to(ROOT)} lacks __init__.py'
+
+
+def test_a_wheel_holds_every_source_and_nothing_else(dist: Path) -> None:
+    with zipfile.ZipFile(next(dist.glob('*.whl'))) as archive:
+        names = set(archive.namelist())
+    assert {name for name in names if '.dist-info/' not in name} == _installed_files()
+    assert f'{PACKAGE}/backends/torch_lightning/__init__.py' in names and f'{PACKAGE}/py.typed' in names
+    assert any(re.search(r'\.dist-info/licenses/LICENSE$', name) for name in names)
+
+
+def test_an_sdist_holds_every_source(dist: Path) -> None:
+    with tarfile.open(next(dist.glob('*.tar.gz'))) as archive:
+        names = {name.partition('/')[2] for name in archive.getnames()}
+    wanted = {'pyproject.toml', 'LICENSE', 'README.md'}
+    for folder in FOLDERS.values():
+        wanted |= {p.relative_to(ROOT).as_posix() for p in folder.rglob('*') if p.suffix in ('.py', '.yaml')}
+    assert wanted <= names
+
+
+def test_an_unpacked_wheel_imports_its_backend_package_and_presets(wheel: Path) -> None:
+    program = (
+        f'import {PACKAGE}, {PACKAGE}.bundle, {PACKAGE}.configs as configs; '
+        f'import {PACKAGE}.backends.torch_lightning as backend; '
+        f'print({PACKAGE}.__version__, {PACKAGE}.__file__, backend.__file__, configs.__file__, sep="\\n")'
+    )
+    version, *files = _run_from(wheel, program).splitlines()
+    assert version == ptychopinn_reconstructor.__version__
+    assert len(files) == 3 and all(Path(file).is_relative_to(wheel / PACKAGE) for file in files)
+
+
+def test_the_wheels_metadata_announces_command_and_backends(dist: Path, wheel: Path) -> None:
+    entry_points = next(wheel.glob('*.dist-info/entry_points.txt')).read_text()
+    assert re.search(r'\[console_scripts\]\s+ptychopinn = ptychopinn_reconstructor\.cli:main', entry_points)
+    assert re.search(r'\[ptychopinn_reconstructor\.backends\]\s+torch = ', entry_points)
+    metadata = next(wheel.glob('*.dist-info/METADATA')).read_text()
+    assert f'Version: {ptychopinn_reconstructor.__version__}\n' in metadata
+    assert 'License-Expression: BSD-3-Clause' in metadata and 'Requires-Python: >=3.11' in metadata
+
+
+def test_every_entry_point_names_a_module_of_the_tree() -> None:
+    targets = dict(PROJECT['project']['scripts'])
+    for group in PROJECT['project']['entry-points'].values():
+        targets.update(group)
+    for target in targets.values():
+        module = target.partition(':')[0].removeprefix(f'{PACKAGE}.')
+        folder = ROOT if module.startswith('backends.') else ROOT / PACKAGE
+        path = folder.joinpath(*module.split('.'))
+        assert path.with_suffix('.py').exists() or (path / '__init__.py').exists(), target
+
+
+def test_every_dependency_is_bounded_below_and_justified() -> None:
+    text = (ROOT / 'pyproject.toml').read_text(encoding='utf-8')
+    extras = PROJECT['project']['optional-dependencies']
+    requirements = PROJECT['project']['dependencies'] + [r for name in extras if name != 'all' for r in extras[name]]
+    for requirement in requirements:
+        assert '>=' in requirement, f'{requirement} has no lower bound'
+        assert re.search(rf'"{re.escape(requirement)}",? +# \w', text), f'{requirement} is not justified in a comment'
+
+
+def test_everything_imported_is_a_declared_dependency() -> None:
+    """Third-party modules that the package (not its backends) imports, by the names of their distributions."""
+    import ast
+
+    distributions = {'skimage': 'scikit-image', 'yaml': 'pyyaml'}
+    declared = {re.split(r'[\[><=]', r)[0] for r in PROJECT['project']['dependencies']}
+    used = set()
+    for path in FOLDERS[PACKAGE].rglob('*.py'):
+        if 'host' in path.relative_to(FOLDERS[PACKAGE]).parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            if isinstance(node, ast.Import):
+                used |= {alias.name.partition('.')[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                used.add(node.module.partition('.')[0])
+    third_party = used - sys.stdlib_module_names - {PACKAGE, 'pytest'}
+    assert {distributions.get(name, name) for name in third_party} <= declared
