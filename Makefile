@@ -37,6 +37,7 @@ lint: $(STAMP) ## ruff, formatting, and mypy in strict mode
 	rm -rf .typecheck && mkdir -p $(TREE)
 	cd $(TREE) && ln -s ../../ptychopinn_reconstructor/* ../../backends ../../configs .
 	cd .typecheck && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p ptychopinn_reconstructor
+	cd .typecheck && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache ../tests
 
 format: $(STAMP) ## let ruff mend imports and formatting
 	$(BIN)/ruff check --fix .

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 from .config import BACKEND_NAMES, Config
 from .errors import BackendError
 from .events import Emit, ShouldStop, ignore, never
-from .physics.grouping import Split
-from .physics.prepare import PreparedScan
+
+if TYPE_CHECKING:
+    from .physics.grouping import Split
+    from .physics.prepare import PreparedScan
+
 
 GROUP = 'ptychopinn_reconstructor.backends'
 Weights = Mapping[str, NDArray[np.float32]]  # neutral names and layout, specs/checkpoint_format.md
@@ -105,7 +108,7 @@ def load_backend(name: str) -> Backend:
     """
     key = BACKEND_NAMES.get(name, name)
     title = {value: title for title, value in BACKEND_NAMES.items()}.get(key, key)
-    missing = [module for module in _REQUIRED.get(key, ()) if importlib.util.find_spec(module) is None]
+    missing = [module for module in _REQUIRED.get(key, ()) if not _is_there(module)]
     if missing:
         raise BackendError(
             f'{title} backend selected, but {" and ".join(missing)} cannot be imported; '
@@ -117,5 +120,19 @@ def load_backend(name: str) -> Backend:
             f'{title} backend selected, but no backend of that name is registered; '
             f'there are: {", ".join(sorted(points)) or "none"}. Choose one, or reinstall ptychopinn-reconstructor.'
         )
-    factory: Callable[[], Backend] = points[key].load()
+    try:
+        factory: Callable[[], Backend] = points[key].load()
+    except (ImportError, OSError) as error:  # OSError: a shared library of the framework is missing
+        raise BackendError(
+            f'{title} backend selected, but it cannot be imported ({error}); '
+            f"reinstall it with: pip install --force-reinstall 'ptychopinn-reconstructor[{key}]'"
+        ) from error
     return factory()
+
+
+def _is_there(module: str) -> bool:
+    """Whether a module would be found, without importing it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # an import hook refuses it, or it is a stand-in without a spec
+        return False

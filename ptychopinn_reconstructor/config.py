@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import ConfigError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Final = 1
 # One map between the names that people see (INI, GUI) and those of the command line and the entry points.
 BACKEND_NAMES = {'PyTorch': 'torch', 'TensorFlow': 'tensorflow'}
 Applies = Literal['both', 'pinn', 'supervised']
@@ -60,7 +60,9 @@ class ModelConfig(Section):
     """pinn learns from the likelihood of the patterns alone; supervised learns from the scan's object."""
     architecture: Literal['s2d_unet'] = 's2d_unet'
     """s2d_unet: residual U-Net on a space-to-depth grid."""
-    amp_activation: Literal['sigmoid', 'swish', 'softplus', 'relu'] = _field('sigmoid', ini='PtychoPINNModel.AmpActivation')
+    amp_activation: Literal['sigmoid', 'swish', 'softplus', 'relu'] = _field(
+        'sigmoid', ini='PtychoPINNModel.AmpActivation'
+    )
     """Last function of the amplitude; each starts at an amplitude of 1. Only sigmoid is bounded, by amplitude_max."""
     amplitude_max: float = _field(2.0, gt=1, le=100)
     """Largest object amplitude that the sigmoid can reach (transmission; 1 = empty)."""
@@ -153,6 +155,12 @@ class TrainingConfig(Section):
     output_dir: Path | None = None
     """Folder for checkpoints, metrics and the model; the command line's --output-dir comes first."""
 
+    @model_validator(mode='after')
+    def _need_a_loss(self) -> Self:
+        if not self.nll_weight and not self.mae_weight:
+            raise ValueError('nll_weight and mae_weight are both 0, so there is nothing to learn; set one above 0')
+        return self
+
 
 class InferenceConfig(Section):
     """How a trained network is turned into an object."""
@@ -224,6 +232,8 @@ class Config(BaseModel):
         for section, fields in overrides.items():
             if section not in SECTIONS:
                 raise ConfigError(f'There is no section {section!r}; choose one of {", ".join(SECTIONS)}.')
+            if not isinstance(fields, Mapping):
+                raise ConfigError(f'The section {section!r} is {fields!r}; it must hold settings as key: value.')
             values[section] |= fields
         return parse(values)
 
@@ -255,7 +265,8 @@ def field_table() -> Iterator[FieldInfo]:
     for section, model in SECTIONS.items():
         for name, field in model.model_fields.items():
             extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-            ini = extra.get('ini') or f'{PLUGIN_SECTION}.{"".join(part[:1].upper() + part[1:] for part in name.split("_"))}'
+            camel = ''.join(part[:1].upper() + part[1:] for part in name.split('_'))
+            ini = extra.get('ini') or f'{PLUGIN_SECTION}.{camel}'
             option = {'nepochs': '--epochs', 'refine_passes': '--refine', 'model_path': '--model'}.get(
                 name, '--' + name.replace('_', '-').lower()
             )
@@ -279,6 +290,10 @@ def section_of(key: str) -> tuple[str, str]:
 
 def migrate(values: Mapping[str, Any]) -> dict[str, Any]:
     """Bring the plain values of an older format to this one; ConfigError when the version is unknown."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(
+            f'The configuration is {values!r}; it must hold sections of settings, as --print-config shows.'
+        )
     version = values.get('format_version', FORMAT_VERSION)
     if version != FORMAT_VERSION:
         raise ConfigError(

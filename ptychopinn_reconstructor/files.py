@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .errors import OutputError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 def writable_folder(path: str | os.PathLike[str]) -> Path:
@@ -50,7 +50,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         _flush_to_disk(temporary)
         os.replace(temporary, final)
     except OSError as error:
-        if error.errno in FULL or error.filename == str(temporary):
+        if error.errno in UNWRITABLE or error.filename == str(temporary):
             raise OutputError(
                 f"Cannot write '{final}' ({error.strerror}); free some space or choose another."
             ) from error

@@ -476,7 +476,7 @@ def finish(
     report.residual = misfit.overall
     report.residual_per_pattern = np.empty(len(prepared))
     report.residual_per_pattern[prepared.order] = misfit.per_pattern
-    scan = prepared.scan
+    scan, numbers = prepared.scan, prepared.scan.pattern_indexes
     reconstruction = Reconstruction(
         object=canvas,
         origin=prepared.layout.origin,
@@ -486,7 +486,7 @@ def finish(
         name=str(scan.metadata.get('name', 'ptychopinn')),
         comments=_comments(report),
         losses=losses,
-        metadata=scan.metadata,
+        metadata=dict(scan.metadata) | ({} if numbers is None else {'probe_position_indexes': numbers}),
     )
     emit(Event('done', {'residual': report.residual}))
     return Result(reconstruction, network, report)

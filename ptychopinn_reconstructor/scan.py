@@ -43,6 +43,8 @@ class Scan:
         (n,) integers naming the scan of each pattern, or None.
     pixel_size
         (height, width) of an object pixel in meters, or None where only pixels are known.
+    pattern_indexes
+        (n,) the host's index of each pattern, or None where the file does not number them.
     metadata
         Free text and numbers that travel to the product (name, comments, energy ...).
 
@@ -61,6 +63,7 @@ class Scan:
     bad_pixels: NDArray[np.bool_] | None = None
     scan_index: NDArray[np.int64] | None = None
     pixel_size: tuple[float, float] | None = None
+    pattern_indexes: NDArray[np.int64] | None = None
     metadata: Mapping[str, str | float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -77,7 +80,9 @@ class Scan:
         if self.bad_pixels is not None:
             self._set('bad_pixels', _checked_bad_pixels(self.bad_pixels, side))
         if self.scan_index is not None:
-            self._set('scan_index', _checked_scan_index(self.scan_index, n))
+            self._set('scan_index', _checked_integers('scan_index', self.scan_index, n))
+        if self.pattern_indexes is not None:
+            self._set('pattern_indexes', _checked_integers('pattern_indexes', self.pattern_indexes, n))
         if self.pixel_size is not None and not all(np.isfinite(s) and s > 0 for s in self.pixel_size):
             raise ScanError(f'The object pixel size is {self.pixel_size}; both numbers must be positive meters.')
         self._set('metadata', MappingProxyType(dict(self.metadata)))
@@ -226,8 +231,8 @@ def _checked_bad_pixels(values: ArrayLike, side: int) -> NDArray[np.bool_]:
     return array
 
 
-def _checked_scan_index(values: ArrayLike, n: int) -> NDArray[np.int64]:
+def _checked_integers(name: str, values: ArrayLike, n: int) -> NDArray[np.int64]:
     array = np.asarray(values)
     if array.shape != (n,) or array.dtype.kind not in 'uif':
-        raise ScanError(f'scan_index has shape {array.shape} and type {array.dtype}; expected {n} integers.')
+        raise ScanError(f'{name} has shape {array.shape} and type {array.dtype}; expected {n} integers.')
     return array.astype(np.int64)

@@ -275,7 +275,7 @@ BAD_SCANS: list[Entry] = [
     ('folder without a scan', empty_folder, ('diffraction.h5',)),
     ('diffraction file alone', diffraction_alone, ('product.h5', 'beside')),
     ('HDF5 of another kind', other_hdf5, ('not a Ptychodus diffraction file', 'entry')),
-    ('product in place of diffraction', lambda f: write_good_folder(f) / 'product.h5', ('product',)),
+    ('product in place of diffraction', lambda f: write_good_folder(f) / 'product.h5', ('is a product',)),
     ('truncated HDF5', truncated_hdf5, ('damaged',)),
     ('product without object', hdf5(_no_object), ("no dataset 'object'",)),
     ('product without center', hdf5(_no_center), ('center_x_m',)),

@@ -29,7 +29,7 @@ TIERS = [
     {'physics'},
     {'io', 'bundle', 'backend'},
     {'pipeline'},  # and every part that is not named here
-    {'conformance'},
+    {'conformance', 'commands'},
     {'cli', 'worker', 'host'},
 ]
 PIPELINE = next(tier for tier, parts in enumerate(TIERS) if 'pipeline' in parts)

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from ptychopinn_reconstructor.errors import OutputError, ScanError
 from ptychopinn_reconstructor.io import read_object, read_probe, read_scan, write_npz
 from ptychopinn_reconstructor.io.domain import decide_domain
-from ptychopinn_reconstructor.io.files import replacing
 from ptychopinn_reconstructor.scan import Scan
 
 
@@ -301,15 +300,6 @@ def test_simulated_scan_is_read_with_its_truth(shared_data: Path) -> None:
     assert truth.positions is not None
     np.testing.assert_array_equal(truth.positions, scan.positions)
     np.testing.assert_array_equal(truth.object, scan.object)
-
-
-def test_replacing_leaves_the_old_file_when_writing_fails(tmp_path: Path) -> None:
-    """D2: nothing is half-written."""
-    (tmp_path / 'a').write_text('old')
-    with pytest.raises(KeyError), replacing(tmp_path / 'a') as temporary:
-        temporary.write_text('half')
-        raise KeyError
-    assert (tmp_path / 'a').read_text() == 'old' and os.listdir(tmp_path) == ['a']
 
 
 def test_unwritable_target_is_one_sentence(tmp_path: Path) -> None:

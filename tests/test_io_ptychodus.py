@@ -160,14 +160,21 @@ def test_matching_averages_interpolates_and_leaves_out() -> None:
     assert '5 of 8' in said and 'Left out 3 patterns' in said and 'of 2 patterns' in said and 'Averaged 1' in said
 
 
+def test_a_slot_that_was_never_filled_is_left_out() -> None:
+    """D35: a negative index marks an empty slot of the host, whatever the positions' indexes are."""
+    matched = match_by_index(np.array([-1, 0, 1]), np.array([-1, 0, 1]), np.arange(6.0).reshape(3, 2))
+    np.testing.assert_array_equal(matched.rows, [1, 2])
+    np.testing.assert_array_equal(matched.positions, [[2, 3], [4, 5]])
+
+
 def test_left_out_patterns_are_named_and_keep_their_indexes(tmp_path: Path) -> None:
     """D35: the host's indexes of what is left travel with the scan."""
     patterns = np.random.default_rng(0).poisson(9, (30, 16, 16)).astype(np.uint16)
     write_product(tmp_path / 'product.h5', make())
     write_diffraction(tmp_path / 'diffraction.h5', patterns, np.arange(30)[::-1])
     file = read_scan(tmp_path)
-    assert file.pattern_indexes is not None and any('Left out 10 patterns' in note for note in file.notes)
-    np.testing.assert_array_equal(file.pattern_indexes, np.arange(22, 2, -1))
+    assert file.scan.pattern_indexes is not None and any('Left out 10 patterns' in note for note in file.notes)
+    np.testing.assert_array_equal(file.scan.pattern_indexes, np.arange(22, 2, -1))
     np.testing.assert_array_equal(file.scan.diffraction, patterns[7:27])
     np.testing.assert_allclose(file.scan.positions, make().positions[::-1], atol=1e-9)
 

@@ -207,6 +207,10 @@ class quiet_lightning(warnings.catch_warnings):  # noqa: N801 - a context manage
         # Batches are prepared in this process by default: at 2 % of a step, workers cost more than they bring.
         warnings.filterwarnings('ignore', message='.*does not have many workers.*')
         warnings.filterwarnings('ignore', message='.*Checkpoint directory .* exists and is not empty.*')
+        # Scans too small to hold a part out are trained without validation, and said so in the results.
+        warnings.filterwarnings('ignore', message='.*no `val_dataloader`.*')
+        # Loggers get one row an epoch, not one every 50 steps.
+        warnings.filterwarnings('ignore', message='.*smaller than the logging interval.*')
         # Lightning's own use of a name that PyTorch has deprecated; nothing of ours can change it.
         warnings.filterwarnings('ignore', message='.*isinstance.treespec, LeafSpec.*')
         self._logger = logging.getLogger('lightning.pytorch')

@@ -147,10 +147,11 @@ class PtychoPINN(pl.LightningModule):
         """AdamW with warm-up and decay over the steps or the CPU time of the training, whichever ends first."""
         training = self.config.training
         groups: list[dict[str, Any]] = [{'params': list(self.network.parameters())}]
-        extra = [p for p in (self.probe_change, self.log_scale) if p is not None]
-        if extra:
-            groups.append({'params': extra, 'lr': training.learning_rate * PROBE_RATE, 'weight_decay': 0.0})
-        optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, betas=BETAS)
+        if self.probe_change is not None:
+            groups.append({'params': [self.probe_change], 'lr': training.learning_rate * PROBE_RATE, 'weight_decay': 0.0})
+        if self.log_scale is not None:
+            groups.append({'params': [self.log_scale], 'weight_decay': 0.0})
+        optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, betas=BETAS, fused=self.device.type in ('cpu', 'cuda'))
         total = max(1, int(self.trainer.estimated_stepping_batches))
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: schedule(self.progress(step / total), training.scheduler)
@@ -171,6 +172,9 @@ class PtychoPINN(pl.LightningModule):
         checkpoint['cpu_seconds'] = self.cpu_seconds()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting CPU time."""
+        """Go on counting CPU time, and take the learning rate of this run instead of the one that was saved."""
         self.cpu_before = float(checkpoint.get('cpu_seconds', 0.0))
         self.cpu_start = time.process_time()
+        factor = self.config.training.learning_rate / checkpoint['hyper_parameters']['config']['training']['learning_rate']
+        for scheduler in checkpoint.get('lr_schedulers', ()):
+            scheduler['base_lrs'] = [rate * factor for rate in scheduler['base_lrs']]

@@ -58,7 +58,8 @@ def synchronizing_phases(contributions: Tensor, index: Tensor, canvas_pixels: in
         placed.scatter_(1, index.reshape(r * k, n * n), contributions.reshape(r * k, n * n))
         placed = placed.view(r, k, canvas_pixels)
         overlap = torch.einsum('rip,rjp->rij', placed, placed.conj())
-        leading = torch.linalg.eigh(overlap)[1][..., -1]  # (R, K)
+        # A network that has diverged must end in a loss that is not finite, not in an eigenvalue solver's error.
+        leading = torch.linalg.eigh(torch.nan_to_num(overlap, 0.0, 0.0, 0.0))[1][..., -1]  # (R, K)
         return torch.exp(-1j * torch.angle(leading))
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import ScanError
 from ..scan import checked_probe
 from .domain import DomainChoice
-from .files import file_kind, replacing
+from .files import file_kind
 from .records import ObjectFile, ScanFile
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .ptychodus import read_product, write_diffraction, write_product
 
 __all__ = [
-    'ObjectFile', 'ScanFile', 'read_object', 'read_probe', 'read_product', 'read_scan', 'replacing',
+    'ObjectFile', 'ScanFile', 'read_object', 'read_probe', 'read_product', 'read_scan',
     'write_amplitude_phase', 'write_comparison', 'write_diffraction', 'write_npz', 'write_product',
 ]  # fmt: skip
 
@@ -85,7 +85,7 @@ def read_scan(
         read = read_diffraction_product(path, _product_for(path, product), domain=domain, probe=other)
     else:
         raise ScanError(f'{path} holds a single array; a scan is an NPZ file or a Ptychodus diffraction file.')
-    return ScanFile(read.scan, (*read.notes, *notes), read.pattern_indexes)
+    return ScanFile(read.scan, (*read.notes, *notes))
 
 
 def read_probe(spec: str | Path) -> NDArray[np.complex64]:
@@ -149,6 +149,8 @@ def _diffraction_in(folder: Path) -> Path:
 
 def _product_for(path: Path, product: str | Path | None) -> Path:
     beside = path.with_name(PRODUCT_NAME)
-    if product is None and (not beside.exists() or beside == path):
+    if product is None and beside == path:
+        raise ScanError(f'{path} is a product, not a scan; pass the {DIFFRACTION_NAME} beside it or their folder.')
+    if product is None and not beside.exists():
         raise ScanError(f'There is no {PRODUCT_NAME} beside {path}; a diffraction file needs the product of its scan.')
     return beside if product is None else Path(product)

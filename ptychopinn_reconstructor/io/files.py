@@ -1,15 +1,11 @@
-"""Opening and replacing files, with one clear sentence when that fails."""
+"""What kind of file this is, with one clear sentence when it is none we read."""
 
 from __future__ import annotations
 
-import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from ..errors import OutputError, ScanError
+from ..errors import ScanError
 
 Kind = Literal['npz', 'npy', 'hdf5']
 
@@ -18,26 +14,6 @@ _SIGNATURES: tuple[tuple[bytes, Kind], ...] = (
     (b'\x93NUMPY', 'npy'),
     (b'\x89HDF\r\n\x1a\n', 'hdf5'),
 )
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and vanishes otherwise.
-
-    Missing parent folders are made. Raises OutputError when the folder or the file cannot be written.
-    """
-    target = Path(path)
-    temporary = target.with_name(f'.{target.name}.{secrets.token_hex(4)}.tmp')
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, target)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(f'Cannot write {target}: {reason}; choose another folder or free some space.') from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def file_kind(path: Path) -> Kind:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import replacing
+
+from ..files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -205,6 +206,6 @@ def _scale_bar(axis: Axes, shape: tuple[int, ...], pixel_size: PixelSize | None)
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    with replacing(path) as temporary:
+    with atomic_path(path) as temporary:
         figure.savefig(temporary, format='png', metadata={'Software': None})
     return path

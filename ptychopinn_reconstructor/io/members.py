@@ -89,7 +89,7 @@ class Members:
             stream.seek(info.header_offset)
             local = stream.read(_LOCAL_HEADER)
         name, extra = int.from_bytes(local[26:28], 'little'), int.from_bytes(local[28:30], 'little')
-        return info.header_offset + _LOCAL_HEADER + name
+        return info.header_offset + _LOCAL_HEADER + name + extra
 
     def _header(self, key: str) -> _Header:
         with self._reading(key), self._zip.open(self._infos[key]) as stream:

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ScanError
+from ..files import atomic_path
 from ..scan import Scan
 from .arrays import object_layer, single_opr
 from .domain import DomainChoice, decide_domain
-from .files import replacing
 from .members import Members
 from .records import ObjectFile, ScanFile
 
@@ -92,7 +92,7 @@ def write_npz(path: str | Path, scan: Scan, *, compressed: bool = False) -> None
     arrays |= {AXES_KEY: np.array(AXES), DOMAIN_KEY: np.array(scan.domain)}
     arrays[PIXEL_KEY] = None if scan.pixel_size is None else np.array(scan.pixel_size)
     method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
-    with replacing(path) as temporary, zipfile.ZipFile(temporary, 'w', method) as archive:
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, 'w', method) as archive:
         for key, value in arrays.items():
             if value is not None:
                 _write_member(archive, key, np.ascontiguousarray(value).reshape(np.shape(value)))

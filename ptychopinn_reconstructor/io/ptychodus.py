@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ScanError
+from ..files import atomic_path
 from ..reconstruction import NOMINAL_PIXEL_SIZE, Reconstruction
 from ..scan import Scan, checked_probe
 from .arrays import object_layer, single_opr
 from .domain import DomainChoice, decide_domain
-from .files import replacing
 from .hdf5 import number, opened, pixel_size, text
 from .lazy import stored_patterns
 from .matching import match_by_index
@@ -67,9 +67,10 @@ def read_diffraction_product(
         object_origin=result.origin,
         bad_pixels=bad_pixels,
         pixel_size=result.pixel_size,
+        pattern_indexes=indexes[matched.rows],
         metadata=_free_metadata(result),
     )
-    return ScanFile(scan, (why, *matched.notes), indexes[matched.rows].astype(np.int64))
+    return ScanFile(scan, (why, *matched.notes))
 
 
 def read_product(path: str | Path) -> Reconstruction:
@@ -119,7 +120,7 @@ def write_product(path: str | Path, result: Reconstruction) -> None:
     middle = (np.array(result.object.shape) - 1) / 2
     center = (middle - result.origin) * size
     indexes = result.metadata.get(INDEXES_KEY)
-    with replacing(path) as temporary, h5py.File(temporary, 'w') as file:
+    with atomic_path(path) as temporary, h5py.File(temporary, 'w') as file:
         file.attrs.update({'name': result.name, 'comments': comments, 'far_field': True})
         file.attrs.update({key: float(result.metadata.get(key, 0.0)) for key in NUMBERS})
         file.attrs.update({key: str(result.metadata[key]) for key in _TEXTS if key in result.metadata})
@@ -152,7 +153,7 @@ def write_diffraction(
     import h5py
 
     values: Any = patterns if hasattr(patterns, 'shape') else np.asarray(patterns)
-    with replacing(path) as temporary, h5py.File(temporary, 'w') as file:
+    with atomic_path(path) as temporary, h5py.File(temporary, 'w') as file:
         dataset = file.create_dataset('patterns', shape=values.shape, dtype=values.dtype)
         for i in range(0, len(values), 256):
             dataset[i : i + 256] = values[i : i + 256]

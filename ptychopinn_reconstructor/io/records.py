@@ -20,13 +20,10 @@ class ScanFile:
         The validated scan.
     notes
         Sentences for the user: the measurement domain and why, skipped keys, a moved axis, patterns left out.
-    pattern_indexes
-        (n,) the host's index of each pattern, or None where the file does not number its patterns.
     """
 
     scan: Scan
     notes: tuple[str, ...] = ()
-    pattern_indexes: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,8 +42,9 @@ class Layout:
 
 def relative_positions(positions: NDArray[np.float64]) -> NDArray[np.float64]:
     """Positions less their minimum, rounded to 1e-6 pixel; (n, 2), a constant added to all changes nothing."""
-    relative = np.asarray(positions, dtype=np.float64)
-    return np.round(relative - relative.min(axis=0), POSITION_DECIMALS)
+    absolute = np.asarray(positions, dtype=np.float64)
+    relative: NDArray[np.float64] = np.round(absolute - absolute.min(axis=0), POSITION_DECIMALS)
+    return relative
 
 
 def canonical_order(positions: NDArray[np.float64]) -> NDArray[np.int64]:

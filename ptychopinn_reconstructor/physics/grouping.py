@@ -35,8 +35,9 @@ def check_oversampling(n_groups: int | None, n_patterns: int, gridsize: int, nei
         return
     if gridsize == 1 or neighbor_count < gridsize**2:
         raise ConfigError(
-            f'n_groups is {n_groups} but the scan has {n_patterns} patterns; more groups than patterns need gridsize > 1 '
-            f'and neighbor_count >= gridsize^2 (here gridsize {gridsize}, neighbor_count {neighbor_count}).'
+            f'n_groups is {n_groups} but the scan has {n_patterns} patterns; more groups than patterns '
+            f'need gridsize > 1 and neighbor_count >= gridsize^2 '
+            f'(here gridsize {gridsize}, neighbor_count {neighbor_count}).'
         )
 
 

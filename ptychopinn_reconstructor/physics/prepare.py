@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, ScanError
-from ..scan import Scan
+from ..scan import Scan, checked_probe
+from .forward import measure, propagate
 from .geometry import Layout, canonical_order, fourier_shift, gather_patches, layout, relative_positions
 from .scaling import Gauge, InputScaler, ProbePower, crop_support, resolve_probe_power
+
+SMALLEST_SHARE = 0.1  # of the unscattered probe on good pixels: below it there is nothing to extrapolate from
 
 
 class Patterns(NamedTuple):
@@ -106,11 +109,27 @@ def prepare_scan(
     Raises ConfigError when N is not a multiple of the network's `stride`, ScanError when there is no probe.
     """
     if scan.n_pixels % stride:
-        raise ConfigError(f'N is {scan.n_pixels} but the network needs a multiple of {stride}; crop or pad the patterns.')
+        raise ConfigError(
+            f'N is {scan.n_pixels} but the network needs a multiple of {stride}; crop or pad the patterns.'
+        )
     chosen = scan.probe if probe is None else probe
     if chosen is None:
         raise ScanError('The scan has no probe (probeGuess); pass one with --probe FILE[:KEY].')
+    chosen = checked_probe(chosen, scan.n_pixels)
     order = canonical_order(scan.positions)
     positions = relative_positions(scan.positions)[order]
     laid = layout(scan.positions[order], scan.n_pixels)
-    return PreparedScan(scan, resolve_probe_power(chosen, scan.mean_counts, mode), order, positions, laid)
+    gauge = resolve_probe_power(chosen, incident_counts(scan, chosen), mode)
+    return PreparedScan(scan, gauge, order, positions, laid)
+
+
+def incident_counts(scan: Scan, probe: NDArray[np.complex64]) -> float:
+    """Mean counts a pattern would have without bad pixels, whose share is taken from the unscattered probe.
+
+    Otherwise a masked gap or beam stop would pass for absorption, and the object would come out too strong.
+    """
+    if scan.bad_pixels is None:
+        return scan.mean_counts
+    empty = measure(propagate(probe)[None])[0]
+    seen = float(empty[~scan.bad_pixels].sum() / empty.sum())
+    return scan.mean_counts / max(seen, SMALLEST_SHARE)

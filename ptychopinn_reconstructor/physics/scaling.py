@@ -92,7 +92,7 @@ class InputScaler:
 
     @cached_property
     def _empty_pattern(self) -> NDArray[np.float32]:
-        return measure(propagate(self.probe)[None])[0].astype(np.float32)
+        return np.asarray(measure(propagate(self.probe)[None])[0], dtype=np.float32)
 
     @cached_property
     def amplitude_unit(self) -> float:

@@ -58,7 +58,8 @@ def neighbor_pairs(corners: NDArray[np.int64], neighbors: int, n: int) -> NDArra
     pairs = np.stack([np.repeat(np.arange(len(corners)), count), found.ravel()], axis=1)
     pairs = np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int64)
     distance = np.abs(corners[pairs[:, 0]] - corners[pairs[:, 1]])
-    return pairs[(pairs[:, 0] != pairs[:, 1]) & (distance < n).all(axis=1)]
+    kept: NDArray[np.int64] = pairs[(pairs[:, 0] != pairs[:, 1]) & (distance < n).all(axis=1)]
+    return kept
 
 
 def overlap(u_i: NDArray[Any], u_j: NDArray[Any], offset: NDArray[np.int64]) -> complex:

@@ -1,0 +1,34 @@
+"""The command line `ptychopinn`."""
+
+from __future__ import annotations
+
+import click
+
+from . import __version__
+from .commands.app import App, debug_option
+from .commands.demo import demo
+from .commands.models import doctor, inspect, verify
+from .commands.reconstruct import reconstruct, refine
+from .commands.scans import evaluate, simulate
+from .commands.train import train
+
+
+@click.group(cls=App, invoke_without_command=True, context_settings={'help_option_names': ['-h', '--help']})
+@click.version_option(__version__, prog_name='ptychopinn')
+@debug_option
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Physics-informed neural reconstruction of ptychographic scans.
+
+    Train a network on the diffraction patterns of a scan, then reconstruct that scan or others taken with the same
+    probe; refine and evaluate the result. Lengths are in object pixels unless a help text says otherwise.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+for command in (simulate, train, reconstruct, refine, evaluate, inspect, verify, doctor, demo):
+    main.add_command(command)
+
+if __name__ == '__main__':
+    main()

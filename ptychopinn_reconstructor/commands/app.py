@@ -1,0 +1,74 @@
+"""The group of all commands: every error is one line on stderr, with the exit code of contracts.md, section 5."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import click
+
+from ..errors import PtychoPINNError
+
+PROGRAM = 'ptychopinn'
+DEBUG = f'{__name__}.debug'
+INTERRUPTED = 130
+
+
+class App(click.Group):
+    """A click group that prints one line per error: exit 2 for bad input, 1 for a failure, 130 when interrupted."""
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:
+        """Run a command line and exit; the program has one name, however it was started."""
+        extra.pop('standalone_mode', None)
+        try:
+            code = super().main(args, PROGRAM, standalone_mode=False, **extra)
+        except click.UsageError as error:
+            where = error.ctx.command_path if error.ctx else PROGRAM
+            code = _fail(f"{error.format_message()} See '{where} --help'.", error.exit_code)
+        except click.ClickException as error:
+            code = _fail(error.format_message(), error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            code = _fail('Interrupted.', INTERRUPTED)
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; whatever it raises becomes a sentence, after a traceback if --debug asks for one."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception as error:
+            if ctx.meta.get(DEBUG):
+                traceback.print_exc()
+            raise _as_click(error) from error
+
+
+def _as_click(error: Exception) -> click.ClickException:
+    if isinstance(error, PtychoPINNError):
+        failure = click.ClickException(str(error))
+        failure.exit_code = error.exit_code
+        return failure
+    said = str(error) or 'no message'
+    return click.ClickException(f'Unexpected {type(error).__name__}: {said}; run it again with --debug to see where.')
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f'{PROGRAM}: error: {" ".join(message.split())}', err=True)
+    return code
+
+
+def _remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta[DEBUG] = True
+
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+debug_option: Decorator = click.option(
+    '--debug', is_flag=True, expose_value=False, is_eager=True, callback=_remember_debug,
+    help='Show a traceback when something fails.',
+)  # fmt: skip
+quiet_option: Decorator = click.option('--quiet', is_flag=True, help='No progress bar and no summary.')
+json_option: Decorator = click.option('--json', 'as_json', is_flag=True, help='Print JSON instead of text.')

@@ -1,0 +1,55 @@
+"""An output folder that bad input leaves as it was."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from ..errors import InputError, OutputError
+from ..events import Emit, Event
+
+
+def check_output_folder(path: Path) -> None:
+    """Find out, without making anything, whether a folder can be made and written; OutputError otherwise."""
+    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise OutputError(f"Cannot write into the folder '{path}': '{there}' is a file; choose another output folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"Cannot write into the folder '{path}': '{there}' is not writable; choose another output folder.")
+
+
+class OutputFolder:
+    """While a job runs: when it ends in bad input before any work was done, what it had written there is removed.
+
+    `watching(emit)` tells from the job's events when the work begins. Folders made and left empty are always removed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        check_output_folder(path)
+        self.path = path
+        self.begun = False
+
+    def __enter__(self) -> Self:
+        self._absent = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        self._there = set(self.path.rglob('*'))
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, InputError) and not self.begun:
+            for path in sorted(set(self.path.rglob('*')) - self._there, reverse=True):
+                path.rmdir() if path.is_dir() else path.unlink()
+        if error is not None:
+            with suppress(OSError):
+                for folder in self._absent:
+                    folder.rmdir()
+
+    def watching(self, emit: Emit) -> Emit:
+        """An `emit` that notices the first progress and passes every event on."""
+
+        def both(event: Event) -> None:
+            self.begun = self.begun or event.kind in ('progress', 'epoch')
+            emit(event)
+
+        return both

@@ -1,0 +1,85 @@
+"""Command-line options made from the fields of the configuration."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import click
+
+from ..config import SECTIONS, FieldInfo, field_table
+
+TRAIN_SECTIONS = ('model', 'data', 'training', 'execution')
+RECONSTRUCT_FIELDS = ('data.measurement_domain', 'data.probe_power', 'execution.backend', 'execution.device')
+# Settings that the command line takes by an argument of its own.
+OWN_ARGUMENTS = {
+    'train_data_file': 'SCAN',
+    'test_data_file': '--validation',
+    'output_dir': '--output-dir',
+    'model_path': '--model',
+    'progress': '--quiet',
+}
+_OTHER_NAMES = {'debug': '--keep-patches'}  # --debug shows a traceback
+_SEPARATOR = '__'
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def option_name(row: FieldInfo) -> str:
+    """How a setting is given on the command line; empty when it can be given by --set only."""
+    if row.name in OWN_ARGUMENTS:
+        return OWN_ARGUMENTS[row.name]
+    return _OTHER_NAMES.get(row.name, row.option) if row.supported else ''
+
+
+def commands_of(row: FieldInfo) -> tuple[str, ...]:
+    """The commands that take a setting as an option."""
+    if not row.supported or row.name in OWN_ARGUMENTS:
+        return ()
+    train = ('train',) if row.section in TRAIN_SECTIONS else ()
+    reconstruct = row.section == 'inference' or f'{row.section}.{row.name}' in RECONSTRUCT_FIELDS
+    return (*train, 'reconstruct') if reconstruct else train
+
+
+def field_options(command: str) -> Decorator:
+    """All options of `command` ('train' or 'reconstruct') that are settings; they arrive as section__field."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for row in reversed([row for row in field_table() if command in commands_of(row)]):
+            function = _option(row)(function)
+        return function
+
+    return decorate
+
+
+def given(options: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Section, field and value of those options that were given."""
+    for key, value in options.items():
+        section, separator, name = key.partition(_SEPARATOR)
+        if separator and value is not None:
+            yield section, name, value
+
+
+def _option(row: FieldInfo) -> Decorator:
+    name, kind = option_name(row), _plain_type(SECTIONS[row.section].model_fields[row.name].annotation)
+    default = 'on' if row.default is True else 'off' if row.default is False else row.default
+    text = row.description if row.default is None else f'{row.description} [default: {default}]'
+    declaration = f'{name}/--no-{name[2:]}' if kind is bool else name
+    return click.option(
+        declaration, f'{row.section}{_SEPARATOR}{row.name}', type=_click_type(kind), default=None, help=text
+    )
+
+
+def _plain_type(annotation: Any) -> Any:
+    """The type of one value: without None, and of several the last (str in Literal[...] | str)."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [part for part in get_args(annotation) if part is not type(None)][-1]
+    return annotation
+
+
+def _click_type(kind: Any) -> Any:
+    if get_origin(kind) is Literal:
+        return click.Choice([str(value) for value in get_args(kind)])
+    return click.Path(path_type=Path) if kind is Path else kind

@@ -1,0 +1,78 @@
+"""Events drawn as a progress bar on stderr: only on a terminal, and only for what takes longer than two seconds."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+from ..events import Event
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+DELAY = 2.0  # seconds
+
+
+class ProgressBar:
+    """A context manager whose `emit` draws what a job tells."""
+
+    def __init__(self, title: str, *, quiet: bool = False, delay: float = DELAY) -> None:
+        self.title, self.quiet, self.delay = title, quiet, delay
+        self._lock = threading.RLock()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._done: float = 0.0
+        self._total: float | None = None
+        self._status = ''
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> Self:
+        if not self.quiet and sys.stderr.isatty():
+            self._timer = threading.Timer(self.delay, self._show)
+            self._timer.daemon = True
+            self._timer.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        with self._lock:
+            self.quiet = True
+            if self._bar is not None:
+                self._bar.stop()
+
+    def emit(self, event: Event) -> None:
+        """Take an event; draws progress and epochs."""
+        with self._lock:
+            if event.kind == 'progress':
+                self.title = str(event.data['stage'])
+                self._done, self._total = float(event.data['done']), float(event.data['total'])
+            elif event.kind == 'epoch':
+                self._status = _epoch(event.data)
+            else:
+                return
+            self._draw()
+
+    def _show(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        with self._lock:
+            if self.quiet:
+                return
+            columns = (SpinnerColumn(), TextColumn('{task.description}'), BarColumn(), TaskProgressColumn())
+            self._bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task(self.title, total=None)
+            self._bar.start()
+            self._draw()
+
+    def _draw(self) -> None:
+        if self._bar is not None and self._task is not None:
+            text = f'{self.title}  {self._status}'.rstrip()
+            self._bar.update(self._task, description=text, completed=self._done, total=self._total)
+
+
+def _epoch(data: Any) -> str:
+    loss = ''.join(f', {name} {data[name]:.4g}' for name in ('train_loss', 'val_loss') if name in data)
+    return f'epoch {data["epoch"]}/{data["total"]}{loss}'

@@ -1,0 +1,210 @@
+"""`ptychopinn reconstruct` and `ptychopinn refine`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..config import Config
+from ..errors import ConfigError
+from .app import debug_option, json_option, quiet_option
+from .configuration import as_yaml, command_line, read_file
+from .folders import check_output_folder
+from .options import field_options
+from .progress import ProgressBar
+from .report import metrics_of, result_lines, show
+from .scans import default_margin
+from .stopping import stoppable
+
+if TYPE_CHECKING:
+    from ..io import ObjectFile
+    from ..physics.metrics import Comparison
+    from ..pipeline import Result
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+DOMAINS, POWERS = ('auto', 'counts', 'amplitude'), ('auto', 'absolute', 'from_counts')
+
+
+def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that reconstruct and refine share."""
+    decorators: tuple[Decorator, ...] = (
+        click.option('--output-dir', required=True, type=click.Path(path_type=Path), help='Folder for the result.'),
+        click.option('--probe', metavar='FILE[:KEY]', help="Probe in place of the scan's own."),
+        click.option('--truth', type=click.Path(path_type=Path), help='File with the true object, to compare with.'),
+        click.option('--margin', type=click.IntRange(0), metavar='PIXELS', help='Left out of the comparison inside the outermost patch centers [default: N/16].'),
+        click.option('--pixel-size', type=click.FloatRange(0, min_open=True), metavar='METERS', help='Size of an object pixel for a scan that is known in pixels only [default: 1e-8, nominal].'),
+        json_option, quiet_option, debug_option,
+    )  # fmt: skip
+    for decorate in reversed(decorators):
+        function = decorate(function)
+    return function
+
+
+@click.command()
+@click.argument('scan', metavar='SCAN', type=click.Path(path_type=Path))
+@click.option('--model', type=click.Path(path_type=Path), help='The trained model (model.zip).')
+@click.option('--config', 'file', metavar='FILE', help='YAML file with settings, or the name of a shipped preset.')
+@click.option('--set', 'settings', multiple=True, metavar='KEY=VALUE', help='Any setting by its name; may be repeated.')
+@click.option('--print-config', is_flag=True, help='Print the complete configuration as YAML and stop.')
+@result_options
+@field_options('reconstruct')
+def reconstruct(
+    scan: Path,
+    model: Path | None,
+    file: str | None,
+    settings: tuple[str, ...],
+    print_config: bool,
+    output_dir: Path,
+    probe: str | None,
+    truth: Path | None,
+    margin: int | None,
+    pixel_size: float | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Reconstruct a scan with a trained model.
+
+    The output folder gets product.h5 (a Ptychodus product), reconstructed_amplitude.png, reconstructed_phase.png and
+    metrics.json. The backend is the one that wrote the model, and --probe-power the one it was trained with, unless
+    given. --refine PASSES improves the network's object by passes of the iterative engine.
+    """
+    config = _configuration(model, file, settings, options)
+    if print_config:
+        click.echo(as_yaml(config), nl=False)
+        return
+    job = Job(output_dir, truth, margin, pixel_size, as_json, quiet or not config.execution.progress)
+    with stoppable() as should_stop, ProgressBar('reading', quiet=job.quiet) as bar:
+        job.read(scan, config, probe)
+        from .. import pipeline
+
+        given = job.scan.probe if probe is not None else None
+        assert config.inference.model_path is not None  # _configuration has seen to it
+        path = config.inference.model_path
+        job.finish(
+            pipeline.reconstruct(job.scan, path, config, probe=given, emit=bar.emit, should_stop=should_stop)
+        )
+    job.tell()
+
+
+@click.command()
+@click.argument('scan', metavar='SCAN', type=click.Path(path_type=Path))
+@click.option('--passes', type=click.IntRange(1, 1000), default=20, show_default=True, help='Visits of each pattern.')
+@click.option('--refine-probe', is_flag=True, help='Improve the probe too, from the third pass on; writes probe.npz.')
+@click.option('--seed', type=click.IntRange(0), default=0, show_default=True, help='Seed of the order of the patterns.')
+@click.option('--measurement-domain', type=click.Choice(DOMAINS), default='auto', show_default=True, help='Unit of the patterns in the file.')
+@click.option('--probe-power', type=click.Choice(POWERS), default='auto', show_default=True, help="Whether the probe's power is trusted (counts) or rescaled.")
+@result_options  # fmt: skip
+def refine(
+    scan: Path,
+    passes: int,
+    refine_probe: bool,
+    seed: int,
+    measurement_domain: str,
+    probe_power: str,
+    output_dir: Path,
+    probe: str | None,
+    truth: Path | None,
+    margin: int | None,
+    pixel_size: float | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Reconstruct a scan with the classical iterative engine alone, from an empty object: the baseline.
+
+    Writes the same files as reconstruct, and with --refine-probe also probe.npz. No model and no framework is needed.
+    """
+    config = Config().merged({'data': {'measurement_domain': measurement_domain, 'probe_power': probe_power}})
+    job = Job(output_dir, truth, margin, pixel_size, as_json, quiet)
+    with stoppable() as should_stop, ProgressBar('reading', quiet=quiet) as bar:
+        job.read(scan, config, probe)
+        from .. import pipeline
+        from ..physics.refine import RefineOptions
+
+        options = RefineOptions(passes=passes, refine_probe=refine_probe, seed=seed)
+        given = job.scan.probe if probe is not None else None
+        result = pipeline.refine_scan(job.scan, config, options, probe=given, emit=bar.emit, should_stop=should_stop)
+        job.finish(result)
+        if refine_probe:
+            from ..outputs import write_probe
+
+            job.files['probe'] = output_dir / 'probe.npz'
+            write_probe(job.files['probe'], result.reconstruction.probe)
+    job.tell()
+
+
+class Job:
+    """What reconstruct and refine do before and after their work: read and check, compare, write, tell."""
+
+    def __init__(
+        self, folder: Path, truth: Path | None, margin: int | None, size: float | None, as_json: bool, quiet: bool
+    ) -> None:
+        check_output_folder(folder)
+        self.folder, self.truth_file, self.margin, self.pixel_size = folder, truth, margin, size
+        self.as_json, self.quiet = as_json, quiet
+        self.cpu = time.process_time()
+        self.truth: ObjectFile | None = None
+        self.metrics: dict[str, Any] = {}
+        self.files: dict[str, Path] = {}
+
+    def read(self, scan: Path, config: Config, probe: str | None) -> None:
+        """Read the scan and the truth."""
+        from ..io import read_object, read_scan
+
+        found = read_scan(scan, domain=config.data.measurement_domain, probe=probe)
+        self.scan, self.notes = found.scan, found.notes
+        if self.truth_file is not None:
+            self.truth = read_object(self.truth_file)
+
+    def finish(self, result: Result) -> None:
+        """Compare with the truth, then write: bad input is found before anything is on disk."""
+        from ..outputs import write_result
+
+        result.report.notes[:0] = self.notes
+        image, network = self._compared(result)
+        self.metrics = metrics_of(result, image, network, time.process_time() - self.cpu)
+        self.files = write_result(self.folder, result.reconstruction, self.metrics, pixel_size=self.pixel_size)
+
+    def _compared(self, result: Result) -> tuple[Comparison | None, Comparison | None]:
+        if self.truth is None:
+            return None, None
+        from dataclasses import replace
+
+        from ..pipeline import as_object_file, evaluate
+
+        whole = as_object_file(result.reconstruction)
+        margin = default_margin(self.scan.n_pixels) if self.margin is None else self.margin
+        image = evaluate(whole, self.truth, margin=margin)
+        if result.network is None or not result.report.facts['refine_passes']:
+            return image, None
+        return image, evaluate(replace(whole, object=result.network), self.truth, margin=margin)
+
+    def tell(self) -> None:
+        """Print the summary."""
+        files = {kind: str(path) for kind, path in self.files.items()}
+        if self.as_json or not self.quiet:
+            values = {**self.metrics, 'files': files}
+            show(values, as_json=self.as_json, text=result_lines(self.metrics, files))
+
+
+def _configuration(model: Path | None, file: str | None, settings: tuple[str, ...], options: dict[str, Any]) -> Config:
+    """Defaults, then what the model was written with, then file, then command line."""
+    from_file = read_file(file) if file is not None else {}
+    from_line = command_line(settings, options)
+    if model is not None:
+        from_line['inference']['model_path'] = str(model)
+    path = Config().merged(from_file).merged(from_line).inference.model_path
+    if path is None:
+        raise ConfigError('No model is named; pass --model model.zip, as ptychopinn train writes it.')
+    from ..bundle import open_bundle
+
+    manifest = open_bundle(path).manifest
+    own = {
+        'execution': {'backend': manifest['backend']},
+        'data': {'probe_power': manifest['config'].get('data', {}).get('probe_power', 'auto')},
+    }
+    return Config().merged(own).merged(from_file).merged(from_line)

@@ -1,0 +1,101 @@
+"""What a command tells at its end: aligned text for people, JSON for programs, metrics.json for both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ..physics.metrics import Comparison
+    from ..pipeline import Result
+
+IMAGE_ROWS = {
+    'phase PSNR': ('phase_psnr', 'dB'),
+    'amplitude PSNR': ('amplitude_psnr', 'dB'),
+    'FRC area': ('frc_area', ''),
+    'amplitude ratio': ('amplitude_ratio', ''),
+}
+
+
+def show(values: Mapping[str, Any], *, as_json: bool, text: Iterable[str]) -> None:
+    """Print `values` as JSON, or the lines of `text`."""
+    if as_json:
+        from ..outputs import finite
+
+        click.echo(json.dumps(finite(values), indent=2, allow_nan=False))
+    else:
+        for line in text:
+            click.echo(line)
+
+
+def pairs(values: Mapping[str, Any]) -> list[str]:
+    """Aligned 'key  value' lines; None and empty values are left out."""
+    shown = {key: _text(value) for key, value in values.items() if value not in (None, '', [], ())}
+    width = max((len(key) for key in shown), default=0)
+    return [f'{key:<{width}}  {value}' for key, value in shown.items()]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Aligned columns: the first to the left, the others to the right."""
+    lines = [list(head), *([_text(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return ['  '.join(_aligned(cell, widths[i], i) for i, cell in enumerate(line)).rstrip() for line in lines]
+
+
+def notes(sentences: Iterable[str]) -> list[str]:
+    """Notes for the user, one a line."""
+    return [f'note: {sentence}' for sentence in sentences]
+
+
+def metrics_of(
+    result: Result, image: Comparison | None, network: Comparison | None, cpu_seconds: float
+) -> dict[str, Any]:
+    """What metrics.json holds: facts, residual, speed by stage, memory, notes and, with a truth, the image metrics."""
+    from ..outputs import peak_memory_mib
+
+    report = result.report
+    compared = {'image': image, 'image_network': network}
+    return {
+        **report.facts,
+        'residual': report.residual,
+        'stages': report.stages,
+        'cpu_seconds': round(cpu_seconds, 3),
+        'peak_memory_mib': round(peak_memory_mib(), 1),
+        'notes': report.notes,
+        **{key: comparison.to_dict() for key, comparison in compared.items() if comparison is not None},
+        'residual_per_pattern': report.residual_per_pattern,
+    }
+
+
+def result_lines(metrics: Mapping[str, Any], files: Mapping[str, Any]) -> list[str]:
+    """The summary of a reconstruction."""
+    stages = metrics['stages']
+    speed = ', '.join(f'{name} {stage["patterns_per_second"]:.0f}' for name, stage in stages.items())
+    head = {
+        'patterns': metrics['patterns'],
+        'residual': metrics['residual'],
+        'patterns per second': speed,
+        'CPU time': f'{metrics["cpu_seconds"]:.1f} s',
+        'peak memory': f'{metrics["peak_memory_mib"]:.0f} MiB',
+    }
+    lines = pairs(head)
+    for key, title in (('image_network', 'network alone against the truth'), ('image', 'against the truth')):
+        if key in metrics:
+            lines += [f'{title}:', *(f'  {line}' for line in image_lines(metrics[key]))]
+    return [*lines, *notes(metrics['notes']), *pairs(files)]
+
+
+def image_lines(metrics: Mapping[str, float]) -> list[str]:
+    """The leading image metrics with their units."""
+    return pairs({name: f'{metrics[key]:.4g} {unit}'.rstrip() for name, (key, unit) in IMAGE_ROWS.items()})
+
+
+def _aligned(cell: str, width: int, column: int) -> str:
+    return cell.rjust(width) if column else cell.ljust(width)
+
+
+def _text(value: Any) -> str:
+    return f'{value:.4g}' if isinstance(value, float) else str(value)

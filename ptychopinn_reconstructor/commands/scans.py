@@ -1,0 +1,129 @@
+"""`ptychopinn simulate` and `ptychopinn evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import PtychoPINNError, ScanError
+from .app import debug_option, json_option, quiet_option
+from .folders import check_output_folder
+from .progress import ProgressBar
+from .report import image_lines, pairs, show
+
+
+@click.command()
+@click.option('--out', required=True, type=click.Path(path_type=Path), help='NPZ file to write.')
+@click.option('--n', type=int, help='Side of a diffraction pattern, pixels [default: 64, or that of the probe file].')
+@click.option('--positions', type=int, default=1024, show_default=True, help='Number of scan positions.')
+@click.option('--step', type=float, default=8.0, show_default=True, help='Distance of neighboring positions, pixels.')
+@click.option('--photons', type=float, default=1e5, show_default=True, help='Photons incident per pattern.')
+@click.option('--object', 'name', default='cells', show_default=True, metavar='NAME', help='Kind of object, such as cells, clouds, spokes, mixed or flat; an unknown name lists all.')
+@click.option('--probe', default='defocused', show_default=True, metavar='NAME|FILE[:KEY]', help='Kind of probe, such as defocused, zone_plate or gaussian, or a file that holds one.')
+@click.option('--modes', type=int, default=1, show_default=True, help='Incoherent probe modes.')
+@click.option('--seed', type=int, default=0, show_default=True, help='Seed of positions, object and noise.')
+@json_option
+@quiet_option
+@debug_option  # fmt: skip
+def simulate(
+    out: Path,
+    n: int | None,
+    positions: int,
+    step: float,
+    photons: float,
+    name: str,
+    probe: str,
+    modes: int,
+    seed: int,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Simulate a scan with counting noise: patterns, positions, and the true object and probe.
+
+    The true object is in the file as objectGuess, the true probe, in sqrt(counts), as probeGuess.
+    """
+    check_output_folder(out.absolute().parent)
+    with ProgressBar('simulate', quiet=quiet):
+        from ..io import write_npz
+        from ..physics import simulate as simulation
+
+        scan = simulation.simulate(
+            n=n,
+            positions=positions,
+            step=step,
+            photons=photons,
+            object=name,
+            probe=_probe(probe),
+            modes=modes,
+            seed=seed,
+        )
+        write_npz(out, scan)
+    shape = [] if scan.object is None else list(scan.object.shape)
+    values = {
+        'path': str(out),
+        'patterns': len(scan),
+        'N': scan.n_pixels,
+        'mean_counts': scan.mean_counts,
+        'object': name,
+        'object_shape': shape,
+        'probe_modes': 0 if scan.probe is None else len(scan.probe),
+        'seed': seed,
+    }
+    if as_json or not quiet:
+        show(values, as_json=as_json, text=pairs(values))
+
+
+@click.command()
+@click.argument('result', metavar='RESULT', type=click.Path(path_type=Path))
+@click.argument('truth', metavar='TRUTH', type=click.Path(path_type=Path))
+@click.option('--margin', type=click.IntRange(0), metavar='PIXELS', help='Left out inside the outermost patch centers [default: N/16, or 4 where N is not known].')
+@json_option
+@debug_option  # fmt: skip
+def evaluate(result: Path, truth: Path, margin: int | None, as_json: bool) -> None:
+    """Compare a reconstructed object with the true one.
+
+    RESULT is a product.h5 or an NPZ file with an object and scan positions, TRUTH a file with an object. Shift, linear
+    phase ramp and global phase are removed first; PSNR is in dB with data ranges 0.4 (amplitude) and 2.4 rad (phase).
+    """
+    from ..io import read_object
+
+    found, true = read_object(result), read_object(truth)
+    from ..pipeline import evaluate as compare_objects
+
+    comparison = compare_objects(found, true, margin=_margin(result) if margin is None else margin)
+    values = comparison.to_dict()
+    from ..physics.metrics import LABELS
+
+    everything = pairs({label: f'{values[key]:.5g}' for key, label in LABELS.items() if key in values})
+    show(values, as_json=as_json, text=[*image_lines(values), '', *everything])
+
+
+def default_margin(n_pixels: int) -> int:
+    """Pixels left out of a comparison: 4 at N = 64, 8 at N = 128."""
+    return n_pixels // 16
+
+
+def _margin(result: Path) -> int:
+    from ..io import read_probe
+
+    try:
+        return default_margin(read_probe(result).shape[-1])
+    except ScanError:
+        return 4
+
+
+def _probe(probe: str) -> Any:
+    from ..physics.probes import PROBES
+
+    if probe in PROBES:
+        return probe
+    from ..io import read_probe
+
+    try:
+        return read_probe(probe)
+    except PtychoPINNError as error:
+        if Path(probe.partition(':')[0]).exists():
+            raise
+        raise ScanError(f'There is no probe {probe!r}: choose one of {", ".join(PROBES)}, or name a file.') from error

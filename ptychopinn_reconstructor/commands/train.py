@@ -1,0 +1,235 @@
+"""`ptychopinn train`."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..config import Config, parse
+from ..errors import ConfigError, Interrupted, OutputError, ScanError
+from ..events import Emit, Event
+from .app import debug_option, json_option, quiet_option
+from .configuration import as_yaml, read_file, resolve
+from .folders import OutputFolder
+from .options import field_options
+from .progress import ProgressBar
+from .report import notes, pairs, show
+from .stopping import stoppable
+
+if TYPE_CHECKING:
+    from ..pipeline import Trained
+    from ..scan import Scan
+
+LEFT_BY_TRAINING = ('model.zip', 'checkpoints/*.ckpt')
+
+
+@click.command()
+@click.argument('scans', nargs=-1, metavar='SCAN...', type=click.Path(path_type=Path))
+@click.option('--output-dir', type=click.Path(path_type=Path), help='Folder for model, checkpoints and metrics.')
+@click.option('--config', 'file', metavar='FILE', help='YAML file with settings, or the name of a shipped preset.')
+@click.option('--set', 'settings', multiple=True, metavar='KEY=VALUE', help='Any setting by its name; may be repeated.')
+@click.option('--validation', type=click.Path(path_type=Path), help='Scan to validate on, in place of a held-out part.')
+@click.option('--probe', metavar='FILE[:KEY]', help="Probe in place of the scans' own.")
+@click.option('--from', 'initial', metavar='MODEL', type=click.Path(path_type=Path), help='Model to train further.')
+@click.option('--resume', is_flag=True, help='Go on from checkpoints/last.ckpt in the output folder, with its settings.')
+@click.option('--overwrite', is_flag=True, help='Replace the training that the output folder holds.')
+@click.option('--print-config', is_flag=True, help='Print the complete configuration as YAML and stop.')
+@json_option
+@quiet_option
+@debug_option
+@field_options('train')
+def train(
+    scans: tuple[Path, ...],
+    output_dir: Path | None,
+    file: str | None,
+    settings: tuple[str, ...],
+    validation: Path | None,
+    probe: str | None,
+    initial: Path | None,
+    resume: bool,
+    overwrite: bool,
+    print_config: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Train a network on one or more scans and write the model to the output folder.
+
+    SCAN is an NPZ file, or a Ptychodus folder with diffraction.h5 and product.h5. The output folder gets model.zip,
+    checkpoints/last.ckpt and best.ckpt, metrics.csv (a row an epoch) and config.yaml. Settings come from the command
+    line, then from --config, then from the defaults. Ctrl-C stops at the next batch; --resume goes on from there.
+    """
+    config = resolve(Config(), file, settings, options)
+    folder = output_dir or config.training.output_dir
+    if resume:
+        config = _resumed(_named(folder), file, settings, options)
+    if print_config:
+        click.echo(as_yaml(config), nl=False)
+        return
+    folder = _named(folder)
+    if not resume and not overwrite:
+        refuse_to_replace(folder)
+    run_training(
+        scans or _from_config(config),
+        config,
+        folder,
+        validation=validation or config.data.test_data_file,
+        probe=probe,
+        initial=initial,
+        resume=resume,
+        quiet=quiet,
+        as_json=as_json,
+    )
+
+
+def run_training(
+    paths: Sequence[Path],
+    config: Config,
+    folder: Path,
+    *,
+    validation: Path | None = None,
+    probe: str | None = None,
+    initial: Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    as_json: bool = False,
+) -> Trained:
+    """Read, train, tell; raises Interrupted, with a sentence how to go on, when it was stopped."""
+    quiet_bar = quiet or not config.execution.progress
+    cpu = time.process_time()
+    with OutputFolder(folder) as output, stoppable() as should_stop, ProgressBar('reading', quiet=quiet_bar) as bar:
+        said: list[str] = []
+        scans = [_read(path, config, probe, said) for path in paths]
+        held_out = None if validation is None else _read(validation, config, probe, said)
+        from ..pipeline import train as train_scans
+
+        emit = output.watching(bar.emit)
+        trained = train_scans(
+            scans,
+            config,
+            folder,
+            validation=held_out,
+            initial=initial,
+            resume=resume,
+            emit=emit if resume else _replacing(folder, emit),
+            should_stop=should_stop,
+        )
+    summary = _summary(trained, said, time.process_time() - cpu)
+    if as_json or not quiet:
+        show(summary, as_json=as_json, text=_lines(summary))
+    if trained.trained.interrupted:
+        raise Interrupted(
+            f'Stopped after epoch {summary["epochs"]} of {config.training.nepochs}; {trained.model} is the best so far. '
+            f'Go on with: ptychopinn train {" ".join(map(str, paths))} --output-dir {folder} --resume'
+        )
+    return trained
+
+
+def refuse_to_replace(folder: Path) -> None:
+    """OutputError when the folder holds an earlier training, so that none is lost by mistake."""
+    if folder.is_dir():
+        for pattern in LEFT_BY_TRAINING:
+            for path in sorted(folder.glob(pattern)):
+                raise OutputError(
+                    f'The folder {folder} already holds a training ({path.relative_to(folder)}); '
+                    'pass --resume to go on with it, --overwrite to replace it, or another --output-dir.'
+                )
+
+
+def _named(folder: Path | None) -> Path:
+    if folder is None:
+        raise ConfigError('No output folder is named; pass --output-dir DIR.')
+    return folder
+
+
+def _from_config(config: Config) -> tuple[Path, ...]:
+    if config.data.train_data_file is None:
+        raise ConfigError('No scan is named; pass one: ptychopinn train SCAN --output-dir DIR.')
+    return (config.data.train_data_file,)
+
+
+def _resumed(folder: Path, file: str | None, settings: Sequence[str], options: dict[str, Any]) -> Config:
+    """The configuration of the training in `folder`, with what the command line changes; never another network."""
+    for needed in ('checkpoints/last.ckpt', 'config.yaml'):
+        if not (folder / needed).exists():
+            raise ConfigError(f'There is nothing to resume: {folder / needed} does not exist; leave out --resume.')
+    stored = parse(read_file(str(folder / 'config.yaml')))
+    config = resolve(stored, file, settings, options)
+    for key, value in stored.model:
+        if getattr(config.model, key) != value:
+            raise ConfigError(
+                f'--resume goes on with the same network, whose {key} is {value}, not {getattr(config.model, key)}; '
+                f'leave {key} out, or train anew in another folder.'
+            )
+    done = _epochs_done(folder)
+    if config.training.nepochs < done:
+        raise ConfigError(f'The training in {folder} has {done} epochs already; pass a larger --epochs than that.')
+    return config
+
+
+def _epochs_done(folder: Path) -> int:
+    path = folder / 'metrics.csv'
+    if not path.exists():
+        return 0
+    with path.open(newline='') as lines:
+        return max((int(row['epoch']) for row in csv.DictReader(lines) if (row['epoch'] or '').isdigit()), default=0)
+
+
+def _read(path: Path, config: Config, probe: str | None, said: list[str]) -> Scan:
+    from ..io import read_scan
+
+    found = read_scan(path, domain=config.data.measurement_domain, probe=probe)
+    if found.scan.probe is None:
+        raise ScanError(f'{path} has no probe (probeGuess); pass one with --probe FILE[:KEY].')
+    said += [f'{path.name}: {note}' for note in found.notes]
+    return found.scan
+
+
+def _replacing(folder: Path, emit: Emit) -> Emit:
+    """An `emit` that removes an earlier training when the first step of the new one is done."""
+    waiting = [True]
+
+    def both(event: Event) -> None:
+        if waiting and event.kind == 'progress' and event.data.get('stage') == 'train':
+            waiting.clear()
+            for pattern in LEFT_BY_TRAINING:
+                for path in folder.glob(pattern):
+                    path.unlink()
+        emit(event)
+
+    return both
+
+
+def _summary(trained: Trained, said: Sequence[str], cpu_seconds: float) -> dict[str, Any]:
+    from ..outputs import peak_memory_mib
+
+    losses = trained.trained.losses
+    return {
+        'model': str(trained.model),
+        'output_dir': str(trained.model.parent),
+        **trained.trained.summary,
+        'epochs': len(losses),
+        'first_loss': losses[0][1],
+        'last_loss': losses[-1][1],
+        'total_cpu_seconds': round(cpu_seconds, 2),
+        'peak_memory_mib': round(peak_memory_mib(), 1),
+        'interrupted': trained.trained.interrupted,
+        'notes': [*said, *trained.notes],
+    }
+
+
+def _lines(summary: dict[str, Any]) -> list[str]:
+    head = {
+        'epochs': summary['epochs'],
+        'patterns seen': summary.get('patterns_seen'),
+        'training loss': f'{summary["first_loss"]:.4g} -> {summary["last_loss"]:.4g}',
+        'CPU time': f'{summary["total_cpu_seconds"]:.1f} s',
+        'peak memory': f'{summary["peak_memory_mib"]:.0f} MiB',
+        'device': summary.get('device'),
+    }
+    return [*pairs(head), *notes(summary['notes']), *pairs({'model': summary['model']})]

@@ -1,0 +1,65 @@
+"""What is installed here: versions, backends with their devices, and the host application."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any
+
+from . import __version__
+from .config import BACKEND_NAMES
+
+PACKAGES = (
+    'numpy', 'scipy', 'scikit-image', 'h5py', 'matplotlib', 'pydantic', 'safetensors', 'click', 'rich', 'pyyaml',
+    'torch', 'lightning', 'tensorflow', 'tensorflow-cpu', 'keras', 'tensorboard', 'mlflow', 'ptychodus',
+)  # fmt: skip
+_FRAMEWORKS = {'torch': ('torch', 'lightning'), 'tensorflow': ('tensorflow', 'keras')}
+
+
+def examine(*, quick: bool = False) -> dict[str, Any]:
+    """Versions, backends and host as plain JSON types; `quick` imports no framework and lists no devices."""
+    from .backend import backend_entry_points
+
+    names = sorted({*BACKEND_NAMES.values(), *backend_entry_points()})
+    return {
+        'ptychopinn_reconstructor': __version__,
+        'python': platform.python_version(),
+        'platform': platform.platform(),
+        'cpus': os.cpu_count(),
+        'packages': {name: found for name in PACKAGES if (found := installed_version(name)) is not None},
+        'backends': {name: examine_backend(name, quick=quick) for name in names},
+        'ptychodus': examine_host(),
+    }
+
+
+def installed_version(package: str) -> str | None:
+    """Version of an installed distribution, None when it is not there."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def examine_backend(name: str, *, quick: bool = False) -> dict[str, Any]:
+    """Whether a backend is registered and usable, why not, and its devices."""
+    from .backend import backend_entry_points, load_backend
+
+    registered = name in backend_entry_points()
+    found: dict[str, Any] = {'registered': registered, 'installed': False, 'reason': '', 'devices': []}
+    if quick:
+        missing = [module for module in _FRAMEWORKS.get(name, ()) if find_spec(module) is None]
+        reason = f'{" and ".join(missing)} cannot be imported' if missing else '' if registered else 'not registered'
+        return found | {'installed': not reason, 'reason': reason}
+    try:
+        return found | {'installed': True, 'devices': load_backend(name).devices()}
+    except Exception as error:  # a broken installation may raise anything, and telling so is the purpose here
+        return found | {'reason': ' '.join(str(error).split()) or type(error).__name__}
+
+
+def examine_host() -> dict[str, Any]:
+    """Whether Ptychodus is installed; our wheel alone makes `ptychodus` an empty namespace, which does not count."""
+    spec = find_spec('ptychodus')
+    number = installed_version('ptychodus')
+    return {'found': number is not None and spec is not None and spec.origin is not None, 'version': number}

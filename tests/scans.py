@@ -1,0 +1,14 @@
+"""Small simulated scans for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ptychopinn_reconstructor.physics.simulate import simulate
+from ptychopinn_reconstructor.scan import Scan
+
+
+def small_scan(**changes: Any) -> Scan:
+    """A scan of 100 patterns of 32 x 32 pixels with its truth: seconds to train on."""
+    settings: dict[str, Any] = {'n': 32, 'positions': 100, 'step': 4.0, 'jitter': 1.0, 'photons': 1e5, 'seed': 0}
+    return simulate(**settings | changes)
