@@ -1,4 +1,4 @@
-"""The files that a job leaves beside its model: config.yaml, metrics.csv, metrics.json, probe.npz, product, pictures."""
+"""The files a job leaves beside its model: config.yaml, metrics.csv, metrics.json, probe.npz, product, pictures."""
 
 from __future__ import annotations
 

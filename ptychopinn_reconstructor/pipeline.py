@@ -123,7 +123,14 @@ def train(
     write_config(folder / 'config.yaml', config)
     with MetricsTable(folder / 'metrics.csv', resume=resume) as table:
         job = TrainingJob(
-            prepared, splits, config, folder, start.weights if start else None, resume, table.watching(emit), should_stop
+            prepared,
+            splits,
+            config,
+            folder,
+            start.weights if start else None,
+            resume,
+            table.watching(emit),
+            should_stop,
         )
         trained = backend.train(job)
     if not trained.losses:
@@ -138,9 +145,13 @@ def complete_config(scans: Sequence[Scan], config: Config) -> Config:
     """The configuration with N filled in from the scans; ConfigError or ScanError when they do not fit each other."""
     sizes = sorted({scan.n_pixels for scan in scans})
     if len(sizes) > 1:
-        raise ScanError(f'The scans have patterns of {" and ".join(map(str, sizes))} pixels; train on one size at a time.')
+        raise ScanError(
+            f'The scans have patterns of {" and ".join(map(str, sizes))} pixels; train on one size at a time.'
+        )
     if config.model.N not in (None, sizes[0]):
-        raise ConfigError(f'N is {config.model.N} but the patterns are {sizes[0]} pixels wide; leave N out or crop the scan.')
+        raise ConfigError(
+            f'N is {config.model.N} but the patterns are {sizes[0]} pixels wide; leave N out or crop the scan.'
+        )
     return config.merged({'model': {'N': sizes[0]}})
 
 
@@ -157,10 +168,14 @@ def refined_probe(
 
         return read_probe(str(file)), (f'The probe refined before is taken from {file}.',)
     prepared = prepare_scan(scan, mode=config.data.probe_power)
-    options = RefineOptions(passes=passes, refine_probe=True, seed=config.training.seed)
+    options = RefineOptions.alone(passes, refine_probe=True, seed=config.training.seed)
     found = refine(prepared, flat_canvas(prepared), options, emit=emit, should_stop=should_stop)
+    if found.stopped:
+        raise Interrupted('Stopped before the probe was refined; nothing is written.')
     write_probe(file, found.probe)
-    note = f'The probe was refined in {passes} passes of the engine (residual {found.residuals[-1]:.4f}); it is in {file}.'
+    note = (
+        f'The probe was refined in {passes} passes of the engine (residual {found.residuals[-1]:.4f}); it is in {file}.'
+    )
     return found.probe, (note,)
 
 
@@ -311,7 +326,9 @@ def choose_probe(
 
 def _fitting_probe(probe: NDArray[np.complex64], scan: Scan, bundle: Bundle) -> NDArray[np.complex64]:
     if probe.shape[1] != scan.n_pixels:
-        raise ScanError(f'The probe is {probe.shape[1]} pixels wide but the patterns are {scan.n_pixels}; pass another.')
+        raise ScanError(
+            f'The probe is {probe.shape[1]} pixels wide but the patterns are {scan.n_pixels}; pass another.'
+        )
     if len(probe) != len(bundle.probe):
         raise BundleError(
             f'The model was trained with {len(bundle.probe)} probe mode(s) but the probe here has {len(probe)}; '
@@ -372,7 +389,7 @@ def reconstruct(
     }
     canvas = network_object(prepared, network, config, report, scratch=scratch, emit=emit, should_stop=should_stop)
     passes = config.inference.refine_passes if refine_passes is None else refine_passes
-    options = RefineOptions(passes=passes, seed=described.training.seed)
+    options = RefineOptions.after_network(passes, seed=described.training.seed)
     return finish(prepared, canvas, options, report, losses=_losses(bundle), emit=emit, should_stop=should_stop)
 
 
@@ -468,6 +485,8 @@ def finish(
     if options.passes:
         with report.stage('refine', len(prepared) * options.passes):
             found = refine(prepared, canvas, options, emit=emit, should_stop=should_stop)
+        if found.stopped:
+            raise Interrupted('Stopped before the refinement was complete; nothing is written.')
         canvas, probe = found.canvas, found.probe
         report.facts['residual_by_pass'] = [float(value) for value in found.residuals]
         losses = losses or tuple(enumerate(report.facts['residual_by_pass']))
@@ -505,7 +524,9 @@ def evaluate(result: ObjectFile, truth: ObjectFile, *, margin: int | None = None
     """Compare an object with the truth on the area of the scan, less `margin` pixels (None: 1/16 of N, or 4)."""
     positions = result.positions if result.positions is not None else truth.positions
     if positions is None:
-        raise ScanError('Neither file holds scan positions, which say where the objects lie; pass a product.h5 as RESULT.')
+        raise ScanError(
+            'Neither file holds scan positions, which say where the objects lie; pass a product.h5 as RESULT.'
+        )
     return compare(
         result.object, result.origin, truth.object, truth.origin, positions, margin=4 if margin is None else margin
     )

@@ -63,9 +63,10 @@ def test_auto_trusts_a_probe_between_its_borders(ratio: float, choice: str) -> N
     """AMPLITUDE: 0.2 <= q <= 1.1."""
     probe = np.zeros((1, N, N), dtype=np.complex64)
     probe[0, 3, 5] = 1j
-    assert resolve_probe_power(probe, ratio) == (pytest.approx(np.sqrt(ratio) * probe, rel=1e-6), ratio, choice) or (
-        choice == 'absolute' and resolve_probe_power(probe, ratio).choice == choice
-    )
+    found = resolve_probe_power(probe, ratio)
+    assert (found.ratio, found.choice) == (ratio, choice)
+    expected = probe * (1.0 if choice == 'absolute' else np.sqrt(ratio))
+    np.testing.assert_allclose(found.probe, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize('modes', [1, 3])
@@ -133,6 +134,21 @@ def test_the_input_does_not_depend_on_the_unit_of_the_counts() -> None:
     second = InputScaler((probe * np.sqrt(1e3)).astype(np.complex64)).counts_to_input(counts * np.float32(1e3))
     for one, other in zip(first, second, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5 * np.abs(one).max())
+
+
+@pytest.mark.xfail(strict=True, reason='known: where the far field of the probe is dark, arg F P is rounding noise')
+def test_a_probe_with_a_dark_far_field_gives_a_reproducible_input(shared_data: Path) -> None:
+    """AMPLITUDE, CHECKPOINT: the unit of the probe, or another Fourier transform's rounding, must not change the input.
+
+    Outside its pupil, 70 % of the pixels, simulated_A's probe has a far field below 1e-6 of its maximum.
+    """
+    scan = read_scan(shared_data / 'simulated_A.npz').scan
+    assert scan.probe is not None
+    counts = scan.counts(slice(0, 8))
+    first = InputScaler(scan.probe).counts_to_input(counts).backprojection
+    rescaled = (scan.probe * np.float32(0.7316)).astype(np.complex64)
+    second = InputScaler(rescaled).counts_to_input(counts).backprojection * 0.7316
+    np.testing.assert_allclose(first, second, atol=1e-4 * np.abs(first).max())
 
 
 def test_the_strongest_mode_guides_and_the_scale_counts_all_modes() -> None:

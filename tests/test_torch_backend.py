@@ -70,7 +70,8 @@ def test_training_learns(tmp_path: Path) -> None:
 
 def test_same_seed_same_weights_and_another_seed_others(tmp_path: Path) -> None:
     one, two, other = (
-        train(tmp_path / name, training__seed=seed, training__nepochs=1) for name, seed in (('a', 0), ('b', 0), ('c', 1))
+        train(tmp_path / name, training__seed=seed, training__nepochs=1)
+        for name, seed in (('a', 0), ('b', 0), ('c', 1))
     )
     assert distance(one, two) == 0.0
     assert distance(one, other) > 1e-2
@@ -226,9 +227,7 @@ def neutral_convolution(image: NDArray[Any], kernel: NDArray[Any], bias: NDArray
     """3 x 3 convolution of (h, w, in) by (3, 3, in, out), written down directly."""
     padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
     h, w, _ = image.shape
-    return bias + sum(
-        padded[i : i + h, j : j + w] @ kernel[i, j] for i in range(3) for j in range(3)
-    )
+    return bias + sum(padded[i : i + h, j : j + w] @ kernel[i, j] for i in range(3) for j in range(3))
 
 
 def test_neutral_layout_is_row_column_channel() -> None:
@@ -238,9 +237,7 @@ def test_neutral_layout_is_row_column_channel() -> None:
     g = 32 // 4
     root4 = data.root4[0].reshape(g, 4, g, 4).transpose(0, 2, 1, 3).reshape(g, g, 16)
     back = data.backprojection[0].transpose(1, 2, 0).reshape(g, 2, g, 2, 2).transpose(0, 2, 1, 3, 4).reshape(g, g, 8)
-    expected = neutral_convolution(
-        np.concatenate([root4, back], axis=2), weights['stem.kernel'], weights['stem.bias']
-    )
+    expected = neutral_convolution(np.concatenate([root4, back], axis=2), weights['stem.kernel'], weights['stem.bias'])
     network: Any = backend().network(config_of(), weights, 'cpu')
     caught: list[Any] = []
     network.network.stem.register_forward_hook(lambda module, inputs, output: caught.append(output))

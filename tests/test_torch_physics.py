@@ -185,5 +185,7 @@ def test_supervised_losses_ignore_the_global_phase_of_a_patch() -> None:
     assert float(physics.exit_wave_loss(turned, labels, probe)) < 1e-20
     assert float(physics.far_field_loss(turned, labels, probe, counts)) < 1e-20
     weight = scaling.crop_support((np.abs(case.probe) ** 2).sum(axis=0))
-    expected = 0.01 * np.average(np.abs(case.patches) ** 2, axis=(1, 2), weights=np.broadcast_to(weight, case.patches.shape))
+    expected = 0.01 * np.average(
+        np.abs(case.patches) ** 2, axis=(1, 2), weights=np.broadcast_to(weight, case.patches.shape)
+    )
     assert float(physics.exit_wave_loss(1.1 * turned, labels, probe)) == pytest.approx(float(expected.mean()), rel=1e-9)

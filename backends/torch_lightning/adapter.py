@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -170,7 +172,9 @@ def make_logger(kind: str, folder: Path) -> Any:
         return pl.loggers.TensorBoardLogger(folder, name='tensorboard')
     if kind == 'mlflow':
         _require('mlflow', kind)
-        return pl.loggers.MLFlowLogger(experiment_name='ptychopinn', tracking_uri=(folder / 'mlruns').resolve().as_uri())
+        return pl.loggers.MLFlowLogger(
+            experiment_name='ptychopinn', tracking_uri=(folder / 'mlruns').resolve().as_uri()
+        )
     return False
 
 
@@ -179,7 +183,8 @@ def _require(module: str, kind: str) -> None:
 
     if importlib.util.find_spec(module) is None:
         raise ConfigError(
-            f'logger_backend is {kind} but {module} is not installed; install it with: pip install {module}, or choose csv.'
+            f'logger_backend is {kind} but {module} is not installed; install it with: pip install {module}, '
+            'or choose csv.'
         )
 
 
@@ -199,24 +204,24 @@ def _probes(module: PtychoPINN, job: TrainingJob) -> tuple[NDArray[np.complex64]
     return tuple(probe[: len(scan.probe)] for probe, scan in zip(probes, job.scans, strict=True))
 
 
-class quiet_lightning(warnings.catch_warnings):  # noqa: N801 - a context manager, used like a function
-    """Keeps Lightning's banners off a user's terminal; its warnings about our deliberate choices as well."""
-
-    def __enter__(self) -> None:  # type: ignore[override]
-        super().__enter__()
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keeps Lightning's banners, and its warnings about our deliberate choices, off a user's terminal."""
+    logger = logging.getLogger('lightning.pytorch')
+    level = logger.level
+    with warnings.catch_warnings():
         # Batches are prepared in this process by default: at 2 % of a step, workers cost more than they bring.
         warnings.filterwarnings('ignore', message='.*does not have many workers.*')
+        # Resuming and keeping several checkpoints both write where files are.
         warnings.filterwarnings('ignore', message='.*Checkpoint directory .* exists and is not empty.*')
-        # Scans too small to hold a part out are trained without validation, and said so in the results.
+        # Scans too small to hold a part out are trained without validation.
         warnings.filterwarnings('ignore', message='.*no `val_dataloader`.*')
         # Loggers get one row an epoch, not one every 50 steps.
         warnings.filterwarnings('ignore', message='.*smaller than the logging interval.*')
         # Lightning's own use of a name that PyTorch has deprecated; nothing of ours can change it.
         warnings.filterwarnings('ignore', message='.*isinstance.treespec, LeafSpec.*')
-        self._logger = logging.getLogger('lightning.pytorch')
-        self._level = self._logger.level
-        self._logger.setLevel(logging.WARNING)
-
-    def __exit__(self, *error: object) -> None:
-        self._logger.setLevel(self._level)
-        super().__exit__(*error)
+        logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""The LightningModule: network, physics and loss of one training step, and all that a checkpoint needs to rebuild it."""
+"""The LightningModule: network, physics and loss of a training step, and all a checkpoint needs to rebuild it."""
 
 from __future__ import annotations
 
@@ -148,10 +148,14 @@ class PtychoPINN(pl.LightningModule):
         training = self.config.training
         groups: list[dict[str, Any]] = [{'params': list(self.network.parameters())}]
         if self.probe_change is not None:
-            groups.append({'params': [self.probe_change], 'lr': training.learning_rate * PROBE_RATE, 'weight_decay': 0.0})
+            groups.append(
+                {'params': [self.probe_change], 'lr': training.learning_rate * PROBE_RATE, 'weight_decay': 0.0}
+            )
         if self.log_scale is not None:
             groups.append({'params': [self.log_scale], 'weight_decay': 0.0})
-        optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, betas=BETAS, fused=self.device.type in ('cpu', 'cuda'))
+        optimizer = torch.optim.AdamW(
+            groups, lr=training.learning_rate, betas=BETAS, fused=self.device.type in ('cpu', 'cuda')
+        )
         total = max(1, int(self.trainer.estimated_stepping_batches))
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: schedule(self.progress(step / total), training.scheduler)
@@ -175,6 +179,8 @@ class PtychoPINN(pl.LightningModule):
         """Go on counting CPU time, and take the learning rate of this run instead of the one that was saved."""
         self.cpu_before = float(checkpoint.get('cpu_seconds', 0.0))
         self.cpu_start = time.process_time()
-        factor = self.config.training.learning_rate / checkpoint['hyper_parameters']['config']['training']['learning_rate']
+        factor = (
+            self.config.training.learning_rate / checkpoint['hyper_parameters']['config']['training']['learning_rate']
+        )
         for scheduler in checkpoint.get('lr_schedulers', ()):
             scheduler['base_lrs'] = [rate * factor for rate in scheduler['base_lrs']]

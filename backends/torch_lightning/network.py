@@ -30,7 +30,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, width, h, w) to the same."""
-        return x + self.conv2(nnf.leaky_relu(self.conv1(nnf.leaky_relu(x, 0.1)), 0.1))
+        change: Tensor = self.conv2(nnf.leaky_relu(self.conv1(nnf.leaky_relu(x, 0.1)), 0.1))
+        return x + change
 
 
 class SpaceToDepthUNet(nn.Module):
@@ -54,8 +55,10 @@ class SpaceToDepthUNet(nn.Module):
         self.up1 = nn.Conv2d(w2, 4 * w1, 1)
         self.dec1 = Residual(w1)
         self.head = nn.Conv2d(w1, 8, 3, padding=1)
-        nn.init.zeros_(self.head.bias)
-        self.head.weight.data.mul_(0.1)
+        with torch.no_grad():  # training starts near an empty object
+            self.head.weight.mul_(0.1)
+            for bias in self.head.parameters():
+                bias.mul_(float(bias.ndim > 1))
 
     def forward(self, root4: Tensor, backprojection: Tensor) -> tuple[Tensor, Tensor]:
         """(b, N, N) and (b, 2, n, n) to amplitude and phase (b, n, n)."""

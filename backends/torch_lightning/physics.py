@@ -15,14 +15,21 @@ EPSILON_WEIGHT = 1e-3  # of the largest probe intensity: below it a canvas pixel
 
 def shift_ramp(fractions: Tensor, n_pixels: int) -> Tensor:
     """exp(-2 pi i k f): (..., 2) pixels to (..., n, n) complex."""
-    angle = -2 * torch.pi * fractions[..., None] * torch.fft.fftfreq(n_pixels, device=fractions.device, dtype=fractions.dtype)
+    angle = (
+        -2
+        * torch.pi
+        * fractions[..., None]
+        * torch.fft.fftfreq(n_pixels, device=fractions.device, dtype=fractions.dtype)
+    )
     factor = torch.polar(torch.ones_like(angle), angle)  # (..., 2, n)
-    return factor[..., 0, :, None] * factor[..., 1, None, :]
+    ramp: Tensor = factor[..., 0, :, None] * factor[..., 1, None, :]
+    return ramp
 
 
 def fourier_shift(images: Tensor, fractions: Tensor) -> Tensor:
     """Images (..., n, n) shifted by +f (..., 2) pixels."""
-    return torch.fft.ifft2(torch.fft.fft2(images) * shift_ramp(fractions, images.shape[-1]))
+    shifted: Tensor = torch.fft.ifft2(torch.fft.fft2(images) * shift_ramp(fractions, images.shape[-1]))
+    return shifted
 
 
 def window_index(corners: Tensor, size: int, width: int) -> Tensor:
@@ -105,18 +112,24 @@ def illuminate(probe: Tensor, patch: Tensor) -> Tensor:
 
 def propagate(exit_wave: Tensor) -> Tensor:
     """Far field, orthonormal, zero frequency at [0, 0]."""
-    return torch.fft.fft2(exit_wave, norm='ortho')
+    far_field: Tensor = torch.fft.fft2(exit_wave, norm='ortho')
+    return far_field
 
 
 def measure(far_field: Tensor) -> Tensor:
     """Intensity in counts, modes added, zero frequency at [N//2, N//2]: (R, K, N, N)."""
     intensity = (far_field.real.square() + far_field.imag.square()).sum(dim=2)
-    return torch.fft.fftshift(intensity, dim=(-2, -1))
+    centered: Tensor = torch.fft.fftshift(intensity, dim=(-2, -1))
+    return centered
 
 
 def poisson_loss(intensity: Tensor, counts: Tensor, good: Tensor) -> Tensor:
     """Mean Poisson negative log-likelihood per good pixel, less its value at intensity = counts; e = 0.1."""
-    excess = intensity - counts - (counts + EPSILON_COUNTS) * torch.log((intensity + EPSILON_COUNTS) / (counts + EPSILON_COUNTS))
+    excess = (
+        intensity
+        - counts
+        - (counts + EPSILON_COUNTS) * torch.log((intensity + EPSILON_COUNTS) / (counts + EPSILON_COUNTS))
+    )
     return (excess * good).sum() / good.sum()
 
 

@@ -55,7 +55,9 @@ def load_neutral(network: nn.Module, weights: Mapping[str, NDArray[np.float32]])
         ('hold the unknown', sorted(weights.keys() - expected.keys())),
     ):
         if names:
-            raise BundleError(f'The weights {problem} {", ".join(names)}; the model does not fit this network: train anew.')
+            raise BundleError(
+                f'The weights {problem} {", ".join(names)}; the model does not fit this network: train anew.'
+            )
     state = {}
     for name, shape in expected.items():
         if weights[name].shape != shape:

@@ -1,0 +1,132 @@
+"""The classical engine: one minibatch step of ptychographic phase retrieval on a shared canvas.
+
+Per pattern: exit wave psi = P_f O_r, far field Psi = F psi, correction g Psi (engine_step), back to d = F^-1 g Psi.
+Per batch: O += sum conj(P_f) d / ((1 - b) W + b max(W) + tau) with W = sum abs(P_f)^2, and likewise
+P += sum shift_-f(conj(O_r) d) / ((1 - b) V + b max(V)) with V = sum abs(O_r)^2, the power of P then set back to what
+it was. b is the blend of rPIE (Maiden, Johnson, Li, Optica 4, 736 (2017)); tau, in counts, is the precision of what is
+known beforehand: where a pixel has seen fewer photons than that, the step shrinks instead of following the noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from .engine_phase import LongRangePhase
+from .engine_step import FarFieldStep
+from .geometry import patch_slice, scatter_patches, shift_ramp
+from .prepare import PreparedScan
+from .scaling import probe_power
+
+BLEND = 0.1  # b
+PRIOR_COUNTS = 50.0  # tau
+BLOCK_PIXELS = 65536  # complex pixels worked on at a time: half a megabyte, so that a block stays in the cache
+
+
+@dataclass(eq=False)
+class Sums:
+    """What a batch adds up: object numerator and weight (H, W), those of the probe (a spectrum), misfit, counts."""
+
+    object: NDArray[np.complex64]
+    weight: NDArray[np.float32]
+    probe: NDArray[np.complex64]
+    probe_weight: NDArray[np.float32]
+    error: float = 0.0
+    counts: float = 0.0
+
+
+@dataclass(eq=False)
+class Engine:
+    """State of a refinement: canvas (H, W), probe (modes, N, N) in sqrt(counts), velocity; `update` advances it."""
+
+    prepared: PreparedScan
+    canvas: NDArray[np.complex64]
+    probe: NDArray[np.complex64]
+    step: FarFieldStep
+    velocity: NDArray[np.complex64] = field(init=False)
+    phase: LongRangePhase = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.canvas = np.array(self.canvas, dtype=np.complex64)
+        self.velocity = np.zeros_like(self.canvas)
+        self._power = probe_power(self.probe)
+        self.set_probe(self.probe)
+        self.measure_illumination()
+
+    def set_probe(self, probe: NDArray[np.complex64]) -> None:
+        """Take another probe, scaled to the power that the engine started with."""
+        scale = np.sqrt(self._power / probe_power(probe))
+        self.probe = (probe * np.float32(scale)).astype(np.complex64)
+        # A spectrum with its zero frequency in the middle is that of P (-1)^(x + y), whose far field is centered too.
+        self._spectrum = fft.fftshift(fft.fft2(self.probe), axes=(-2, -1))
+
+    def measure_illumination(self) -> None:
+        """Fit the long-range phase step to the probe of now."""
+        illumination = np.zeros(self.canvas.shape, dtype=np.float32)
+        intensity = (np.abs(self.probe) ** 2).sum(axis=0)
+        for corner in self.prepared.layout.corners:
+            illumination[patch_slice(corner, intensity.shape[-1])] += intensity
+        self.phase = LongRangePhase.for_probe(self.probe, illumination)
+
+    def update(
+        self, index: NDArray[np.int64], *, momentum: float, long_range: float, with_probe: bool
+    ) -> tuple[float, float]:
+        """One step on the patterns at `index`; their misfit before it and their counts."""
+        sums = self._accumulate(index, with_probe)
+        self._update_object(sums, momentum, long_range)
+        if with_probe:
+            self._update_probe(sums)
+        return sums.error, sums.counts
+
+    def _accumulate(self, index: NDArray[np.int64], with_probe: bool) -> Sums:
+        canvas, probe, side = self.canvas, self.probe, self.probe.shape[-1]
+        weights = (np.zeros(canvas.shape, np.float32), np.zeros((side, side), np.float32))
+        sums = Sums(np.zeros_like(canvas), weights[0], np.zeros_like(probe), weights[1])
+        for block in self._blocks(index):
+            self._add_block(sums, block, with_probe)
+        return sums
+
+    def _blocks(self, index: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        size = max(1, BLOCK_PIXELS // self.probe.size)
+        return (index[i : i + size] for i in range(0, len(index), size))
+
+    def _add_block(self, sums: Sums, index: NDArray[np.int64], with_probe: bool) -> None:
+        side, corners = self.probe.shape[-1], self.prepared.layout.corners[index]
+        ramp = fft.fftshift(shift_ramp(self.prepared.layout.fractions[index], side), axes=(-2, -1))[:, None]
+        probe = fft.ifft2(self._spectrum * ramp, overwrite_x=True)
+        patches = np.stack([self.canvas[patch_slice(corner, side)] for corner in corners])[:, None]
+        wave = fft.fft2(probe * patches, norm='ortho', overwrite_x=True)
+        counts = self.prepared.counts(index)
+        correction = self.step(counts, (wave.real**2 + wave.imag**2).sum(axis=1))
+        sums.error += correction.error
+        sums.counts += float(counts.sum(dtype=np.float64))
+        wave *= correction.factor[:, None]
+        wave = fft.ifft2(wave, norm='ortho', overwrite_x=True)
+        if with_probe:
+            sums.probe += (fft.fft2(wave * patches.conj()) * ramp.conj()).sum(axis=0)
+            sums.probe_weight += (patches.real**2 + patches.imag**2).sum(axis=(0, 1))
+        wave *= probe.conj()
+        scatter_patches(sums.object, wave.sum(axis=1), corners)
+        scatter_patches(sums.weight, (probe.real**2 + probe.imag**2).sum(axis=1), corners)
+
+    def _update_object(self, sums: Sums, momentum: float, long_range: float) -> None:
+        damped = np.float32(1 - BLEND) * sums.weight + np.float32(BLEND * sums.weight.max() + PRIOR_COUNTS)
+        update = sums.object / damped
+        if long_range:
+            update += np.complex64(1j * long_range) * self.phase.rotation(update, self.canvas) * self.canvas
+        if not momentum:
+            self.canvas += update
+            return
+        self.velocity *= np.float32(momentum)
+        self.velocity += update
+        self.canvas += update + np.float32(momentum) * self.velocity
+
+    def _update_probe(self, sums: Sums) -> None:
+        weight = sums.probe_weight
+        damped = np.float32(1 - BLEND) * weight + np.float32(BLEND * weight.max())
+        update = fft.ifft2(fft.ifftshift(sums.probe, axes=(-2, -1)))
+        self.set_probe((self.probe + update / damped).astype(np.complex64))

@@ -1,0 +1,203 @@
+"""Refinement of an object, and of the probe, by the classical engine: after a prediction, or alone.
+
+A pass visits each pattern once, in batches drawn from the canonical order with the seed, so that neither the order of a
+file nor a constant added to its positions changes the result. The number of batches falls from pass to pass: many small
+batches move fast, and the single large one at the end averages their noise away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConfigError, ScanError, TrainingError
+from ..events import Emit, Event, ShouldStop, ignore, never
+from .engine import Engine
+from .engine_step import FarFieldStep
+from .forward import diffract
+from .geometry import gather_patches
+from .prepare import PreparedScan, even_batches
+from .residual import Residual, residual
+
+LONG_RANGE_GAIN = 0.3  # of a Newton step for the long-range phase; stable up to about 1
+SMALLEST_BATCH = 4  # patterns; smaller batches only add noise
+SETTLING_PASSES = 3  # passes of probe update before the long-range phase can be trusted
+HOLD = 0.7  # share of the passes that keep the first number of batches while the probe is refined
+RISE = 1.02  # a residual that grows by more from one pass to the next calls for a smaller step
+
+
+@dataclass(frozen=True)
+class RefineOptions:
+    """How to refine; `after_network` and `alone` give the settings measured to be best.
+
+    Parameters
+    ----------
+    passes
+        Times that each pattern is visited; 0 leaves everything as it is.
+    refine_probe, probe_from_pass
+        Whether the probe is updated too, its power held, and from which pass on (the first pass is 1).
+    first_batches
+        Batches in the first pass, at least four patterns each; their number falls to one in the last pass.
+    momentum
+        Share of the last step that is repeated, 0 to below 1; none suits a few passes or a probe not yet known.
+    seed
+        Draws the batches.
+
+    Raises
+    ------
+    ConfigError
+        When a value is out of its range.
+    """
+
+    passes: int
+    refine_probe: bool = False
+    probe_from_pass: int = 3
+    first_batches: int = 8
+    momentum: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.passes < 0:
+            raise ConfigError(f'The number of refinement passes is {self.passes}; it must be 0 or more.')
+        if self.probe_from_pass < 1 or self.first_batches < 1:
+            raise ConfigError(
+                f'probe_from_pass is {self.probe_from_pass} and first_batches {self.first_batches}; both count from 1.'
+            )
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f'The momentum is {self.momentum}; it must be at least 0 and below 1.')
+
+    @classmethod
+    def after_network(cls, passes: int, *, refine_probe: bool = False, seed: int = 0) -> RefineOptions:
+        """One to a few passes that start from a network's object: 8 batches at first, no momentum."""
+        return cls(passes, refine_probe, seed=seed)
+
+    @classmethod
+    def alone(cls, passes: int, *, refine_probe: bool = False, seed: int = 0) -> RefineOptions:
+        """The engine from an empty canvas: 16 batches and momentum; 32 and none while it refines the probe."""
+        first, momentum = (32, 0.0) if refine_probe else (16, 0.5)
+        return cls(passes, refine_probe, first_batches=first, momentum=momentum, seed=seed)
+
+    def schedule(self, n_patterns: int) -> list[int]:
+        """Number of batches of each pass for a scan of `n_patterns`."""
+        most = min(self.first_batches, max(1, n_patterns // SMALLEST_BATCH))
+        last = min(most, 1 if self.passes > 2 else 2)
+        held = round(HOLD * self.passes) if self.refine_probe and self.passes > self.probe_from_pass else 1
+        falls = self.passes - held
+        tail = [max(1, round(most * (last / most) ** (t / falls))) for t in range(1, falls + 1)]
+        return [most] * min(held, self.passes) + tail
+
+    def long_range(self, number: int) -> float:
+        """Gain of the long-range phase step in pass `number` (from 1); none before a refined probe has settled."""
+        settled = not self.refine_probe or number >= self.probe_from_pass + SETTLING_PASSES
+        return LONG_RANGE_GAIN if settled else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """A refined canvas (H, W), the probe (modes, N, N) in sqrt(counts), and how it went.
+
+    `residuals`: overall normalized residual of each complete pass, each batch measured just before its own step.
+    `stopped`: the job was asked to stop; canvas and probe are those of the last complete batch.
+    """
+
+    canvas: NDArray[np.complex64]
+    probe: NDArray[np.complex64]
+    residuals: tuple[float, ...]
+    stopped: bool = False
+
+
+def refine(
+    prepared: PreparedScan,
+    canvas: NDArray[np.complex64],
+    options: RefineOptions,
+    *,
+    probe: NDArray[np.complex64] | None = None,
+    emit: Emit = ignore,
+    should_stop: ShouldStop = never,
+) -> Refined:
+    """Refine a canvas (H, W) on the layout of a scan, or all ones, against the measured patterns.
+
+    `probe` (modes, N, N) in sqrt(counts) replaces the scan's. Emits a progress event per batch (stage 'refine', in
+    patterns) and an epoch event per pass (epoch, total, residual). Raises ScanError when the canvas or probe does not
+    fit the scan, TrainingError when the residual is not finite any more.
+    """
+    probe = prepared.probe if probe is None else probe
+    _check(prepared, canvas, probe)
+    engine = Engine(prepared, canvas, probe, FarFieldStep.for_scan(prepared))
+    history = _History(options, len(prepared), emit, should_stop)
+    generator = np.random.default_rng(options.seed)
+    for count in options.schedule(len(prepared)):
+        drawn = [np.sort(index) for index in np.array_split(generator.permutation(len(prepared)), count)]
+        if not history.run_pass(engine, drawn):
+            return Refined(engine.canvas, engine.probe, tuple(history.residuals), stopped=True)
+    return Refined(engine.canvas, engine.probe, tuple(history.residuals))
+
+
+@dataclass(eq=False)
+class _History:
+    """The passes that were made, and what they say about the next one."""
+
+    options: RefineOptions
+    n_patterns: int
+    emit: Emit
+    should_stop: ShouldStop
+    residuals: list[float] = field(default_factory=list)
+    gain: float = 1.0
+
+    def run_pass(self, engine: Engine, drawn: list[NDArray[np.int64]]) -> bool:
+        """Visit each batch once; False when asked to stop."""
+        number = len(self.residuals) + 1
+        with_probe = self.options.refine_probe and number >= self.options.probe_from_pass
+        long_range = self.gain * self.options.long_range(number)
+        error = counts = 0.0
+        done = (number - 1) * self.n_patterns
+        for index in drawn:
+            if self.should_stop():
+                return False
+            part = engine.update(index, momentum=self.options.momentum, long_range=long_range, with_probe=with_probe)
+            error, counts, done = error + part[0], counts + part[1], done + len(index)
+            total = self.options.passes * self.n_patterns
+            self.emit(Event('progress', {'stage': 'refine', 'done': done, 'total': total}))
+        self._end_pass(engine, number, error / max(counts, 1.0))
+        if with_probe:
+            engine.measure_illumination()
+        return True
+
+    def _end_pass(self, engine: Engine, number: int, value: float) -> None:
+        if not np.isfinite(value):
+            raise TrainingError(
+                f'The residual of refinement pass {number} is {value}; check the probe and the starting object, '
+                'or use fewer passes.'
+            )
+        if self.residuals and value > RISE * self.residuals[-1]:
+            self.gain /= 2
+            engine.velocity[:] = 0
+        self.residuals.append(value)
+        self.emit(Event('epoch', {'epoch': number, 'total': self.options.passes, 'residual': value}))
+
+
+def residuals(
+    prepared: PreparedScan, canvas: NDArray[np.complex64], probe: NDArray[np.complex64] | None = None, batch: int = 64
+) -> Residual:
+    """Normalized residual of a canvas (H, W) and a probe, per pattern in canonical order and overall."""
+    probe = prepared.probe if probe is None else probe
+    parts = []
+    for index in even_batches(np.arange(len(prepared), dtype=np.int64), batch):
+        patches = gather_patches(canvas, prepared.layout.corners[index], prepared.n_pixels)
+        predicted = diffract(probe, patches, prepared.layout.fractions[index])
+        parts.append(residual(predicted, prepared.counts(index), prepared.good))
+    return Residual.join(parts)
+
+
+def _check(prepared: PreparedScan, canvas: NDArray[np.complex64], probe: NDArray[np.complex64]) -> None:
+    if canvas.shape != prepared.layout.shape:
+        raise ScanError(
+            f'The starting object has shape {canvas.shape}; the canvas of this scan is {prepared.layout.shape}.'
+        )
+    side = prepared.n_pixels
+    if probe.ndim != 3 or probe.shape[1:] != (side, side):
+        raise ScanError(f'The probe has shape {probe.shape}; expected (modes, {side}, {side}) in sqrt(counts).')
+    if not (np.isfinite(canvas).all() and np.isfinite(probe).all()):
+        raise ScanError('The starting object or the probe holds NaN or infinity; hand in another one.')
