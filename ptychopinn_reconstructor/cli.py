@@ -13,7 +13,11 @@ from .commands.scans import evaluate, simulate
 from .commands.train import train
 
 
-@click.group(cls=App, invoke_without_command=True, context_settings={'help_option_names': ['-h', '--help']})
+@click.group(
+    cls=App,
+    invoke_without_command=True,
+    context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 110},
+)
 @click.version_option(__version__, prog_name='ptychopinn')
 @debug_option
 @click.pass_context

@@ -374,7 +374,8 @@ def reconstruct(
     with report.stage('prepare', len(scan)):
         mode = 'absolute' if source == 'bundle' else config.data.probe_power
         prepared = prepare_scan(scan, probe=chosen, mode=mode, stride=backend.stride)
-        network = backend.network(described, bundle.weights, device)
+        execution = config.execution.model_dump(mode='json')
+        network = backend.network(described.merged({'execution': execution}), bundle.weights, device)
     report.notes.append(gauge_note(prepared))
     report.facts = {
         'backend': backend.name,
@@ -489,7 +490,7 @@ def finish(
             raise Interrupted('Stopped before the refinement was complete; nothing is written.')
         canvas, probe = found.canvas, found.probe
         report.facts['residual_by_pass'] = [float(value) for value in found.residuals]
-        losses = losses or tuple(enumerate(report.facts['residual_by_pass']))
+        losses = losses or tuple(enumerate(report.facts['residual_by_pass'], start=1))
     with report.stage('residual', len(prepared)):
         misfit = residuals(prepared, canvas, probe)
     report.residual = misfit.overall

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +121,14 @@ def test_simulate_takes_a_probe_from_a_file(tmp_path: Path) -> None:
 def test_train_writes_the_files_of_the_contract(work: Path) -> None:
     folder, values = work / 'model', json.loads((work / 'trained.json').read_text())
     names = set(snapshot(folder))
-    assert names == {'checkpoints', 'checkpoints/last.ckpt', 'checkpoints/best.ckpt', 'metrics.csv', 'config.yaml', 'model.zip'}
+    assert names == {
+        'checkpoints',
+        'checkpoints/last.ckpt',
+        'checkpoints/best.ckpt',
+        'metrics.csv',
+        'config.yaml',
+        'model.zip',
+    }
     assert epochs_in(folder) == [1, 2] and values['epochs'] == 2
     with (folder / 'metrics.csv').open(newline='') as lines:
         rows = list(csv.DictReader(lines))
@@ -149,7 +155,7 @@ def test_the_same_seed_trains_the_same_weights(work: Path, tmp_path: Path) -> No
 
 def test_resume_goes_on_with_the_next_epoch_and_the_stored_settings(work: Path, tmp_path: Path) -> None:
     line = ('train', work / 'scan.npz', '--output-dir', tmp_path / 'm')
-    ok(*line, '--epochs', 1, '--learning-rate', 1e-3, '--n-filters-scale', 0.5)
+    ok(*line, '--epochs', 1, '--learning-rate', 1e-3, '--n-filters-scale', 0.5, '--batch-size', 8)
     before = open_bundle(tmp_path / 'm' / 'model.zip').weights
     assert told(*line, '--resume', '--epochs', 2)['epochs'] == 2
     bundle = open_bundle(tmp_path / 'm' / 'model.zip')
@@ -159,14 +165,22 @@ def test_resume_goes_on_with_the_next_epoch_and_the_stored_settings(work: Path, 
     assert not np.array_equal(bundle.weights['stem.kernel'], before['stem.kernel'])
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['SIGINT', 'SIGTERM'])
-def test_a_signal_ends_training_cleanly_and_it_resumes(work: Path, tmp_path: Path, number: signal.Signals) -> None:
-    folder = tmp_path / 'm'
-    line = ('train', work / 'scan.npz', '--output-dir', folder, '--n-filters-scale', 0.5)
-    with process(*line, '--epochs', 5000, '--quiet') as running:
+@pytest.mark.parametrize(
+    ('number', 'epochs', 'options'),
+    [(signal.SIGINT, 400, ('--scheduler', 'constant', '--batch-size', 8)), (signal.SIGTERM, 50000, ())],
+    ids=['SIGINT', 'SIGTERM, still warming up'],
+)
+def test_a_signal_ends_training_cleanly_and_it_resumes(
+    work: Path, tmp_path: Path, number: signal.Signals, epochs: int, options: tuple[object, ...]
+) -> None:
+    folder, first = tmp_path / 'm', 1 if epochs > 1000 else 40
+    line = ('train', work / 'scan.npz', '--output-dir', folder)
+    with process(*line, '--n-filters-scale', 0.5, '--epochs', epochs, *options, '--quiet') as running:
         try:
             end = time.monotonic() + 120
-            while not ((folder / 'metrics.csv').exists() and epochs_in(folder)) and time.monotonic() < end:
+            while (
+                not ((folder / 'metrics.csv').exists() and len(epochs_in(folder)) >= first) and time.monotonic() < end
+            ):
                 assert running.poll() is None, running.communicate()
                 time.sleep(0.1)
             running.send_signal(number)
@@ -174,12 +188,17 @@ def test_a_signal_ends_training_cleanly_and_it_resumes(work: Path, tmp_path: Pat
         finally:
             running.kill()
     assert running.returncode == 130, said
-    assert out == '' and said.count('\n') == 1 and '--resume' in said and f'--output-dir {folder}' in said
-    assert 'of 5000' in said and {'checkpoints/last.ckpt', 'model.zip'} <= set(snapshot(folder))
+    assert out == '' and said.count('\n') == 1 and said.endswith(f'{line[1]} --output-dir {folder} --resume\n')
+    assert (
+        ('too early for a model' in said)
+        if epochs > 1000
+        else (f'of {epochs}; {folder / "model.zip"} is the best' in said)
+    )
+    assert ('model.zip' in snapshot(folder)) == (epochs < 1000)
     assert not [name for name in snapshot(folder) if 'partial' in name]
     done = max(epochs_in(folder))
-    ok(*line[:4], '--resume', '--epochs', done + 1)
-    assert epochs_in(folder) == list(range(1, done + 2))
+    ok(*line, '--resume', '--epochs', done + 6)
+    assert epochs_in(folder) == list(range(1, done + 7))
 
 
 def test_a_second_signal_ends_at_once() -> None:
@@ -208,13 +227,26 @@ def test_the_probe_is_refined_before_training(work: Path, tmp_path: Path) -> Non
         true, arrays = file['probeGuess'], dict(file)
     arrays['probeGuess'] = true * np.exp(0.8j * np.linspace(-1, 1, 32) ** 2)[:, None]
     np.savez(tmp_path / 'guess.npz', **arrays)
-    ok('train', tmp_path / 'guess.npz', '--output-dir', tmp_path / 'm', '--epochs', 1, '--refine-probe-first', 12)
+    ok(
+        'train',
+        tmp_path / 'guess.npz',
+        '--output-dir',
+        tmp_path / 'm',
+        '--epochs',
+        1,
+        '--batch-size',
+        8,
+        '--refine-probe-first',
+        12,
+    )
     with np.load(tmp_path / 'm' / 'probe.npz') as file:
         refined = file['probe']
     np.testing.assert_array_equal(open_bundle(tmp_path / 'm' / 'model.zip').probe, refined)
-    before = pipeline.probe_likeness(arrays['probeGuess'][None], true.reshape(1, 32, 32))
+    before = pipeline.probe_likeness(arrays['probeGuess'].reshape(1, 32, 32), true.reshape(1, 32, 32))
     assert pipeline.probe_likeness(refined, true.reshape(1, 32, 32)) > before + 0.3 * (1 - before)
-    values = told('reconstruct', tmp_path / 'guess.npz', '--model', tmp_path / 'm' / 'model.zip', '--output-dir', tmp_path / 'r')
+    values = told(
+        'reconstruct', tmp_path / 'guess.npz', '--model', tmp_path / 'm' / 'model.zip', '--output-dir', tmp_path / 'r'
+    )
     assert values['probe_source'] == 'bundle' and any('refined' in note for note in values['notes'])
 
 
@@ -227,13 +259,15 @@ def printed(*args: object) -> Config:
 
 def test_command_line_over_file_over_default(tmp_path: Path) -> None:
     (tmp_path / 'c.yaml').write_text(
-        'training: {nepochs: 7, learning_rate: 0.01}\nexecution: {threads: 3, precision: 32}\nmodel:\n'
+        'training: {nepochs: 7, learning_rate: 0.01, early_stop_patience: 3}\nexecution: {precision: 32}\nmodel:\n'
     )
     assert printed() == Config()
-    config = printed('--config', tmp_path / 'c.yaml', '--epochs', 9, '--set', 'threads=null', '--set', 'data.n_groups=5')
+    config = printed(
+        '--config', tmp_path / 'c.yaml', '--epochs', 9, '--set', 'early_stop_patience=null', '--set', 'data.n_groups=5'
+    )
     assert (config.training.nepochs, config.training.learning_rate) == (9, 0.01)
-    assert (config.execution.threads, config.execution.precision, config.data.n_groups) == (None, '32', 5)
-    assert printed('--config', tmp_path / 'c.yaml').execution.threads == 3
+    assert (config.training.early_stop_patience, config.execution.precision, config.data.n_groups) == (None, '32', 5)
+    assert printed('--config', tmp_path / 'c.yaml').training.early_stop_patience == 3
     assert printed('--no-object-big').model.object_big is False
 
 
@@ -251,13 +285,22 @@ def test_presets() -> None:
 
 def test_reconstruct_starts_from_the_model_and_lets_the_command_line_decide(work: Path, tmp_path: Path) -> None:
     model = tmp_path / 'm' / 'model.zip'
-    ok('train', work / 'scan.npz', '--output-dir', tmp_path / 'm', '--epochs', 1, '--probe-power', 'from_counts')
+    options = ('--epochs', 1, '--batch-size', 8, '--probe-power', 'from_counts')
+    ok('train', work / 'scan.npz', '--output-dir', tmp_path / 'm', *options)
     line = ('reconstruct', work / 'scan.npz', '--output-dir', tmp_path / 'r', '--print-config')
     config = parse(yaml.safe_load(ok(*line, '--model', model).stdout))
-    assert (config.execution.backend, config.data.probe_power, config.inference.model_path) == ('torch', 'from_counts', model)
+    assert (config.execution.backend, config.data.probe_power, config.inference.model_path) == (
+        'torch',
+        'from_counts',
+        model,
+    )
     changed = ('--set', f'model_path={model}', '--probe-power', 'absolute', '--refine', 3, '--sync-neighbors', 6)
     config = parse(yaml.safe_load(ok(*line, *changed).stdout))
-    assert (config.data.probe_power, config.inference.refine_passes, config.inference.sync_neighbors) == ('absolute', 3, 6)
+    assert (config.data.probe_power, config.inference.refine_passes, config.inference.sync_neighbors) == (
+        'absolute',
+        3,
+        6,
+    )
     assert not (tmp_path / 'r').exists()
 
 
@@ -300,7 +343,9 @@ def test_metrics_hold_the_residual_of_the_product(results: Path) -> None:
         prepared = prepare_scan(read_scan(results / 'scan.npz').scan)
         again = residuals(prepared, product.object, product.probe)
         assert found['residual'] == pytest.approx(again.overall, rel=1e-5)
-        np.testing.assert_allclose(np.array(found['residual_per_pattern'])[prepared.order], again.per_pattern, rtol=1e-4)
+        np.testing.assert_allclose(
+            np.array(found['residual_per_pattern'])[prepared.order], again.per_pattern, rtol=1e-4
+        )
         stages = {'prepare', 'network', 'stitch', 'residual'} | ({'refine'} if name == 'refined' else set())
         assert set(found['stages']) == stages
         assert all(stage['patterns_per_second'] > 0 for stage in found['stages'].values())
@@ -346,7 +391,9 @@ def test_pixel_size(work: Path, tmp_path: Path) -> None:
 
 def test_another_probe_is_used_and_reported(work: Path, tmp_path: Path) -> None:
     with np.load(work / 'scan.npz') as file:
-        np.savez(tmp_path / 'p.npz', turned=np.exp(0.5j) * file['probeGuess'], flipped=file['probeGuess'][..., ::-1].conj())
+        np.savez(
+            tmp_path / 'p.npz', turned=np.exp(0.5j) * file['probeGuess'], flipped=file['probeGuess'][..., ::-1].conj()
+        )
     model = ('--model', work / 'model' / 'model.zip', '--output-dir', tmp_path / 'r')
     for key in ('turned', 'flipped'):
         values = told('reconstruct', work / 'scan.npz', *model, '--probe', f'{tmp_path / "p.npz"}:{key}')
@@ -373,7 +420,16 @@ def test_the_engine_writes_a_probe_that_it_has_refined(work: Path, tmp_path: Pat
     np.testing.assert_array_equal(read_product(tmp_path / 'product.h5').probe, probe)
     start = prepare_scan(read_scan(work / 'scan.npz').scan).probe
     assert not np.array_equal(probe, start)
-    ok('refine', work / 'scan.npz', '--output-dir', tmp_path / 'again', '--probe', tmp_path / 'probe.npz', '--passes', 1)
+    ok(
+        'refine',
+        work / 'scan.npz',
+        '--output-dir',
+        tmp_path / 'again',
+        '--probe',
+        tmp_path / 'probe.npz',
+        '--passes',
+        1,
+    )
 
 
 def test_the_same_command_gives_the_same_result(work: Path, tmp_path: Path) -> None:
@@ -464,15 +520,10 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
-    stream = Terminal()
+def drawn(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, bar: ProgressBar) -> str:
     monkeypatch.setenv('TERM', 'xterm')
+    monkeypatch.setenv('COLUMNS', '200')
     monkeypatch.setattr(sys, 'stderr', stream)
-    return stream
-
-
-def draw(bar: ProgressBar) -> None:
     with bar:
         if bar._timer is not None and bar.delay < 1:
             bar._timer.join()
@@ -481,25 +532,18 @@ def draw(bar: ProgressBar) -> None:
         bar.emit(Event('log', {'level': 'info', 'message': 'nothing to draw'}))
         if bar._bar is not None:
             bar._bar.refresh()
+    return stream.getvalue()
 
 
-def test_a_terminal_shows_stage_epoch_and_share(terminal: Terminal) -> None:
-    draw(ProgressBar('reading', delay=0.01))
-    text = terminal.getvalue()
+def test_a_terminal_shows_stage_epoch_and_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = drawn(monkeypatch, Terminal(), ProgressBar('reading', delay=0.01))
     assert 'train' in text and 'epoch 1/3, train_loss 0.5' in text and '25%' in text
 
 
-def test_what_is_short_or_quiet_shows_no_bar(terminal: Terminal) -> None:
-    draw(ProgressBar('reading', delay=3600))
-    draw(ProgressBar('reading', quiet=True, delay=0.01))
-    assert terminal.getvalue() == ''
-
-
-def test_what_is_no_terminal_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, 'stderr', stream)
-    draw(ProgressBar('reading', delay=0.01))
-    assert stream.getvalue() == ''
+def test_what_is_short_or_quiet_or_no_terminal_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert drawn(monkeypatch, Terminal(), ProgressBar('reading', delay=3600)) == ''
+    assert drawn(monkeypatch, Terminal(), ProgressBar('reading', quiet=True, delay=0.01)) == ''
+    assert drawn(monkeypatch, io.StringIO(), ProgressBar('reading', delay=0.01)) == ''
 
 
 # demo
@@ -520,3 +564,18 @@ def test_demo_goes_through_all_steps_and_refuses_a_bad_result(tmp_path: Path) ->
     reached = summary['results']['A']['refined']['phase_psnr']
     assert result.exit_code == (1 if reached < 20 else 0)
     assert (f'{reached:.1f} dB, below 20 dB' in result.stderr) == (reached < 20)
+
+
+# examples
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('name', 'argument', 'said'),
+    [('reconstruct_in_python', '8', 'phase PSNR'), ('follow_a_training', '3', 'stopped early: True')],
+)
+def test_examples_run(tmp_path: Path, name: str, argument: str, said: str) -> None:
+    command = [sys.executable, '-P', str(ROOT / 'examples' / f'{name}.py'), argument]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    assert result.returncode == 0, result.stderr
+    assert said in result.stdout and (tmp_path / 'model' / 'model.zip').exists()

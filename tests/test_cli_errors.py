@@ -66,8 +66,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     other = rng.uniform(0.5, 1, arrays['objectGuess'].shape) * np.exp(1j)
     np.savez(folder / 'object_only.npz', object=other.astype(np.complex64))
-    shifted = np.roll(arrays['objectGuess'], (7, 7), axis=(0, 1))
-    np.savez(folder / 'shifted_object.npz', objectGuess=shifted)
+    wide = simulate(n=32, positions=144, step=7.0, seed=4)
+    write_npz(folder / 'wide.npz', wide)
+    assert wide.object is not None
+    np.savez(folder / 'shifted.npz', objectGuess=np.roll(wide.object, (6, 5), axis=(0, 1)))
     make_model(folder / 'model.zip', arrays)
     content = (folder / 'model.zip').read_bytes()
     (folder / 'truncated.zip').write_bytes(content[: len(content) // 2])
@@ -129,6 +131,8 @@ def make_training(folder: Path) -> None:
 
 TRAIN = 'train {f}/scan.npz --output-dir {out} '
 RECONSTRUCT = 'reconstruct {f}/scan.npz --output-dir {out} '
+REFINE = 'refine {f}/scan.npz --output-dir {out} '
+RESUME = 'train {f}/scan.npz --output-dir {f}/trained --resume '
 
 CASES: list[Case] = [
     # models
@@ -164,8 +168,9 @@ CASES: list[Case] = [
     # resuming
     ('nothing to resume', TRAIN + '--resume', ('nothing to resume', 'last.ckpt')),
     ('resume in an empty folder', 'train {f}/scan.npz --output-dir {f}/empty --resume', ('nothing to resume',)),
-    ('resume another network', 'train {f}/scan.npz --output-dir {f}/trained --resume --gridsize 2', ('gridsize is 1', '2')),
-    ('resume for fewer epochs', 'train {f}/scan.npz --output-dir {f}/trained --resume --epochs 3', ('5 epochs', '--epochs')),
+    ('resume another network', RESUME + '--gridsize 2', ('gridsize is 1', '2')),
+    ('resume at another rate', RESUME + '--learning-rate 1', ('learning_rate is 0.002',)),
+    ('resume for fewer epochs', RESUME + '--epochs 3', ('5 epochs', '--epochs')),
     # settings
     ('no epochs', TRAIN + '--epochs 0', ('nepochs', '0')),
     ('negative learning rate', TRAIN + '--learning-rate -1', ('learning_rate', '-1')),
@@ -196,10 +201,10 @@ CASES: list[Case] = [
     ('engine without probe', 'refine {f}/no_probe.npz --output-dir {out}', ('no probe', '--probe')),
     ('validation scan without probe', TRAIN + '--validation {f}/no_probe.npz', ('no_probe.npz', 'no probe')),
     ('probe of another size', TRAIN + '--probe {f}/scan64.npz', ('64', '32')),
-    ('probe of another size to reconstruct', RECONSTRUCT + '--model {f}/model.zip --probe {f}/scan64.npz', ('64', '32')),
-    ('truth without object', 'refine {f}/scan.npz --output-dir {out} --truth {f}/no_object.npz', ('no_object.npz', 'object')),
-    ('truth of another scan', 'refine {f}/scan.npz --output-dir {out} --passes 1 --truth {f}/small_object.npz', ('truth',)),
-    ('truth that lies elsewhere', 'refine {f}/scan.npz --output-dir {out} --passes 5 --truth {f}/shifted_object.npz', ('shifted by',)),
+    ('given probe of another size', RECONSTRUCT + '--model {f}/model.zip --probe {f}/scan64.npz', ('64', '32')),
+    ('truth without object', REFINE + '--truth {f}/no_object.npz', ('no_object.npz',)),
+    ('truth of another scan', REFINE + '--passes 1 --truth {f}/small_object.npz', ('truth',)),
+    ('truth lies elsewhere', REFINE.replace('scan', 'wide') + '--passes 8 --truth {f}/shifted.npz', ('shifted by',)),
     ('evaluate without positions', 'evaluate {f}/object_only.npz {f}/object_only.npz', ('positions', 'product.h5')),
     ('evaluate an area too small', 'evaluate {f}/scan.npz {f}/scan.npz --margin 100', ('area', 'margin')),
     ('margin below zero', 'evaluate {f}/scan.npz {f}/scan.npz --margin -1', ('--margin',)),
@@ -218,8 +223,8 @@ CASES: list[Case] = [
     ('unknown option', TRAIN + '--epoch 3', ('--epoch', "'ptychopinn train --help'")),
     ('missing argument', 'evaluate {f}/scan.npz', ('TRUTH', "'ptychopinn evaluate --help'")),
     ('no scan named', 'train --output-dir {out}', ('scan',)),
-    ('no passes', 'refine {f}/scan.npz --output-dir {out} --passes 0', ('--passes', '0')),
-    ('pixel size of zero', 'refine {f}/scan.npz --output-dir {out} --pixel-size 0', ('--pixel-size',)),
+    ('no passes', REFINE + '--passes 0', ('--passes', '0')),
+    ('pixel size of zero', REFINE + '--pixel-size 0', ('--pixel-size',)),
 ]  # fmt: skip
 
 
@@ -246,7 +251,9 @@ def test_bad_scans(tmp_path: Path, build: Builder, words: tuple[str, ...], comma
     assert not out.exists()
 
 
-@pytest.mark.parametrize(('build', 'words'), [entry[1:] for entry in BAD_PROBES], ids=[entry[0] for entry in BAD_PROBES])
+@pytest.mark.parametrize(
+    ('build', 'words'), [entry[1:] for entry in BAD_PROBES], ids=[entry[0] for entry in BAD_PROBES]
+)
 def test_bad_probes(files: Path, tmp_path: Path, build: Builder, words: tuple[str, ...]) -> None:
     (tmp_path / 'in').mkdir()
     probe, out = build(tmp_path / 'in'), tmp_path / 'out'
@@ -311,7 +318,8 @@ def test_bad_input_found_late_does_not_touch_an_earlier_training(files: Path, tm
 
 
 @pytest.mark.parametrize(
-    'line', ['refine {f}/absent.npz --output-dir {out}', 'reconstruct {f}/scan.npz --output-dir {out} --model {f}/text.zip']
+    'line',
+    ['refine {f}/absent.npz --output-dir {out}', 'reconstruct {f}/scan.npz --output-dir {out} --model {f}/text.zip'],
 )
 def test_a_process_says_one_line_and_exits_2(files: Path, tmp_path: Path, line: str) -> None:
     command = line.format(f=files, out=tmp_path / 'out').split()
@@ -346,5 +354,3 @@ def test_an_unexpected_exception_is_one_line_and_exit_1(monkeypatch: pytest.Monk
     assert result.stderr.splitlines() == [
         'ptychopinn: error: Unexpected ZeroDivisionError: a bug of ours; run it again with --debug to see where.'
     ]
-
-

@@ -89,16 +89,16 @@ def test_modes_add_in_intensity() -> None:
     """MODES: the sum of the modes' patterns, which is not the pattern of the summed probe."""
     probe, patches = complex_array(4, 3, N, N), complex_array(5, 2, N, N)
     fractions = np.array([[0.1, -0.3], [0.0, 0.25]])
-    each = [forward.diffract(mode[None], patches, fractions) for mode in probe]
+    each = np.array([forward.diffract(mode[None], patches, fractions) for mode in probe])
     together = forward.diffract(probe, patches, fractions)
-    np.testing.assert_allclose(together, sum(each), rtol=1e-5)
+    np.testing.assert_allclose(together, each.sum(axis=0), rtol=1e-5)
     coherent = forward.diffract(probe.sum(axis=0, keepdims=True), patches, fractions)
     assert np.abs(coherent - together).mean() > 0.3 * together.mean()
 
 
 def expected_loss(intensity: float, rate: float) -> float:
     """Expectation of the loss over Poisson counts of mean `rate`, summed over all counts that matter."""
-    low, high = stats.poisson.ppf([1e-16, 1 - 1e-15], rate)
+    low, high = stats.poisson.ppf(np.array([1e-16, 1 - 1e-15]), rate).tolist()
     counts = np.arange(low, high + 2)
     losses = [forward.poisson_loss(np.array(intensity), np.array(n)) for n in counts]
     return float(stats.poisson.pmf(counts, rate) @ np.array(losses))
@@ -133,7 +133,8 @@ def test_bad_pixels_do_not_count(loss: Callable[..., float]) -> None:
     garbage = np.where(good, counts, 1e9)
     assert loss(intensity, garbage, good) == loss(intensity, counts, good)
     np.testing.assert_allclose(
-        loss(intensity, counts, good), np.mean([loss(intensity[:, i, j], counts[:, i, j]) for i, j in np.argwhere(good)])
+        loss(intensity, counts, good),
+        np.mean([loss(intensity[:, i, j], counts[:, i, j]) for i, j in np.argwhere(good)]),
     )
 
 

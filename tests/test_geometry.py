@@ -69,7 +69,7 @@ def test_layout_by_hand() -> None:
     found = geometry.layout(np.array([[10.0, -3.0], [12.25, -3.0], [10.0, 0.75]]), 4)
     assert found.origin == (-8.5, 4.5)
     np.testing.assert_array_equal(found.corners, [[0, 0], [2, 0], [0, 4]])
-    np.testing.assert_allclose(found.fractions, [[0, 0], [0.25, 0], [0, -0.25]], atol=1e-12)
+    np.testing.assert_allclose(found.fractions, np.array([[0, 0], [0.25, 0], [0, -0.25]]), atol=1e-12)
     assert found.shape == (6, 8)
 
 
@@ -83,7 +83,8 @@ def test_a_constant_added_to_all_positions_changes_only_the_origin(constant: tup
     np.testing.assert_array_equal(first.corners, second.corners)
     np.testing.assert_array_equal(first.fractions, second.fractions)
     assert first.shape == second.shape
-    np.testing.assert_allclose(np.array(first.origin) - second.origin, constant, atol=1e-9)
+    moved = np.array(first.origin) - np.array(second.origin)
+    np.testing.assert_allclose(moved, np.array(constant), atol=1e-9)
     np.testing.assert_array_equal(
         geometry.canonical_order(positions), geometry.canonical_order(positions + np.array(constant))
     )

@@ -136,7 +136,6 @@ def test_the_input_does_not_depend_on_the_unit_of_the_counts() -> None:
         np.testing.assert_allclose(one, other, atol=2e-5 * np.abs(one).max())
 
 
-@pytest.mark.xfail(strict=True, reason='known: where the far field of the probe is dark, arg F P is rounding noise')
 def test_a_probe_with_a_dark_far_field_gives_a_reproducible_input(shared_data: Path) -> None:
     """AMPLITUDE, CHECKPOINT: the unit of the probe, or another Fourier transform's rounding, must not change the input.
 

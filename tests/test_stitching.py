@@ -20,9 +20,9 @@ PHASE_RANGE = 2.4  # rad, as in method.md
 
 
 def probe_of(modes: int = 1) -> NDArray[np.complex64]:
-    """A broad bump whose modes differ, with power inside the support."""
+    """A bump whose modes differ; some of its power is outside the support: averages are right to a few percent."""
     y, x = np.mgrid[:N, :N] - (N - 1) / 2
-    bump = 7 * np.exp(-(y**2 + x**2) / (2 * 2.5**2)) * np.exp(0.1j * y * x)
+    bump = 7 * np.exp(-(y**2 + x**2) / (2 * 2.0**2)) * np.exp(0.1j * y * x)
     return np.stack([bump, 0.4 * bump * x, 0.3 * bump * y][:modes]).astype(np.complex64)
 
 
@@ -151,7 +151,7 @@ def test_every_position_counts_once_up_to_the_border() -> None:
     found = assemble(patches, laid, probe_of(3), neighbors=8)
     for corner in laid.corners:
         middle = found[corner[0] + 7 : corner[0] + 9, corner[1] + 7 : corner[1] + 9]
-        np.testing.assert_allclose(middle, 1.3, rtol=0.02)
+        np.testing.assert_allclose(middle, 1.3, rtol=0.03)
     for i in range(40):
         changed = patches.copy()
         changed[i] *= 1.2
@@ -168,21 +168,21 @@ def test_a_canvas_is_one_where_nothing_shines() -> None:
     positions = np.concatenate([np.random.default_rng(8).uniform(0, 6, (9, 2)), [[80.0, 80.0]]])
     laid = layout(positions, N)
     found = assemble(np.full((10, n, n), 0.7j, dtype=np.complex64), laid, probe_of(), neighbors=4)
-    np.testing.assert_array_equal(found[:40, 40:], 1)
-    np.testing.assert_array_equal(found[30:75, 30:75], 1)
+    np.testing.assert_allclose(found[:40, 40:], 1, atol=1e-6)
+    np.testing.assert_allclose(found[30:75, 30:75], 1, atol=1e-6)
 
 
 def test_two_islands_are_each_synchronized() -> None:
     """A scan in two parts that do not overlap: each is right up to a phase of its own."""
     rng = np.random.default_rng(9)
-    positions = np.concatenate([rng.uniform(0, 10, (25, 2)), rng.uniform(0, 10, (25, 2)) + [0.0, 70.0]])
+    positions = np.concatenate([rng.uniform(0, 10, (25, 2)), rng.uniform(0, 10, (25, 2)) + np.array([0, 70])])
     laid = layout(positions, N)
     truth = np.full((50, n, n), 0.8, dtype=np.complex64)
     found = assemble(turned(truth), laid, probe_of(), neighbors=8)
     for columns in (slice(8, 16), slice(78, 86)):
         island = found[8:16, columns]
-        np.testing.assert_allclose(np.abs(island), 0.8, rtol=0.02)
-        np.testing.assert_allclose(island * island[0, 0].conj() / np.abs(island[0, 0]) ** 2, 1, atol=0.02)
+        np.testing.assert_allclose(np.abs(island), 0.8, rtol=0.03)
+        np.testing.assert_allclose(island * island[0, 0].conj() / np.abs(island[0, 0]) ** 2, 1, atol=0.03)
 
 
 def test_patterns_at_one_position_average() -> None:
@@ -210,7 +210,8 @@ def test_the_global_phase_is_that_of_the_weighted_mean() -> None:
     laid = layout(rng.uniform(0, 14, (30, 2)), N)
     patches = np.exp(rng.normal(size=(30, n, n)) * 0.1 + 1j * rng.normal(size=(30, n, n)) * 0.4).astype(np.complex64)
     found = assemble(patches, laid, probe_of(2), neighbors=8)
-    np.testing.assert_allclose(assemble(patches * np.complex64(np.exp(2.5j)), laid, probe_of(2), 8), found, atol=1e-5)
+    again = assemble(patches * np.complex64(np.exp(2.5j)), laid, probe_of(2), neighbors=8)
+    np.testing.assert_allclose(again, found, rtol=1e-5, atol=1e-5)
     illumination = np.zeros(laid.shape)
     weights = stitching.shifted_weight(probe_of(2), laid.fractions)
     for weight, corner in zip(weights, laid.corners, strict=True):

@@ -15,6 +15,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob, Weights
@@ -31,6 +32,7 @@ class TorchNetwork:
     """A network on a device."""
 
     def __init__(self, config: Config, weights: Weights, device: str) -> None:
+        torch.set_num_threads(config.execution.threads)
         self.device = torch.device(device)
         self.network = build_network(config)
         load_neutral(self.network, weights)
@@ -84,8 +86,7 @@ class TorchBackend:
     def train(self, job: TrainingJob) -> TrainedModel:
         """Train with Lightning; the weights returned are those of the best epoch."""
         device = self.resolve_device(job.config.execution.device)
-        if job.config.execution.threads:
-            torch.set_num_threads(job.config.execution.threads)
+        torch.set_num_threads(job.config.execution.threads)
         folder = job.output_dir / 'checkpoints'
         last = folder / 'last.ckpt'
         if job.resume and not last.exists():
@@ -105,7 +106,7 @@ class TorchBackend:
                     loader(job, held_out) if len(held_out) else None,
                     ckpt_path=str(last) if job.resume else None,
                 )
-            except StopRequested:
+            except (StopRequested, SIGTERMException):  # Lightning raises its own when a handler of ours is there
                 interrupted = True
         best = _best(saving, folder)
         if best is None:

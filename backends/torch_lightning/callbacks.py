@@ -72,7 +72,7 @@ class Watch(Callback):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if 'train_loss' in metrics:
             self._check(metrics['train_loss'], trainer)
-            self.losses.append((trainer.current_epoch, metrics['train_loss']))
+            self.losses.append((trainer.current_epoch + 1, metrics['train_loss']))
         row = {
             'epoch': trainer.current_epoch + 1,
             'total': trainer.max_epochs,

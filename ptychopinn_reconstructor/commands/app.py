@@ -19,7 +19,9 @@ INTERRUPTED = 130
 class App(click.Group):
     """A click group that prints one line per error: exit 2 for bad input, 1 for a failure, 130 when interrupted."""
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:
+    def main(  # type: ignore[override]  # two overloads there
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
         """Run a command line and exit; the program has one name, however it was started."""
         extra.pop('standalone_mode', None)
         try:
@@ -28,7 +30,7 @@ class App(click.Group):
             where = error.ctx.command_path if error.ctx else PROGRAM
             code = _fail(f"{error.format_message()} See '{where} --help'.", error.exit_code)
         except click.ClickException as error:
-            code = _fail(error.format_message(), error.exit_code)
+            code = _fail(error.format_message(), error.code if isinstance(error, Expected) else error.exit_code)
         except (click.Abort, KeyboardInterrupt):
             code = _fail('Interrupted.', INTERRUPTED)
         sys.exit(code if isinstance(code, int) else 0)
@@ -45,11 +47,17 @@ class App(click.Group):
             raise _as_click(error) from error
 
 
+class Expected(click.ClickException):
+    """One of our own errors, with its exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 def _as_click(error: Exception) -> click.ClickException:
     if isinstance(error, PtychoPINNError):
-        failure = click.ClickException(str(error))
-        failure.exit_code = error.exit_code
-        return failure
+        return Expected(str(error), error.exit_code)
     said = str(error) or 'no message'
     return click.ClickException(f'Unexpected {type(error).__name__}: {said}; run it again with --debug to see where.')
 

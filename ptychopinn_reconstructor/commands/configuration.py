@@ -54,7 +54,7 @@ def read_file(file: str) -> Overrides:
         mark = getattr(error, 'problem_mark', None)
         line = f' in line {mark.line + 1}' if mark else ''
         raise ConfigError(
-            f'{file} is not valid YAML{line} ({getattr(error, "problem", error)}); mend it or start from --print-config.'
+            f'{file} is not valid YAML{line} ({getattr(error, "problem", error)}); start from --print-config.'
         ) from error
     if not isinstance(values, dict):
         raise ConfigError(f'{file} holds no settings by section; it must look like what --print-config prints.')

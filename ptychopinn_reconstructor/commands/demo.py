@@ -43,12 +43,20 @@ COLUMNS = {
 
 @click.command()
 @click.option('--out', default='demo', show_default=True, type=click.Path(path_type=Path), help='Folder for all files.')
-@click.option('--seed', type=click.IntRange(0), default=0, show_default=True, help='Seed of the scans and the training.')
-@click.option('--max-cpu-seconds', type=click.FloatRange(1), default=150.0, show_default=True, help='CPU time of the training, seconds.')
+@click.option(
+    '--seed', type=click.IntRange(0), default=0, show_default=True, help='Seed of the scans and the training.'
+)
+@click.option(
+    '--max-cpu-seconds',
+    type=click.FloatRange(1),
+    default=150.0,
+    show_default=True,
+    help='CPU time of the training, seconds.',
+)
 @click.option('--positions', type=click.IntRange(64), default=1024, show_default=True, help='Patterns of each scan.')
 @json_option
 @quiet_option
-@debug_option  # fmt: skip
+@debug_option
 def demo(out: Path, seed: int, max_cpu_seconds: float, positions: int, as_json: bool, quiet: bool) -> None:
     """Simulate two scans, train on the first, then reconstruct both in a new process and compare with the truth.
 
@@ -74,7 +82,9 @@ def demo(out: Path, seed: int, max_cpu_seconds: float, positions: int, as_json: 
         show(summary, as_json=as_json, text=_lines(summary))
     reached = metrics['A']['refined']['phase_psnr']
     if reached < GOOD_ENOUGH:
-        raise PtychoPINNError(f'The phase PSNR of scan A is {reached:.1f} dB, below {GOOD_ENOUGH:g} dB: the demo failed.')
+        raise PtychoPINNError(
+            f'The phase PSNR of scan A is {reached:.1f} dB, below {GOOD_ENOUGH:g} dB: the demo failed.'
+        )
 
 
 def _simulate(out: Path, name: str, seed: int, positions: int) -> None:

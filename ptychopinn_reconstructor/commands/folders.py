@@ -17,7 +17,9 @@ def check_output_folder(path: Path) -> None:
     if not there.is_dir():
         raise OutputError(f"Cannot write into the folder '{path}': '{there}' is a file; choose another output folder.")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise OutputError(f"Cannot write into the folder '{path}': '{there}' is not writable; choose another output folder.")
+        raise OutputError(
+            f"Cannot write into the folder '{path}': '{there}' is not writable; choose another output folder."
+        )
 
 
 class OutputFolder:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 
 from ..config import SECTIONS, FieldInfo, field_table
+from .app import Decorator
 
 TRAIN_SECTIONS = ('model', 'data', 'training', 'execution')
 RECONSTRUCT_FIELDS = ('data.measurement_domain', 'data.probe_power', 'execution.backend', 'execution.device')
@@ -23,8 +24,6 @@ OWN_ARGUMENTS = {
 }
 _OTHER_NAMES = {'debug': '--keep-patches'}  # --debug shows a traceback
 _SEPARATOR = '__'
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def option_name(row: FieldInfo) -> str:

@@ -55,14 +55,21 @@ class ProgressBar:
             self._draw()
 
     def _show(self) -> None:
+        from rich import progress
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
         with self._lock:
             if self.quiet:
                 return
-            columns = (SpinnerColumn(), TextColumn('{task.description}'), BarColumn(), TaskProgressColumn())
-            self._bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+            self._bar = progress.Progress(
+                progress.SpinnerColumn(),
+                progress.TextColumn('{task.description}'),
+                progress.BarColumn(),
+                progress.TaskProgressColumn(),
+                progress.TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
             self._task = self._bar.add_task(self.title, total=None)
             self._bar.start()
             self._draw()

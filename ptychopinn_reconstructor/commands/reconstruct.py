@@ -11,13 +11,13 @@ import click
 
 from ..config import Config
 from ..errors import ConfigError
-from .app import debug_option, json_option, quiet_option
+from .app import Decorator, debug_option, json_option, quiet_option
 from .configuration import as_yaml, command_line, read_file
 from .folders import check_output_folder
 from .options import field_options
 from .progress import ProgressBar
 from .report import metrics_of, result_lines, show
-from .scans import default_margin
+from .scans import default_margin, margin_option
 from .stopping import stoppable
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ..physics.metrics import Comparison
     from ..pipeline import Result
 
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 DOMAINS, POWERS = ('auto', 'counts', 'amplitude'), ('auto', 'absolute', 'from_counts')
 
 
@@ -35,10 +34,17 @@ def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option('--output-dir', required=True, type=click.Path(path_type=Path), help='Folder for the result.'),
         click.option('--probe', metavar='FILE[:KEY]', help="Probe in place of the scan's own."),
         click.option('--truth', type=click.Path(path_type=Path), help='File with the true object, to compare with.'),
-        click.option('--margin', type=click.IntRange(0), metavar='PIXELS', help='Left out of the comparison inside the outermost patch centers [default: N/16].'),
-        click.option('--pixel-size', type=click.FloatRange(0, min_open=True), metavar='METERS', help='Size of an object pixel for a scan that is known in pixels only [default: 1e-8, nominal].'),
-        json_option, quiet_option, debug_option,
-    )  # fmt: skip
+        margin_option,
+        click.option(
+            '--pixel-size',
+            type=click.FloatRange(0, min_open=True),
+            metavar='METERS',
+            help='Size of an object pixel for a scan that is known in pixels only [default: 1e-8, nominal].',
+        ),
+        json_option,
+        quiet_option,
+        debug_option,
+    )
     for decorate in reversed(decorators):
         function = decorate(function)
     return function
@@ -85,9 +91,7 @@ def reconstruct(
         given = job.scan.probe if probe is not None else None
         assert config.inference.model_path is not None  # _configuration has seen to it
         path = config.inference.model_path
-        job.finish(
-            pipeline.reconstruct(job.scan, path, config, probe=given, emit=bar.emit, should_stop=should_stop)
-        )
+        job.finish(pipeline.reconstruct(job.scan, path, config, probe=given, emit=bar.emit, should_stop=should_stop))
     job.tell()
 
 
@@ -96,9 +100,17 @@ def reconstruct(
 @click.option('--passes', type=click.IntRange(1, 1000), default=20, show_default=True, help='Visits of each pattern.')
 @click.option('--refine-probe', is_flag=True, help='Improve the probe too, from the third pass on; writes probe.npz.')
 @click.option('--seed', type=click.IntRange(0), default=0, show_default=True, help='Seed of the order of the patterns.')
-@click.option('--measurement-domain', type=click.Choice(DOMAINS), default='auto', show_default=True, help='Unit of the patterns in the file.')
-@click.option('--probe-power', type=click.Choice(POWERS), default='auto', show_default=True, help="Whether the probe's power is trusted (counts) or rescaled.")
-@result_options  # fmt: skip
+@click.option(
+    '--measurement-domain', type=click.Choice(DOMAINS), default='auto', show_default=True, help='Unit of the patterns.'
+)
+@click.option(
+    '--probe-power',
+    type=click.Choice(POWERS),
+    default='auto',
+    show_default=True,
+    help="Whether the probe's power is trusted (counts) or rescaled.",
+)
+@result_options
 def refine(
     scan: Path,
     passes: int,

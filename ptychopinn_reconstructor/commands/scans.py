@@ -8,10 +8,17 @@ from typing import Any
 import click
 
 from ..errors import PtychoPINNError, ScanError
-from .app import debug_option, json_option, quiet_option
+from .app import Decorator, debug_option, json_option, quiet_option
 from .folders import check_output_folder
 from .progress import ProgressBar
 from .report import image_lines, pairs, show
+
+margin_option: Decorator = click.option(
+    '--margin',
+    type=click.IntRange(0),
+    metavar='PIXELS',
+    help='Left out of the comparison inside the outermost patch centers [default: N/16, or 4 where N is unknown].',
+)
 
 
 @click.command()
@@ -20,13 +27,26 @@ from .report import image_lines, pairs, show
 @click.option('--positions', type=int, default=1024, show_default=True, help='Number of scan positions.')
 @click.option('--step', type=float, default=8.0, show_default=True, help='Distance of neighboring positions, pixels.')
 @click.option('--photons', type=float, default=1e5, show_default=True, help='Photons incident per pattern.')
-@click.option('--object', 'name', default='cells', show_default=True, metavar='NAME', help='Kind of object, such as cells, clouds, spokes, mixed or flat; an unknown name lists all.')
-@click.option('--probe', default='defocused', show_default=True, metavar='NAME|FILE[:KEY]', help='Kind of probe, such as defocused, zone_plate or gaussian, or a file that holds one.')
+@click.option(
+    '--object',
+    'name',
+    default='cells',
+    show_default=True,
+    metavar='NAME',
+    help='Kind of object, such as cells, clouds, spokes, mixed or flat; an unknown name lists all.',
+)
+@click.option(
+    '--probe',
+    default='defocused',
+    show_default=True,
+    metavar='NAME|FILE[:KEY]',
+    help='Kind of probe, such as defocused, zone_plate or gaussian, or a file that holds one.',
+)
 @click.option('--modes', type=int, default=1, show_default=True, help='Incoherent probe modes.')
 @click.option('--seed', type=int, default=0, show_default=True, help='Seed of positions, object and noise.')
 @json_option
 @quiet_option
-@debug_option  # fmt: skip
+@debug_option
 def simulate(
     out: Path,
     n: int | None,
@@ -78,9 +98,9 @@ def simulate(
 @click.command()
 @click.argument('result', metavar='RESULT', type=click.Path(path_type=Path))
 @click.argument('truth', metavar='TRUTH', type=click.Path(path_type=Path))
-@click.option('--margin', type=click.IntRange(0), metavar='PIXELS', help='Left out inside the outermost patch centers [default: N/16, or 4 where N is not known].')
+@margin_option
 @json_option
-@debug_option  # fmt: skip
+@debug_option
 def evaluate(result: Path, truth: Path, margin: int | None, as_json: bool) -> None:
     """Compare a reconstructed object with the true one.
 

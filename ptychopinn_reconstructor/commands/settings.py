@@ -17,9 +17,8 @@ from .options import option_name
 INTRODUCTION = """# Settings
 
 Generated from the fields of `ptychopinn_reconstructor/config.py`; see `ptychopinn_reconstructor/commands/settings.py`.
-Precedence: command line over file (`--config`) over default. `--set KEY=VALUE` takes every setting by its YAML key, with
-or without its section. Options in parentheses are arguments of their own; `--set only` settings have a single supported
-value so far and refuse any other.
+Precedence: command line over file (`--config`) over default. `--set KEY=VALUE` takes every setting by its YAML key,
+with or without its section. Settings that say "`--set` only" have a single supported value so far and refuse others.
 """
 HEAD = '| YAML key | INI Section.Key | command line | default | applies to | supported | meaning |'
 

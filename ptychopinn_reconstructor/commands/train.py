@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..config import Config, parse
-from ..errors import ConfigError, Interrupted, OutputError, ScanError
+from ..errors import ConfigError, Interrupted, OutputError, ScanError, VerificationError
 from ..events import Emit, Event
 from .app import debug_option, json_option, quiet_option
 from .configuration import as_yaml, read_file, resolve
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from ..scan import Scan
 
 LEFT_BY_TRAINING = ('model.zip', 'checkpoints/*.ckpt')
+# What a resumed training may change: the others are in the checkpoint, and a change would have no effect.
+FREE_ON_RESUME = {
+    'train_data_file', 'test_data_file', 'output_dir', 'nepochs', 'max_cpu_seconds', 'early_stop_patience',
+}  # fmt: skip
 
 
 @click.command()
@@ -36,7 +40,9 @@ LEFT_BY_TRAINING = ('model.zip', 'checkpoints/*.ckpt')
 @click.option('--validation', type=click.Path(path_type=Path), help='Scan to validate on, in place of a held-out part.')
 @click.option('--probe', metavar='FILE[:KEY]', help="Probe in place of the scans' own.")
 @click.option('--from', 'initial', metavar='MODEL', type=click.Path(path_type=Path), help='Model to train further.')
-@click.option('--resume', is_flag=True, help='Go on from checkpoints/last.ckpt in the output folder, with its settings.')
+@click.option(
+    '--resume', is_flag=True, help='Go on from checkpoints/last.ckpt in the output folder, with its settings.'
+)
 @click.option('--overwrite', is_flag=True, help='Replace the training that the output folder holds.')
 @click.option('--print-config', is_flag=True, help='Print the complete configuration as YAML and stop.')
 @json_option
@@ -109,23 +115,28 @@ def run_training(
         from ..pipeline import train as train_scans
 
         emit = output.watching(bar.emit)
-        trained = train_scans(
-            scans,
-            config,
-            folder,
-            validation=held_out,
-            initial=initial,
-            resume=resume,
-            emit=emit if resume else _replacing(folder, emit),
-            should_stop=should_stop,
-        )
+        try:
+            trained = train_scans(
+                scans,
+                config,
+                folder,
+                validation=held_out,
+                initial=initial,
+                resume=resume,
+                emit=emit if resume else _replacing(folder, emit),
+                should_stop=should_stop,
+            )
+        except (Interrupted, VerificationError) as error:
+            if not should_stop():
+                raise
+            raise Interrupted(f'Stopped too early for a model. {_how_to_go_on(paths, folder)}') from error
     summary = _summary(trained, said, time.process_time() - cpu)
     if as_json or not quiet:
         show(summary, as_json=as_json, text=_lines(summary))
     if trained.trained.interrupted:
         raise Interrupted(
-            f'Stopped after epoch {summary["epochs"]} of {config.training.nepochs}; {trained.model} is the best so far. '
-            f'Go on with: ptychopinn train {" ".join(map(str, paths))} --output-dir {folder} --resume'
+            f'Stopped after epoch {summary["epochs"]} of {config.training.nepochs}; {trained.model} is the best. '
+            f'{_how_to_go_on(paths, folder)}'
         )
     return trained
 
@@ -139,6 +150,11 @@ def refuse_to_replace(folder: Path) -> None:
                     f'The folder {folder} already holds a training ({path.relative_to(folder)}); '
                     'pass --resume to go on with it, --overwrite to replace it, or another --output-dir.'
                 )
+
+
+def _how_to_go_on(paths: Sequence[Path], folder: Path) -> str:
+    resume = ' --resume' if (folder / 'checkpoints' / 'last.ckpt').exists() else ''
+    return f'Go on with: ptychopinn train {" ".join(map(str, paths))} --output-dir {folder}{resume}'
 
 
 def _named(folder: Path | None) -> Path:
@@ -160,12 +176,14 @@ def _resumed(folder: Path, file: str | None, settings: Sequence[str], options: d
             raise ConfigError(f'There is nothing to resume: {folder / needed} does not exist; leave out --resume.')
     stored = parse(read_file(str(folder / 'config.yaml')))
     config = resolve(stored, file, settings, options)
-    for key, value in stored.model:
-        if getattr(config.model, key) != value:
-            raise ConfigError(
-                f'--resume goes on with the same network, whose {key} is {value}, not {getattr(config.model, key)}; '
-                f'leave {key} out, or train anew in another folder.'
-            )
+    for section in ('model', 'data', 'training'):
+        old, new = stored.to_json()[section], config.to_json()[section]
+        for key in old.keys() - FREE_ON_RESUME:
+            if old[key] != new[key]:
+                raise ConfigError(
+                    f'--resume goes on with the same training, whose {key} is {old[key]}, not {new[key]}; '
+                    f'leave {key} out, or train anew in another folder.'
+                )
     done = _epochs_done(folder)
     if config.training.nepochs < done:
         raise ConfigError(f'The training in {folder} has {done} epochs already; pass a larger --epochs than that.')

@@ -20,6 +20,7 @@ from .forward import measure, propagate
 ProbePower = Literal['auto', 'absolute', 'from_counts']
 ABSOLUTE_RANGE = (0.2, 1.1)  # mean abs(O)^2 of real objects: a ratio q inside it means that the probe is absolute
 REGULARIZATION = 0.05  # of the back-projection, relative to the largest probe intensity
+DARK = 0.01  # of the probe's largest far-field amplitude: below it the phase is rounding noise, and is faded out
 
 
 class Gauge(NamedTuple):
@@ -75,7 +76,8 @@ class InputScaler:
     """Turns counts into the network's input for one probe (modes, N, N) in sqrt(counts); the strongest mode guides.
 
     root4 = (sqrt(I)/s)^(1/2) with s = sqrt(sum abs(P)^2)/N, and the back-projection
-    conj(P) F^-1{sqrt(I) exp(i arg F P)} / (abs(P)^2 + 0.05 max abs(P)^2), cropped to the support, real and imaginary.
+    conj(P) F^-1{sqrt(I) t} / (abs(P)^2 + 0.05 max abs(P)^2), cropped to the support, real and imaginary, where
+    t = F P / hypot(abs(F P), 0.01 max abs(F P)) is exp(i arg F P), faded out where the far field is dark.
     Bad pixels are filled with the intensity of the unscattered probe scaled to the pattern.
     """
 
@@ -85,10 +87,12 @@ class InputScaler:
     @cached_property
     def _guide(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
         strongest = self.probe[np.argmax((np.abs(self.probe) ** 2).sum(axis=(1, 2)))]
-        field = propagate(strongest)
+        field = propagate(strongest.astype(np.complex128))
+        magnitude = np.abs(field)
+        phase = field / np.hypot(magnitude, DARK * magnitude.max())
         intensity = np.abs(strongest) ** 2
         back = np.conj(strongest) / (intensity + REGULARIZATION * intensity.max())
-        return np.exp(1j * np.angle(field)).astype(np.complex64), crop_support(back).astype(np.complex64)
+        return phase.astype(np.complex64), crop_support(back).astype(np.complex64)
 
     @cached_property
     def _empty_pattern(self) -> NDArray[np.float32]:

@@ -1,0 +1,28 @@
+"""Follow a training by its events and stop it after a number of epochs: how a program of yours would embed it.
+
+Run it in an empty folder: python follow_a_training.py [epochs]
+"""
+
+import sys
+from pathlib import Path
+
+from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.events import Event
+from ptychopinn_reconstructor.physics.simulate import simulate
+from ptychopinn_reconstructor.pipeline import train
+
+wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 4
+seen: list[float] = []
+
+
+def follow(event: Event) -> None:
+    """Print a line an epoch."""
+    if event.kind == 'epoch':
+        seen.append(event.data['train_loss'])
+        print(f'epoch {event.data["epoch"]}: loss {seen[-1]:.3f} after {event.data["cpu_seconds"]:.1f} CPU s')
+
+
+scan = simulate(n=32, positions=100, step=5.0, seed=0)
+config = Config().merged({'training': {'nepochs': 4 * wanted, 'batch_size': 16}})
+trained = train([scan], config, Path('model'), emit=follow, should_stop=lambda: len(seen) >= wanted)
+print(f'stopped early: {trained.trained.interrupted}; the best epoch so far is in {trained.model}')

@@ -1,0 +1,318 @@
+"""The pipeline: train, reconstruct in a new process, invariances, choice of the probe, streaming."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scans import small_scan
+
+from ptychopinn_reconstructor import pipeline
+from ptychopinn_reconstructor.bundle import open_bundle
+from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.errors import BundleError, ConfigError, Interrupted, ScanError
+from ptychopinn_reconstructor.events import Event
+from ptychopinn_reconstructor.io import ObjectFile, read_probe, write_npz
+from ptychopinn_reconstructor.scan import Scan
+
+pytest.importorskip('torch', reason='PyTorch is not installed')
+pytest.importorskip('lightning', reason='Lightning is not installed')
+
+
+def config_of(**changes: Any) -> Config:
+    """A few short epochs on the CPU; `changes` are 'section__field' values."""
+    values: dict[str, dict[str, Any]] = {
+        'training': {'nepochs': 20, 'batch_size': 16},
+        'execution': {'device': 'cpu'},
+    }
+    for key, value in changes.items():
+        section, field = key.split('__')
+        values.setdefault(section, {})[field] = value
+    return Config().merged(values)
+
+
+@pytest.fixture(scope='module')
+def scan() -> Scan:
+    return small_scan(positions=144)
+
+
+@pytest.fixture(scope='module')
+def model(scan: Scan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pipeline.train([scan], config_of(), tmp_path_factory.mktemp('model')).model
+
+
+def objects(result: pipeline.Result) -> NDArray[np.complex64]:
+    """The object on the area that the scan covers."""
+    from ptychopinn_reconstructor.physics.geometry import scan_area
+
+    found = result.reconstruction
+    return found.object[scan_area(found.positions, found.origin)]
+
+
+def test_training_beats_the_empty_object_and_refinement_beats_both(scan: Scan, model: Path) -> None:
+    assert scan.object is not None
+    truth = ObjectFile(scan.object, scan.object_origin, scan.positions)
+    empty = ObjectFile(np.ones_like(scan.object), scan.object_origin, scan.positions)
+    flat = pipeline.evaluate(empty, truth, margin=2).to_dict()
+    scores, residuals = [], []
+    for passes in (0, 2):
+        result = pipeline.reconstruct(scan, model, config_of(), refine_passes=passes)
+        scores.append(pipeline.evaluate(pipeline.as_object_file(result.reconstruction), truth, margin=2).to_dict())
+        residuals.append(result.report.residual)
+    assert scores[0]['amplitude_psnr'] > flat['amplitude_psnr'] + 1
+    assert scores[1]['phase_psnr'] > flat['phase_psnr'] + 3
+    assert residuals[1] < 0.7 * residuals[0]
+
+
+@pytest.mark.parametrize('offset', [(0.3, -0.4), (17.25, 1e4)])
+def test_a_constant_added_to_all_positions_changes_nothing(scan: Scan, model: Path, offset: tuple[float, float]) -> None:
+    """OFFSETS: the same object to 1e-5, and its origin moves along."""
+    moved = replace(scan, positions=scan.positions + offset)
+    one, two = (pipeline.reconstruct(s, model, config_of()) for s in (scan, moved))
+    assert np.abs(objects(one) - objects(two)).max() < 1e-5
+    shift = np.subtract(one.reconstruction.origin, two.reconstruction.origin)
+    assert shift == pytest.approx(offset, abs=1e-6)
+
+
+def test_the_order_of_the_patterns_changes_nothing(scan: Scan, model: Path) -> None:
+    """Another order of patterns in the file: the same object and the same residual of each pattern."""
+    order = np.random.default_rng(3).permutation(len(scan))
+    mixed = replace(scan, diffraction=scan.diffraction[order], positions=scan.positions[order], scan_index=None)
+    one, two = (pipeline.reconstruct(s, model, config_of(), refine_passes=1) for s in (scan, mixed))
+    assert one.network is not None and two.network is not None
+    assert np.abs(one.network - two.network).max() < 1e-5
+    assert np.abs(objects(one) - objects(two)).max() < 1e-5
+    assert one.report.residual_per_pattern is not None and two.report.residual_per_pattern is not None
+    assert np.abs(one.report.residual_per_pattern[order] - two.report.residual_per_pattern).max() < 1e-6
+
+
+@pytest.mark.parametrize('size', [1, 7, 144])
+def test_the_batch_size_changes_nothing(scan: Scan, model: Path, size: int) -> None:
+    """DENSE: the same object to 1e-5 whatever the batch size of inference."""
+    one, two = (pipeline.reconstruct(scan, model, config_of(inference__inference_batch_size=s)) for s in (64, size))
+    assert np.abs(one.reconstruction.object - two.reconstruction.object).max() < 1e-5
+
+
+def test_synchronization_has_an_effect(scan: Scan, model: Path) -> None:
+    """SETTINGS: sync_neighbors changes the object."""
+    one, two = (pipeline.reconstruct(scan, model, config_of(inference__sync_neighbors=n)) for n in (24, 0))
+    assert np.abs(objects(one) - objects(two)).max() > 1e-3
+
+
+def test_a_new_process_gives_the_same_object(scan: Scan, model: Path, tmp_path: Path) -> None:
+    """SINGLETON: train, save, load in a new process: the same output."""
+    write_npz(tmp_path / 'scan.npz', scan)
+    command = ['reconstruct', tmp_path / 'scan.npz', '--model', model, '--output-dir', tmp_path / 'out', '--quiet']
+    subprocess.run(
+        [sys.executable, '-P', '-m', 'ptychopinn_reconstructor.cli', *map(str, command)], check=True, cwd=tmp_path
+    )
+    from ptychopinn_reconstructor.io import read_product
+
+    here = pipeline.reconstruct(scan, model, config_of()).reconstruction.object
+    assert np.abs(read_product(tmp_path / 'out' / 'product.h5').object - here).max() < 1e-5
+
+
+def test_the_bundle_verifies_and_describes_the_training(scan: Scan, model: Path) -> None:
+    report = pipeline.verify(model)
+    assert report.difference <= report.tolerance <= 1e-5 and report.distance_to_fresh > 100 * report.tolerance
+    manifest = json.loads(json.dumps(dict(open_bundle(model).manifest)))
+    assert manifest['backend'] == 'torch' and manifest['config']['model']['N'] == 32
+    assert manifest['training']['epochs'] == 20 and manifest['training']['patterns_seen'] > 20 * 100
+    assert manifest['scaling']['probe_power'] == 'absolute'
+    assert 0.2 < manifest['scaling']['power_ratio'] < 1.1
+
+
+def test_the_probe_is_the_given_one_the_scans_or_the_bundles(scan: Scan, model: Path) -> None:
+    """Section 1: the scan's probe when there is one, otherwise the bundle's; the result says which and warns."""
+    bundle = open_bundle(model)
+    assert scan.probe is not None
+    bare = replace(scan, probe=None)
+    one, two = pipeline.reconstruct(scan, model, config_of()), pipeline.reconstruct(bare, model, config_of())
+    assert (one.report.facts['probe_source'], two.report.facts['probe_source']) == ('scan', 'bundle')
+    assert np.abs(one.reconstruction.object - two.reconstruction.object).max() < 1e-5
+    other = np.roll(scan.probe, 5, axis=2)
+    chosen, source, notes = pipeline.choose_probe(scan.with_probe(other), bundle, None)
+    assert source == 'scan' and np.array_equal(chosen, other) and 'correlation' in notes[0]
+    chosen, source, notes = pipeline.choose_probe(scan, bundle, other)
+    assert source == 'given' and np.array_equal(chosen, other) and not notes
+
+
+def test_another_number_of_modes_is_refused(scan: Scan, model: Path) -> None:
+    """A mode mismatch is an error, not a warning."""
+    assert scan.probe is not None
+    with pytest.raises(BundleError, match=r'1 probe mode\(s\) but the probe here has 2'):
+        pipeline.reconstruct(scan.with_probe(np.concatenate([scan.probe] * 2)), model, config_of())
+
+
+def test_another_pattern_size_is_refused(model: Path) -> None:
+    with pytest.raises(BundleError, match='N = 32 pixels but the scan has 64'):
+        pipeline.reconstruct(small_scan(n=64, positions=9), model, config_of())
+
+
+def test_a_probe_refined_first_replaces_the_guess(scan: Scan, tmp_path: Path) -> None:
+    """The guess in the file gives way, when reconstructing, to the probe that the training refined from it."""
+    assert scan.probe is not None
+    y, x = np.mgrid[:32, :32] - 15.5
+    guess = scan.with_probe(scan.probe * np.exp(0.02j * (x**2 + 0.5 * y**2)))
+    trained = pipeline.train([guess], config_of(training__refine_probe_first=10, training__nepochs=1), tmp_path)
+    bundle = open_bundle(trained.model)
+    before, after = (pipeline.probe_likeness(p, scan.probe) for p in (guess.probe, bundle.probe))
+    assert before < 0.95 and after > 0.98
+    assert np.allclose(read_probe(str(tmp_path / 'probe.npz')), bundle.probe)
+    chosen, source, notes = pipeline.choose_probe(guess, bundle, None)
+    assert source == 'bundle' and np.array_equal(chosen, bundle.probe) and 'guess' in notes[0]
+    assert pipeline.choose_probe(scan, bundle, None)[1] == 'scan'
+
+
+def test_several_scans_and_a_validation_scan(scan: Scan, tmp_path: Path) -> None:
+    """Every pattern of all scans is trained on; the validation scan alone decides which epoch is best."""
+    rows: list[dict[str, Any]] = []
+    pipeline.train(
+        [scan, small_scan(seed=1)],
+        config_of(training__nepochs=2),
+        tmp_path,
+        validation=small_scan(seed=2),
+        emit=lambda event: rows.append(dict(event.data)) if event.kind == 'epoch' else None,
+    )
+    assert rows[0]['patterns_seen'] == 16 * (144 // 16 + 100 // 16)
+    assert np.isfinite(rows[0]['val_loss'])
+
+
+def test_scans_of_two_sizes_are_refused(scan: Scan, tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match='32 and 64 pixels'):
+        pipeline.train([scan, small_scan(n=64, positions=9)], config_of(), tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
+
+
+def test_training_further_from_a_bundle(scan: Scan, model: Path, tmp_path: Path) -> None:
+    """`initial` starts where the bundle ended: the first epoch is far better than a fresh network's."""
+    settings = {'training__nepochs': 1, 'training__learning_rate': 1e-5}
+    fresh = pipeline.train([scan], config_of(**settings), tmp_path / 'fresh').trained.losses[0][1]
+    further = pipeline.train([scan], config_of(**settings), tmp_path / 'further', initial=model).trained.losses[0][1]
+    assert further < 0.6 * fresh
+    with pytest.raises(BundleError, match='n_filters_scale'):
+        pipeline.train([scan], config_of(model__n_filters_scale=1), tmp_path / 'other', initial=model)
+
+
+def test_supervised_needs_an_object_before_any_framework_is_loaded(tmp_path: Path) -> None:
+    """SUPERVISED: the error comes before any work and before torch is imported."""
+    write_npz(tmp_path / 'scan.npz', replace(small_scan(), object=None))
+    code = (
+        'import sys\n'
+        'from pathlib import Path\n'
+        'from ptychopinn_reconstructor import pipeline\n'
+        'from ptychopinn_reconstructor.config import Config\n'
+        'from ptychopinn_reconstructor.errors import ScanError\n'
+        'from ptychopinn_reconstructor.io import read_scan\n'
+        "config = Config().merged({'model': {'model_type': 'supervised'}})\n"
+        'try:\n'
+        "    pipeline.train([read_scan(sys.argv[1]).scan], config, Path(sys.argv[1]).parent / 'out')\n"
+        'except ScanError as error:\n'
+        "    assert 'needs an object' in str(error), error\n"
+        "    assert not {'torch', 'lightning', 'tensorflow'} & set(sys.modules)\n"
+        "    print('refused')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code, tmp_path / 'scan.npz'], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stdout.strip() == 'refused', done.stderr
+    assert not (tmp_path / 'out').exists()
+
+
+def test_subsampling_trains_on_fewer_patterns(scan: Scan, tmp_path: Path) -> None:
+    """SETTINGS: n_subsample and its seed choose the patterns; more than there are is refused."""
+    prepared = pipeline.prepare_scan(scan)
+    splits = [
+        pipeline.split_of(prepared, config_of(data__n_subsample=60, data__subsample_seed=seed)) for seed in (0, 0, 1)
+    ]
+    assert len(splits[0].training) <= 60
+    assert np.array_equal(splits[0].training, splits[1].training)
+    assert not np.array_equal(splits[0].training, splits[2].training)
+    with pytest.raises(ConfigError, match='n_subsample is 1000'):
+        pipeline.split_of(prepared, config_of(data__n_subsample=1000))
+
+
+def test_stopping_a_reconstruction_is_an_interruption(scan: Scan, model: Path) -> None:
+    with pytest.raises(Interrupted):
+        pipeline.reconstruct(scan, model, config_of(), should_stop=lambda: True)
+    with pytest.raises(Interrupted):
+        pipeline.refine_scan(scan, config_of(), pipeline.RefineOptions.alone(3), should_stop=lambda: True)
+
+
+def test_events_tell_the_whole_story(scan: Scan, model: Path) -> None:
+    events: list[Event] = []
+    pipeline.reconstruct(scan, model, config_of(), refine_passes=1, emit=events.append)
+    assert [events[0].kind, events[-1].kind] == ['started', 'done']
+    done = [event.data for event in events if event.kind == 'progress' and event.data['stage'] == 'network']
+    assert done[-1]['done'] == done[-1]['total'] == len(scan)
+    assert any(event.data.get('stage') == 'refine' for event in events)
+
+
+def test_patches_that_do_not_fit_in_memory_go_to_a_scratch_file(
+    scan: Scan, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MEMORY: the same object through a scratch file, which is gone afterwards."""
+    expected = pipeline.reconstruct(scan, model, config_of()).reconstruction.object
+    monkeypatch.setattr(pipeline, 'IN_MEMORY', 0)
+    found = pipeline.reconstruct(scan, model, config_of(), scratch=tmp_path).reconstruction.object
+    assert np.array_equal(found, expected)
+    assert not list(tmp_path.iterdir())
+
+
+MEMORY_SCRIPT = """
+import resource, sys
+from pathlib import Path
+from ptychopinn_reconstructor import pipeline
+from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.io import read_scan
+
+def anonymous():
+    lines = Path('/proc/self/status').read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith('RssAnon')) / 1024
+
+peak = 0.0
+def emit(event):
+    global peak
+    peak = max(peak, anonymous())
+
+pipeline.IN_MEMORY = 0
+scan = read_scan(sys.argv[1]).scan
+config = Config().merged({'inference': {'sync_neighbors': 8}})
+pipeline.reconstruct(scan, Path(sys.argv[2]), config, refine_passes=1, scratch=Path(sys.argv[3]), emit=emit)
+print(peak)
+"""
+
+
+def test_memory_does_not_grow_with_the_number_of_patterns(scan: Scan, model: Path, tmp_path: Path) -> None:
+    """MEMORY: 60 times the patterns on the same canvas, 66 MiB more of them, cost less than half of that."""
+    if not Path('/proc/self/status').exists():
+        pytest.skip('anonymous memory is read from /proc')
+    peaks = []
+    for copies in (1, 60):
+        rng = np.random.default_rng(0)
+        jitter = rng.uniform(-0.5, 0.5, size=(copies, 1, 2)) * (copies > 1)
+        many = replace(
+            scan,
+            diffraction=np.tile(scan.diffraction, (copies, 1, 1)).astype(np.float64),
+            positions=(scan.positions + jitter).reshape(-1, 2),
+            scan_index=None,
+        )
+        write_npz(tmp_path / 'many.npz', many)
+        done = subprocess.run(
+            [sys.executable, '-c', MEMORY_SCRIPT, tmp_path / 'many.npz', model, tmp_path],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+        )
+        assert not done.returncode, done.stderr
+        peaks.append(float(done.stdout))
+    patterns_mib = 59 * scan.diffraction.size * 8 / 2**20
+    assert patterns_mib > 50
+    assert peaks[1] - peaks[0] < 0.5 * patterns_mib
