@@ -175,8 +175,8 @@ class InferenceConfig(Section):
     """Passes of the refinement engine after stitching."""
     middle_trim: int | None = _field(None, fixed=True)
     """Central part of a patch that is stitched, pixels; the weighting by the probe's power makes it unnecessary."""
-    debug: bool = False
-    """True: keep the patches before stitching beside the result (patches.npz)."""
+    debug: bool = _field(False, fixed=True)
+    """True: keep the patches before stitching beside the result."""
 
 
 class ExecutionConfig(Section):

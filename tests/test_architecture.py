@@ -178,7 +178,8 @@ def test_the_reader_of_imports_reads_them() -> None:
 
 
 def _is_pipeline(source: Source) -> bool:
-    return bool(source.parts) and TIER.get(source.part, PIPELINE) == PIPELINE and source.part != 'configs'
+    ours = bool(source.parts) and not source.is_backend and source.part != 'configs'
+    return ours and TIER.get(source.part, PIPELINE) == PIPELINE
 
 
 @rule

@@ -20,6 +20,8 @@ from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import BundleError, ConfigError, Interrupted, ScanError
 from ptychopinn_reconstructor.events import Event
 from ptychopinn_reconstructor.io import ObjectFile, read_probe, write_npz
+from ptychopinn_reconstructor.physics.prepare import prepare_scan
+from ptychopinn_reconstructor.physics.refine import RefineOptions
 from ptychopinn_reconstructor.scan import Scan
 
 pytest.importorskip('torch', reason='PyTorch is not installed')
@@ -72,7 +74,9 @@ def test_training_beats_the_empty_object_and_refinement_beats_both(scan: Scan, m
 
 
 @pytest.mark.parametrize('offset', [(0.3, -0.4), (17.25, 1e4)])
-def test_a_constant_added_to_all_positions_changes_nothing(scan: Scan, model: Path, offset: tuple[float, float]) -> None:
+def test_a_constant_added_to_all_positions_changes_nothing(
+    scan: Scan, model: Path, offset: tuple[float, float]
+) -> None:
     """OFFSETS: the same object to 1e-5, and its origin moves along."""
     moved = replace(scan, positions=scan.positions + offset)
     one, two = (pipeline.reconstruct(s, model, config_of()) for s in (scan, moved))
@@ -163,6 +167,7 @@ def test_a_probe_refined_first_replaces_the_guess(scan: Scan, tmp_path: Path) ->
     guess = scan.with_probe(scan.probe * np.exp(0.02j * (x**2 + 0.5 * y**2)))
     trained = pipeline.train([guess], config_of(training__refine_probe_first=10, training__nepochs=1), tmp_path)
     bundle = open_bundle(trained.model)
+    assert guess.probe is not None
     before, after = (pipeline.probe_likeness(p, scan.probe) for p in (guess.probe, bundle.probe))
     assert before < 0.95 and after > 0.98
     assert np.allclose(read_probe(str(tmp_path / 'probe.npz')), bundle.probe)
@@ -228,7 +233,7 @@ def test_supervised_needs_an_object_before_any_framework_is_loaded(tmp_path: Pat
 
 def test_subsampling_trains_on_fewer_patterns(scan: Scan, tmp_path: Path) -> None:
     """SETTINGS: n_subsample and its seed choose the patterns; more than there are is refused."""
-    prepared = pipeline.prepare_scan(scan)
+    prepared = prepare_scan(scan)
     splits = [
         pipeline.split_of(prepared, config_of(data__n_subsample=60, data__subsample_seed=seed)) for seed in (0, 0, 1)
     ]
@@ -243,7 +248,7 @@ def test_stopping_a_reconstruction_is_an_interruption(scan: Scan, model: Path) -
     with pytest.raises(Interrupted):
         pipeline.reconstruct(scan, model, config_of(), should_stop=lambda: True)
     with pytest.raises(Interrupted):
-        pipeline.refine_scan(scan, config_of(), pipeline.RefineOptions.alone(3), should_stop=lambda: True)
+        pipeline.refine_scan(scan, config_of(), RefineOptions.alone(3), should_stop=lambda: True)
 
 
 def test_events_tell_the_whole_story(scan: Scan, model: Path) -> None:

@@ -95,7 +95,8 @@ def direct_input(counts: NDArray[np.float64], probe: NDArray[np.complex128]) -> 
     k = np.fft.fftshift(np.fft.fftfreq(side))
     transform = np.exp(-2j * np.pi * np.outer(k, x)) / np.sqrt(side)
     field = transform @ probe @ transform.T
-    wave = np.conj(transform.T) @ (np.sqrt(counts) * field / np.abs(field)) @ np.conj(transform)
+    turn = field / np.sqrt(np.abs(field) ** 2 + (0.01 * np.abs(field).max()) ** 2)
+    wave = np.conj(transform.T) @ (np.sqrt(counts) * turn) @ np.conj(transform)
     density = np.abs(probe) ** 2
     back = np.conj(probe) * wave / (density + 0.05 * density.max())
     return back[side // 4 : -side // 4, side // 4 : -side // 4], np.sqrt(counts)
@@ -123,8 +124,9 @@ def test_an_empty_pattern_gives_its_support_back() -> None:
     found = InputScaler(probe).counts_to_input(empty[None].astype(np.float32)).backprojection[0]
     density = np.abs(probe[0]) ** 2
     expected = crop_support(density / (density + 0.05 * density.max()))
-    np.testing.assert_allclose(found[0], expected, atol=1e-4)
-    np.testing.assert_allclose(found[1], 0, atol=1e-4)
+    # Where the far field is darker than 1 % of its maximum it is faded out, so not exactly.
+    np.testing.assert_allclose(found[0], expected, atol=2e-3)
+    np.testing.assert_allclose(found[1], 0, atol=2e-3)
 
 
 def test_the_input_does_not_depend_on_the_unit_of_the_counts() -> None:

@@ -140,8 +140,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
 @pytest.mark.parametrize('key', CHANGES)
 def test_every_setting_changes_the_trained_weights(tmp_path: Path, reference: TrainedModel, key: str) -> None:
     """SETTINGS: a setting that a user can reach has an effect on what is learnt."""
-    extra = {'training__mae_weight': 1.0} if key == 'training__nll_weight' else {}
-    changed = train(tmp_path, **{key: CHANGES[key]}, **extra)
+    values = {key: CHANGES[key]} | ({'training__mae_weight': 1.0} if key == 'training__nll_weight' else {})
+    changed = train(tmp_path, **values)
     assert distance(changed, reference) > 1e-4
 
 
@@ -227,7 +227,8 @@ def neutral_convolution(image: NDArray[Any], kernel: NDArray[Any], bias: NDArray
     """3 x 3 convolution of (h, w, in) by (3, 3, in, out), written down directly."""
     padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
     h, w, _ = image.shape
-    return bias + sum(padded[i : i + h, j : j + w] @ kernel[i, j] for i in range(3) for j in range(3))
+    terms = [padded[i : i + h, j : j + w] @ kernel[i, j] for i in range(3) for j in range(3)]
+    return np.asarray(bias + np.sum(terms, axis=0))
 
 
 def test_neutral_layout_is_row_column_channel() -> None:
@@ -294,9 +295,9 @@ def test_bad_pixels_do_not_reach_the_training(tmp_path: Path) -> None:
     bad[3:5, 10:20] = bad[16, 16] = True
     patterns = np.array(scan.diffraction)
     patterns[:, bad] = 60_000
+    scans = (replace(scan, bad_pixels=bad), replace(scan, bad_pixels=bad, diffraction=patterns))
     results = [
-        train(tmp_path / name, prepare_scan(replace(scan, bad_pixels=bad, **change), stride=16), training__nepochs=1)
-        for name, change in (('a', {}), ('b', {'diffraction': patterns}))
+        train(tmp_path / str(i), prepare_scan(masked, stride=16), training__nepochs=1) for i, masked in enumerate(scans)
     ]
     assert distance(*results) == 0.0
     assert results[0].losses == results[1].losses
@@ -325,7 +326,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoints(tmp_path: Pat
 def test_a_resumed_run_takes_its_own_learning_rate(tmp_path: Path) -> None:
     """The remedy that the error names works: resuming with a lower learning_rate lowers it."""
     rows: list[float] = []
-    settings = {'training__scheduler': 'constant', 'training__nepochs': 3}
+    settings: dict[str, Any] = {'training__scheduler': 'constant', 'training__nepochs': 3}
     train(tmp_path, **settings)
     train(
         tmp_path,

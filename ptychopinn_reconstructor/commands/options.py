@@ -22,7 +22,6 @@ OWN_ARGUMENTS = {
     'model_path': '--model',
     'progress': '--quiet',
 }
-_OTHER_NAMES = {'debug': '--keep-patches'}  # --debug shows a traceback
 _SEPARATOR = '__'
 
 
@@ -30,7 +29,7 @@ def option_name(row: FieldInfo) -> str:
     """How a setting is given on the command line; empty when it can be given by --set only."""
     if row.name in OWN_ARGUMENTS:
         return OWN_ARGUMENTS[row.name]
-    return _OTHER_NAMES.get(row.name, row.option) if row.supported else ''
+    return row.option if row.supported else ''
 
 
 def commands_of(row: FieldInfo) -> tuple[str, ...]:

@@ -137,7 +137,7 @@ def refine(
         from .. import pipeline
         from ..physics.refine import RefineOptions
 
-        options = RefineOptions(passes=passes, refine_probe=refine_probe, seed=seed)
+        options = RefineOptions.alone(passes, refine_probe=refine_probe, seed=seed)
         given = job.scan.probe if probe is not None else None
         result = pipeline.refine_scan(job.scan, config, options, probe=given, emit=bar.emit, should_stop=should_stop)
         job.finish(result)

@@ -29,6 +29,7 @@ LEFT_BY_TRAINING = ('model.zip', 'checkpoints/*.ckpt')
 # What a resumed training may change: the others are in the checkpoint, and a change would have no effect.
 FREE_ON_RESUME = {
     'train_data_file', 'test_data_file', 'output_dir', 'nepochs', 'max_cpu_seconds', 'early_stop_patience',
+    'learning_rate',
 }  # fmt: skip
 
 

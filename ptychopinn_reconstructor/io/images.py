@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-
 from ..files import atomic_path
 
 if TYPE_CHECKING:

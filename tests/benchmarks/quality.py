@@ -1,6 +1,6 @@
 """`make quality`: the acceptance tables of the issues, run as a user runs them, through the command line.
 
-Every case is a training and its reconstructions in processes of their own; its figures are kept in build/quality, so
+Every case is a training and its reconstructions in processes of their own; its figures are kept in .quality, so
 that an interrupted run goes on where it was. Writes tests/benchmarks/QUALITY.md with the machine named.
 
     python tests/benchmarks/quality.py [--only PATTERN] [--force] [--work DIR]
@@ -29,16 +29,16 @@ Figures = dict[str, Any]
 MEASURED = ('phase_psnr', 'amplitude_psnr', 'frc_area', 'amplitude_ratio', 'residual')
 
 
-class CommandFailed(Exception):
+class CommandError(Exception):
     """A command of the package ended with another exit code than 0."""
 
 
 def run(*arguments: Any) -> Figures:
     """Run `ptychopinn ... --json` in a new process; what it printed."""
-    command = [sys.executable, '-P', '-m', 'ptychopinn_reconstructor.cli', *map(str, arguments), '--json', '--quiet']
+    command = [sys.executable, '-P', '-m', 'ptychopinn_reconstructor.cli', *map(str, arguments), '--json']
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {'CUDA_VISIBLE_DEVICES': ''})
     if done.returncode:
-        raise CommandFailed(f'{" ".join(command[4:])}: exit {done.returncode}: {done.stderr.strip()[-500:]}')
+        raise CommandError(f'{" ".join(command[4:])}: exit {done.returncode}: {done.stderr.strip()[-500:]}')
     result: Figures = json.loads(done.stdout)
     return result
 
@@ -57,13 +57,12 @@ def figures(result: Figures, image: str = 'image') -> Figures:
 
 
 def train(folder: Path, *arguments: Any) -> Figures:
-    """Train as a user does; CPU seconds, patterns seen, wall time."""
-    shutil.rmtree(folder, ignore_errors=True)
-    start = time.perf_counter()
-    run('train', *arguments, '--output-dir', folder)
+    """Train as a user does, unless an interrupted run has; CPU seconds, patterns seen."""
+    if not (folder / 'model.zip').exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        run('train', *arguments, '--output-dir', folder)
     training = run('inspect', folder / 'model.zip')['manifest']['training']
-    keys = ('cpu_seconds', 'patterns_seen', 'epochs', 'parameters')
-    return {key: training.get(key) for key in keys} | {'wall_seconds': round(time.perf_counter() - start, 1)}
+    return {key: training.get(key) for key in ('cpu_seconds', 'patterns_seen', 'epochs', 'parameters')}
 
 
 def reconstruct(folder: Path, scan: Path, truth: Path, passes: int, *arguments: Any) -> Figures:
@@ -116,9 +115,9 @@ def small(gridsize: int, n: int, modes: int) -> Callable[[Path], Figures]:
     """A simulated scan, at most 60 CPU-s of training, 2 passes."""
 
     def case(work: Path) -> Figures:
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
+        work.mkdir(parents=True, exist_ok=True)
         scan = work / 'scan.npz'
+        scan.unlink(missing_ok=True)
         run('simulate', '--out', scan, '--n', n, '--step', n / 8, '--positions', 400, '--modes', modes)
         neighbors = () if gridsize == 1 else ('--neighbor-count', gridsize**2 - 1)
         rows = {'train': train(work / 'model', scan, '--gridsize', gridsize, *neighbors, '--max-cpu-seconds', 60)}
@@ -156,12 +155,7 @@ CASES: dict[str, Callable[[Path], Figures]] = {
     'star, scan file alone': star_alone,
     'simulated A and B': simulated,
     'supervised on A': supervised,
-    **{
-        f'gridsize {g}, N {n}, {m} mode(s)': small(g, n, m)
-        for g in (1, 2)
-        for n in (64, 128)
-        for m in (1, 3)
-    },
+    **{f'gridsize {g}, N {n}, {m} mode(s)': small(g, n, m) for g in (1, 2) for n in (64, 128) for m in (1, 3)},
 }
 
 
@@ -203,13 +197,17 @@ def collect(work: Path, only: str, force: bool) -> dict[str, Figures]:
         file = work / f'{key}.json'
         if (force or not file.exists()) and fnmatch.fnmatch(name, only):
             say(f'{name} ...')
+            if force:
+                shutil.rmtree(work / key, ignore_errors=True)
             try:
                 rows = case(work / key)
-            except CommandFailed as error:
+            except CommandError as error:
                 say(f'{name} failed: {error}')
                 continue
             if 'flat object' in rows:
-                rows['network + 2']['residual_to_flat'] = rows['network + 2']['residual'] / rows['flat object']['residual']
+                rows['network + 2']['residual_to_flat'] = (
+                    rows['network + 2']['residual'] / rows['flat object']['residual']
+                )
             file.write_text(json.dumps(rows, indent=2))
         if file.exists():
             found[name] = json.loads(file.read_text())
@@ -261,7 +259,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--only', default='*', help='names of cases, as a shell pattern')
     parser.add_argument('--force', action='store_true', help='run again what has been run')
-    parser.add_argument('--work', type=Path, default=ROOT / 'build' / 'quality')
+    parser.add_argument('--work', type=Path, default=ROOT / '.quality')
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     found = collect(options.work, options.only, options.force)

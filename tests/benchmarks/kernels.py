@@ -1,0 +1,269 @@
+"""Single-process measurements of bench.py: `python kernels.py NAME [N] [--quick]` prints its rows as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from timing import (
+    BLOCK_PIXELS,
+    GEMM_SIDE,
+    Row,
+    Timed,
+    fft2_pair_reference,
+    fft2_reference,
+    gemm_reference,
+    paired,
+)
+
+if TYPE_CHECKING:
+    from ptychopinn_reconstructor.physics.prepare import PreparedScan
+
+NEIGHBORS = 24
+BATCH = 64
+
+
+def prepared(n: int, positions: int) -> PreparedScan:
+    """A simulated scan, ready to be streamed."""
+    from ptychopinn_reconstructor.physics.prepare import prepare_scan
+    from ptychopinn_reconstructor.physics.simulate import simulate
+
+    return prepare_scan(simulate(n=n, positions=positions, step=n / 8, seed=0), stride=16)
+
+
+def machine(n: int, quick: bool) -> list[Row]:
+    """What this machine can do: matrix products and FFTs."""
+    import torch
+    from scipy import fft
+
+    repeats = 5 if quick else 15
+    gemm = gemm_reference()
+    a, b = np.random.default_rng(0).random((2, GEMM_SIDE, GEMM_SIDE), dtype=np.float32)
+    by_numpy = paired(lambda: a @ b, gemm, repeats=repeats)
+    rate = 1 / by_numpy.unit_seconds
+    rows = [
+        Row(f'matrix product, {GEMM_SIDE} x {GEMM_SIDE} float32, PyTorch', f'{rate:.1f} GFLOP/s'),
+        Row('the same, numpy', f'{gemm.units / by_numpy.seconds:.1f} GFLOP/s', f'{by_numpy.ratio / gemm.units:.2f}',
+            'time of PyTorch'),
+    ]  # fmt: skip
+    for side in (64, 128):
+        reference = fft2_reference(side)
+        block = torch.rand(BLOCK_PIXELS // side**2, side, side, dtype=torch.complex64)
+        by_torch = paired(lambda block=block: torch.fft.fft2(block), reference, repeats=repeats, calls=4)
+        flops = 5 * side**2 * np.log2(side**2)
+        achieved = flops / by_torch.unit_seconds * 1e-9
+        rows += [
+            Row(f'FFT2 of {side} x {side} complex64, scipy', f'{by_torch.unit_seconds * 1e6:.1f} µs',
+                f'{achieved / rate:.2f}', f'rate of PyTorch GEMM, at {achieved:.1f} GFLOP/s'),
+            Row('the same, PyTorch', f'{by_torch.seconds / len(block) * 1e6:.1f} µs',
+                f'{by_torch.ratio / len(block):.2f}', 'time of scipy'),
+        ]  # fmt: skip
+    return rows
+
+
+def rate_row(what: str, timed: Timed, patterns: int, gigaflop: float) -> Row:
+    """Time per pattern; the rate reached, relative to GEMM."""
+    achieved = gigaflop / timed.seconds
+    value = f'{timed.seconds / patterns * 1e3:.3f} ms/pattern'
+    return Row(what, value, f'{gigaflop / timed.ratio:.2f}', f'rate of PyTorch GEMM, at {achieved:.1f} GFLOP/s')
+
+
+def gigaflops(work: Callable[[], Any]) -> float:
+    """GFLOP of the convolutions of a call, counted by PyTorch from the shapes of the layers."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with counter:
+        work()
+    return counter.get_total_flops() * 1e-9
+
+
+def network_input(n: int, batch: int) -> tuple[Any, Any]:
+    """Random input of the network."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    root4 = torch.rand(batch, n, n, generator=generator)
+    return root4, torch.randn(batch, 2, n // 2, n // 2, generator=generator)
+
+
+def inference(n: int, quick: bool) -> list[Row]:
+    """The network alone, as reconstruct calls it."""
+    import torch
+
+    from ptychopinn_reconstructor.backends.torch_lightning.module import build_network
+    from ptychopinn_reconstructor.config import Config
+
+    network, inputs = build_network(Config()).eval(), network_input(n, BATCH)
+    with torch.inference_mode():
+        work = gigaflops(lambda: network(*inputs))
+        timed = paired(lambda: network(*inputs), gemm_reference(), repeats=3 if quick else 9)
+    per_pattern = f'N = {n}, batch {BATCH}, {work / BATCH * 1e3:.0f} MFLOP a pattern'
+    return [rate_row(f'network, {per_pattern}', timed, BATCH, work)]
+
+
+def compiled(n: int, quick: bool) -> list[Row]:
+    """The network in training, as it is and by torch.compile; the product does not compile."""
+    import torch
+
+    from ptychopinn_reconstructor.backends.torch_lightning.module import build_network
+    from ptychopinn_reconstructor.config import Config
+
+    batch = 16 if n == 64 else 8
+    network, inputs = build_network(Config()), network_input(n, batch)
+
+    def step(net: Any) -> None:
+        amplitude, phase = net(*inputs)
+        (amplitude.square().mean() + phase.square().mean()).backward()
+        network.zero_grad()
+
+    reference, repeats = gemm_reference(), 3 if quick else 11
+    work = gigaflops(lambda: step(network))
+    plain = paired(lambda: step(network), reference, repeats=repeats)
+    fast = torch.compile(network, dynamic=False)
+    start = time.perf_counter(), sum(os.times()[:4])
+    try:
+        step(fast)
+    except Exception as error:  # whatever a missing or broken compiler brings up
+        return [Row(f'torch.compile, N = {n}', 'not available', '', type(error).__name__)]
+    wall, used = time.perf_counter() - start[0], sum(os.times()[:4]) - start[1]
+    after = paired(lambda: step(fast), reference, repeats=repeats)
+    return [
+        rate_row(f'network forward and backward, N = {n}, batch {batch}', plain, batch, work),
+        rate_row('the same by torch.compile', after, batch, work),
+        Row('torch.compile: gain and cost', f'{wall:.0f} s wall, {used:.0f} s CPU to compile',
+            f'{after.ratio / plain.ratio:.2f}', 'time without'),
+    ]  # fmt: skip
+
+
+def network_input_row(n: int, quick: bool) -> list[Row]:
+    """From counts to the network's input."""
+    scan = prepared(n, BATCH)
+    counts = scan.counts(np.arange(BATCH))
+    timed = paired(lambda: scan.scaler.counts_to_input(counts), fft2_reference(n), repeats=5 if quick else 15)
+    return [per_pattern_row(f'counts_to_input, N = {n}', timed, BATCH, f'FFT2 of {n} x {n}')]
+
+
+def per_pattern_row(what: str, timed: Timed, patterns: int, unit: str) -> Row:
+    """Time per pattern and in units of a reference."""
+    return Row(what, f'{timed.seconds / patterns * 1e3:.3f} ms/pattern', f'{timed.ratio / patterns:.1f}', unit)
+
+
+def stitching(n: int, quick: bool) -> list[Row]:
+    """Contributions, overlaps, synchronization and assembly of patches with random global phases."""
+    from ptychopinn_reconstructor.physics import stitching as s
+
+    total = 256 if quick else 1024
+    scan = prepared(n, total)
+    turns = np.exp(2j * np.pi * np.random.default_rng(0).random(total))[:, None, None]
+    patches = (scan.labels(np.arange(total)) * turns).astype(np.complex64)
+    weight, corners = s.probe_weight(scan.probe), scan.layout.corners
+    u = s.contributions(patches, weight, scan.layout.fractions)
+    pairs = s.neighbor_pairs(corners, NEIGHBORS, u.shape[-1])
+    c = s.overlaps(u, corners, pairs)
+    phases = s.synchronizing_phases(c, pairs, total)
+
+    def contribute() -> None:
+        for index in scan.batches(BATCH):
+            s.contributions(patches[index], weight, scan.layout.fractions[index])
+
+    def assemble() -> None:
+        stitcher = s.Stitcher(scan.layout, scan.probe)
+        for index in scan.batches(BATCH):
+            stitcher.add(u[index], index, phases[index])
+        stitcher.canvas()
+
+    steps: dict[str, Callable[[], Any]] = {
+        'contributions': contribute,
+        f'neighbor pairs, {NEIGHBORS} neighbors': lambda: s.neighbor_pairs(corners, NEIGHBORS, u.shape[-1]),
+        f'overlaps of {len(pairs) / total:.1f} pairs a pattern': lambda: s.overlaps(u, corners, pairs),
+        'synchronizing phases': lambda: s.synchronizing_phases(c, pairs, total),
+        'assembly': assemble,
+    }
+    reference, repeats = fft2_reference(n), 3 if quick else 7
+    return [
+        per_pattern_row(f'{what}, N = {n}', paired(work, reference, repeats=repeats), total, reference.name)
+        for what, work in steps.items()
+    ]
+
+
+def engine(n: int, quick: bool) -> list[Row]:
+    """One pass of the refinement engine, object alone and with the probe."""
+    from ptychopinn_reconstructor.physics.engine import Engine
+    from ptychopinn_reconstructor.physics.engine_step import FarFieldStep
+    from ptychopinn_reconstructor.physics.refine import LONG_RANGE_GAIN
+
+    total = 128 if quick else 512
+    scan = prepared(n, total)
+    canvas = np.ones(scan.layout.shape, dtype=np.complex64)
+    state = Engine(scan, canvas, scan.probe, FarFieldStep.for_scan(scan))
+    reference, rows = fft2_pair_reference(n), []
+    for with_probe in (False, True):
+
+        def one_pass(with_probe: bool = with_probe) -> None:
+            for index in scan.batches(BATCH):
+                state.update(index, momentum=0.0, long_range=LONG_RANGE_GAIN, with_probe=with_probe)
+
+        timed = paired(one_pass, reference, repeats=3 if quick else 7)
+        what = f'engine, a pass{", probe too" if with_probe else ""}, N = {n}'
+        rows.append(per_pattern_row(what, timed, total, reference.name))
+    return rows
+
+
+def training(n: int, quick: bool) -> list[Row]:
+    """A step of training by Lightning, whole and in its parts."""
+    from training_step import parts_of_step, whole_step
+
+    reference = gemm_reference()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer, job, whole, patterns = whole_step(prepared(n, 160 if quick else 512), Path(folder), reference)
+        parts, work = parts_of_step(trainer, job, reference, repeats=3 if quick else 11)
+        physics = parts_of_step(trainer, job, fft2_reference(n), repeats=3 if quick else 11)[0]
+    rows = [rate_row(f'whole step, N = {n}, {patterns} patterns', whole, patterns, work)]
+    for what, timed in parts.items():
+        value = f'{timed.seconds / patterns * 1e3:.3f} ms/pattern'
+        rows.append(Row(f'- {what}', value, f'{timed.ratio / whole.ratio:.3f}', 'whole step'))
+    rest = 1 - sum(timed.ratio for timed in parts.values()) / whole.ratio
+    value = f'{rest * whole.seconds / patterns * 1e3:.3f} ms/pattern'
+    rows.append(Row('- the rest (Lightning, logging, events), by difference', value, f'{rest:.3f}', 'whole step'))
+    unit = f'FFT2 of {n} x {n}'
+    keys = ('physics forward', 'physics backward')
+    return [*rows, *(per_pattern_row(f'{key}, N = {n}', physics[key], patterns, unit) for key in keys)]
+
+
+MEASUREMENTS: dict[str, Callable[[int, bool], list[Row]]] = {
+    'machine': machine,
+    'inference': inference,
+    'training': training,
+    'compiled': compiled,
+    'input': network_input_row,
+    'stitching': stitching,
+    'engine': engine,
+}
+
+
+def main() -> None:
+    """Run one measurement and print its rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('name', choices=MEASUREMENTS)
+    parser.add_argument('n', type=int, nargs='?', default=64)
+    parser.add_argument('--quick', action='store_true')
+    options = parser.parse_args()
+    if 'torch' not in sys.modules and options.name not in ('input', 'stitching', 'engine'):
+        import torch
+
+        torch.set_num_threads(1)
+    rows = MEASUREMENTS[options.name](options.n, options.quick)
+    print(json.dumps([row.to_json() for row in rows]))
+
+
+if __name__ == '__main__':
+    main()
