@@ -114,7 +114,7 @@ class TrainingConfig(Section):
 
     batch_size: int | None = _field(None, ini='PtychoPINNTraining.BatchSize', ge=1)
     """Patterns a step, rounded down to whole regions (at least one); None: about 65,000 detector pixels."""
-    nepochs: int = _field(48, ini='PtychoPINNTraining.NumEpochs', ge=1)
+    nepochs: int = _field(44, ini='PtychoPINNTraining.NumEpochs', ge=1)
     """Epochs; one sees about every training pattern once."""
     max_cpu_seconds: float | None = _field(None, gt=0)
     """End training cleanly after so much CPU time of the process, the learning-rate schedule scaled to it."""
@@ -198,7 +198,7 @@ class ExecutionConfig(Section):
     """CPU threads of the network; more end sooner on an idle machine but cost 1.4 to 5 times the CPU time."""
     logger_backend: Literal['csv', 'tensorboard', 'mlflow', 'none'] = 'csv'
     """Where metrics go besides metrics.csv, which is always written unless this is none."""
-    strategy: Literal['auto', 'ddp'] = 'auto'
+    strategy: Literal['auto', 'ddp'] = _field('auto', fixed=True)
     """How several devices share the work."""
     progress: bool = True
     """False: no progress bar."""

@@ -12,7 +12,7 @@ from . import __version__
 from .config import BACKEND_NAMES
 
 PACKAGES = (
-    'numpy', 'scipy', 'scikit-image', 'h5py', 'matplotlib', 'pydantic', 'safetensors', 'click', 'rich', 'pyyaml',
+    'numpy', 'scipy', 'h5py', 'matplotlib', 'pydantic', 'safetensors', 'click', 'rich', 'pyyaml',
     'torch', 'lightning', 'tensorflow', 'tensorflow-cpu', 'keras', 'tensorboard', 'mlflow', 'ptychodus',
 )  # fmt: skip
 _FRAMEWORKS = {'torch': ('torch', 'lightning'), 'tensorflow': ('tensorflow', 'keras')}

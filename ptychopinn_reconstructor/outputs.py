@@ -111,7 +111,7 @@ def with_pixel_size(result: Reconstruction, pixel_size: float | None) -> Reconst
 
 
 def write_result(
-    folder: Path, result: Reconstruction, metrics: Mapping[str, Any], *, pixel_size: float | None = None
+    folder: str | Path, result: Reconstruction, metrics: Mapping[str, Any], *, pixel_size: float | None = None
 ) -> dict[str, Path]:
     """Write product.h5, the two pictures and metrics.json into `folder`; returns their paths by kind."""
     from .io.images import write_amplitude_phase

@@ -6,6 +6,7 @@ Files are written by `outputs`; nothing here prints, and no framework is importe
 from __future__ import annotations
 
 import hashlib
+import platform
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ from .scan import Scan
 
 SELF_TEST_PATTERNS = 4
 IN_MEMORY = 512 * 2**20  # bytes of patches kept in memory; more go to a scratch file
+NETWORK_SETTINGS = ('N', 'n_filters_scale', 'amp_activation', 'amplitude_max')  # what builds the network
 SAME_PROBE = 0.98  # normalized correlation above which two probes are the same
 
 
@@ -83,17 +85,19 @@ class Result:
 def train(
     scans: Sequence[Scan],
     config: Config,
-    output_dir: Path,
+    output_dir: str | Path,
     *,
     validation: Scan | None = None,
-    initial: Path | None = None,
+    initial: str | Path | None = None,
     resume: bool = False,
+    sources: Sequence[str] = (),
     emit: Emit = ignore,
     should_stop: ShouldStop = never,
 ) -> Trained:
     """Train on scans and write checkpoints, metrics.csv, config.yaml and model.zip to `output_dir`.
 
-    `initial` is a bundle whose weights are trained further. Raises ScanError, ConfigError, BackendError or DeviceError
+    `initial` is a bundle whose weights are trained further; `sources` say in the model what it was trained on, such as
+    the scans' paths (by default their names). Raises ScanError, ConfigError, BackendError or DeviceError
     before any work on bad input, TrainingError on a loss that is not finite, Interrupted when stopped before the first
     epoch was complete (a later stop still writes the model, and says so in `trained.interrupted`).
     """
@@ -121,24 +125,29 @@ def train(
     if validation is not None:
         splits = (*(Split(np.union1d(*s), s.validation[:0]) for s in splits), _all_validation(len(prepared[-1])))
     write_config(folder / 'config.yaml', config)
-    with MetricsTable(folder / 'metrics.csv', resume=resume) as table:
-        job = TrainingJob(
-            prepared,
-            splits,
-            config,
-            folder,
-            start.weights if start else None,
-            resume,
-            table.watching(emit),
-            should_stop,
+    weights = start.weights if start else None
+    with logged(folder, config, emit, resume=resume) as tell:
+        trained = backend.train(
+            TrainingJob(prepared, splits, config, folder, weights, resume, emit=tell, should_stop=should_stop)
         )
-        trained = backend.train(job)
     if not trained.losses:
         raise Interrupted(f'Stopped before the first epoch was complete; no model is written to {folder}.')
-    guess = scans[0].probe if first is not None else None
-    model = write_model(folder / 'model.zip', backend, config, prepared[0], trained, guess=guess)
+    trained_probe = config.training.probe_trainable or config.training.intensity_scale_trainable
+    guess = scans[0].probe if first is not None or trained_probe else None
+    named = list(sources) or [str(scan.metadata.get('name', 'unnamed')) for scan in scans]
+    model = write_model(folder / 'model.zip', backend, config, prepared[0], trained, guess=guess, sources=named)
     emit(Event('done', {'model': str(model), **trained.summary}))
     return Trained(model, trained, notes)
+
+
+@contextmanager
+def logged(folder: Path, config: Config, emit: Emit, *, resume: bool) -> Iterator[Emit]:
+    """An `emit` that also writes metrics.csv, unless logger_backend is none."""
+    if config.execution.logger_backend == 'none':
+        yield emit
+        return
+    with MetricsTable(folder / 'metrics.csv', resume=resume) as table:
+        yield table.watching(emit)
 
 
 def complete_config(scans: Sequence[Scan], config: Config) -> Config:
@@ -197,12 +206,18 @@ def split_of(prepared: PreparedScan, config: Config) -> Split:
     check_oversampling(data.n_groups, len(prepared), model.gridsize, data.neighbor_count)
     size = region_size(model.gridsize, data.neighbor_count)
     split = hold_out(prepared.positions, data.validation_fraction, size, config.training.seed)
-    if data.n_subsample is None:
-        return split
-    if data.n_subsample > len(prepared):
-        raise ConfigError(f'n_subsample is {data.n_subsample} but the scan has {len(prepared)} patterns; lower it.')
-    drawn = np.random.default_rng(data.subsample_seed).choice(len(prepared), data.n_subsample, replace=False)
-    return Split(np.intersect1d(split.training, drawn), split.validation)
+    if data.n_subsample is not None:
+        if data.n_subsample > len(prepared):
+            raise ConfigError(f'n_subsample is {data.n_subsample} but the scan has {len(prepared)} patterns; lower it.')
+        drawn = np.random.default_rng(data.subsample_seed).choice(len(prepared), data.n_subsample, replace=False)
+        split = Split(np.intersect1d(split.training, drawn), split.validation)
+    needed = size if model.model_type == 'pinn' and model.object_big else 1
+    if len(split.training) < needed:
+        raise ConfigError(
+            f'A region needs {needed} patterns but there are {len(split.training)} to train on; '
+            'lower gridsize or neighbor_count, or train on more.'
+        )
+    return split
 
 
 def _all_validation(n: int) -> Split:
@@ -238,8 +253,12 @@ def write_model(
     trained: TrainedModel,
     *,
     guess: NDArray[np.complex64] | None = None,
+    sources: Sequence[str] = (),
 ) -> Path:
-    """Write the bundle of a trained model; its self-test is replayed from disk before the file gets its name."""
+    """Write the bundle of a trained model; its self-test is replayed from disk before the file gets its name.
+
+    `guess` is the probe that the training has refined, `sources` what was trained on.
+    """
     probe = trained.probes[0]
     counts = prepared.counts(np.linspace(0, len(prepared) - 1, SELF_TEST_PATTERNS).astype(np.int64))
     inputs = InputScaler(probe).counts_to_input(counts)
@@ -249,7 +268,12 @@ def write_model(
         path,
         config=config.to_json(),
         backend=backend.name,
-        architecture={'name': config.model.architecture, 'stride': backend.stride, 'parameters': _parameters(trained)},
+        architecture={
+            'name': config.model.architecture,
+            **{key: getattr(config.model, key) for key in NETWORK_SETTINGS},
+            'stride': backend.stride,
+            'parameters': _parameters(trained),
+        },
         weights=trained.weights,
         probe=probe,
         scaling={
@@ -261,6 +285,7 @@ def write_model(
         },
         training={
             **trained.summary,
+            'scans': list(sources),
             'model_type': config.model.model_type,
             'losses': [list(pair) for pair in trained.losses],
             'patterns': len(prepared),
@@ -278,10 +303,10 @@ def _parameters(trained: TrainedModel) -> int:
 
 
 def own_versions() -> dict[str, str]:
-    """Versions of this package and of numpy."""
+    """Versions of this package, of Python and of numpy."""
     from . import __version__
 
-    return {'ptychopinn-reconstructor': __version__, 'numpy': np.__version__}
+    return {'ptychopinn-reconstructor': __version__, 'python': platform.python_version(), 'numpy': np.__version__}
 
 
 def probe_digest(probe: NDArray[np.complex64]) -> str:
@@ -289,11 +314,11 @@ def probe_digest(probe: NDArray[np.complex64]) -> str:
     return hashlib.sha256(np.ascontiguousarray(probe, dtype=np.complex64).tobytes()).hexdigest()
 
 
-def open_fitting(path: Path, config: Config) -> Bundle:
+def open_fitting(path: str | Path, config: Config) -> Bundle:
     """A bundle to train further; BundleError when its N or its network differs from the configuration's."""
     bundle = open_bundle(path)
     there = bundle_config(bundle).model
-    for key in ('N', 'n_filters_scale', 'architecture', 'amp_activation', 'amplitude_max'):
+    for key in ('architecture', *NETWORK_SETTINGS):
         mine, other = getattr(config.model, key), getattr(there, key)
         if mine != other:
             raise BundleError(f'The model {path} has {key} = {other} but {mine} is asked for; set {key} to {other}.')
@@ -308,20 +333,25 @@ def choose_probe(
     A scan's own probe gives way to the bundle's when it is the guess that the training has refined.
     """
     if given is not None:
-        return _fitting_probe(given, scan, bundle), 'given', []
+        return _fitting_probe(given, scan, bundle), 'given', _unlike(given, bundle, 'The probe given')
     if scan.probe is None:
-        return _fitting_probe(bundle.probe, scan, bundle), 'bundle', []
+        note = 'The scan has no probe: the one of the model is used.'
+        return _fitting_probe(bundle.probe, scan, bundle), 'bundle', [note]
     if probe_digest(scan.probe) == bundle.manifest['scaling'].get('refined_from'):
         note = "The scan's probe is the guess that the training refined: the refined probe of the bundle is used."
         return bundle.probe, 'bundle', [note]
-    probe, notes = _fitting_probe(scan.probe, scan, bundle), []
+    return _fitting_probe(scan.probe, scan, bundle), 'scan', _unlike(scan.probe, bundle, "The scan's probe")
+
+
+def _unlike(probe: NDArray[np.complex64], bundle: Bundle, what: str) -> list[str]:
+    """A warning when a probe is not the one of the training."""
     likeness = probe_likeness(probe, bundle.probe)
-    if likeness < SAME_PROBE:
-        notes.append(
-            f"The scan's probe differs from the one the model was trained with (correlation {likeness:.3f}); "
-            'pass --probe with the better one if that is not meant.'
-        )
-    return probe, 'scan', notes
+    if likeness >= SAME_PROBE:
+        return []
+    return [
+        f'{what} differs from the one the model was trained with (correlation {likeness:.3f}); '
+        'pass another with --probe FILE[:KEY] if that is not meant.'
+    ]
 
 
 def _fitting_probe(probe: NDArray[np.complex64], scan: Scan, bundle: Bundle) -> NDArray[np.complex64]:
@@ -345,7 +375,7 @@ def probe_likeness(a: NDArray[np.complex64], b: NDArray[np.complex64]) -> float:
 
 def reconstruct(
     scan: Scan,
-    model: Path,
+    model: str | Path,
     config: Config,
     *,
     probe: NDArray[np.complex64] | None = None,
@@ -372,7 +402,9 @@ def reconstruct(
     report = Report(notes=notes)
     emit(Event('started', {'job': 'reconstruct', 'device': device, 'backend': backend.title}))
     with report.stage('prepare', len(scan)):
-        mode = 'absolute' if source == 'bundle' else config.data.probe_power
+        # A trained scale is part of the bundle's probe: rescaling that to the counts would undo it.
+        scaled = source == 'bundle' and described.training.intensity_scale_trainable
+        mode = 'absolute' if scaled else config.data.probe_power
         prepared = prepare_scan(scan, probe=chosen, mode=mode, stride=backend.stride)
         execution = config.execution.model_dump(mode='json')
         network = backend.network(described.merged({'execution': execution}), bundle.weights, device)
@@ -446,7 +478,6 @@ def refine_scan(
     options: RefineOptions,
     *,
     probe: NDArray[np.complex64] | None = None,
-    start: tuple[NDArray[np.complex64], tuple[float, float]] | None = None,
     emit: Emit = ignore,
     should_stop: ShouldStop = never,
 ) -> Result:
@@ -522,7 +553,7 @@ def _comments(report: Report) -> str:
 
 
 def evaluate(result: ObjectFile, truth: ObjectFile, *, margin: int | None = None) -> Comparison:
-    """Compare an object with the truth on the area of the scan, less `margin` pixels (None: 1/16 of N, or 4)."""
+    """Compare an object with the truth on the area of the scan, less `margin` pixels (None: 4)."""
     positions = result.positions if result.positions is not None else truth.positions
     if positions is None:
         raise ScanError(
@@ -533,7 +564,7 @@ def evaluate(result: ObjectFile, truth: ObjectFile, *, margin: int | None = None
     )
 
 
-def verify(path: Path, backend: str | None = None) -> VerifyReport:
+def verify(path: str | Path, backend: str | None = None) -> VerifyReport:
     """Replay a bundle's self-test with the backend that wrote it, or another."""
     bundle = open_bundle(path)
     return verify_bundle(path, predictor(load_backend(backend or str(bundle.manifest['backend']))))
@@ -542,8 +573,3 @@ def verify(path: Path, backend: str | None = None) -> VerifyReport:
 def as_object_file(result: Reconstruction) -> ObjectFile:
     """A reconstruction as `evaluate` takes it."""
     return ObjectFile(result.object, result.origin, result.positions, result.pixel_size)
-
-
-def settings_of(bundle: Bundle) -> Mapping[str, Any]:
-    """The settings a bundle was trained with, by section."""
-    return {key: value for key, value in bundle.manifest['config'].items() if isinstance(value, dict)}

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from ptychopinn_reconstructor.commands.progress import ProgressBar
 from ptychopinn_reconstructor.commands.settings import markdown, preset
 from ptychopinn_reconstructor.config import Config, field_table, parse
 from ptychopinn_reconstructor.events import Event
-from ptychopinn_reconstructor.io import read_product, read_scan
+from ptychopinn_reconstructor.io import read_product, read_scan, write_npz
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.refine import residuals
 
@@ -199,6 +200,29 @@ def test_a_signal_ends_training_cleanly_and_it_resumes(
     done = max(epochs_in(folder))
     ok(*line, '--resume', '--epochs', done + 6)
     assert epochs_in(folder) == list(range(1, done + 7))
+
+
+def test_a_training_stopped_in_its_first_epoch_leaves_a_checkpoint(work: Path, tmp_path: Path) -> None:
+    """C30: also where an earlier training is replaced, whose model is gone by then."""
+    (tmp_path / 'checkpoints').mkdir()
+    old = [tmp_path / 'checkpoints' / 'best.ckpt', tmp_path / 'checkpoints' / 'last.ckpt', tmp_path / 'model.zip']
+    for path in old:
+        path.write_bytes(b'old')
+    line = ('train', work / 'scan.npz', '--output-dir', tmp_path, '--overwrite', '--quiet')
+    # 4,000 regions an epoch: some twenty seconds
+    with process(*line, '--batch-size', 8, '--gridsize', 2, '--n-groups', 4000) as running:
+        try:
+            end = time.monotonic() + 120
+            while old[2].exists() and time.monotonic() < end:
+                assert running.poll() is None, running.communicate()
+                time.sleep(0.1)
+            running.send_signal(signal.SIGINT)
+            _, said = running.communicate(timeout=60)
+        finally:
+            running.kill()
+    assert running.returncode == 130 and epochs_in(tmp_path) == [] and said.endswith('--resume\n')
+    assert sorted(path.name for path in (tmp_path / 'checkpoints').iterdir()) == ['last.ckpt']
+    assert old[1].stat().st_size > 100_000
 
 
 def test_a_second_signal_ends_at_once() -> None:
@@ -387,6 +411,12 @@ def test_pixel_size(work: Path, tmp_path: Path) -> None:
     ok(*line, '--pixel-size', 2.5e-8)
     product = read_product(tmp_path / 'product.h5')
     assert product.pixel_size == pytest.approx((2.5e-8, 2.5e-8)) and '2.5e-08 m' in product.comments
+    scan = read_scan(work / 'scan.npz').scan
+    write_npz(tmp_path / 'sized.npz', replace(scan, pixel_size=(3e-8, 4e-8)))
+    told_notes = told('refine', tmp_path / 'sized.npz', *line[2:], '--pixel-size', 2.5e-8)['notes']
+    assert any('--pixel-size is not used' in note for note in told_notes)
+    product = read_product(tmp_path / 'product.h5')
+    assert product.pixel_size == pytest.approx((3e-8, 4e-8)) and 'nominal' not in product.comments
 
 
 def test_another_probe_is_used_and_reported(work: Path, tmp_path: Path) -> None:

@@ -223,6 +223,7 @@ CASES: list[Case] = [
     ('unknown option', TRAIN + '--epoch 3', ('--epoch', "'ptychopinn train --help'")),
     ('missing argument', 'evaluate {f}/scan.npz', ('TRUTH', "'ptychopinn evaluate --help'")),
     ('no scan named', 'train --output-dir {out}', ('scan',)),
+    ('setting of the training', RECONSTRUCT + '--set nepochs=7', ('nepochs', 'setting of the training')),
     ('no passes', REFINE + '--passes 0', ('--passes', '0')),
     ('pixel size of zero', REFINE + '--pixel-size 0', ('--pixel-size',)),
 ]  # fmt: skip
@@ -315,6 +316,16 @@ def test_bad_input_found_late_does_not_touch_an_earlier_training(files: Path, tm
     line = 'train {f}/scan20.npz --output-dir {out} --overwrite'.format(f=files, out=tmp_path / 'out')
     assert_refused(run(*line.split()), ('multiple of 16',))
     assert snapshot(tmp_path) == before
+
+
+def test_files_of_others_in_the_output_folder_are_never_removed(tmp_path: Path) -> None:
+    """A detector may write into the same folder while bad input is found."""
+    with pytest.raises(ScanError), OutputFolder(tmp_path / 'out'):
+        (tmp_path / 'out' / 'checkpoints').mkdir(parents=True)
+        for name in ('config.yaml', 'metrics.csv', 'checkpoints/last.ckpt', 'frame_0001.h5'):
+            (tmp_path / 'out' / name).write_bytes(b'1')
+        raise ScanError('The scan is bad; pass another.')
+    assert [path.name for path in (tmp_path / 'out').rglob('*')] == ['frame_0001.h5']
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,8 @@ def test_the_probe_is_the_given_one_the_scans_or_the_bundles(scan: Scan, model: 
     chosen, source, notes = pipeline.choose_probe(scan.with_probe(other), bundle, None)
     assert source == 'scan' and np.array_equal(chosen, other) and 'correlation' in notes[0]
     chosen, source, notes = pipeline.choose_probe(scan, bundle, other)
-    assert source == 'given' and np.array_equal(chosen, other) and not notes
+    assert source == 'given' and np.array_equal(chosen, other) and 'The probe given differs' in notes[0]
+    assert not pipeline.choose_probe(scan, bundle, 3j * scan.probe)[2]
 
 
 def test_another_number_of_modes_is_refused(scan: Scan, model: Path) -> None:

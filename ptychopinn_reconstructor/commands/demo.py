@@ -101,8 +101,9 @@ def _train(out: Path, seed: int, max_cpu_seconds: float, emit: Emit, should_stop
     from ..pipeline import train
 
     config = Config().merged({'training': {'seed': seed, 'max_cpu_seconds': max_cpu_seconds}})
-    scan = read_scan(out / 'scan_A.npz').scan
-    trained = train([scan], config, out / 'model', emit=emit, should_stop=should_stop)
+    path = out / 'scan_A.npz'
+    sources = [str(path.absolute())]
+    trained = train([read_scan(path).scan], config, out / 'model', sources=sources, emit=emit, should_stop=should_stop)
     if trained.trained.interrupted:
         raise Interrupted(f'Stopped while training; the model so far is {trained.model}.')
     return dict(trained.trained.summary)
@@ -158,7 +159,7 @@ def _picture(out: Path, name: str) -> Path:
     for method, title in METHODS.items():
         product = read_product(out / f'{name}_{method}' / 'product.h5')
         found = compare(product.object, product.origin, truth.object, truth.origin, product.positions)
-        rows.append((title, (found.result).astype('complex64')))
+        rows.append((title, found.result.astype('complex64')))
         shown = found.truth.astype('complex64')
     title = f'scan {name} ({TITLES[name]})'
     return write_comparison(out / f'comparison_{name}.png', [('truth', shown), *rows], title=title)

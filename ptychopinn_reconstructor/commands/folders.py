@@ -22,6 +22,10 @@ def check_output_folder(path: Path) -> None:
         )
 
 
+# What a training writes; other programs may write beside it, and their files are never touched.
+OWN = ('config.yaml', 'metrics.csv', 'model.zip', 'probe.npz', 'checkpoints', 'tensorboard', 'mlruns')
+
+
 class OutputFolder:
     """While a job runs: when it ends in bad input before any work was done, what it had written there is removed.
 
@@ -35,12 +39,16 @@ class OutputFolder:
 
     def __enter__(self) -> Self:
         self._absent = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        self._there = set(self.path.rglob('*'))
+        self._there = self._own()
         return self
+
+    def _own(self) -> set[Path]:
+        own = [self.path / name for name in OWN]
+        return {path for path in own if path.exists()} | {path for folder in own for path in folder.rglob('*')}
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, InputError) and not self.begun:
-            for path in sorted(set(self.path.rglob('*')) - self._there, reverse=True):
+            for path in sorted(self._own() - self._there, reverse=True):
                 path.rmdir() if path.is_dir() else path.unlink()
         if error is not None:
             with suppress(OSError):

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..config import Config
+from ..config import Config, field_table
 from ..errors import ConfigError
 from .app import Decorator, debug_option, json_option, quiet_option
-from .configuration import as_yaml, command_line, read_file
+from .configuration import Overrides, as_yaml, command_line, read_file
 from .folders import check_output_folder
-from .options import field_options
+from .options import OWN_ARGUMENTS, commands_of, field_options
 from .progress import ProgressBar
 from .report import metrics_of, result_lines, show
 from .scans import default_margin, margin_option
@@ -164,13 +164,20 @@ class Job:
         self.files: dict[str, Path] = {}
 
     def read(self, scan: Path, config: Config, probe: str | None) -> None:
-        """Read the scan and the truth."""
+        """Read the scan and the truth; a truth that cannot be compared with is refused before any work."""
         from ..io import read_object, read_scan
 
         found = read_scan(scan, domain=config.data.measurement_domain, probe=probe)
         self.scan, self.notes = found.scan, found.notes
+        if self.margin is None:
+            self.margin = default_margin(self.scan.n_pixels)
         if self.truth_file is not None:
+            from ..physics.metrics import check_truth
+
             self.truth = read_object(self.truth_file)
+            check_truth(self.truth.object, self.truth.origin, self.scan.positions, margin=self.margin)
+        if self.pixel_size is not None and self.scan.pixel_size is not None:
+            self.notes = (*self.notes, '--pixel-size is not used: the scan file has the size of an object pixel.')
 
     def finish(self, result: Result) -> None:
         """Compare with the truth, then write: bad input is found before anything is on disk."""
@@ -189,11 +196,10 @@ class Job:
         from ..pipeline import as_object_file, evaluate
 
         whole = as_object_file(result.reconstruction)
-        margin = default_margin(self.scan.n_pixels) if self.margin is None else self.margin
-        image = evaluate(whole, self.truth, margin=margin)
+        image = evaluate(whole, self.truth, margin=self.margin)
         if result.network is None or not result.report.facts['refine_passes']:
             return image, None
-        return image, evaluate(replace(whole, object=result.network), self.truth, margin=margin)
+        return image, evaluate(replace(whole, object=result.network), self.truth, margin=self.margin)
 
     def tell(self) -> None:
         """Print the summary."""
@@ -203,10 +209,19 @@ class Job:
             show(values, as_json=self.as_json, text=result_lines(self.metrics, files))
 
 
+def refuse_training_settings(overrides: Overrides) -> None:
+    """ConfigError for --set of what only a training can change: it would be ignored."""
+    taken = {row.name for row in field_table() if 'reconstruct' in commands_of(row)} | set(OWN_ARGUMENTS)
+    for section, fields in overrides.items():
+        if section != 'execution' and (name := next((key for key in fields if key not in taken), None)):
+            raise ConfigError(f'{name} is a setting of the training, which the model has behind it; leave {name} out.')
+
+
 def _configuration(model: Path | None, file: str | None, settings: tuple[str, ...], options: dict[str, Any]) -> Config:
     """Defaults, then what the model was written with, then file, then command line."""
     from_file = read_file(file) if file is not None else {}
     from_line = command_line(settings, options)
+    refuse_training_settings(from_line)
     if model is not None:
         from_line['inference']['model_path'] = str(model)
     path = Config().merged(from_file).merged(from_line).inference.model_path

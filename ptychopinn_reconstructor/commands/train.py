@@ -124,6 +124,7 @@ def run_training(
                 validation=held_out,
                 initial=initial,
                 resume=resume,
+                sources=[str(path.absolute()) for path in paths],
                 emit=emit if resume else _replacing(folder, emit),
                 should_stop=should_stop,
             )
@@ -210,18 +211,27 @@ def _read(path: Path, config: Config, probe: str | None, said: list[str]) -> Sca
 
 
 def _replacing(folder: Path, emit: Emit) -> Emit:
-    """An `emit` that removes an earlier training when the first step of the new one is done."""
-    waiting = [True]
+    """An `emit` that removes an earlier training when the first step of the new one is done.
+
+    What the new one has written by then, its first checkpoint, stays.
+    """
+    earlier = _versions(folder)
 
     def both(event: Event) -> None:
-        if waiting and event.kind == 'progress' and event.data.get('stage') == 'train':
-            waiting.clear()
-            for pattern in LEFT_BY_TRAINING:
-                for path in folder.glob(pattern):
+        if earlier and event.kind == 'progress' and event.data.get('stage') == 'train':
+            for path, version in _versions(folder).items():
+                if earlier.get(path) == version:
                     path.unlink()
+            earlier.clear()
         emit(event)
 
     return both
+
+
+def _versions(folder: Path) -> dict[Path, tuple[int, int]]:
+    """The files of a training in `folder`, with what changes when one is written anew."""
+    found = [path for pattern in LEFT_BY_TRAINING for path in folder.glob(pattern)]
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
 
 
 def _summary(trained: Trained, said: Sequence[str], cpu_seconds: float) -> dict[str, Any]:

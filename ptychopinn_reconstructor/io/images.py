@@ -128,17 +128,18 @@ def _unwrapped_about_mean(values: NDArray[np.complex64], *, remove: bool = False
 
 
 def _amplitude_look(values: NDArray[Any]) -> _Look:
-    return _Look('amplitude', 'gray', _robust_limits(values))
+    return _Look('amplitude', 'gray', robust_limits(values))
 
 
 def _phase_look(values: NDArray[Any], label: str = 'phase (rad)') -> _Look:
-    low, high = _robust_limits(values)
+    low, high = robust_limits(values)
     if high - low <= _CYCLIC_ABOVE:
         return _Look(label, 'viridis', (low, high))
     return _Look(label, 'twilight', (-math.pi, math.pi), cyclic=True)
 
 
-def _robust_limits(values: NDArray[Any]) -> Limits:
+def robust_limits(values: NDArray[Any]) -> Limits:
+    """Smallest and largest value shown: the percentiles 0.5 and 99.5, a little apart for a flat picture."""
     finite = values[np.isfinite(values)]
     low, high = np.percentile(finite, _PERCENTILES) if finite.size else (0.0, 1.0)
     if high - low < 1e-3 * max(1.0, abs(high)):  # a flat object: do not blow up rounding errors

@@ -141,6 +141,13 @@ def compare(
     return _score(placed, aligned, true, alignment, area)
 
 
+def check_truth(
+    truth: NDArray[Any], origin: tuple[float, float], positions: NDArray[np.float64], *, margin: int = 4
+) -> None:
+    """Refuse what `compare` would refuse of a truth, before there is a result: InputError, arguments as there."""
+    _check(truth, 'truth', _area(np.asarray(positions, dtype=np.float64), origin, margin), (0.0, 0.0))
+
+
 def _score(
     placed: NDArray[np.complex128],
     aligned: NDArray[np.complex128],

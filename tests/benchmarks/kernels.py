@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,6 @@ def prepared(n: int, positions: int) -> PreparedScan:
 def machine(n: int, quick: bool) -> list[Row]:
     """What this machine can do: matrix products and FFTs."""
     import torch
-    from scipy import fft
 
     repeats = 5 if quick else 15
     gemm = gemm_reference()
@@ -57,7 +57,7 @@ def machine(n: int, quick: bool) -> list[Row]:
     for side in (64, 128):
         reference = fft2_reference(side)
         block = torch.rand(BLOCK_PIXELS // side**2, side, side, dtype=torch.complex64)
-        by_torch = paired(lambda block=block: torch.fft.fft2(block), reference, repeats=repeats, calls=4)
+        by_torch = paired(partial(torch.fft.fft2, block), reference, repeats=repeats, calls=4)
         flops = 5 * side**2 * np.log2(side**2)
         achieved = flops / by_torch.unit_seconds * 1e-9
         rows += [
@@ -225,8 +225,8 @@ def training(n: int, quick: bool) -> list[Row]:
     reference = gemm_reference()
     with tempfile.TemporaryDirectory() as folder:
         trainer, job, whole, patterns = whole_step(prepared(n, 160 if quick else 512), Path(folder), reference)
-        parts, work = parts_of_step(trainer, job, reference, repeats=3 if quick else 11)
-        physics = parts_of_step(trainer, job, fft2_reference(n), repeats=3 if quick else 11)[0]
+        parts, work = parts_of_step(trainer, job, reference, repeats=3 if quick else 15)
+        physics = parts_of_step(trainer, job, fft2_reference(n), repeats=3 if quick else 15)[0]
     rows = [rate_row(f'whole step, N = {n}, {patterns} patterns', whole, patterns, work)]
     for what, timed in parts.items():
         value = f'{timed.seconds / patterns * 1e3:.3f} ms/pattern'

@@ -58,10 +58,11 @@ def figures(result: Figures, image: str = 'image') -> Figures:
 
 def train(folder: Path, *arguments: Any) -> Figures:
     """Train as a user does, unless an interrupted run has; CPU seconds, patterns seen."""
-    if not (folder / 'model.zip').exists():
+    model = folder / 'model.zip'
+    if not model.exists() or run('inspect', model)['manifest']['training']['interrupted']:
         shutil.rmtree(folder, ignore_errors=True)
         run('train', *arguments, '--output-dir', folder)
-    training = run('inspect', folder / 'model.zip')['manifest']['training']
+    training = run('inspect', model)['manifest']['training']
     return {key: training.get(key) for key in ('cpu_seconds', 'patterns_seen', 'epochs', 'parameters')}
 
 

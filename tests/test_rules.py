@@ -1,0 +1,221 @@
+"""Rules learnt from the field (contracts, section 2) that have no home in the test of one module."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scans import small_scan
+from test_refine import Case, empty
+
+from ptychopinn_reconstructor import pipeline
+from ptychopinn_reconstructor.bundle import Bundle, open_bundle
+from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.errors import ConfigError, InputError
+from ptychopinn_reconstructor.io import read_object, read_probe, read_scan, write_npz
+from ptychopinn_reconstructor.outputs import write_result
+from ptychopinn_reconstructor.physics.geometry import scan_area
+from ptychopinn_reconstructor.physics.metrics import check_truth, compare
+from ptychopinn_reconstructor.physics.prepare import prepare_scan
+from ptychopinn_reconstructor.physics.refine import RefineOptions, refine
+from ptychopinn_reconstructor.physics.scaling import probe_power
+from ptychopinn_reconstructor.scan import Scan
+
+RULES = (
+    'CHECKPOINT SINGLETON DEVICE BACKEND LOGGER ACCUM SUPERVISED GROUPING COVERAGE OFFSETS AMPLITUDE NORMALISATION '
+    'MODES N MEMORY DENSE TYPES BADLOAD METRICS NANSAFE SETTINGS LABELS BACKENDNAMES'
+)
+
+
+@pytest.mark.parametrize('rule', RULES.split())
+def test_every_rule_is_named_by_the_test_that_checks_it(rule: str) -> None:
+    """A rule begins the docstring of a test: 'DENSE: ...' or 'DENSE, COVERAGE: ...'."""
+    named = re.compile(rf'"""([A-Z]+, )*{rule}(, [A-Z]+)*: ')
+    found = [path.name for path in Path(__file__).parent.glob('test_*.py') if named.search(path.read_text())]
+    assert found, f'no test names the rule {rule}'
+
+
+def refined(case: Case, mode: Any, factor: float = 1.0) -> tuple[float, float]:
+    """Amplitude ratio to the truth after the engine alone, and after two passes from the truth in its gauge."""
+    prepared = prepare_scan(
+        Scan(diffraction=case.counts, positions=case.positions, probe=(case.probe * factor).astype(np.complex64)),
+        mode=mode,
+    )
+    gauge = 1.0 if mode == 'absolute' else illuminated_rms(case)
+    truth = (case.truth / gauge).astype(np.complex64)
+    canvases = (
+        refine(prepared, empty(prepared), RefineOptions.alone(15)).canvas,
+        refine(prepared, truth, RefineOptions.after_network(2)).canvas,
+    )
+    one, two = (compare(c, case.origin, truth, case.origin, case.positions).amplitude_ratio for c in canvases)
+    return one, two
+
+
+def illuminated_rms(case: Case) -> float:
+    """Root mean square amplitude of the truth, weighted by the light that falls on it."""
+    light = np.zeros(case.truth.shape)
+    side = case.probe.shape[-1]
+    for row, col in np.rint(case.positions - case.positions.min(axis=0)).astype(int):
+        light[row : row + side, col : col + side] += (np.abs(case.probe) ** 2).sum(axis=0)
+    return float(np.sqrt((light * np.abs(case.truth) ** 2).sum() / light.sum()))
+
+
+@pytest.mark.parametrize('photons', [1e3, 1e4, 1e5, 1e6, 1e7])
+@pytest.mark.parametrize(('mode', 'factor'), [('absolute', 1.0), ('from_counts', 0.013), ('from_counts', 200.0)])
+def test_the_amplitude_is_absolute_at_every_dose(photons: float, mode: str, factor: float) -> None:
+    """AMPLITUDE: 1.00 +- 0.02 from 1e3 to 1e7 photons; from_counts whatever the unit of the probe handed in."""
+    for ratio in refined(Case(photons, side=14, noise=True), mode, factor):
+        assert ratio == pytest.approx(1.0, abs=0.02)
+
+
+def test_image_metrics_state_their_ranges() -> None:
+    """METRICS: PSNR falls by 20 dB for ten times the error, at the range that is reported; the raw phase is there."""
+    truth = np.exp(0.5j * np.sin(np.arange(64 * 64).reshape(64, 64) / 7.0))
+    positions = np.array([[8.0, 8.0], [55.0, 55.0]])
+    rng = np.random.default_rng(0).normal(size=truth.shape)
+    small, large = (
+        compare(truth * np.exp(1j * s * rng), (0.0, 0.0), truth, (0.0, 0.0), positions) for s in (0.01, 0.1)
+    )
+    values = small.to_dict()
+    assert values['phase_range_rad'] == 2.4 and values['amplitude_range'] == 0.4
+    assert small.phase_psnr == pytest.approx(20 * np.log10(2.4 / 0.01), abs=0.3)
+    assert small.phase_psnr - large.phase_psnr == pytest.approx(20.0, abs=0.2)
+    turned = compare(1j * truth, (0.0, 0.0), truth, (0.0, 0.0), positions)
+    assert turned.phase_mae < 1e-6 and turned.phase_mae_raw == pytest.approx(np.pi / 2)
+
+
+def test_a_truth_that_cannot_be_compared_with_is_found_before_any_work() -> None:
+    """METRICS: the same sentence as when comparing."""
+    positions = np.array([[8.0, 8.0], [55.0, 70.0]])
+    truth = np.ones((64, 64), np.complex64)
+    with pytest.raises(InputError) as early:
+        check_truth(truth, (0.0, 0.0), positions)
+    with pytest.raises(InputError) as late:
+        compare(truth, (0.0, 0.0), truth, (0.0, 0.0), positions)
+    assert str(early.value) == str(late.value) and 'columns' in str(early.value)
+    check_truth(np.ones((64, 80), np.complex64), (0.0, 0.0), positions)
+
+
+# From here on a backend is needed.
+
+
+def config_of(**changes: Any) -> Config:
+    values: dict[str, dict[str, Any]] = {'training': {'nepochs': 3, 'batch_size': 16}, 'execution': {'device': 'cpu'}}
+    for key, value in changes.items():
+        section, field = key.split('__')
+        values.setdefault(section, {})[field] = value
+    return Config().merged(values)
+
+
+@pytest.fixture(scope='module')
+def scan() -> Scan:
+    pytest.importorskip('torch', reason='PyTorch is not installed')
+    pytest.importorskip('lightning', reason='Lightning is not installed')
+    return small_scan(positions=64)
+
+
+def trained(scan: Scan, folder: Path, **changes: Any) -> Bundle:
+    return open_bundle(pipeline.train([scan], config_of(**changes), folder).model)
+
+
+def test_text_paths_and_numpy_scalars_are_accepted(scan: Scan, tmp_path: Path) -> None:
+    """TYPES: str and Path, numpy and Python scalars, from the file to the result, give the same object."""
+    write_npz(str(tmp_path / 'scan.npz'), scan)
+    one, two = read_scan(str(tmp_path / 'scan.npz')).scan, read_scan(tmp_path / 'scan.npz').scan
+    assert np.array_equal(read_probe(str(tmp_path / 'scan.npz')), read_probe(tmp_path / 'scan.npz'))
+    assert np.array_equal(read_object(str(tmp_path / 'scan.npz')).object, read_object(tmp_path / 'scan.npz').object)
+    plain = config_of(training__learning_rate=1e-3, inference__refine_passes=1)
+    numbers = config_of(
+        training__learning_rate=np.float64(1e-3), training__batch_size=np.int64(16), inference__refine_passes=np.int32(1)
+    )
+    assert plain == numbers
+    text = pipeline.train([one], numbers, str(tmp_path / 'text'), sources=['scan.npz']).model
+    path = pipeline.train([two], plain, tmp_path / 'path').model
+    first = pipeline.reconstruct(one, str(text), numbers)
+    second = pipeline.reconstruct(two, path, plain, refine_passes=1)
+    assert np.array_equal(first.reconstruction.object, second.reconstruction.object)
+    files = write_result(str(tmp_path / 'result'), first.reconstruction, {'residual': np.float32(first.report.residual)})
+    assert all(file.stat().st_size for file in files.values())
+    assert pipeline.verify(str(text)).difference <= 1e-5
+    assert open_bundle(text).manifest['training']['scans'] == ['scan.npz']
+
+
+def test_the_logger_none_writes_no_table_and_loses_no_loss(scan: Scan, tmp_path: Path) -> None:
+    """LOGGER: csv has a row an epoch; with none the losses are still in the model."""
+    bundles = {kind: trained(scan, tmp_path / kind, execution__logger_backend=kind) for kind in ('csv', 'none')}
+    with (tmp_path / 'csv' / 'metrics.csv').open(newline='') as lines:
+        rows = [float(row['train_loss']) for row in csv.DictReader(lines)]
+    assert not (tmp_path / 'none' / 'metrics.csv').exists()
+    for bundle in bundles.values():
+        assert [value for _, value in bundle.manifest['training']['losses']] == pytest.approx(rows)
+
+
+SETTINGS: dict[str, tuple[Any, Any, dict[str, Any]]] = {  # two values, and the settings around them
+    'training__far_field_weight': (0.0, 1.0, {'model__model_type': 'supervised'}),
+    'data__validation_fraction': (0.0, 0.2, {}),
+    'training__refine_probe_first': (0, 3, {}),
+    'training__nepochs': (1, 2, {}),
+    'data__probe_power': ('absolute', 'from_counts', {}),
+    'data__subsample_seed': (0, 1, {'data__n_subsample': 40}),
+}
+
+
+@pytest.mark.parametrize('key', SETTINGS)
+def test_settings_of_the_pipeline_change_the_weights(scan: Scan, tmp_path: Path, key: str) -> None:
+    """SETTINGS: those that the backend's own table cannot cover."""
+    one, other, around = SETTINGS[key]
+    a, b = (trained(scan, tmp_path / str(value), **around, **{key: value}) for value in (one, other))
+    assert max(np.abs(a.weights[name] - b.weights[name]).max() for name in a.weights) > 1e-4
+
+
+def test_probe_power_and_domain_change_the_object(scan: Scan) -> None:
+    """SETTINGS, AMPLITUDE: from_counts raises the amplitude of an absorbing object to a root mean square near 1."""
+    found = {}
+    for mode in ('absolute', 'from_counts'):
+        result = pipeline.refine_scan(scan, config_of(data__probe_power=mode), RefineOptions.alone(15)).reconstruction
+        inside = result.object[scan_area(result.positions, result.origin)]
+        found[mode] = float(np.sqrt((np.abs(inside) ** 2).mean()))
+    assert scan.probe is not None
+    q = scan.mean_counts / probe_power(scan.probe)
+    assert found['from_counts'] == pytest.approx(1.0, abs=0.06)
+    assert found['absolute'] / found['from_counts'] == pytest.approx(np.sqrt(q), abs=0.02)
+
+
+def test_a_trained_scale_is_used_when_reconstructing(scan: Scan, tmp_path: Path) -> None:
+    """SETTINGS: intensity_scale_trainable is folded into the bundle's probe, which then takes the scan's place."""
+    assert scan.probe is not None
+    brighter = scan.with_probe(scan.probe * 1.03)
+    model = pipeline.train([brighter], config_of(training__intensity_scale_trainable=True), tmp_path).model
+    bundle = open_bundle(model)
+    change = float(np.sqrt(probe_power(bundle.probe) / probe_power(scan.probe * 1.03)))
+    assert 0.95 < change < 1.05 and abs(change - 1) > 1e-4
+    for power in ('auto', 'from_counts'):
+        result = pipeline.reconstruct(brighter, model, config_of(data__probe_power=power))
+        assert result.report.facts['probe_source'] == 'bundle'
+        np.testing.assert_allclose(result.reconstruction.probe, bundle.probe, rtol=1e-6)
+    assert pipeline.reconstruct(scan, model, config_of()).report.facts['probe_source'] == 'scan'
+
+
+def test_the_bundles_probe_follows_the_dose_of_another_scan(scan: Scan, tmp_path: Path) -> None:
+    """AMPLITUDE: a model trained in the gauge serves a scan of four times the exposure that holds no probe."""
+    model = pipeline.train([scan], config_of(data__probe_power='from_counts'), tmp_path).model
+    longer = replace(scan, diffraction=scan.diffraction.astype(np.uint32) * 4, probe=None)
+    result = pipeline.reconstruct(longer, model, config_of(data__probe_power='from_counts'))
+    power = probe_power(result.reconstruction.probe)
+    assert power == pytest.approx(longer.mean_counts, rel=1e-4)
+    assert any('no probe' in note for note in result.report.notes)
+
+
+def test_too_few_patterns_for_a_region_are_found_before_anything_is_written(tmp_path: Path, scan: Scan) -> None:
+    """GROUPING: the sentence says how many are needed, and an earlier training is not touched."""
+    for change, needed in (({'model__gridsize': 8}, 64), ({'data__n_subsample': 5}, 8)):
+        few = replace(scan, diffraction=scan.diffraction[:40], positions=scan.positions[:40], scan_index=None)
+        with pytest.raises(ConfigError, match=f'A region needs {needed} patterns'):
+            pipeline.train([few], config_of(**change), tmp_path)
+        assert list(tmp_path.iterdir()) == []
+    pipeline.train([few], config_of(data__n_subsample=5, model__object_big=False), tmp_path)
