@@ -9,7 +9,7 @@ import hashlib
 import platform
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -114,9 +114,10 @@ def train(
     folder = writable_folder(output_dir)
     emit(Event('started', {'job': 'train', 'device': device, 'backend': backend.title}))
     first, notes = refined_probe(scans[0], config, folder, resume=resume, emit=emit, should_stop=should_stop)
+    mode = config.data.probe_power
     prepared = tuple(
-        prepare_scan(scan, probe=first if i == 0 else None, mode=config.data.probe_power, stride=backend.stride)
-        for i, scan in enumerate(everything)
+        prepare_scan(scan, probe=first if same_probe(scan, scans[0]) else None, mode=mode, stride=backend.stride)
+        for scan in everything
     )
     notes = (*notes, *(gauge_note(scan) for scan in prepared))
     for note in notes:
@@ -307,6 +308,11 @@ def own_versions() -> dict[str, str]:
     from . import __version__
 
     return {'ptychopinn-reconstructor': __version__, 'python': platform.python_version(), 'numpy': np.__version__}
+
+
+def same_probe(a: Scan, b: Scan) -> bool:
+    """Whether two scans come with the same probe, number by number: what is better for one is better for the other."""
+    return a.probe is not None and b.probe is not None and np.array_equal(a.probe, b.probe)
 
 
 def probe_digest(probe: NDArray[np.complex64]) -> str:

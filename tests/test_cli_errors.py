@@ -21,7 +21,9 @@ from click.testing import CliRunner, Result
 
 from ptychopinn_reconstructor.bundle import SelfTest, write_bundle
 from ptychopinn_reconstructor.cli import main
+from ptychopinn_reconstructor.commands.folders import OutputFolder
 from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.errors import ScanError
 from ptychopinn_reconstructor.io import write_npz
 from ptychopinn_reconstructor.physics.simulate import simulate
 
@@ -223,7 +225,7 @@ CASES: list[Case] = [
     ('unknown option', TRAIN + '--epoch 3', ('--epoch', "'ptychopinn train --help'")),
     ('missing argument', 'evaluate {f}/scan.npz', ('TRUTH', "'ptychopinn evaluate --help'")),
     ('no scan named', 'train --output-dir {out}', ('scan',)),
-    ('setting of the training', RECONSTRUCT + '--set nepochs=7', ('nepochs', 'setting of the training')),
+    ('setting of the training', RECONSTRUCT + '--model {f}/text.zip --set nepochs=7', ('nepochs', 'of the training')),
     ('no passes', REFINE + '--passes 0', ('--passes', '0')),
     ('pixel size of zero', REFINE + '--pixel-size 0', ('--pixel-size',)),
 ]  # fmt: skip

@@ -183,7 +183,7 @@ def test_merging_goes_field_by_field_and_the_later_wins() -> None:
     merged = Config().merged(file).merged(line)
     assert (merged.training.nepochs, merged.training.seed, merged.model.gridsize) == (9, 3, 2)
     assert merged.training.learning_rate == Config().training.learning_rate
-    assert Config().training.nepochs == 48
+    assert Config().training.nepochs not in (7, 9)  # neither has changed the defaults
 
 
 @pytest.mark.parametrize('value', [64, '64', np.int64(64), np.uint8(64), 64.0, np.float32(64)])

@@ -131,7 +131,9 @@ def test_text_paths_and_numpy_scalars_are_accepted(scan: Scan, tmp_path: Path) -
     assert np.array_equal(read_object(str(tmp_path / 'scan.npz')).object, read_object(tmp_path / 'scan.npz').object)
     plain = config_of(training__learning_rate=1e-3, inference__refine_passes=1)
     numbers = config_of(
-        training__learning_rate=np.float64(1e-3), training__batch_size=np.int64(16), inference__refine_passes=np.int32(1)
+        training__learning_rate=np.float64(1e-3),
+        training__batch_size=np.int64(16),
+        inference__refine_passes=np.int32(1),
     )
     assert plain == numbers
     text = pipeline.train([one], numbers, str(tmp_path / 'text'), sources=['scan.npz']).model
@@ -139,7 +141,8 @@ def test_text_paths_and_numpy_scalars_are_accepted(scan: Scan, tmp_path: Path) -
     first = pipeline.reconstruct(one, str(text), numbers)
     second = pipeline.reconstruct(two, path, plain, refine_passes=1)
     assert np.array_equal(first.reconstruction.object, second.reconstruction.object)
-    files = write_result(str(tmp_path / 'result'), first.reconstruction, {'residual': np.float32(first.report.residual)})
+    values = {'residual': np.float32(first.report.residual)}
+    files = write_result(str(tmp_path / 'result'), first.reconstruction, values)
     assert all(file.stat().st_size for file in files.values())
     assert pipeline.verify(str(text)).difference <= 1e-5
     assert open_bundle(text).manifest['training']['scans'] == ['scan.npz']
@@ -218,4 +221,29 @@ def test_too_few_patterns_for_a_region_are_found_before_anything_is_written(tmp_
         with pytest.raises(ConfigError, match=f'A region needs {needed} patterns'):
             pipeline.train([few], config_of(**change), tmp_path)
         assert list(tmp_path.iterdir()) == []
-    pipeline.train([few], config_of(data__n_subsample=5, model__object_big=False), tmp_path)
+    prepared = prepare_scan(few, stride=16)
+    alone = pipeline.split_of(prepared, config_of(data__n_subsample=5, model__object_big=False))
+    assert 1 <= len(alone.training) <= 5
+
+
+def test_a_refined_probe_serves_all_scans_that_came_with_the_guess(scan: Scan, tmp_path: Path) -> None:
+    """SETTINGS: refine_probe_first; a validation scan with the old guess would choose the best epoch by nonsense."""
+    assert scan.probe is not None
+    y, x = np.mgrid[:32, :32] - 15.5
+    guess = (scan.probe * np.exp(0.02j * (x**2 + 0.5 * y**2))).astype(np.complex64)
+    held_out = small_scan(positions=64, seed=5)
+
+    def validation_loss(probe: np.ndarray, name: str) -> float:
+        config = config_of(training__refine_probe_first=10)
+        rows: list[float] = []
+        pipeline.train(
+            [scan.with_probe(guess)],
+            config,
+            tmp_path / name,
+            validation=held_out.with_probe(probe),
+            emit=lambda event: rows.append(event.data.get('val_loss', np.nan)) if event.kind == 'epoch' else None,
+        )
+        return rows[-1]
+
+    # A thousandth more is the same probe to the eye, but not the guess that was refined.
+    assert validation_loss(guess, 'same') < 0.9 * validation_loss(guess * np.float32(1.001), 'other')

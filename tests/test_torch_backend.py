@@ -267,8 +267,8 @@ def test_a_device_that_is_not_there_is_named(device: str) -> None:
 @pytest.mark.parametrize('modes', [1, 3])
 def test_the_loss_of_a_batch_equals_the_oracle(modes: int) -> None:
     """Patches alone on their canvas: the module's loss is the oracle's for canvases stitched by numpy."""
-    from ptychopinn_reconstructor.backends.torch_lightning.adapter import new_module
     from ptychopinn_reconstructor.backends.torch_lightning.data import StepData
+    from ptychopinn_reconstructor.backends.torch_lightning.training import new_module
 
     scan = prepared(modes)
     module = new_module(job_of(Path(), scan, model__object_big=False))

@@ -10,10 +10,10 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from ptychopinn_reconstructor.config import Config, parse
+from ptychopinn_reconstructor.config import parse
 
 from . import physics
-from .network import SpaceToDepthUNet, widths_of
+from .network import build_network
 
 WARM_UP, FLOOR = 0.08, 0.02  # of the training, of the learning rate
 BETAS = (0.9, 0.99)
@@ -32,13 +32,6 @@ class Batch(NamedTuple):
     scan: Tensor  # (R,) which scan's probe
     labels: Tensor | None  # (R K, n, n) complex
     canvas: tuple[int, int]
-
-
-def build_network(config: Config) -> SpaceToDepthUNet:
-    """The network that a configuration describes, weights as PyTorch draws them."""
-    model = config.model
-    network = SpaceToDepthUNet(widths_of(model.n_filters_scale), model.amp_activation, model.amplitude_max)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def schedule(progress: float, kind: str) -> float:

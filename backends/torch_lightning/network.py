@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
+from ptychopinn_reconstructor.config import Config
+
 AMPLITUDES: dict[str, Callable[[Tensor, float], Tensor]] = {  # each is 1 at 0
     'sigmoid': lambda x, top: top * torch.sigmoid(x - log(top - 1)),
     'swish': lambda x, top: nnf.silu(x + 1.2784645),
@@ -76,3 +78,10 @@ def widths_of(n_filters_scale: float) -> tuple[int, int, int]:
     """Channel widths: (32, 48, 64) at a scale of 2, in proportion otherwise."""
     w1, w2, w3 = (max(4, round(width * n_filters_scale / 2)) for width in (32, 48, 64))
     return w1, w2, w3
+
+
+def build_network(config: Config) -> SpaceToDepthUNet:
+    """The network that a configuration describes, weights as PyTorch draws them."""
+    model = config.model
+    network = SpaceToDepthUNet(widths_of(model.n_filters_scale), model.amp_activation, model.amplitude_max)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

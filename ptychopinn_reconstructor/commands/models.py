@@ -82,6 +82,7 @@ def _inspection(values: dict[str, Any]) -> list[str]:
         'probe power': manifest['scaling'].get('probe_power'),
         'mean counts': manifest['scaling'].get('mean_counts'),
         'trained': f'{training.get("epochs")} epochs, {training.get("patterns_seen")} patterns seen',
+        'trained on': ', '.join(map(str, training.get('scans') or [])),
         'versions': ', '.join(f'{name} {version}' for name, version in manifest['versions'].items()),
         'self-test': f'tolerance {manifest["selftest"]["tolerance"]:g}',
     }

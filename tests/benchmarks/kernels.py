@@ -99,7 +99,7 @@ def inference(n: int, quick: bool) -> list[Row]:
     """The network alone, as reconstruct calls it."""
     import torch
 
-    from ptychopinn_reconstructor.backends.torch_lightning.module import build_network
+    from ptychopinn_reconstructor.backends.torch_lightning.network import build_network
     from ptychopinn_reconstructor.config import Config
 
     network, inputs = build_network(Config()).eval(), network_input(n, BATCH)
@@ -114,7 +114,7 @@ def compiled(n: int, quick: bool) -> list[Row]:
     """The network in training, as it is and by torch.compile; the product does not compile."""
     import torch
 
-    from ptychopinn_reconstructor.backends.torch_lightning.module import build_network
+    from ptychopinn_reconstructor.backends.torch_lightning.network import build_network
     from ptychopinn_reconstructor.config import Config
 
     batch = 16 if n == 64 else 8

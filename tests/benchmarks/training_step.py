@@ -14,10 +14,10 @@ import torch
 from timing import Reference, Timed, cpu
 
 from ptychopinn_reconstructor.backend import TrainingJob
-from ptychopinn_reconstructor.backends.torch_lightning.adapter import make_trainer, new_module, quiet_lightning
 from ptychopinn_reconstructor.backends.torch_lightning.callbacks import Watch
 from ptychopinn_reconstructor.backends.torch_lightning.data import StepData, Steps, loader
 from ptychopinn_reconstructor.backends.torch_lightning.module import Batch, PtychoPINN
+from ptychopinn_reconstructor.backends.torch_lightning.training import make_trainer, new_module, quiet_lightning
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.physics.grouping import Split
 from ptychopinn_reconstructor.physics.prepare import PreparedScan

@@ -1,0 +1,182 @@
+"""A training with Lightning: trainer, module, loggers, and what is returned of them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from numpy.typing import NDArray
+
+from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob
+from ptychopinn_reconstructor.errors import BundleError, ConfigError
+
+from .callbacks import StopRequested, Watch, checkpoints
+from .data import HeldOutSteps, Steps, loader
+from .module import PtychoPINN
+from .weights import load_neutral, to_neutral
+
+
+def train(job: TrainingJob, device: str) -> TrainedModel:
+    """Train on a resolved device; the weights returned are those of the best epoch."""
+    torch.set_num_threads(job.config.execution.threads)
+    folder = job.output_dir / 'checkpoints'
+    last = folder / 'last.ckpt'
+    if job.resume and not last.exists():
+        raise BundleError(f'There is nothing to resume: {last} does not exist; leave out --resume.')
+    module = new_module(job)
+    watch = Watch(job)
+    held_out = HeldOutSteps(job)
+    monitor = job.config.training.checkpoint_monitor_metric if len(held_out) else 'train_loss'
+    saving = checkpoints(folder, job, monitor)
+    interrupted = False
+    with quiet_lightning(), empty_tensors_unfilled():
+        trainer = make_trainer(job, device, [watch, *saving])
+        try:
+            trainer.fit(
+                module,
+                loader(job, Steps(job)),
+                loader(job, held_out) if len(held_out) else None,
+                ckpt_path=str(last) if job.resume else None,
+            )
+        except (StopRequested, SIGTERMException):  # Lightning raises its own when a handler of ours is there
+            interrupted = True
+    best = _best(saving, folder)
+    if best is None:
+        return TrainedModel(to_neutral(module.network), _probes(module, job), tuple(watch.losses), {}, interrupted)
+    chosen = PtychoPINN.load_from_checkpoint(best, map_location='cpu')
+    summary = {
+        'device': device,
+        'epochs': len(watch.losses),
+        'patterns_seen': watch.patterns_seen,
+        'cpu_seconds': round(module.cpu_seconds(), 2),
+        'monitor': monitor,
+        'parameters': sum(p.numel() for p in module.network.parameters()),
+    }
+    return TrainedModel(to_neutral(chosen.network), _probes(chosen, job), tuple(watch.losses), summary, interrupted)
+
+
+def new_module(job: TrainingJob) -> PtychoPINN:
+    """A module for a job: probes padded with empty modes to a common number, weights initial or drawn from the seed."""
+    modes = max(len(scan.probe) for scan in job.scans)
+    n_pixels = job.scans[0].n_pixels
+    if any(scan.n_pixels != n_pixels for scan in job.scans):
+        sizes = sorted({scan.n_pixels for scan in job.scans})
+        raise ConfigError(f'The scans have patterns of {sizes} pixels; one training needs one size.')
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.config.training.seed)
+        module = PtychoPINN(job.config.to_json(), [len(job.scans), modes, n_pixels, n_pixels])
+    probes = np.zeros(module.probes.shape, dtype=np.complex64)
+    for i, scan in enumerate(job.scans):
+        probes[i, : len(scan.probe)] = scan.probe
+    good = np.stack([scan.good for scan in job.scans]).astype(np.float32)
+    module.set_probes(torch.from_numpy(probes), torch.from_numpy(good))
+    if job.initial is not None:
+        load_neutral(module.network, job.initial)
+    return module
+
+
+def make_trainer(job: TrainingJob, device: str, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """Lightning's Trainer as the configuration asks for it."""
+    training, execution = job.config.training, job.config.execution
+    kind, _, number = device.partition(':')
+    precision: Any = {'32': '32-true'}.get(execution.precision, execution.precision)
+    return pl.Trainer(
+        accelerator=kind,
+        devices=[int(number)] if number else 1,
+        precision=precision,
+        max_epochs=training.nepochs,
+        accumulate_grad_batches=training.accum_steps,
+        gradient_clip_val=training.gradient_clip_val or None,
+        deterministic=execution.deterministic,
+        callbacks=callbacks,
+        logger=make_logger(execution.logger_backend, job.output_dir),
+        default_root_dir=job.output_dir,
+        enable_progress_bar=False,  # the command line draws the events
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+def make_logger(kind: str, folder: Path) -> Any:
+    """Lightning's logger; csv is written from the events by the pipeline, whatever the backend."""
+    if kind == 'tensorboard':
+        _require('tensorboard', kind)
+        return pl.loggers.TensorBoardLogger(folder, name='tensorboard')
+    if kind == 'mlflow':
+        _require('mlflow', kind)
+        return pl.loggers.MLFlowLogger(
+            experiment_name='ptychopinn', tracking_uri=(folder / 'mlruns').resolve().as_uri()
+        )
+    return False
+
+
+def _require(module: str, kind: str) -> None:
+    import importlib.util
+
+    if importlib.util.find_spec(module) is None:
+        raise ConfigError(
+            f'logger_backend is {kind} but {module} is not installed; install it with: pip install {module}, '
+            'or choose csv.'
+        )
+
+
+def _best(callbacks: list[pl.Callback], folder: Path) -> Path | None:
+    """The best checkpoint; copied to best.ckpt where several are kept."""
+    path = next(c for c in callbacks if isinstance(c, ModelCheckpoint)).best_model_path
+    if not path or not Path(path).exists():
+        return None
+    best = folder / 'best.ckpt'
+    if Path(path).resolve() != best.resolve():
+        shutil.copyfile(path, best)
+    return best
+
+
+def _probes(module: PtychoPINN, job: TrainingJob) -> tuple[NDArray[np.complex64], ...]:
+    probes = module.current_probes().detach().cpu().numpy().astype(np.complex64)
+    return tuple(probe[: len(scan.probe)] for probe, scan in zip(probes, job.scans, strict=True))
+
+
+@contextmanager
+def empty_tensors_unfilled() -> Iterator[None]:
+    """Deterministic mode fills new tensors with NaN, to show reads of uninitialized memory: 3 % of a step for nothing."""
+    flags: Any = torch.utils.deterministic
+    before = flags.fill_uninitialized_memory
+    flags.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        flags.fill_uninitialized_memory = before
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keeps Lightning's banners, and its warnings about our deliberate choices, off a user's terminal."""
+    logger = logging.getLogger('lightning.pytorch')
+    level = logger.level
+    with warnings.catch_warnings():
+        # Batches are prepared in this process by default: at 2 % of a step, workers cost more than they bring.
+        warnings.filterwarnings('ignore', message='.*does not have many workers.*')
+        # Resuming and keeping several checkpoints both write where files are.
+        warnings.filterwarnings('ignore', message='.*Checkpoint directory .* exists and is not empty.*')
+        # Scans too small to hold a part out are trained without validation.
+        warnings.filterwarnings('ignore', message='.*no `val_dataloader`.*')
+        # Loggers get one row an epoch, not one every 50 steps.
+        warnings.filterwarnings('ignore', message='.*smaller than the logging interval.*')
+        # Lightning's own use of a name that PyTorch has deprecated; nothing of ours can change it.
+        warnings.filterwarnings('ignore', message='.*isinstance.treespec, LeafSpec.*')
+        logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
