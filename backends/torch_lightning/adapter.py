@@ -1,4 +1,4 @@
-"""TorchBackend: the Backend interface on PyTorch and Lightning; only training imports Lightning, which takes seconds."""
+"""TorchBackend: the Backend interface on PyTorch; only training imports Lightning, which takes seconds."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def _probes(module: PtychoPINN, job: TrainingJob) -> tuple[NDArray[np.complex64]
 
 @contextmanager
 def empty_tensors_unfilled() -> Iterator[None]:
-    """Deterministic mode fills new tensors with NaN, to show reads of uninitialized memory: 3 % of a step for nothing."""
+    """Deterministic mode fills new tensors with NaN, a help in debugging that costs 3 % of a step."""
     flags: Any = torch.utils.deterministic
     before = flags.fill_uninitialized_memory
     flags.fill_uninitialized_memory = False
