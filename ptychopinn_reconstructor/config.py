@@ -133,7 +133,7 @@ class TrainingConfig(Section):
     intensity_scale_trainable: bool = _field(False, ini='PtychoPINNTraining.IntensityScaleTrainable', applies='pinn')
     """True: a factor on the probe, confined to 5 %, is trained and folded into the saved probe."""
     refine_probe_first: int = _field(0, ge=0)
-    """Passes of the engine over the first scan that improve its probe, for all scans with it, before training."""
+    """Passes of the engine over the first scan that improve its probe, for all scans with the same, before training."""
     learning_rate: float = _field(2e-3, gt=0, le=1)
     """Largest learning rate of AdamW."""
     scheduler: Literal['cosine', 'constant'] = 'cosine'

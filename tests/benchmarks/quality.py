@@ -128,6 +128,21 @@ def small(gridsize: int, n: int, modes: int) -> Callable[[Path], Figures]:
     return case
 
 
+def dose(photons: float) -> Callable[[Path], Figures]:
+    """A simulated scan of few or many photons, at most 60 CPU-s of training: is the amplitude absolute?"""
+
+    def case(work: Path) -> Figures:
+        work.mkdir(parents=True, exist_ok=True)
+        scan = work / 'scan.npz'
+        scan.unlink(missing_ok=True)
+        run('simulate', '--out', scan, '--positions', 400, '--photons', photons)
+        rows = {'train': train(work / 'model', scan, '--max-cpu-seconds', 60)}
+        rows |= {f'network + {p}': reconstruct(work / 'model', scan, scan, p) for p in (0, 1, 2)}
+        return rows | {f'engine {n}': engine(work, scan, scan, n) for n in (5, 20)}
+
+    return case
+
+
 def flat_residual(scan: Path) -> float:
     """Residual of an empty object."""
     import numpy as np
@@ -157,6 +172,7 @@ CASES: dict[str, Callable[[Path], Figures]] = {
     'simulated A and B': simulated,
     'supervised on A': supervised,
     **{f'gridsize {g}, N {n}, {m} mode(s)': small(g, n, m) for g in (1, 2) for n in (64, 128) for m in (1, 3)},
+    **{f'{photons:.0e} photons': dose(photons) for photons in (1e3, 1e4, 1e7)},
 }
 
 
@@ -188,6 +204,9 @@ def goals() -> Iterator[Goal]:
         yield Goal(case, 'train', 'cpu_seconds', high=61)
         yield Goal(case, 'network + 2', 'phase_psnr', 18)
         yield Goal(case, 'network + 2', 'residual_to_flat', high=1 / 3)
+    for case in (name for name in CASES if name.endswith('photons')):  # contracts.md, AMPLITUDE
+        yield Goal(case, 'network + 0', 'amplitude_ratio', 0.98, 1.02)
+        yield Goal(case, 'network + 2', 'amplitude_ratio', 0.98, 1.02)
 
 
 def collect(work: Path, only: str, force: bool) -> dict[str, Figures]:
