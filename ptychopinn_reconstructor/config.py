@@ -194,7 +194,7 @@ class ExecutionConfig(Section):
     """Number format of the network; the physics stays in single precision."""
     deterministic: bool = True
     """True: only algorithms that give the same result in every run."""
-    threads: int = _field(1, ge=1)
+    threads: int = _field(1, ge=1, le=256)
     """CPU threads of the network; more end sooner on an idle machine but cost 1.4 to 5 times the CPU time."""
     logger_backend: Literal['csv', 'tensorboard', 'mlflow', 'none'] = 'csv'
     """Where metrics go besides metrics.csv, which is always written unless this is none."""

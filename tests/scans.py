@@ -1,9 +1,10 @@
-"""Small simulated scans for tests."""
+"""Small simulated scans and short configurations for tests."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.physics.simulate import simulate
 from ptychopinn_reconstructor.scan import Scan
 
@@ -12,3 +13,12 @@ def small_scan(**changes: Any) -> Scan:
     """A scan of 100 patterns of 32 x 32 pixels with its truth: seconds to train on."""
     settings: dict[str, Any] = {'n': 32, 'positions': 100, 'step': 4.0, 'jitter': 1.0, 'photons': 1e5, 'seed': 0}
     return simulate(**settings | changes)
+
+
+def short_config(**changes: Any) -> Config:
+    """A few short epochs on the CPU; `changes` are 'section__field' values."""
+    values: dict[str, dict[str, Any]] = {'training': {'batch_size': 16}, 'execution': {'device': 'cpu'}}
+    for key, value in changes.items():
+        section, field = key.split('__')
+        values.setdefault(section, {})[field] = value
+    return Config().merged(values)

@@ -226,6 +226,7 @@ CASES: list[Case] = [
     ('missing argument', 'evaluate {f}/scan.npz', ('TRUTH', "'ptychopinn evaluate --help'")),
     ('no scan named', 'train --output-dir {out}', ('scan',)),
     ('setting of the training', RECONSTRUCT + '--model {f}/text.zip --set nepochs=7', ('nepochs', 'of the training')),
+    ('absurd number of threads', TRAIN + '--threads 100000', ('threads', '256', '100000')),
     ('no passes', REFINE + '--passes 0', ('--passes', '0')),
     ('pixel size of zero', REFINE + '--pixel-size 0', ('--pixel-size',)),
 ]  # fmt: skip
@@ -367,3 +368,10 @@ def test_an_unexpected_exception_is_one_line_and_exit_1(monkeypatch: pytest.Monk
     assert result.stderr.splitlines() == [
         'ptychopinn: error: Unexpected ZeroDivisionError: a bug of ours; run it again with --debug to see where.'
     ]
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    """`ptychopinn doctor | head -1` says nothing on stderr."""
+    command = f'{sys.executable} -P -m ptychopinn_reconstructor.cli doctor --quick --json | true'
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=False)
+    assert result.stderr == ''

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scans import small_scan
+from scans import short_config, small_scan
 
 from ptychopinn_reconstructor import pipeline
 from ptychopinn_reconstructor.bundle import open_bundle
@@ -30,14 +30,7 @@ pytest.importorskip('lightning', reason='Lightning is not installed')
 
 def config_of(**changes: Any) -> Config:
     """A few short epochs on the CPU; `changes` are 'section__field' values."""
-    values: dict[str, dict[str, Any]] = {
-        'training': {'nepochs': 20, 'batch_size': 16},
-        'execution': {'device': 'cpu'},
-    }
-    for key, value in changes.items():
-        section, field = key.split('__')
-        values.setdefault(section, {})[field] = value
-    return Config().merged(values)
+    return short_config(**{'training__nepochs': 20} | changes)
 
 
 @pytest.fixture(scope='module')

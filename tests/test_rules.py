@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scans import small_scan
+from scans import short_config, small_scan
 from test_refine import Case, empty
 
 from ptychopinn_reconstructor import pipeline
@@ -105,11 +105,8 @@ def test_a_truth_that_cannot_be_compared_with_is_found_before_any_work() -> None
 
 
 def config_of(**changes: Any) -> Config:
-    values: dict[str, dict[str, Any]] = {'training': {'nepochs': 3, 'batch_size': 16}, 'execution': {'device': 'cpu'}}
-    for key, value in changes.items():
-        section, field = key.split('__')
-        values.setdefault(section, {})[field] = value
-    return Config().merged(values)
+    """A few short epochs on the CPU; `changes` are 'section__field' values."""
+    return short_config(**{'training__nepochs': 3} | changes)
 
 
 @pytest.fixture(scope='module')

@@ -194,6 +194,7 @@ def test_given_positions_object_and_probe_are_used_as_they_are() -> None:
         ({'n': 8}, 'N is 8'),
         ({'step': 0.0}, 'step is 0'),
         ({'step': float('nan')}, 'step is nan'),
+        ({'step': 1e9}, 'span more than 32768 pixels'),
         ({'jitter': -1.0}, 'jitter is -1'),
         ({'photons': 0.0}, 'photons is 0'),
         ({'photons': 1e15, 'probe': 'airy', 'object': 'flat'}, 'use fewer photons'),

@@ -39,8 +39,8 @@ class App(click.Group):
         """Run the command; whatever it raises becomes a sentence, after a traceback if --debug asks for one."""
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.Abort, click.exceptions.Exit):
-            raise
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise  # click ends quietly when the reader of a pipe has gone
         except Exception as error:
             if ctx.meta.get(DEBUG):
                 traceback.print_exc()

@@ -14,7 +14,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, InputError
-from ..scan import Scan, checked_probe
+from ..scan import MAX_CANVAS, Scan, checked_probe
 from .forward import diffract
 from .geometry import gather_patches
 from .objects import make_object
@@ -107,6 +107,10 @@ def raster(count: int, step: float, jitter: float, n: int, rng: Generator) -> ND
     if not (np.isfinite(jitter) and jitter >= 0):
         raise ConfigError(f'jitter is {jitter}; it must be zero or a positive number of pixels.')
     columns = int(np.ceil(np.sqrt(count)))
+    if columns * step + 2 * jitter + n > MAX_CANVAS:
+        raise ConfigError(
+            f'{count} positions {step:g} pixels apart span more than {MAX_CANVAS} pixels; lower positions or step.'
+        )
     grid = np.stack(np.divmod(np.arange(count), columns), axis=1) * step
     centers = grid + rng.uniform(-jitter, jitter, grid.shape)
     return np.asarray(centers - centers.min(axis=0) + (n - 1) / 2 + BORDER)
