@@ -79,6 +79,9 @@ class Backend(Protocol):
     def resolve_device(self, device: str) -> str:
         """The framework's name of a device ('auto' picks the best); DeviceError names those that are there."""
 
+    def check(self, config: Config) -> None:
+        """Before anything is written: ConfigError when what the configuration asks for is not installed."""
+
     def versions(self) -> dict[str, str]:
         """Versions of the framework's packages."""
 

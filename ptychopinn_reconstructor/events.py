@@ -13,8 +13,8 @@ Kind = Literal['started', 'progress', 'epoch', 'preview', 'log', 'done']
 class Event:
     """One message of a job.
 
-    `kind` and the keys of `data`: started (job, total), progress (stage, done, total), epoch (epoch, total and the
-    metrics of that epoch), preview (object, origin), log (level, message), done (summary).
+    `kind` and the keys of `data`: started (job, total), progress (stage, done, total), epoch (stage, epoch, total and
+    the metrics of that epoch), preview (object, origin), log (level, message), done (summary).
     """
 
     kind: Kind

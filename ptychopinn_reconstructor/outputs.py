@@ -64,7 +64,7 @@ def peak_memory_mib() -> float:
 
 
 class MetricsTable:
-    """metrics.csv: a row an epoch, on disk as soon as it happens; a resumed run goes on below.
+    """metrics.csv: a row an epoch, on disk as soon as it happens; a resumed run goes on below what it resumes.
 
     Written from the events, since Lightning's CSV logger deletes the earlier rows when a run is resumed.
     """
@@ -82,18 +82,34 @@ class MetricsTable:
         if fresh:
             self._writer.writeheader()
             self._file.flush()
+        self._known = {int(line['epoch']) for line in self._lines()}
         return self
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        if row['epoch'] in self._known:  # a kill came between this row and its checkpoint
+            kept = [line for line in self._lines() if int(line['epoch']) < row['epoch']]
+            self._file.seek(0)
+            self._file.truncate()
+            self._writer.writeheader()
+            self._writer.writerows(kept)
+            self._known = {int(line['epoch']) for line in kept}
+        self._known.add(row['epoch'])
+        self._writer.writerow(row)
+        self._file.flush()
+
+    def _lines(self) -> list[dict[str, str]]:
+        with self.path.open(newline='') as file:
+            return [line for line in csv.DictReader(file) if (line.get('epoch') or '').isdigit()]
 
     def watching(self, emit: Emit) -> Emit:
         """An `emit` that writes epochs to the table and passes every event on."""
 
         def both(event: Event) -> None:
             if event.kind == 'epoch':
-                self._writer.writerow(event.data)
-                self._file.flush()
+                self._write(event.data)
             emit(event)
 
         return both

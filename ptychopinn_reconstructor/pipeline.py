@@ -5,8 +5,6 @@ Files are written by `outputs`; nothing here prints, and no framework is importe
 
 from __future__ import annotations
 
-import hashlib
-import platform
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -18,27 +16,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .backend import Backend, Network, TrainedModel, TrainingJob, load_backend
-from .bundle import Bundle, SelfTest, VerifyReport, open_bundle, verify_bundle, write_bundle
+from .backend import Network, TrainedModel, TrainingJob, load_backend
+from .bundle import Bundle, open_bundle
 from .config import Config
 from .errors import BundleError, ConfigError, Interrupted, ScanError
 from .events import Emit, Event, ShouldStop, ignore, log, never
 from .files import writable_folder
 from .io import ObjectFile
+from .models import bundle_config, choose_probe, open_fitting, same_probe, write_model
 from .outputs import MetricsTable, write_config, write_probe
 from .physics.grouping import Split, check_oversampling, hold_out, region_size
 from .physics.metrics import Comparison, compare
 from .physics.prepare import PreparedScan, prepare_scan
 from .physics.refine import RefineOptions, refine, residuals
-from .physics.scaling import InputScaler, support_size
+from .physics.scaling import support_size
 from .physics.stitching import contributions, probe_weight, stitch
 from .reconstruction import Reconstruction
 from .scan import Scan
 
-SELF_TEST_PATTERNS = 4
 IN_MEMORY = 512 * 2**20  # bytes of patches kept in memory; more go to a scratch file
-NETWORK_SETTINGS = ('N', 'n_filters_scale', 'amp_activation', 'amplitude_max')  # what builds the network
-SAME_PROBE = 0.98  # normalized correlation above which two probes are the same
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +106,7 @@ def train(
         )
     backend = load_backend(config.execution.backend)
     device = backend.resolve_device(config.execution.device)
+    backend.check(config)
     start = open_fitting(initial, config) if initial is not None else None
     folder = writable_folder(output_dir)
     emit(Event('started', {'job': 'train', 'device': device, 'backend': backend.title}))
@@ -119,7 +116,7 @@ def train(
         prepare_scan(scan, probe=first if same_probe(scan, scans[0]) else None, mode=mode, stride=backend.stride)
         for scan in everything
     )
-    notes = (*notes, *(gauge_note(scan) for scan in prepared))
+    notes = (*notes, *(note for scan in prepared for note in (gauge_note(scan), *empty_note(scan.scan))))
     for note in notes:
         log(emit, note)
     splits = tuple(split_of(scan, config) for scan in prepared[: len(scans)])
@@ -136,7 +133,10 @@ def train(
     trained_probe = config.training.probe_trainable or config.training.intensity_scale_trainable
     guess = scans[0].probe if first is not None or trained_probe else None
     named = list(sources) or [str(scan.metadata.get('name', 'unnamed')) for scan in scans]
-    model = write_model(folder / 'model.zip', backend, config, prepared[0], trained, guess=guess, sources=named)
+    others = [scan.probe for scan in scans[1:] if scan.probe is not None]
+    model = write_model(
+        folder / 'model.zip', backend, config, prepared[0], trained, guess=guess, others=others, sources=named
+    )
     emit(Event('done', {'model': str(model), **trained.summary}))
     return Trained(model, trained, notes)
 
@@ -201,6 +201,16 @@ def gauge_note(prepared: PreparedScan) -> str:
     return f'Probe power is {choice}: q = mean counts / sum |P|^2 = {ratio:.3g}, so it is {what}.'
 
 
+def empty_note(scan: Scan) -> list[str]:
+    """A warning when patterns hold no counts: the shutter was closed, or the beam was lost."""
+    empty = np.flatnonzero(scan.pattern_counts == 0)
+    if not len(empty):
+        return []
+    return [
+        f'{len(empty)} patterns hold no counts (the first is number {empty[0]}); leave them out if the beam was off.'
+    ]
+
+
 def split_of(prepared: PreparedScan, config: Config) -> Split:
     """Which patterns to train and validate on; ConfigError when there are too few or too many groups are asked for."""
     model, data = config.model, config.data
@@ -224,159 +234,6 @@ def split_of(prepared: PreparedScan, config: Config) -> Split:
 def _all_validation(n: int) -> Split:
     everything = np.arange(n, dtype=np.int64)
     return Split(everything[:0], everything)
-
-
-def predictor(backend: Backend, device: str = 'cpu') -> Any:
-    """`predict(bundle, counts)` for writing and verifying bundles: patches from the bundle alone."""
-
-    def predict(bundle: Bundle, counts: NDArray[np.float32]) -> NDArray[np.complex64]:
-        network = backend.network(bundle_config(bundle), bundle.weights, device)
-        return network.predict(*InputScaler(bundle.probe).counts_to_input(counts))
-
-    return predict
-
-
-def bundle_config(bundle: Bundle) -> Config:
-    """The configuration inside a bundle; BundleError when this version cannot read it."""
-    from .config import parse
-
-    try:
-        return parse(bundle.manifest['config'])
-    except ConfigError as error:
-        raise BundleError(f'The configuration in the model bundle cannot be used: {error}') from error
-
-
-def write_model(
-    path: Path,
-    backend: Backend,
-    config: Config,
-    prepared: PreparedScan,
-    trained: TrainedModel,
-    *,
-    guess: NDArray[np.complex64] | None = None,
-    sources: Sequence[str] = (),
-) -> Path:
-    """Write the bundle of a trained model; its self-test is replayed from disk before the file gets its name.
-
-    `guess` is the probe that the training has refined, `sources` what was trained on.
-    """
-    probe = trained.probes[0]
-    counts = prepared.counts(np.linspace(0, len(prepared) - 1, SELF_TEST_PATTERNS).astype(np.int64))
-    inputs = InputScaler(probe).counts_to_input(counts)
-    patches = backend.network(config, trained.weights, 'cpu').predict(*inputs)
-    fresh = backend.network(config, backend.fresh_weights(config, config.training.seed), 'cpu').predict(*inputs)
-    return write_bundle(
-        path,
-        config=config.to_json(),
-        backend=backend.name,
-        architecture={
-            'name': config.model.architecture,
-            **{key: getattr(config.model, key) for key in NETWORK_SETTINGS},
-            'stride': backend.stride,
-            'parameters': _parameters(trained),
-        },
-        weights=trained.weights,
-        probe=probe,
-        scaling={
-            'probe_power': prepared.gauge.choice,
-            'power_ratio': float(prepared.gauge.ratio),
-            'mean_counts': prepared.scan.mean_counts,
-            'amplitude_unit': InputScaler(probe).amplitude_unit,
-            'refined_from': None if guess is None else probe_digest(guess),
-        },
-        training={
-            **trained.summary,
-            'scans': list(sources),
-            'model_type': config.model.model_type,
-            'losses': [list(pair) for pair in trained.losses],
-            'patterns': len(prepared),
-            'interrupted': trained.interrupted,
-        },
-        versions=backend.versions() | own_versions(),
-        selftest=SelfTest(counts, patches),
-        fresh_patches=fresh,
-        predict=predictor(backend),
-    )
-
-
-def _parameters(trained: TrainedModel) -> int:
-    return sum(int(values.size) for values in trained.weights.values())
-
-
-def own_versions() -> dict[str, str]:
-    """Versions of this package, of Python and of numpy."""
-    from . import __version__
-
-    return {'ptychopinn-reconstructor': __version__, 'python': platform.python_version(), 'numpy': np.__version__}
-
-
-def same_probe(a: Scan, b: Scan) -> bool:
-    """Whether two scans come with the same probe, number by number: what is better for one is better for the other."""
-    return a.probe is not None and b.probe is not None and np.array_equal(a.probe, b.probe)
-
-
-def probe_digest(probe: NDArray[np.complex64]) -> str:
-    """Identifies a probe as it stands in a file, whatever its container."""
-    return hashlib.sha256(np.ascontiguousarray(probe, dtype=np.complex64).tobytes()).hexdigest()
-
-
-def open_fitting(path: str | Path, config: Config) -> Bundle:
-    """A bundle to train further; BundleError when its N or its network differs from the configuration's."""
-    bundle = open_bundle(path)
-    there = bundle_config(bundle).model
-    for key in ('architecture', *NETWORK_SETTINGS):
-        mine, other = getattr(config.model, key), getattr(there, key)
-        if mine != other:
-            raise BundleError(f'The model {path} has {key} = {other} but {mine} is asked for; set {key} to {other}.')
-    return bundle
-
-
-def choose_probe(
-    scan: Scan, bundle: Bundle, given: NDArray[np.complex64] | None
-) -> tuple[NDArray[np.complex64], str, list[str]]:
-    """The probe of a reconstruction, where it is from, and warnings: the one given, the scan's, or the bundle's.
-
-    A scan's own probe gives way to the bundle's when it is the guess that the training has refined.
-    """
-    if given is not None:
-        return _fitting_probe(given, scan, bundle), 'given', _unlike(given, bundle, 'The probe given')
-    if scan.probe is None:
-        note = 'The scan has no probe: the one of the model is used.'
-        return _fitting_probe(bundle.probe, scan, bundle), 'bundle', [note]
-    if probe_digest(scan.probe) == bundle.manifest['scaling'].get('refined_from'):
-        note = "The scan's probe is the guess that the training refined: the refined probe of the bundle is used."
-        return bundle.probe, 'bundle', [note]
-    return _fitting_probe(scan.probe, scan, bundle), 'scan', _unlike(scan.probe, bundle, "The scan's probe")
-
-
-def _unlike(probe: NDArray[np.complex64], bundle: Bundle, what: str) -> list[str]:
-    """A warning when a probe is not the one of the training."""
-    likeness = probe_likeness(probe, bundle.probe)
-    if likeness >= SAME_PROBE:
-        return []
-    return [
-        f'{what} differs from the one the model was trained with (correlation {likeness:.3f}); '
-        'pass another with --probe FILE[:KEY] if that is not meant.'
-    ]
-
-
-def _fitting_probe(probe: NDArray[np.complex64], scan: Scan, bundle: Bundle) -> NDArray[np.complex64]:
-    if probe.shape[1] != scan.n_pixels:
-        raise ScanError(
-            f'The probe is {probe.shape[1]} pixels wide but the patterns are {scan.n_pixels}; pass another.'
-        )
-    if len(probe) != len(bundle.probe):
-        raise BundleError(
-            f'The model was trained with {len(bundle.probe)} probe mode(s) but the probe here has {len(probe)}; '
-            'pass a probe with as many modes, or train anew.'
-        )
-    return probe
-
-
-def probe_likeness(a: NDArray[np.complex64], b: NDArray[np.complex64]) -> float:
-    """Normalized correlation of the strongest modes, 0 to 1, whatever their power and global phase."""
-    one, two = (p[np.argmax((np.abs(p) ** 2).sum(axis=(1, 2)))].astype(np.complex128) for p in (a, b))
-    return float(abs(np.vdot(one, two)) / (np.linalg.norm(one) * np.linalg.norm(two)))
 
 
 def reconstruct(
@@ -414,7 +271,7 @@ def reconstruct(
         prepared = prepare_scan(scan, probe=chosen, mode=mode, stride=backend.stride)
         execution = config.execution.model_dump(mode='json')
         network = backend.network(described.merged({'execution': execution}), bundle.weights, device)
-    report.notes.append(gauge_note(prepared))
+    report.notes += [gauge_note(prepared), *empty_note(scan)]
     report.facts = {
         'backend': backend.name,
         'device': device,
@@ -492,7 +349,7 @@ def refine_scan(
     report = Report()
     with report.stage('prepare', len(scan)):
         prepared = prepare_scan(scan, probe=probe, mode=config.data.probe_power)
-    report.notes.append(gauge_note(prepared))
+    report.notes += [gauge_note(prepared), *empty_note(scan)]
     report.facts = {
         'backend': 'numpy',
         'device': 'cpu',
@@ -568,12 +425,6 @@ def evaluate(result: ObjectFile, truth: ObjectFile, *, margin: int | None = None
     return compare(
         result.object, result.origin, truth.object, truth.origin, positions, margin=4 if margin is None else margin
     )
-
-
-def verify(path: str | Path, backend: str | None = None) -> VerifyReport:
-    """Replay a bundle's self-test with the backend that wrote it, or another."""
-    bundle = open_bundle(path)
-    return verify_bundle(path, predictor(load_backend(backend or str(bundle.manifest['backend']))))
 
 
 def as_object_file(result: Reconstruction) -> ObjectFile:

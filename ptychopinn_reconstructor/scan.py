@@ -117,9 +117,14 @@ class Scan:
         return (slice(i, min(i + size, len(self))) for i in range(0, len(self), size))
 
     @cached_property
+    def pattern_counts(self) -> NDArray[np.float64]:
+        """Counts of each pattern over good pixels, (n,), read in blocks."""
+        return np.concatenate([self.counts(block).sum(axis=(1, 2), dtype=np.float64) for block in self.blocks()])
+
+    @property
     def mean_counts(self) -> float:
-        """Mean counts per pattern over good pixels, read in blocks."""
-        return float(sum(self.counts(block).sum(dtype=np.float64) for block in self.blocks()) / len(self))
+        """Mean counts per pattern over good pixels."""
+        return float(self.pattern_counts.mean())
 
     def with_probe(self, probe: ArrayLike) -> Self:
         """The same scan with another probe."""

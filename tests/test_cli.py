@@ -19,7 +19,7 @@ import yaml
 from click.testing import CliRunner, Result
 from test_cli_errors import run, snapshot
 
-from ptychopinn_reconstructor import __version__, pipeline
+from ptychopinn_reconstructor import __version__, models, pipeline
 from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.cli import main
 from ptychopinn_reconstructor.commands.progress import ProgressBar
@@ -266,8 +266,8 @@ def test_the_probe_is_refined_before_training(work: Path, tmp_path: Path) -> Non
     with np.load(tmp_path / 'm' / 'probe.npz') as file:
         refined = file['probe']
     np.testing.assert_array_equal(open_bundle(tmp_path / 'm' / 'model.zip').probe, refined)
-    before = pipeline.probe_likeness(arrays['probeGuess'].reshape(1, 32, 32), true.reshape(1, 32, 32))
-    assert pipeline.probe_likeness(refined, true.reshape(1, 32, 32)) > before + 0.3 * (1 - before)
+    before = models.probe_likeness(arrays['probeGuess'].reshape(1, 32, 32), true.reshape(1, 32, 32))
+    assert models.probe_likeness(refined, true.reshape(1, 32, 32)) > before + 0.3 * (1 - before)
     values = told(
         'reconstruct', tmp_path / 'guess.npz', '--model', tmp_path / 'm' / 'model.zip', '--output-dir', tmp_path / 'r'
     )

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from scans import short_config, small_scan
 
-from ptychopinn_reconstructor import pipeline
+from ptychopinn_reconstructor import models, pipeline
 from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import BundleError, ConfigError, Interrupted, ScanError
@@ -117,7 +117,7 @@ def test_a_new_process_gives_the_same_object(scan: Scan, model: Path, tmp_path: 
 
 
 def test_the_bundle_verifies_and_describes_the_training(scan: Scan, model: Path) -> None:
-    report = pipeline.verify(model)
+    report = models.verify(model)
     assert report.difference <= report.tolerance <= 1e-5 and report.distance_to_fresh > 100 * report.tolerance
     manifest = json.loads(json.dumps(dict(open_bundle(model).manifest)))
     assert manifest['backend'] == 'torch' and manifest['config']['model']['N'] == 32
@@ -135,11 +135,11 @@ def test_the_probe_is_the_given_one_the_scans_or_the_bundles(scan: Scan, model: 
     assert (one.report.facts['probe_source'], two.report.facts['probe_source']) == ('scan', 'bundle')
     assert np.abs(one.reconstruction.object - two.reconstruction.object).max() < 1e-5
     other = np.roll(scan.probe, 5, axis=2)
-    chosen, source, notes = pipeline.choose_probe(scan.with_probe(other), bundle, None)
+    chosen, source, notes = models.choose_probe(scan.with_probe(other), bundle, None)
     assert source == 'scan' and np.array_equal(chosen, other) and 'correlation' in notes[0]
-    chosen, source, notes = pipeline.choose_probe(scan, bundle, other)
+    chosen, source, notes = models.choose_probe(scan, bundle, other)
     assert source == 'given' and np.array_equal(chosen, other) and 'The probe given differs' in notes[0]
-    assert not pipeline.choose_probe(scan, bundle, 3j * scan.probe)[2]
+    assert not models.choose_probe(scan, bundle, 3j * scan.probe)[2]
 
 
 def test_another_number_of_modes_is_refused(scan: Scan, model: Path) -> None:
@@ -162,12 +162,12 @@ def test_a_probe_refined_first_replaces_the_guess(scan: Scan, tmp_path: Path) ->
     trained = pipeline.train([guess], config_of(training__refine_probe_first=10, training__nepochs=1), tmp_path)
     bundle = open_bundle(trained.model)
     assert guess.probe is not None
-    before, after = (pipeline.probe_likeness(p, scan.probe) for p in (guess.probe, bundle.probe))
+    before, after = (models.probe_likeness(p, scan.probe) for p in (guess.probe, bundle.probe))
     assert before < 0.95 and after > 0.98
     assert np.allclose(read_probe(str(tmp_path / 'probe.npz')), bundle.probe)
-    chosen, source, notes = pipeline.choose_probe(guess, bundle, None)
+    chosen, source, notes = models.choose_probe(guess, bundle, None)
     assert source == 'bundle' and np.array_equal(chosen, bundle.probe) and 'guess' in notes[0]
-    assert pipeline.choose_probe(scan, bundle, None)[1] == 'scan'
+    assert models.choose_probe(scan, bundle, None)[1] == 'scan'
 
 
 def test_several_scans_and_a_validation_scan(scan: Scan, tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_patches_that_do_not_fit_in_memory_go_to_a_scratch_file(
 MEMORY_SCRIPT = """
 import resource, sys
 from pathlib import Path
-from ptychopinn_reconstructor import pipeline
+from ptychopinn_reconstructor import models, pipeline
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.io import read_scan
 

@@ -13,7 +13,7 @@ import pytest
 from scans import short_config, small_scan
 from test_refine import Case, empty
 
-from ptychopinn_reconstructor import pipeline
+from ptychopinn_reconstructor import models, pipeline
 from ptychopinn_reconstructor.bundle import Bundle, open_bundle
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import ConfigError, InputError
@@ -141,7 +141,7 @@ def test_text_paths_and_numpy_scalars_are_accepted(scan: Scan, tmp_path: Path) -
     values = {'residual': np.float32(first.report.residual)}
     files = write_result(str(tmp_path / 'result'), first.reconstruction, values)
     assert all(file.stat().st_size for file in files.values())
-    assert pipeline.verify(str(text)).difference <= 1e-5
+    assert models.verify(str(text)).difference <= 1e-5
     assert open_bundle(text).manifest['training']['scans'] == ['scan.npz']
 
 

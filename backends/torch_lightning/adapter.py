@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -10,25 +13,38 @@ from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob, Weights
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.errors import DeviceError
+from ptychopinn_reconstructor.errors import ConfigError, DeviceError
 
 from .network import build_network
 from .weights import load_neutral, to_neutral
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """So many CPU threads inside, the process's own number afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class TorchNetwork:
     """A network on a device."""
 
     def __init__(self, config: Config, weights: Weights, device: str) -> None:
-        torch.set_num_threads(config.execution.threads)
         self.device = torch.device(device)
+        self.threads = config.execution.threads
+        self.autocast = {'16-mixed': torch.float16, 'bf16-mixed': torch.bfloat16}.get(config.execution.precision)
         self.network = build_network(config)
         load_neutral(self.network, weights)
         self.network.to(self.device).eval()
 
     def predict(self, root4: NDArray[np.float32], backprojection: NDArray[np.float32]) -> NDArray[np.complex64]:
         """Object patches (b, n, n) from the network's input (b, N, N) and (b, 2, n, n)."""
-        with torch.inference_mode():
+        mixed = torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
+        with threads(self.threads), torch.inference_mode(), mixed:
             inputs = (torch.from_numpy(array).to(self.device) for array in (root4, backprojection))
             patches = torch.polar(*self.network(*inputs))
         return np.asarray(patches.cpu().numpy(), dtype=np.complex64)
@@ -57,6 +73,15 @@ class TorchBackend:
             raise DeviceError(f'The device {device!r} is not there; choose auto or one of: {", ".join(there)}.')
         return name
 
+    def check(self, config: Config) -> None:
+        """ConfigError when the package of the chosen logger is not installed."""
+        package = config.execution.logger_backend
+        if package in ('tensorboard', 'mlflow') and find_spec(package) is None:
+            raise ConfigError(
+                f'logger_backend is {package} but {package} is not installed; install it with: pip install {package}, '
+                'or choose csv.'
+            )
+
     def versions(self) -> dict[str, str]:
         """Versions of the framework's packages."""
         return {package: version(package) for package in ('torch', 'lightning')}
@@ -75,4 +100,7 @@ class TorchBackend:
         """Train with Lightning; the weights returned are those of the best epoch."""
         from .training import train
 
-        return train(job, self.resolve_device(job.config.execution.device))
+        device = self.resolve_device(job.config.execution.device)
+        with threads(job.config.execution.threads):
+            self.check(job.config)
+            return train(job, device)

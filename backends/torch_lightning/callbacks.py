@@ -74,6 +74,7 @@ class Watch(Callback):
             self._check(metrics['train_loss'], trainer)
             self.losses.append((trainer.current_epoch + 1, metrics['train_loss']))
         row = {
+            'stage': 'train',
             'epoch': trainer.current_epoch + 1,
             'total': trainer.max_epochs,
             **metrics,

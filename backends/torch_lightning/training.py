@@ -28,7 +28,6 @@ from .weights import load_neutral, to_neutral
 
 def train(job: TrainingJob, device: str) -> TrainedModel:
     """Train on a resolved device; the weights returned are those of the best epoch."""
-    torch.set_num_threads(job.config.execution.threads)
     folder = job.output_dir / 'checkpoints'
     last = folder / 'last.ckpt'
     if job.resume and not last.exists():
@@ -39,7 +38,7 @@ def train(job: TrainingJob, device: str) -> TrainedModel:
     monitor = job.config.training.checkpoint_monitor_metric if len(held_out) else 'train_loss'
     saving = checkpoints(folder, job, monitor)
     interrupted = False
-    with quiet_lightning(), empty_tensors_unfilled():
+    with quiet_lightning(), algorithms_restored():
         trainer = make_trainer(job, device, [watch, *saving])
         try:
             trainer.fit(
@@ -111,24 +110,12 @@ def make_trainer(job: TrainingJob, device: str, callbacks: list[pl.Callback]) ->
 def make_logger(kind: str, folder: Path) -> Any:
     """Lightning's logger; csv is written from the events by the pipeline, whatever the backend."""
     if kind == 'tensorboard':
-        _require('tensorboard', kind)
         return pl.loggers.TensorBoardLogger(folder, name='tensorboard')
     if kind == 'mlflow':
-        _require('mlflow', kind)
         return pl.loggers.MLFlowLogger(
             experiment_name='ptychopinn', tracking_uri=(folder / 'mlruns').resolve().as_uri()
         )
     return False
-
-
-def _require(module: str, kind: str) -> None:
-    import importlib.util
-
-    if importlib.util.find_spec(module) is None:
-        raise ConfigError(
-            f'logger_backend is {kind} but {module} is not installed; install it with: pip install {module}, '
-            'or choose csv.'
-        )
 
 
 def _best(callbacks: list[pl.Callback], folder: Path) -> Path | None:
@@ -148,15 +135,19 @@ def _probes(module: PtychoPINN, job: TrainingJob) -> tuple[NDArray[np.complex64]
 
 
 @contextmanager
-def empty_tensors_unfilled() -> Iterator[None]:
-    """Deterministic mode fills new tensors with NaN, a help in debugging that costs 3 % of a step."""
+def algorithms_restored() -> Iterator[None]:
+    """Leaves PyTorch's deterministic mode as it was; inside, new tensors are not filled with NaN.
+
+    That filling helps in debugging and costs 3 % of a step.
+    """
     flags: Any = torch.utils.deterministic
-    before = flags.fill_uninitialized_memory
+    filling, deterministic = flags.fill_uninitialized_memory, torch.are_deterministic_algorithms_enabled()
     flags.fill_uninitialized_memory = False
     try:
         yield
     finally:
-        flags.fill_uninitialized_memory = before
+        flags.fill_uninitialized_memory = filling
+        torch.use_deterministic_algorithms(deterministic)
 
 
 @contextmanager

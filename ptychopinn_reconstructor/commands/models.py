@@ -39,7 +39,7 @@ def verify(model: Path, backend: str | None, as_json: bool) -> None:
         from ..bundle import open_bundle
 
         written_by = str(open_bundle(model).manifest['backend'])
-        from ..pipeline import verify as verify_model
+        from ..models import verify as verify_model
 
         report = verify_model(model, backend)
     values = {

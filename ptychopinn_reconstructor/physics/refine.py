@@ -70,8 +70,9 @@ class RefineOptions:
 
     @classmethod
     def after_network(cls, passes: int, *, refine_probe: bool = False, seed: int = 0) -> RefineOptions:
-        """One to a few passes that start from a network's object: 8 batches at first, no momentum."""
-        return cls(passes, refine_probe, seed=seed)
+        """One to a few passes that start from a network's object: 12 batches at first, a little momentum if several."""
+        momentum = 0.3 if passes > 1 and not refine_probe else 0.0
+        return cls(passes, refine_probe, first_batches=12, momentum=momentum, seed=seed)
 
     @classmethod
     def alone(cls, passes: int, *, refine_probe: bool = False, seed: int = 0) -> RefineOptions:
@@ -175,7 +176,7 @@ class _History:
             self.gain /= 2
             engine.velocity[:] = 0
         self.residuals.append(value)
-        self.emit(Event('epoch', {'epoch': number, 'total': self.options.passes, 'residual': value}))
+        self.emit(Event('epoch', {'stage': 'refine', 'epoch': number, 'total': self.options.passes, 'residual': value}))
 
 
 def residuals(
