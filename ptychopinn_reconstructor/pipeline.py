@@ -5,23 +5,21 @@ Files are written by `outputs`; nothing here prints, and no framework is importe
 
 from __future__ import annotations
 
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .backend import Network, TrainedModel, TrainingJob, load_backend
+from .backend import TrainedModel, TrainingJob, load_backend
 from .bundle import Bundle, open_bundle
 from .config import Config
 from .errors import BundleError, ConfigError, Interrupted, ScanError
 from .events import Emit, Event, ShouldStop, ignore, log, never
 from .files import writable_folder
+from .inference import Report, network_object
 from .io import ObjectFile
 from .models import bundle_config, choose_probe, open_fitting, same_probe, write_model
 from .outputs import MetricsTable, write_config, write_probe
@@ -29,12 +27,8 @@ from .physics.grouping import Split, check_oversampling, hold_out, region_size
 from .physics.metrics import Comparison, compare
 from .physics.prepare import PreparedScan, prepare_scan
 from .physics.refine import RefineOptions, refine, residuals
-from .physics.scaling import support_size
-from .physics.stitching import contributions, probe_weight, stitch
 from .reconstruction import Reconstruction
 from .scan import Scan
-
-IN_MEMORY = 512 * 2**20  # bytes of patches kept in memory; more go to a scratch file
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,29 +38,6 @@ class Trained:
     model: Path
     trained: TrainedModel
     notes: tuple[str, ...]
-
-
-@dataclass(eq=False)
-class Report:
-    """What goes into metrics.json beside the image metrics; times in seconds, `patterns` (n,) in file order."""
-
-    notes: list[str] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
-    stages: dict[str, dict[str, float]] = field(default_factory=dict)
-    residual: float = float('nan')
-    residual_per_pattern: NDArray[np.float64] | None = None
-
-    @contextmanager
-    def stage(self, name: str, patterns: int) -> Iterator[None]:
-        """Time a stage that handles `patterns` patterns."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        yield
-        seconds = time.perf_counter() - wall
-        self.stages[name] = {
-            'wall_seconds': round(seconds, 4),
-            'cpu_seconds': round(time.process_time() - cpu, 4),
-            'patterns_per_second': round(patterns / max(seconds, 1e-9), 1),
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,47 +263,6 @@ def reconstruct(
 def _losses(bundle: Bundle) -> tuple[tuple[int, float], ...]:
     pairs: Sequence[Sequence[float]] = bundle.manifest['training'].get('losses', [])
     return tuple((int(epoch), float(value)) for epoch, value in pairs)
-
-
-def network_object(
-    prepared: PreparedScan,
-    network: Network,
-    config: Config,
-    report: Report,
-    *,
-    scratch: Path | None = None,
-    emit: Emit = ignore,
-    should_stop: ShouldStop = never,
-) -> NDArray[np.complex64]:
-    """The network's object on the canvas of `prepared`: every position once, synchronized, stitched."""
-    size, n = config.inference.inference_batch_size, support_size(prepared.n_pixels)
-    weight, total = probe_weight(prepared.probe), len(prepared)
-    with patch_store((total, n, n), scratch) as store:
-        with report.stage('network', total):
-            for index in prepared.batches(size):
-                if should_stop():
-                    raise Interrupted('Stopped before the object was complete; nothing is written.')
-                data = prepared.patterns(index)
-                store[index] = contributions(network.predict(data.root4, data.backprojection), weight, data.fractions)
-                emit(Event('progress', {'stage': 'network', 'done': int(index[-1]) + 1, 'total': total}))
-        with report.stage('stitch', total):
-            return stitch(
-                store,
-                prepared.layout,
-                prepared.probe,
-                neighbors=config.inference.sync_neighbors,
-                batches=prepared.batches(size),
-            )
-
-
-@contextmanager
-def patch_store(shape: tuple[int, int, int], scratch: Path | None) -> Iterator[NDArray[np.complex64]]:
-    """Room for all contributions: in memory, or in a file in `scratch` (removed afterwards) when they are many."""
-    if np.prod(shape) * 8 <= IN_MEMORY:
-        yield np.empty(shape, dtype=np.complex64)
-        return
-    with tempfile.TemporaryFile(dir=scratch, prefix='ptychopinn-') as file:
-        yield np.memmap(file, dtype=np.complex64, mode='w+', shape=shape)
 
 
 def refine_scan(

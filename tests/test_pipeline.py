@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from scans import short_config, small_scan
 
-from ptychopinn_reconstructor import models, pipeline
+from ptychopinn_reconstructor import inference, models, pipeline
 from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import BundleError, ConfigError, Interrupted, ScanError
@@ -259,7 +259,7 @@ def test_patches_that_do_not_fit_in_memory_go_to_a_scratch_file(
 ) -> None:
     """MEMORY: the same object through a scratch file, which is gone afterwards."""
     expected = pipeline.reconstruct(scan, model, config_of()).reconstruction.object
-    monkeypatch.setattr(pipeline, 'IN_MEMORY', 0)
+    monkeypatch.setattr(inference, 'IN_MEMORY', 0)
     found = pipeline.reconstruct(scan, model, config_of(), scratch=tmp_path).reconstruction.object
     assert np.array_equal(found, expected)
     assert not list(tmp_path.iterdir())
@@ -268,7 +268,7 @@ def test_patches_that_do_not_fit_in_memory_go_to_a_scratch_file(
 MEMORY_SCRIPT = """
 import resource, sys
 from pathlib import Path
-from ptychopinn_reconstructor import models, pipeline
+from ptychopinn_reconstructor import inference, pipeline
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.io import read_scan
 
@@ -281,7 +281,7 @@ def emit(event):
     global peak
     peak = max(peak, anonymous())
 
-pipeline.IN_MEMORY = 0
+inference.IN_MEMORY = 0
 scan = read_scan(sys.argv[1]).scan
 config = Config().merged({'inference': {'sync_neighbors': 8}})
 pipeline.reconstruct(scan, Path(sys.argv[2]), config, refine_passes=1, scratch=Path(sys.argv[3]), emit=emit)
