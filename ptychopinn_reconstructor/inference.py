@@ -17,8 +17,9 @@ from .backend import Network
 from .config import Config
 from .errors import Interrupted
 from .events import Emit, Event, ShouldStop, ignore, never
+from .physics.gauge import LARGEST_CHANGE, count_gauge
 from .physics.scaling import support_size
-from .physics.stitching import contributions, probe_weight, stitch
+from .physics.stitching import Stitcher, collect, contributions, probe_weight
 
 if TYPE_CHECKING:
     from .physics.prepare import PreparedScan
@@ -71,13 +72,29 @@ def network_object(
                 store[index] = contributions(network.predict(data.root4, data.backprojection), weight, data.fractions)
                 emit(Event('progress', {'stage': 'network', 'done': int(index[-1]) + 1, 'total': total}))
         with report.stage('stitch', total):
-            return stitch(
+            stitcher = collect(
                 store,
                 prepared.layout,
                 prepared.probe,
                 neighbors=config.inference.sync_neighbors,
                 batches=prepared.batches(size),
             )
+    with report.stage('gauge', total):
+        return in_gauge(prepared, stitcher, report)
+
+
+def in_gauge(prepared: PreparedScan, stitcher: Stitcher, report: Report) -> NDArray[np.complex64]:
+    """The stitched object with the amplitude that the counts ask for; as it is, with a note, when that is far off."""
+    canvas = stitcher.canvas()
+    scale = count_gauge(prepared, canvas)
+    report.facts['count_gauge'] = scale
+    if abs(scale - 1) <= LARGEST_CHANGE:
+        return stitcher.canvas(scale)
+    report.notes.append(
+        f'The measured counts ask for {scale:.2f} times the amplitude of the network, too much to be corrected: '
+        "the probe's power may be wrong (--probe-power from_counts), or the model may not fit this scan."
+    )
+    return canvas
 
 
 @contextmanager

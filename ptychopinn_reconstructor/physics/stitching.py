@@ -162,12 +162,31 @@ class Stitcher:
         scatter_patches(self._sum, u, corners, inset)
         scatter_patches(self._weight, shifted_weight(self.probe, self.layout.fractions[index]), corners, inset)
 
-    def canvas(self) -> NDArray[np.complex64]:
-        """The object so far, (H, W): 1 where nothing has been added; the weighted mean is real and positive."""
+    def canvas(self, scale: float = 1.0) -> NDArray[np.complex64]:
+        """The object so far, (H, W), times `scale`: 1 where nothing has been added; its weighted mean is real, > 0."""
         eps = np.float32(EPSILON_WEIGHT * float(probe_weight(self.probe).max()))
         mean = complex(self._sum.sum(dtype=np.complex128))
-        turned = self._sum * np.complex64(np.conj(mean) / abs(mean) if abs(mean) > 0 else 1.0)
+        turned = self._sum * np.complex64(scale * (np.conj(mean) / abs(mean) if abs(mean) > 0 else 1.0))
         return np.asarray((turned + eps) / (self._weight + eps), dtype=np.complex64)
+
+
+def collect(
+    u: NDArray[np.complex64],
+    layout: Layout,
+    probe: NDArray[np.complex64],
+    *,
+    neighbors: int,
+    batches: Iterator[NDArray[np.int64]],
+) -> Stitcher:
+    """Synchronize all contributions `u` (n, m, m), possibly memory-mapped, and add them up."""
+    phases = np.zeros(len(u))
+    if neighbors:
+        pairs = neighbor_pairs(layout.corners, neighbors, u.shape[-1])
+        phases = synchronizing_phases(overlaps(u, layout.corners, pairs), pairs, len(u))
+    stitcher = Stitcher(layout, probe)
+    for index in batches:
+        stitcher.add(u[index], index, phases[index])
+    return stitcher
 
 
 def stitch(
@@ -178,12 +197,5 @@ def stitch(
     neighbors: int,
     batches: Iterator[NDArray[np.int64]],
 ) -> NDArray[np.complex64]:
-    """Synchronize all contributions `u` (n, m, m), possibly memory-mapped, and assemble the canvas (H, W)."""
-    phases = np.zeros(len(u))
-    if neighbors:
-        pairs = neighbor_pairs(layout.corners, neighbors, u.shape[-1])
-        phases = synchronizing_phases(overlaps(u, layout.corners, pairs), pairs, len(u))
-    stitcher = Stitcher(layout, probe)
-    for index in batches:
-        stitcher.add(u[index], index, phases[index])
-    return stitcher.canvas()
+    """The canvas (H, W) of all contributions `u` (n, m, m), synchronized."""
+    return collect(u, layout, probe, neighbors=neighbors, batches=batches).canvas()
