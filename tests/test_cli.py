@@ -370,7 +370,7 @@ def test_metrics_hold_the_residual_of_the_product(results: Path) -> None:
         np.testing.assert_allclose(
             np.array(found['residual_per_pattern'])[prepared.order], again.per_pattern, rtol=1e-4
         )
-        stages = {'prepare', 'network', 'stitch', 'residual'} | ({'refine'} if name == 'refined' else set())
+        stages = {'prepare', 'network', 'stitch', 'gauge', 'residual'} | ({'refine'} if name == 'refined' else set())
         assert set(found['stages']) == stages
         assert all(stage['patterns_per_second'] > 0 for stage in found['stages'].values())
         assert found['peak_memory_mib'] > 10 and found['cpu_seconds'] > 0
