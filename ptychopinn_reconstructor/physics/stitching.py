@@ -187,15 +187,3 @@ def collect(
     for index in batches:
         stitcher.add(u[index], index, phases[index])
     return stitcher
-
-
-def stitch(
-    u: NDArray[np.complex64],
-    layout: Layout,
-    probe: NDArray[np.complex64],
-    *,
-    neighbors: int,
-    batches: Iterator[NDArray[np.int64]],
-) -> NDArray[np.complex64]:
-    """The canvas (H, W) of all contributions `u` (n, m, m), synchronized."""
-    return collect(u, layout, probe, neighbors=neighbors, batches=batches).canvas()
