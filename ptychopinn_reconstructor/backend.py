@@ -104,6 +104,11 @@ def backend_entry_points() -> dict[str, EntryPoint]:
 _REQUIRED = {'torch': ('torch', 'lightning'), 'tensorflow': ('tensorflow', 'keras')}
 
 
+def missing_modules(name: str) -> list[str]:
+    """What a backend of ours needs and cannot be imported here; nothing is imported to find out."""
+    return [module for module in _REQUIRED.get(name, ()) if not _is_there(module)]
+
+
 def load_backend(name: str) -> Backend:
     """The backend registered as `name` ('torch', or as in the GUI 'PyTorch').
 
@@ -111,7 +116,7 @@ def load_backend(name: str) -> Backend:
     """
     key = BACKEND_NAMES.get(name, name)
     title = {value: title for title, value in BACKEND_NAMES.items()}.get(key, key)
-    missing = [module for module in _REQUIRED.get(key, ()) if not _is_there(module)]
+    missing = missing_modules(key)
     if missing:
         raise BackendError(
             f'{title} backend selected, but {" and ".join(missing)} cannot be imported; '

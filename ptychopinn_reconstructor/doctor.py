@@ -15,7 +15,6 @@ PACKAGES = (
     'numpy', 'scipy', 'h5py', 'matplotlib', 'pydantic', 'safetensors', 'click', 'rich', 'pyyaml',
     'torch', 'lightning', 'tensorflow', 'tensorflow-cpu', 'keras', 'tensorboard', 'mlflow', 'ptychodus',
 )  # fmt: skip
-_FRAMEWORKS = {'torch': ('torch', 'lightning'), 'tensorflow': ('tensorflow', 'keras')}
 
 
 def examine(*, quick: bool = False) -> dict[str, Any]:
@@ -44,12 +43,12 @@ def installed_version(package: str) -> str | None:
 
 def examine_backend(name: str, *, quick: bool = False) -> dict[str, Any]:
     """Whether a backend is registered and usable, why not, and its devices."""
-    from .backend import backend_entry_points, load_backend
+    from .backend import backend_entry_points, load_backend, missing_modules
 
     registered = name in backend_entry_points()
     found: dict[str, Any] = {'registered': registered, 'installed': False, 'reason': '', 'devices': []}
     if quick:
-        missing = [module for module in _FRAMEWORKS.get(name, ()) if find_spec(module) is None]
+        missing = missing_modules(name)
         reason = f'{" and ".join(missing)} cannot be imported' if missing else '' if registered else 'not registered'
         return found | {'installed': not reason, 'reason': reason}
     try:
