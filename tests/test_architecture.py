@@ -36,7 +36,7 @@ PIPELINE = next(tier for tier, parts in enumerate(TIERS) if 'pipeline' in parts)
 TIER = {part: tier for tier, parts in enumerate(TIERS) for part in parts}
 
 OWN_FOR_PHYSICS = {'config', 'errors', 'events', 'reconstruction', 'scan', 'physics'}
-OWN_FOR_BACKENDS = {'config', 'errors', 'events', 'backend', 'physics'}
+OWN_FOR_BACKENDS = {'config', 'errors', 'events', 'files', 'backend', 'physics', 'recipe', 'steps'}
 FRAMEWORKS = {
     'torch_lightning': {'torch', 'lightning', 'torchmetrics', 'tensorboard', 'mlflow'},
     'tensorflow_keras': {'tensorflow', 'keras', 'mlflow'},

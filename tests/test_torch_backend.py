@@ -269,11 +269,12 @@ def test_the_loss_of_a_batch_equals_the_oracle(modes: int) -> None:
     """Patches alone on their canvas: the module's loss is the oracle's for canvases stitched by numpy."""
     from ptychopinn_reconstructor.backends.torch_lightning.data import StepData
     from ptychopinn_reconstructor.backends.torch_lightning.training import new_module
+    from ptychopinn_reconstructor.steps import Step
 
     scan = prepared(modes)
     module = new_module(job_of(Path(), scan, model__object_big=False))
     index = np.arange(6, dtype=np.int64)
-    batch = StepData((scan,), False)[0, index[:, None]]
+    batch = StepData((scan,), False)[Step(0, index[:, None])]
     rng = np.random.default_rng(0)
     patches = np.exp(0.2 * (rng.normal(size=(6, 16, 16)) + 1j * rng.normal(size=(6, 16, 16)))).astype(np.complex64)
     found = float(module._likelihood(torch.from_numpy(patches), batch, module.current_probes()[batch.scan][:, None]))

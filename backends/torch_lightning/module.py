@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from math import cos, pi
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
@@ -11,14 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ptychopinn_reconstructor.config import parse
+from ptychopinn_reconstructor.recipe import BETAS, EPSILON, PROBE_RATE, SCALE_LIMIT, WEIGHT_DECAY, CpuClock, schedule
 
 from . import physics
 from .network import build_network
-
-WARM_UP, FLOOR = 0.08, 0.02  # of the training, of the learning rate
-BETAS = (0.9, 0.99)
-SCALE_LIMIT = 0.05  # how far intensity_scale_trainable may move the probe's amplitude
-PROBE_RATE = 0.1  # learning rate of a trainable probe relative to the network's
 
 
 class Batch(NamedTuple):
@@ -32,16 +26,6 @@ class Batch(NamedTuple):
     scan: Tensor  # (R,) which scan's probe
     labels: Tensor | None  # (R K, n, n) complex
     canvas: tuple[int, int]
-
-
-def schedule(progress: float, kind: str) -> float:
-    """Learning-rate factor at `progress` (0 to 1) of the training: warm-up, then a cosine to 2 % or constant."""
-    if progress < WARM_UP:
-        return max(progress / WARM_UP, 1e-3)
-    if kind == 'constant':
-        return 1.0
-    fraction = min(1.0, (progress - WARM_UP) / (1 - WARM_UP))
-    return FLOOR + (1 - FLOOR) * 0.5 * (1 + cos(pi * fraction))
 
 
 class PtychoPINN(pl.LightningModule):
@@ -65,8 +49,7 @@ class PtychoPINN(pl.LightningModule):
         training = self.config.training
         self.probe_change = nn.Parameter(torch.zeros(*probe_shape, 2)) if training.probe_trainable else None
         self.log_scale = nn.Parameter(torch.zeros(scans)) if training.intensity_scale_trainable else None
-        self.cpu_before = 0.0
-        self.cpu_start = time.process_time()
+        self.clock = CpuClock()
 
     def set_probes(self, probes: Tensor, good: Tensor) -> None:
         """Take probes (scans, modes, N, N) and good pixels (scans, N, N)."""
@@ -147,7 +130,12 @@ class PtychoPINN(pl.LightningModule):
         if self.log_scale is not None:
             groups.append({'params': [self.log_scale], 'weight_decay': 0.0})
         optimizer = torch.optim.AdamW(
-            groups, lr=training.learning_rate, betas=BETAS, fused=self.device.type in ('cpu', 'cuda')
+            groups,
+            lr=training.learning_rate,
+            betas=BETAS,
+            eps=EPSILON,
+            weight_decay=WEIGHT_DECAY,
+            fused=self.device.type in ('cpu', 'cuda'),
         )
         total = max(1, int(self.trainer.estimated_stepping_batches))
         scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -156,22 +144,16 @@ class PtychoPINN(pl.LightningModule):
         return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
 
     def progress(self, steps_done: float) -> float:
-        """Part of the training that is over: of its steps, or of its CPU time if that is limited and further on."""
-        limit = self.config.training.max_cpu_seconds
-        return max(steps_done, self.cpu_seconds() / limit) if limit else steps_done
-
-    def cpu_seconds(self) -> float:
-        """CPU seconds of this process spent in training, those before a resume included."""
-        return self.cpu_before + time.process_time() - self.cpu_start
+        """Part of the training that is over, `steps_done` being that of its steps."""
+        return self.clock.progress(steps_done, self.config.training)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember the CPU time."""
-        checkpoint['cpu_seconds'] = self.cpu_seconds()
+        checkpoint['cpu_seconds'] = self.clock.seconds()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on counting CPU time, and take the learning rate of this run instead of the one that was saved."""
-        self.cpu_before = float(checkpoint.get('cpu_seconds', 0.0))
-        self.cpu_start = time.process_time()
+        self.clock = CpuClock(float(checkpoint.get('cpu_seconds', 0.0)))
         factor = (
             self.config.training.learning_rate / checkpoint['hyper_parameters']['config']['training']['learning_rate']
         )

@@ -57,7 +57,8 @@ def gather(canvas: Tensor, index: Tensor) -> Tensor:
 def synchronizing_phases(contributions: Tensor, index: Tensor, canvas_pixels: int) -> Tensor:
     """Unit factors (R, K) that align the global phases of a region's patches; detached.
 
-    The leading eigenvector of the K x K matrix of overlaps, normalized by their magnitudes.
+    The leading eigenvector of the K x K matrix of overlaps, normalized by their magnitudes; its own phase, which no
+    solver defines, is fixed so that the first patch keeps the phase that the network gave it.
     """
     with torch.no_grad():
         r, k, n, _ = contributions.shape
@@ -67,7 +68,7 @@ def synchronizing_phases(contributions: Tensor, index: Tensor, canvas_pixels: in
         overlap = torch.einsum('rip,rjp->rij', placed, placed.conj())
         # A network that has diverged must end in a loss that is not finite, not in an eigenvalue solver's error.
         leading = torch.linalg.eigh(torch.nan_to_num(overlap, 0.0, 0.0, 0.0))[1][..., -1]  # (R, K)
-        return torch.exp(-1j * torch.angle(leading))
+        return torch.exp(-1j * (torch.angle(leading) - torch.angle(leading[:, :1])))
 
 
 def assemble(

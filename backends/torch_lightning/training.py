@@ -18,10 +18,12 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob
-from ptychopinn_reconstructor.errors import BundleError, ConfigError
+from ptychopinn_reconstructor.errors import BundleError
+from ptychopinn_reconstructor.recipe import StopRequested
+from ptychopinn_reconstructor.steps import Steps, good_of, probes_of, unpadded
 
-from .callbacks import StopRequested, Watch, checkpoints
-from .data import HeldOutSteps, Steps, loader
+from .callbacks import Watch, checkpoints
+from .data import EpochSteps, HeldOutSteps, loader
 from .module import PtychoPINN
 from .weights import load_neutral, to_neutral
 
@@ -34,7 +36,8 @@ def train(job: TrainingJob, device: str) -> TrainedModel:
         raise BundleError(f'There is nothing to resume: {last} does not exist; leave out --resume.')
     module = new_module(job)
     watch = Watch(job)
-    held_out = HeldOutSteps(job)
+    steps = Steps(job)
+    held_out = HeldOutSteps(steps)
     monitor = job.config.training.checkpoint_monitor_metric if len(held_out) else 'train_loss'
     saving = checkpoints(folder, job, monitor)
     interrupted = False
@@ -43,42 +46,32 @@ def train(job: TrainingJob, device: str) -> TrainedModel:
         try:
             trainer.fit(
                 module,
-                loader(job, Steps(job)),
+                loader(job, EpochSteps(steps)),
                 loader(job, held_out) if len(held_out) else None,
                 ckpt_path=str(last) if job.resume else None,
             )
         except (StopRequested, SIGTERMException):  # Lightning raises its own when a handler of ours is there
             interrupted = True
-    best = _best(saving, folder)
+    best, journal = _best(saving, folder), watch.journal
     if best is None:
-        return TrainedModel(to_neutral(module.network), _probes(module, job), tuple(watch.losses), {}, interrupted)
+        return TrainedModel(to_neutral(module.network), _probes(module, job), tuple(journal.losses), {}, interrupted)
     chosen = PtychoPINN.load_from_checkpoint(best, map_location='cpu')
-    summary = {
-        'device': device,
-        'epochs': len(watch.losses),
-        'patterns_seen': watch.patterns_seen,
-        'cpu_seconds': round(module.cpu_seconds(), 2),
-        'monitor': monitor,
-        'parameters': sum(p.numel() for p in module.network.parameters()),
-    }
-    return TrainedModel(to_neutral(chosen.network), _probes(chosen, job), tuple(watch.losses), summary, interrupted)
+    summary = journal.summary(
+        device=device,
+        monitor=monitor,
+        parameters=sum(p.numel() for p in module.network.parameters()),
+        cpu_seconds=module.clock.seconds(),
+    )
+    return TrainedModel(to_neutral(chosen.network), _probes(chosen, job), tuple(journal.losses), summary, interrupted)
 
 
 def new_module(job: TrainingJob) -> PtychoPINN:
     """A module for a job: probes padded with empty modes to a common number, weights initial or drawn from the seed."""
-    modes = max(len(scan.probe) for scan in job.scans)
-    n_pixels = job.scans[0].n_pixels
-    if any(scan.n_pixels != n_pixels for scan in job.scans):
-        sizes = sorted({scan.n_pixels for scan in job.scans})
-        raise ConfigError(f'The scans have patterns of {sizes} pixels; one training needs one size.')
+    probes = probes_of(job)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.config.training.seed)
-        module = PtychoPINN(job.config.to_json(), [len(job.scans), modes, n_pixels, n_pixels])
-    probes = np.zeros(module.probes.shape, dtype=np.complex64)
-    for i, scan in enumerate(job.scans):
-        probes[i, : len(scan.probe)] = scan.probe
-    good = np.stack([scan.good for scan in job.scans]).astype(np.float32)
-    module.set_probes(torch.from_numpy(probes), torch.from_numpy(good))
+        module = PtychoPINN(job.config.to_json(), list(probes.shape))
+    module.set_probes(torch.from_numpy(probes), torch.from_numpy(good_of(job)))
     if job.initial is not None:
         load_neutral(module.network, job.initial)
     return module
@@ -130,8 +123,7 @@ def _best(callbacks: list[pl.Callback], folder: Path) -> Path | None:
 
 
 def _probes(module: PtychoPINN, job: TrainingJob) -> tuple[NDArray[np.complex64], ...]:
-    probes = module.current_probes().detach().cpu().numpy().astype(np.complex64)
-    return tuple(probe[: len(scan.probe)] for probe, scan in zip(probes, job.scans, strict=True))
+    return unpadded(module.current_probes().detach().cpu().numpy().astype(np.complex64), job)
 
 
 @contextmanager

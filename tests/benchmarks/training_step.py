@@ -15,12 +15,13 @@ from timing import Reference, Timed, cpu
 
 from ptychopinn_reconstructor.backend import TrainingJob
 from ptychopinn_reconstructor.backends.torch_lightning.callbacks import Watch
-from ptychopinn_reconstructor.backends.torch_lightning.data import StepData, Steps, loader
+from ptychopinn_reconstructor.backends.torch_lightning.data import EpochSteps, StepData, loader
 from ptychopinn_reconstructor.backends.torch_lightning.module import Batch, PtychoPINN
 from ptychopinn_reconstructor.backends.torch_lightning.training import make_trainer, new_module, quiet_lightning
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.physics.grouping import Split
 from ptychopinn_reconstructor.physics.prepare import PreparedScan
+from ptychopinn_reconstructor.steps import Steps
 
 SKIPPED = 3  # first steps, in which memory is allocated and kernels are chosen
 
@@ -52,7 +53,7 @@ def whole_step(scan: PreparedScan, folder: Path, reference: Reference) -> tuple[
     times, steps = StepTimes(reference), Steps(job)
     with quiet_lightning():
         trainer = make_trainer(job, 'cpu', [Watch(job), times])
-        trainer.fit(new_module(job), loader(job, steps))
+        trainer.fit(new_module(job), loader(job, EpochSteps(steps)))
     seconds, units = times.steps[SKIPPED:], times.units[SKIPPED:]
     ratio = statistics.median(s / u for s, u in zip(seconds, units, strict=True))
     timed = Timed(statistics.median(seconds), ratio, statistics.median(units))
@@ -67,7 +68,7 @@ class Parts:
         assert isinstance(module, PtychoPINN)
         self.module, self.optimizer = module.train(), trainer.optimizers[0]
         self.clip = job.config.training.gradient_clip_val
-        self.dataset, self.step = StepData(job.scans, supervised=False), next(iter(Steps(job)))
+        self.dataset, self.step = StepData(job.scans, supervised=False), Steps(job).of_epoch(0)[0]
         self.batch: Batch = self.dataset[self.step]
 
     def data(self) -> None:

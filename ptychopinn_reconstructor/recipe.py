@@ -1,0 +1,120 @@
+"""The training recipe, the same for every backend: optimizer, schedule, CPU budget, loss checks, events.
+
+A backend's callbacks and optimizer ask here; see specs/backend_contract.md, sections 6 and 7.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from math import cos, isfinite, pi
+from typing import Any
+
+from .backend import TrainingJob
+from .config import TrainingConfig
+from .errors import TrainingError
+from .events import Event
+
+WARM_UP, FLOOR = 0.08, 0.02  # of the training, of the learning rate
+BETAS = (0.9, 0.99)  # of AdamW
+EPSILON = 1e-8
+WEIGHT_DECAY = 0.01  # of the network's weights alone
+SCALE_LIMIT = 0.05  # how far intensity_scale_trainable may move the probe's amplitude
+PROBE_RATE = 0.1  # learning rate of a trainable probe relative to the network's
+LOSS_CHECK_STEPS = 8  # reading a loss waits for the device, so not at every step
+
+
+class StopRequested(Exception):  # noqa: N818 - a signal, not an error
+    """Leaves a framework's fit at once; the last checkpoint stays as it is."""
+
+
+def schedule(progress: float, kind: str) -> float:
+    """Learning-rate factor at `progress` (0 to 1) of the training: warm-up, then a cosine to 2 % or constant."""
+    if progress < WARM_UP:
+        return max(progress / WARM_UP, 1e-3)
+    if kind == 'constant':
+        return 1.0
+    fraction = min(1.0, (progress - WARM_UP) / (1 - WARM_UP))
+    return FLOOR + (1 - FLOOR) * 0.5 * (1 + cos(pi * fraction))
+
+
+class CpuClock:
+    """CPU seconds of this process spent in training, those before a resume included."""
+
+    def __init__(self, before: float = 0.0) -> None:
+        self.before = before
+        self.start = time.process_time()
+
+    def seconds(self) -> float:
+        """So far."""
+        return self.before + time.process_time() - self.start
+
+    def progress(self, steps_done: float, training: TrainingConfig) -> float:
+        """Part of the training that is over: of its steps, or of its CPU time if that is limited and further on."""
+        limit = training.max_cpu_seconds
+        return max(steps_done, self.seconds() / limit) if limit else steps_done
+
+
+class Journal:
+    """What a training has to remember and to tell: losses, patterns seen, events.
+
+    `state` and `restore` are for checkpoints: plain JSON types.
+    """
+
+    def __init__(self, job: TrainingJob) -> None:
+        self.job = job
+        self.losses: list[tuple[int, float]] = []
+        self.patterns_seen = 0
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run goes on from."""
+        return {'losses': [list(pair) for pair in self.losses], 'patterns_seen': self.patterns_seen}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.losses = [(int(epoch), float(value)) for epoch, value in state['losses']]
+        self.patterns_seen = int(state['patterns_seen'])
+
+    def after_step(self, patterns: int, progress: float) -> None:
+        """Count and tell; raises StopRequested when the job is asked to stop."""
+        self.patterns_seen += patterns
+        self.job.emit(Event('progress', {'stage': 'train', 'done': progress, 'total': 1.0}))
+        if self.job.should_stop():
+            raise StopRequested
+
+    def after_epoch(
+        self, epoch: int, metrics: Mapping[str, float], *, learning_rate: float, cpu_seconds: float
+    ) -> None:
+        """Check and keep the losses of an epoch, counted from 1, and tell them."""
+        if 'train_loss' in metrics:
+            self.check(metrics['train_loss'], epoch)
+            self.losses.append((epoch, metrics['train_loss']))
+        row = {
+            'stage': 'train',
+            'epoch': epoch,
+            'total': self.job.config.training.nepochs,
+            **metrics,
+            'learning_rate': learning_rate,
+            'patterns_seen': self.patterns_seen,
+            'cpu_seconds': cpu_seconds,
+        }
+        self.job.emit(Event('epoch', row))
+
+    def check(self, loss: float, epoch: int) -> None:
+        """Raise TrainingError when a loss is not finite."""
+        if not isfinite(loss):
+            raise TrainingError(
+                f'The loss became {loss} in epoch {epoch}; the last good checkpoint is kept in '
+                f'{self.job.output_dir / "checkpoints"}: resume with a lower learning_rate, or check the patterns.'
+            )
+
+    def summary(self, *, device: str, monitor: str, parameters: int, cpu_seconds: float) -> dict[str, Any]:
+        """How the training went, for the bundle: plain JSON types."""
+        return {
+            'device': device,
+            'epochs': len(self.losses),
+            'patterns_seen': self.patterns_seen,
+            'cpu_seconds': round(cpu_seconds, 2),
+            'monitor': monitor,
+            'parameters': parameters,
+        }

@@ -1,0 +1,154 @@
+"""The steps of a training: which regions of which scan in what order, and their arrays. The same for every backend.
+
+Shapes: R regions of K patterns on one canvas each, N detector pixels, n = N/2 pixels of a patch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .backend import TrainingJob
+from .config import Config
+from .errors import ConfigError
+from .physics.grouping import covering_regions, epoch_regions, region_size
+from .physics.prepare import PreparedScan
+
+PIXELS_A_STEP = 65_536
+
+
+class Step(NamedTuple):
+    """R regions (R, K) of patterns, in canonical order, of the scan with this number."""
+
+    scan: int
+    regions: NDArray[np.int64]
+
+
+class RegionBatch(NamedTuple):
+    """The arrays of a step; labels are None unless supervised."""
+
+    counts: NDArray[np.float32]  # (R, K, N, N)
+    root4: NDArray[np.float32]  # (R K, N, N)
+    backprojection: NDArray[np.float32]  # (R K, 2, n, n)
+    corners: NDArray[np.int64]  # (R, K, 2), relative to the smallest of the region
+    fractions: NDArray[np.float32]  # (R, K, 2)
+    scan: NDArray[np.int64]  # (R,) which scan's probe
+    labels: NDArray[np.complex64] | None  # (R K, n, n)
+    canvas: tuple[int, int]
+
+
+def patterns_of_region(config: Config) -> int:
+    """K: patterns that share a canvas; 1 where nothing needs to overlap."""
+    model = config.model
+    if model.model_type == 'supervised' or not model.object_big:
+        return 1
+    return region_size(model.gridsize, config.data.neighbor_count)
+
+
+def regions_of_step(config: Config, n_pixels: int) -> int:
+    """R: regions in a step, from batch_size or so that a step holds about 65,000 detector pixels."""
+    k = patterns_of_region(config)
+    patterns = config.training.batch_size or PIXELS_A_STEP // n_pixels**2
+    return max(1, patterns // k)
+
+
+class Steps:
+    """The steps of every epoch of a job, drawn from (seed, epoch), and those of its validation.
+
+    Their number in an epoch, `len`, is a multiple of accum_steps, so that no group of batches is cut.
+    """
+
+    def __init__(self, job: TrainingJob) -> None:
+        self.scans, self.splits, self.config = job.scans, job.splits, job.config
+        self.k = patterns_of_region(job.config)
+        self.r = regions_of_step(job.config, job.scans[0].n_pixels)
+        self.counts = [self._steps_of(len(split.training)) for split in job.splits]
+
+    def _steps_of(self, patterns: int) -> int:
+        if not patterns:  # a scan that only validates
+            return 0
+        groups = self.config.data.n_groups or patterns // self.k
+        accumulate = self.config.training.accum_steps
+        return max(1, groups // (self.r * accumulate)) * accumulate
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    def of_epoch(self, epoch: int) -> list[Step]:
+        """The steps of an epoch (counted from 0) over all scans."""
+        steps = [step for number in range(len(self.scans)) for step in self._of_scan(number, epoch)]
+        if len(self.scans) > 1 and not self.config.data.sequential_sampling:
+            order = np.random.default_rng([self.config.training.seed, epoch]).permutation(len(steps))
+            steps = [steps[i] for i in order]
+        return steps
+
+    def _of_scan(self, number: int, epoch: int) -> list[Step]:
+        count = self.counts[number]
+        if not count:
+            return []
+        regions = epoch_regions(
+            self.scans[number].positions,
+            self.splits[number].training,
+            self.k,
+            n_groups=count * self.r,
+            seed=self.config.training.seed,
+            epoch=epoch,
+            sequential=self.config.data.sequential_sampling,
+        )
+        return [Step(number, part) for part in np.split(regions, count)]
+
+    def of_validation(self) -> list[Step]:
+        """Regions that cover the held-out patterns once; none where too few are held out."""
+        steps = []
+        for number, (scan, split) in enumerate(zip(self.scans, self.splits, strict=True)):
+            if len(split.validation) >= self.k:
+                regions = covering_regions(scan.positions, split.validation, self.k)
+                parts = np.array_split(regions, max(1, len(regions) // self.r))
+                steps += [Step(number, part) for part in parts]
+        return steps
+
+
+def region_batch(scan: PreparedScan, step: Step, *, supervised: bool) -> RegionBatch:
+    """Read and scale the patterns of a step of `scan`; labels only where `supervised`."""
+    r, k = step.regions.shape
+    data = scan.patterns(step.regions.ravel())
+    corners = data.corners.reshape(r, k, 2)
+    corners = corners - corners.min(axis=1, keepdims=True)
+    height, width = (int(size) for size in corners.max(axis=(0, 1)) + scan.n_pixels)
+    return RegionBatch(
+        data.counts.reshape(r, k, scan.n_pixels, scan.n_pixels),
+        data.root4,
+        data.backprojection,
+        corners,
+        data.fractions.reshape(r, k, 2),
+        np.full(r, step.scan, dtype=np.int64),
+        scan.labels(step.regions.ravel()) if supervised else None,
+        (height, width),
+    )
+
+
+def probes_of(job: TrainingJob) -> NDArray[np.complex64]:
+    """The probes of a job's scans, padded with empty modes to a common number: (scans, modes, N, N).
+
+    Raises ConfigError when the scans have patterns of several sizes.
+    """
+    sizes = sorted({scan.n_pixels for scan in job.scans})
+    if len(sizes) > 1:
+        raise ConfigError(f'The scans have patterns of {sizes} pixels; one training needs one size.')
+    modes = max(len(scan.probe) for scan in job.scans)
+    probes = np.zeros((len(job.scans), modes, sizes[0], sizes[0]), dtype=np.complex64)
+    for padded, scan in zip(probes, job.scans, strict=True):
+        padded[: len(scan.probe)] = scan.probe
+    return probes
+
+
+def good_of(job: TrainingJob) -> NDArray[np.float32]:
+    """1 where a pixel of a job's scans can be trusted, else 0: (scans, N, N)."""
+    return np.stack([scan.good for scan in job.scans]).astype(np.float32)
+
+
+def unpadded(probes: NDArray[np.complex64], job: TrainingJob) -> tuple[NDArray[np.complex64], ...]:
+    """The probe of each scan, with the modes it came with."""
+    return tuple(probe[: len(scan.probe)] for probe, scan in zip(probes, job.scans, strict=True))
