@@ -1,0 +1,129 @@
+"""TensorFlowBackend: the Backend interface on TensorFlow and Keras."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from importlib.util import find_spec
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob, Weights
+from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.errors import BackendError, ConfigError, DeviceError
+
+
+class TensorFlowNetwork:
+    """A network on a device."""
+
+    def __init__(self, config: Config, weights: Weights, device: str) -> None:
+        from .model import PRECISIONS
+        from .network import build_network
+        from .weights import load_neutral
+
+        self.device = device
+        with tf.device(device):
+            network = build_network(config, PRECISIONS[config.execution.precision])
+            load_neutral(network, weights)
+        n = config.model.N
+        signature = [tf.TensorSpec((None, n, n)), tf.TensorSpec((None, 2, n and n // 2, n and n // 2))]
+        self.run = tf.function(lambda *inputs: network(list(inputs), training=False), input_signature=signature)
+
+    def predict(self, root4: NDArray[np.float32], backprojection: NDArray[np.float32]) -> NDArray[np.complex64]:
+        """Object patches (b, n, n) from the network's input (b, N, N) and (b, 2, n, n)."""
+        with tf.device(self.device):
+            amplitude, phase = (part.numpy() for part in self.run(tf.constant(root4), tf.constant(backprojection)))
+        patches: NDArray[np.complex64] = amplitude * np.exp(1j * phase.astype(np.complex64))
+        return patches
+
+
+class TensorFlowBackend:
+    """TensorFlow with Keras."""
+
+    name = 'tensorflow'
+    title = 'TensorFlow'
+    stride = 16
+
+    def __init__(self) -> None:
+        """Raises BackendError when Keras is set to run on another framework."""
+        try:
+            import keras
+        except ImportError as error:
+            raise BackendError(
+                f'TensorFlow backend selected, but Keras cannot be imported ({error}); set KERAS_BACKEND=tensorflow, '
+                "or reinstall it with: pip install --force-reinstall 'ptychopinn-reconstructor[tensorflow]'"
+            ) from error
+        if keras.backend.backend() != 'tensorflow':
+            raise BackendError(
+                f'TensorFlow backend selected, but Keras is set to run on {keras.backend.backend()}; '
+                'set KERAS_BACKEND=tensorflow in the environment, or "backend" in ~/.keras/keras.json.'
+            )
+
+    def devices(self) -> list[str]:
+        """The devices that are there, 'cpu' first."""
+        return ['cpu', *(f'gpu:{i}' for i in range(len(tf.config.list_physical_devices('GPU'))))]
+
+    def resolve_device(self, device: str) -> str:
+        """TensorFlow's name of `device`; 'auto' is the first GPU or the CPU. DeviceError names those that are there."""
+        there = self.devices()
+        if device == 'auto':
+            return there[1] if len(there) > 1 else 'cpu'
+        name = device.lower().replace('cuda', 'gpu')
+        name = 'gpu:0' if name == 'gpu' else name
+        if name not in there:
+            raise DeviceError(f'The device {device!r} is not there; choose auto or one of: {", ".join(there)}.')
+        return name
+
+    def check(self, config: Config) -> None:
+        """ConfigError when the package of the chosen logger is not installed."""
+        package = config.execution.logger_backend
+        if package in ('tensorboard', 'mlflow') and find_spec(package) is None:
+            raise ConfigError(
+                f'logger_backend is {package} but {package} is not installed; install it with: pip install {package}, '
+                'or choose csv.'
+            )
+
+    def versions(self) -> dict[str, str]:
+        """Versions of the framework's packages."""
+        return {'tensorflow': str(tf.__version__), 'keras': version('keras')}
+
+    def fresh_weights(self, config: Config, seed: int) -> dict[str, NDArray[np.float32]]:
+        """Freshly drawn weights; no global random state is touched."""
+        from .network import build_network
+        from .weights import to_neutral
+
+        with tf.device('cpu'):
+            return to_neutral(build_network(config, seed=seed))
+
+    def network(self, config: Config, weights: Weights, device: str) -> TensorFlowNetwork:
+        """A network with these weights on `device`."""
+        where = self.resolve_device(device)
+        claim_runtime(config)
+        return TensorFlowNetwork(config, weights, where)
+
+    def train(self, job: TrainingJob) -> TrainedModel:
+        """Train with Keras' fit; the weights returned are those of the best epoch."""
+        from .training import train
+
+        device = self.resolve_device(job.config.execution.device)
+        self.check(job.config)
+        claim_runtime(job.config)
+        with tf.device(device):
+            return train(job, device)
+
+
+def claim_runtime(config: Config) -> None:
+    """Threads, memory growth and determinism of this process.
+
+    TensorFlow takes the number of threads and the way to use a GPU's memory once, before its first tensor; in a process
+    that has used it already they stay as they are. Neither changes a result.
+    """
+    execution = config.execution
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(execution.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        for gpu in tf.config.list_physical_devices('GPU'):
+            tf.config.experimental.set_memory_growth(gpu, True)
+    except RuntimeError:
+        return

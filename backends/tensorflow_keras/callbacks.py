@@ -1,0 +1,159 @@
+"""Keras callbacks: learning rate, events, stop requests, the CPU budget, non-finite losses, checkpoints."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from ptychopinn_reconstructor.backend import TrainingJob
+from ptychopinn_reconstructor.recipe import LOSS_CHECK_STEPS, CpuClock, Journal, schedule
+
+Logs = dict[str, Any] | None
+
+
+class Watch(keras.callbacks.Callback):
+    """Sets the learning rate, tells the job's listener how it goes, and asks it at every step whether to stop.
+
+    Its state goes into the model, which the checkpoints save; so it comes before them in the list of callbacks.
+    """
+
+    def __init__(self, job: TrainingJob, steps: int, patterns_of_step: int) -> None:
+        super().__init__()
+        self.job, self.training = job, job.config.training
+        self.steps, self.patterns_of_step = steps, patterns_of_step
+        self.journal, self.clock, self.epoch = Journal(job), CpuClock(), 0
+        self.metrics: list[dict[str, float]] = []
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.journal.restore(state)
+        self.clock = CpuClock(state['cpu_seconds'])
+        self.epoch, self.metrics = state['epoch'], state['metrics']
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run goes on from: plain JSON types."""
+        return {
+            **self.journal.state(),
+            'epoch': self.epoch,
+            'metrics': self.metrics,
+            'cpu_seconds': self.clock.seconds(),
+        }
+
+    def progress(self, batches: int) -> float:
+        """Part of the training that is over after so many batches of the current epoch."""
+        group = self.training.accum_steps
+        done = (self.epoch * self.steps + batches) // group * group
+        return self.clock.progress(done / (self.steps * self.training.nepochs), self.training)
+
+    def learning_rate(self, batches: int) -> float:
+        """Of the next batch."""
+        return self.training.learning_rate * schedule(self.progress(batches), self.training.scheduler)
+
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        """Set the learning rate of this step."""
+        self.model.optimizer.learning_rate = self.learning_rate(batch)
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Count, check the loss, emit progress, stop when asked or when the CPU budget is spent."""
+        if logs and batch % LOSS_CHECK_STEPS == 0:
+            self.journal.check(float(logs['loss']), self.epoch + 1)
+        limit = self.training.max_cpu_seconds
+        if limit and self.clock.seconds() >= limit:
+            self.model.stop_training = True
+        self.journal.after_step(self.patterns_of_step, self.progress(batch + 1))
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Check and emit the losses of the epoch, and give the model what its checkpoints must remember."""
+        names = {'loss': 'train_loss', 'val_loss': 'val_loss'}
+        metrics = {names[name]: float(value) for name, value in (logs or {}).items()}
+        if 'val_loss' in metrics:
+            self.journal.check(metrics['val_loss'], epoch + 1)
+        rate = self.learning_rate(self.steps)
+        self.epoch = epoch + 1
+        self.journal.after_epoch(self.epoch, metrics, learning_rate=rate, cpu_seconds=self.clock.seconds())
+        self.metrics.append(metrics)
+        self.model.state = self.state()
+        if logs is not None:  # under the name that `monitor` has in every backend
+            logs.update(metrics)
+
+
+class BestEpochs(keras.callbacks.Callback):
+    """Keeps the models of the best epochs: best.keras, or the `top` best and a copy of the first of them."""
+
+    def __init__(self, folder: Path, monitor: str, top: int) -> None:
+        super().__init__()
+        self.folder, self.monitor, self.top = folder, monitor, top
+        self.kept: list[tuple[float, Path]] = []
+
+    @property
+    def best(self) -> Path:
+        """The best model."""
+        return self.folder / 'best.keras'
+
+    def replay(self, metrics: list[dict[str, float]]) -> None:
+        """Remember what earlier epochs have left in the folder."""
+        for epoch, row in enumerate(metrics):
+            self._place(epoch, row[self.monitor])
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Save the model when this epoch is among the best, and remove the one that no longer is."""
+        before = self.kept
+        self._place(epoch, float((logs or {})[self.monitor]))
+        saved = [path for entry in self.kept if entry not in before for path in entry[1:]]
+        for path in saved:
+            self.model.save(path)
+            if self.top > 1 and path == self.kept[0][1]:
+                shutil.copyfile(path, self.best)
+        for _, path in before:
+            if path not in [kept for _, kept in self.kept]:
+                path.unlink(missing_ok=True)
+
+    def _place(self, epoch: int, value: float) -> None:
+        path = self.best if self.top == 1 else self.folder / f'best-epoch={epoch:04d}.keras'
+        self.kept = sorted([*self.kept, (value, path)], key=lambda entry: entry[0])[: self.top]
+
+
+class EarlyStopping(keras.callbacks.EarlyStopping):
+    """Keras' own, which also remembers the epochs before a resume."""
+
+    def __init__(self, monitor: str, patience: int, earlier: list[dict[str, float]]) -> None:
+        super().__init__(monitor, patience=patience, mode='min')
+        self.earlier = earlier
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Begin with what the earlier epochs have left."""
+        super().on_train_begin(logs)
+        for epoch, row in enumerate(self.earlier):
+            self.on_epoch_end(epoch, row)
+
+
+class MLflow(keras.callbacks.Callback):
+    """Writes the losses of every epoch to a local MLflow folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        from mlflow import MlflowClient
+
+        self.client = MlflowClient(tracking_uri=folder.resolve().as_uri())
+        found = self.client.get_experiment_by_name('ptychopinn')
+        experiment = found.experiment_id if found else self.client.create_experiment('ptychopinn')
+        self.run = self.client.create_run(experiment).info.run_id
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Log this epoch's values."""
+        for name, value in (logs or {}).items():
+            self.client.log_metric(self.run, name, float(value), step=epoch + 1)
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Close the run."""
+        self.client.set_terminated(self.run)
+
+
+def loggers(kind: str, folder: Path) -> list[keras.callbacks.Callback]:
+    """The callbacks of a logger; csv is written from the events by the pipeline, whatever the backend."""
+    if kind == 'tensorboard':
+        return [keras.callbacks.TensorBoard(folder / 'tensorboard', write_graph=False)]
+    return [MLflow(folder / 'mlruns')] if kind == 'mlflow' else []

@@ -1,0 +1,81 @@
+"""Steps as a tf.data pipeline: regions are drawn, read and scaled batch by batch, nothing is held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from ptychopinn_reconstructor.backend import TrainingJob
+from ptychopinn_reconstructor.steps import Step, Steps, region_batch
+
+from .model import Batch
+
+
+@dataclass(eq=False)
+class Source:
+    """Makes pipelines of batches, and keeps what goes wrong in them: TensorFlow would wrap it in its own words."""
+
+    job: TrainingJob
+    error: Exception | None = field(default=None, init=False)
+
+    def training(self, steps: Steps, first_epoch: int) -> tf.data.Dataset:
+        """All epochs from `first_epoch` on, one after the other."""
+        of_epoch = lru_cache(maxsize=2)(steps.of_epoch)
+
+        def step(number: int) -> Step:
+            epoch, place = divmod(number, len(steps))
+            return of_epoch(epoch)[place]
+
+        return self._dataset(range(first_epoch * len(steps), self.job.config.training.nepochs * len(steps)), step)
+
+    def validation(self, steps: list[Step]) -> tf.data.Dataset:
+        """The steps of a validation, once."""
+        return self._dataset(range(len(steps)), steps.__getitem__)
+
+    def _dataset(self, numbers: range, step: Callable[[int], Step]) -> tf.data.Dataset:
+        shapes, types = zip(*_fields(self.job.scans[0].n_pixels), strict=True)
+
+        def arrays(number: NDArray[np.int64]) -> list[NDArray[Any]]:
+            try:
+                return self._arrays(step(int(number)))
+            except Exception as error:
+                self.error = self.error or error
+                raise
+
+        def batch(number: tf.Tensor) -> Batch:
+            tensors = tf.numpy_function(arrays, [number], types)
+            for tensor, shape in zip(tensors, shapes, strict=True):
+                tensor.set_shape(shape)
+            return Batch(*tensors)
+
+        workers = self.job.config.execution.num_workers
+        parallel = {'num_parallel_calls': workers, 'deterministic': True} if workers else {}
+        return tf.data.Dataset.range(numbers.start, numbers.stop).map(batch, **parallel).prefetch(1 + workers)
+
+    def _arrays(self, step: Step) -> list[NDArray[Any]]:
+        scan = self.job.scans[step.scan]
+        batch = region_batch(scan, step, supervised=self.job.config.model.model_type == 'supervised')
+        none = np.empty((0, scan.n_pixels // 2, scan.n_pixels // 2), dtype=np.complex64)
+        labels = none if batch.labels is None else batch.labels
+        return [*batch[:-2], labels, np.array(batch.canvas, dtype=np.int64)]
+
+
+def _fields(n_pixels: int) -> list[tuple[tuple[int | None, ...], tf.DType]]:
+    """Shape and type of each field of a Batch."""
+    n = n_pixels // 2
+    return [
+        ((None, None, n_pixels, n_pixels), tf.float32),
+        ((None, n_pixels, n_pixels), tf.float32),
+        ((None, 2, n, n), tf.float32),
+        ((None, None, 2), tf.int64),
+        ((None, None, 2), tf.float32),
+        ((None,), tf.int64),
+        ((None, n, n), tf.complex64),
+        ((2,), tf.int64),
+    ]

@@ -1,0 +1,196 @@
+"""The Keras model that trains: network, physics and loss of a step, and all a `.keras` file needs to rebuild it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from ptychopinn_reconstructor.config import parse
+from ptychopinn_reconstructor.files import atomic_path
+from ptychopinn_reconstructor.recipe import BETAS, EPSILON, PROBE_RATE, SCALE_LIMIT, WEIGHT_DECAY
+
+from . import physics
+from .network import build_network
+from .optimizer import AdamW
+
+PRECISIONS = {'32': 'float32', '16-mixed': 'mixed_float16', 'bf16-mixed': 'mixed_bfloat16'}
+
+
+class Batch(NamedTuple):
+    """R regions of K patterns on canvases of (height, width); labels are empty unless supervised."""
+
+    counts: tf.Tensor  # (R, K, N, N)
+    root4: tf.Tensor  # (R K, N, N)
+    backprojection: tf.Tensor  # (R K, 2, n, n)
+    corners: tf.Tensor  # (R, K, 2), relative to the smallest of the region
+    fractions: tf.Tensor  # (R, K, 2)
+    scan: tf.Tensor  # (R,) which scan's probe
+    labels: tf.Tensor  # (R K, n, n) complex, or (0, n, n)
+    canvas: tf.Tensor  # (2,)
+
+
+@keras.saving.register_keras_serializable(package='ptychopinn_reconstructor')
+class PtychoPINN(keras.Model):
+    """Network and physics; `keras.saving.load_model(path)` needs nothing but the path, safe_mode included.
+
+    `config` is the full configuration as plain JSON; `probe_shape` = (scans, modes, N, N). Probes (sqrt(counts)) and
+    good pixels are weights that are not trained, set by `set_probes` or by a file. `state` is what a training
+    remembers, plain JSON too.
+    """
+
+    def __init__(
+        self, config: dict[str, Any], probe_shape: list[int], state: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.settings = parse(config)
+        self.probe_shape, self.state = tuple(probe_shape), state or {}
+        training, precision = self.settings.training, PRECISIONS[self.settings.execution.precision]
+        self.network = build_network(self.settings, precision, training.seed)
+        scans, _, n_pixels, _ = probe_shape
+        fixed = {'initializer': 'zeros', 'trainable': False}
+        self.probe_parts = self.add_weight(shape=(*probe_shape, 2), name='probes', **fixed)
+        self.good = self.add_weight(shape=(scans, n_pixels, n_pixels), name='good', **fixed)
+        self.probe_change = self.log_scale = None
+        if training.probe_trainable:  # in units of PROBE_RATE, which makes that its learning rate under Adam
+            self.probe_change = self.add_weight(shape=(*probe_shape, 2), initializer='zeros', name='probe_change')
+        if training.intensity_scale_trainable:
+            self.log_scale = self.add_weight(shape=(scans,), initializer='zeros', name='log_scale')
+        self.mean_loss = keras.metrics.Mean(name='loss')
+        self.built = True
+
+    def set_probes(self, probes: NDArray[np.complex64], good: NDArray[np.float32]) -> None:
+        """Take probes (scans, modes, N, N) and good pixels (scans, N, N)."""
+        self.probe_parts.assign(np.stack([probes.real, probes.imag], axis=-1))
+        self.good.assign(good)
+
+    def current_probes(self) -> tf.Tensor:
+        """Probes (scans, modes, N, N) with what has been trained of them; their power is held."""
+        probes = _complex(self.probe_parts)
+        if self.probe_change is not None:
+            peak = tf.reduce_max(tf.abs(probes), axis=(-3, -2, -1), keepdims=True)
+            changed = probes + _real(peak * PROBE_RATE) * _complex(self.probe_change)
+            before, after = (tf.reduce_sum(physics.power(p), axis=(-2, -1)) for p in (probes, changed))
+            probes = changed * _real(tf.sqrt(before / after))[:, None, None, None]
+        if self.log_scale is not None:
+            scale = tf.exp(SCALE_LIMIT * tf.tanh(tf.convert_to_tensor(self.log_scale)))
+            probes = probes * _real(scale)[:, None, None, None]
+        return probes
+
+    def call(self, inputs: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Amplitude and phase (b, n, n) from root4 (b, N, N) and back-projection (b, 2, n, n)."""
+        amplitude, phase = self.network(inputs)
+        return amplitude, phase
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The mean loss of an epoch."""
+        return [self.mean_loss]
+
+    def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """One step of the optimizer, or one more batch of its accumulation."""
+        with tf.GradientTape() as tape:
+            loss = self.loss_of(batch)
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, self.trainable_variables)
+        if self.probe_change is not None:  # so that clipping sees the gradient of the probe, not of its variable
+            gradients = [
+                g / PROBE_RATE if v is self.probe_change else g
+                for g, v in zip(gradients, self.trainable_variables, strict=True)
+            ]
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return self._logs(loss, batch)
+
+    def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """The loss of one held-out batch."""
+        return self._logs(self.loss_of(batch), batch)
+
+    def _logs(self, loss: tf.Tensor, batch: Batch) -> dict[str, tf.Tensor]:
+        self.mean_loss.update_state(loss, sample_weight=tf.cast(tf.shape(batch.counts)[0], loss.dtype))
+        return {'loss': self.mean_loss.result()}
+
+    def loss_of(self, batch: Batch) -> tf.Tensor:
+        """The loss of a batch, as model_type asks for it."""
+        amplitude, phase = self.network([batch.root4, batch.backprojection])
+        patches = tf.complex(amplitude * tf.cos(phase), amplitude * tf.sin(phase))
+        probes = tf.gather(self.current_probes(), batch.scan)
+        if self.settings.model.model_type == 'supervised':
+            return self._supervised_loss(patches, batch, probes)
+        return self.likelihood(patches, batch, probes[:, None])
+
+    def likelihood(self, patches: tf.Tensor, batch: Batch, probe: tf.Tensor) -> tf.Tensor:
+        """Of the counts, for patches (R K, n, n) and each region's probe (R, 1, modes, N, N)."""
+        shape = tf.shape(batch.counts)
+        n_pixels, n = self.probe_shape[-1], self.probe_shape[-1] // 2
+        pixels, width = batch.canvas[0] * batch.canvas[1], batch.canvas[1]
+        shifted = physics.shift_probe(probe, batch.fractions)
+        inner = physics.window_index(batch.corners + (n_pixels - n) // 2, n, width)
+        regions = tf.reshape(patches, (shape[0], shape[1], n, n))
+        canvas = physics.assemble(regions, probe, shifted, batch.fractions, inner, pixels)
+        windows = physics.gather(canvas, physics.window_index(batch.corners, n_pixels, width))
+        intensity = physics.measure(physics.propagate(physics.illuminate(shifted, windows)))
+        good = tf.broadcast_to(tf.gather(tf.convert_to_tensor(self.good), batch.scan)[:, None], shape)
+        training = self.settings.training
+        loss = training.nll_weight * physics.poisson_loss(intensity, batch.counts, good)
+        if training.mae_weight:
+            unit = tf.maximum(tf.sqrt(tf.reduce_mean(batch.counts)), 1e-6)
+            loss = loss + training.mae_weight * physics.amplitude_loss(intensity, batch.counts, good) / unit
+        return loss
+
+    def _supervised_loss(self, patches: tf.Tensor, batch: Batch, probe: tf.Tensor) -> tf.Tensor:
+        loss = physics.exit_wave_loss(patches, batch.labels, probe)  # K is 1: a probe a pattern
+        weight = self.settings.training.far_field_weight
+        if weight:
+            loss = loss + weight * physics.far_field_loss(patches, batch.labels, probe, batch.counts[:, 0])
+        return loss
+
+    def prepare(self) -> None:
+        """Compile with AdamW as the configuration asks for it; a callback sets its learning rate at every step."""
+        training = self.settings.training
+        optimizer: Any = AdamW(
+            learning_rate=training.learning_rate,
+            beta_1=BETAS[0],
+            beta_2=BETAS[1],
+            epsilon=EPSILON,
+            weight_decay=WEIGHT_DECAY,
+            global_clipnorm=training.gradient_clip_val or None,
+            gradient_accumulation_steps=training.accum_steps if training.accum_steps > 1 else None,
+        )
+        apart = [v for v in (self.probe_change, self.log_scale) if v is not None]
+        optimizer.exclude_from_weight_decay(var_list=apart)
+        if self.settings.execution.precision == '16-mixed':
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        self.compile(optimizer=optimizer, jit_compile=False)
+        optimizer.build(self.trainable_variables)
+
+    def get_config(self) -> dict[str, Any]:
+        """Plain JSON: what the constructor takes."""
+        own = {'config': self.settings.to_json(), 'probe_shape': list(self.probe_shape), 'state': dict(self.state)}
+        return super().get_config() | own
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """All of it follows from the configuration."""
+        return {'from': 'config'}
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile again, with the optimizer that the configuration describes."""
+        self.prepare()
+
+    def save(self, filepath: str | Path, **options: Any) -> None:
+        """Save as a whole or not at all: under a temporary name that is then renamed."""
+        with atomic_path(filepath) as temporary:
+            super().save(temporary, **options)
+
+
+def _complex(parts: keras.Variable) -> tf.Tensor:
+    values = tf.convert_to_tensor(parts)
+    return tf.complex(values[..., 0], values[..., 1])
+
+
+def _real(values: tf.Tensor) -> tf.Tensor:
+    """As complex numbers; the gradient of tf.cast would warn that it discards the imaginary part."""
+    return tf.complex(values, tf.zeros_like(values))

@@ -1,0 +1,121 @@
+"""The network in Keras: a residual U-Net on a space-to-depth grid, from a pattern to an object patch.
+
+Shapes: b patterns, N detector pixels, n = N/2 object pixels, g = N/4 grid cells, widths (w1, w2, w3); channels last.
+The layers are named as in specs/backend_contract.md, B21.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import e, log, pi
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ptychopinn_reconstructor.config import Config
+
+AMPLITUDES: dict[str, Callable[[tf.Tensor, float], tf.Tensor]] = {  # each is 1 at 0
+    'sigmoid': lambda x, top: top * tf.sigmoid(x - log(top - 1)),
+    'swish': lambda x, top: tf.nn.silu(x + 1.2784645),
+    'softplus': lambda x, top: tf.math.softplus(x + log(e - 1)),
+    'relu': lambda x, top: tf.nn.relu(x + 1),
+}
+registered = keras.saving.register_keras_serializable(package='ptychopinn_reconstructor')
+
+
+@registered
+class Convolution(keras.layers.Conv2D):
+    """A convolution padded symmetrically by zeros; at stride 2 the 'same' of Keras pads the far side only."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """(b, h, w, channels) to (b, h/stride, w/stride, filters)."""
+        rows, cols = ([size // 2] * 2 for size in self.kernel_size)
+        y = tf.nn.conv2d(x, self.kernel, self.strides, [[0, 0], rows, cols, [0, 0]])
+        return tf.nn.bias_add(y, self.bias)
+
+
+@registered
+class Input(keras.layers.Layer):
+    """Patterns and back-projections rearranged to one grid."""
+
+    def call(self, root4: tf.Tensor, backprojection: tf.Tensor) -> tf.Tensor:
+        """(b, N, N) and (b, 2, n, n) to (b, g, g, 24)."""
+        parts = tf.transpose(backprojection, (0, 2, 3, 1))
+        return tf.concat([tf.nn.space_to_depth(root4[..., None], 4), tf.nn.space_to_depth(parts, 2)], -1)
+
+
+@registered
+class DepthToSpace(keras.layers.Layer):
+    """Channels to blocks of 2 x 2 pixels."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """(b, h, w, 4 c) to (b, 2 h, 2 w, c)."""
+        return tf.nn.depth_to_space(x, 2)
+
+
+@registered
+class Patch(keras.layers.Layer):
+    """Amplitude and phase; `amplitude_max` bounds the sigmoid amplitude, phases lie in (-pi, pi)."""
+
+    def __init__(self, amp_activation: str, amplitude_max: float, **options: Any) -> None:
+        super().__init__(**options)
+        self.amp_activation, self.amplitude_max = amp_activation, amplitude_max
+
+    def call(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """(b, g, g, 8) to amplitude and phase (b, n, n), in single precision."""
+        y = tf.cast(tf.nn.depth_to_space(x, 2), tf.float32)
+        return AMPLITUDES[self.amp_activation](y[..., 0], self.amplitude_max), pi * tf.tanh(y[..., 1])
+
+    def get_config(self) -> dict[str, Any]:
+        """What a saved model needs to build this layer."""
+        own = {'amp_activation': self.amp_activation, 'amplitude_max': self.amplitude_max}
+        return super().get_config() | own
+
+
+def widths_of(n_filters_scale: float) -> tuple[int, int, int]:
+    """Channel widths: (32, 48, 64) at a scale of 2, in proportion otherwise."""
+    w1, w2, w3 = (max(4, round(width * n_filters_scale / 2)) for width in (32, 48, 64))
+    return w1, w2, w3
+
+
+def build_network(config: Config, precision: str = 'float32', seed: int = 0) -> keras.Model:
+    """The network that a configuration describes: [root4 (b, N, N), backprojection (b, 2, n, n)] to
+    (amplitude, phase), each (b, n, n).
+
+    Weights are drawn as PyTorch draws them, uniformly within 1/sqrt(fan-in), without touching any global state.
+    """
+    model, draw = config.model, np.random.default_rng(seed)
+
+    def conv(x: Any, width: int, name: str, size: int = 3, stride: int = 1, gain: float = 1.0) -> Any:
+        bound = (size**2 * x.shape[-1]) ** -0.5
+        kernel, bias = (
+            keras.initializers.RandomUniform(-limit, limit, seed=int(draw.integers(2**31)))
+            for limit in (gain * bound, bound if gain == 1 else 0.0)
+        )
+        layer = Convolution(
+            width, size, stride, 'same', kernel_initializer=kernel, bias_initializer=bias, name=name, dtype=precision
+        )
+        return layer(x)
+
+    def act(x: Any) -> Any:
+        return keras.ops.leaky_relu(x, 0.1)
+
+    def residual(x: Any, name: str) -> Any:  # starts near the identity
+        return x + conv(act(conv(act(x), x.shape[-1], f'{name}.conv1')), x.shape[-1], f'{name}.conv2')
+
+    def up(x: Any, width: int, name: str) -> Any:
+        return DepthToSpace(dtype=precision)(conv(x, 4 * width, name, size=1))
+
+    w1, w2, w3 = widths_of(model.n_filters_scale)
+    root4, backprojection = keras.Input((None, None), name='root4'), keras.Input((2, None, None), name='backprojection')
+    x = Input(dtype=precision)(root4, backprojection)  # (b, g, g, 24)
+    x1 = residual(conv(x, w1, 'stem'), 'enc1')  # (b, g, g, w1)
+    x2 = residual(conv(act(x1), w2, 'down1', stride=2), 'enc2')  # (b, g/2, g/2, w2)
+    x3 = residual(conv(act(x2), w3, 'down2', stride=2), 'middle')  # (b, g/4, g/4, w3)
+    x2 = residual(x2 + up(x3, w2, 'up2'), 'dec2')  # (b, g/2, g/2, w2)
+    x1 = residual(x1 + up(x2, w1, 'up1'), 'dec1')  # (b, g, g, w1)
+    y = conv(act(x1), 8, 'head', gain=0.1)  # (b, g, g, 8); training starts near an empty object
+    patch = Patch(model.amp_activation, model.amplitude_max, dtype=precision)(y)
+    return keras.Model([root4, backprojection], patch)

@@ -1,0 +1,124 @@
+"""A training with Keras: model, pipeline, callbacks, and what is returned of them."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob
+from ptychopinn_reconstructor.errors import BundleError
+from ptychopinn_reconstructor.recipe import StopRequested
+from ptychopinn_reconstructor.steps import Steps, good_of, probes_of, unpadded
+
+from .callbacks import BestEpochs, EarlyStopping, Watch, loggers
+from .data import Source
+from .model import PtychoPINN
+from .weights import load_neutral, to_neutral
+
+
+def train(job: TrainingJob, device: str) -> TrainedModel:
+    """Train on a resolved device; the weights returned are those of the best epoch."""
+    folder = job.output_dir / 'checkpoints'
+    last = folder / 'last.keras'
+    if job.resume and not last.exists():
+        raise BundleError(f'There is nothing to resume: {last} does not exist; leave out --resume.')
+    folder.mkdir(parents=True, exist_ok=True)
+    steps = Steps(job)
+    held_out = steps.of_validation()
+    monitor = job.config.training.checkpoint_monitor_metric if held_out else 'train_loss'
+    model, watch = new_model(job), Watch(job, len(steps), steps.r * steps.k)
+    best = BestEpochs(folder, monitor, job.config.training.checkpoint_save_top_k)
+    if job.resume:
+        watch.restore(take_over(model, last))
+        best.replay(watch.metrics)
+    else:  # so that a training killed in its first epoch resumes too
+        model.state = watch.state()
+        model.save(last)
+    interrupted = not fit(model, job, steps, (watch, best), monitor)
+    if not best.best.exists() or not watch.journal.losses:
+        return TrainedModel(
+            to_neutral(model.network), _probes(model, job), tuple(watch.journal.losses), {}, interrupted
+        )
+    chosen = load(best.best)
+    summary = watch.journal.summary(
+        device=device,
+        monitor=monitor,
+        parameters=model.network.count_params(),
+        cpu_seconds=watch.clock.seconds(),
+    )
+    return TrainedModel(
+        to_neutral(chosen.network), _probes(chosen, job), tuple(watch.journal.losses), summary, interrupted
+    )
+
+
+def fit(model: PtychoPINN, job: TrainingJob, steps: Steps, own: tuple[Watch, BestEpochs], monitor: str) -> bool:
+    """Run Keras' fit to its end; False when it was asked to stop before."""
+    watch, best = own
+    training, source, held_out = job.config.training, Source(job), steps.of_validation()
+    callbacks = [watch, best, *loggers(job.config.execution.logger_backend, job.output_dir)]
+    if training.early_stop_patience:
+        callbacks.append(EarlyStopping(monitor, training.early_stop_patience, list(watch.metrics)))
+    # Last, since it saves the state that the others have left.
+    callbacks.append(keras.callbacks.ModelCheckpoint(best.folder / 'last.keras'))
+    try:
+        model.fit(
+            source.training(steps, watch.epoch),
+            steps_per_epoch=len(steps),
+            initial_epoch=watch.epoch,
+            epochs=training.nepochs,
+            validation_data=source.validation(held_out) if held_out else None,
+            callbacks=callbacks,
+            shuffle=False,  # the regions are drawn
+            verbose=0,  # the command line draws the events
+        )
+    except StopRequested:
+        return False
+    except tf.errors.OpError as error:
+        if source.error is not None:
+            raise source.error from error
+        raise
+    return True
+
+
+def new_model(job: TrainingJob) -> PtychoPINN:
+    """A compiled model for a job, its weights those to begin with or drawn from the seed."""
+    probes = probes_of(job)
+    model = PtychoPINN(job.config.to_json(), list(probes.shape))
+    model.set_probes(probes, good_of(job))
+    if job.initial is not None:
+        load_neutral(model.network, job.initial)
+    model.prepare()
+    return model
+
+
+def load(path: Path) -> PtychoPINN:
+    """A checkpoint as it was saved; BundleError when it cannot be read. Nothing in it is executed."""
+    try:
+        model: PtychoPINN = keras.saving.load_model(path, safe_mode=True)
+    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise BundleError(f'The checkpoint {path} cannot be read ({error}); train anew without --resume.') from error
+    return model
+
+
+def take_over(model: PtychoPINN, path: Path) -> dict[str, object]:
+    """Fill a model and its optimizer from a checkpoint; returns the state saved with it."""
+    saved = load(path)
+    for mine, other in ((model.variables, saved.variables), (model.optimizer.variables, saved.optimizer.variables)):
+        if [v.shape for v in mine] != [v.shape for v in other]:
+            raise BundleError(
+                f'The checkpoint {path} is of another network or probe than this configuration describes; '
+                'resume with the settings of the first run, or leave out --resume.'
+            )
+        for variable, value in zip(mine, other, strict=True):
+            variable.assign(value)
+    state: dict[str, object] = dict(saved.state)
+    return state
+
+
+def _probes(model: PtychoPINN, job: TrainingJob) -> tuple[NDArray[np.complex64], ...]:
+    return unpadded(np.array(model.current_probes().numpy(), dtype=np.complex64), job)

@@ -1,0 +1,46 @@
+"""Between a Keras network and the bundle's neutral layout (specs/backend_contract.md, B18 to B21).
+
+The neutral layout is that of Keras: kernels (height, width, in, out), rearranged pixels ordered (row, column, channel).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychopinn_reconstructor.errors import BundleError
+
+
+def _variables(network: keras.Model) -> dict[str, Any]:
+    """The network's variables by their neutral names."""
+    return {f'{layer.name}.{weight.name}': weight for layer in network.layers for weight in layer.weights}
+
+
+def to_neutral(network: keras.Model) -> dict[str, NDArray[np.float32]]:
+    """The weights of a network in the neutral layout."""
+    return {name: np.array(variable.value.numpy(), dtype=np.float32) for name, variable in _variables(network).items()}
+
+
+def load_neutral(network: keras.Model, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    """Fill a network with neutral weights; BundleError names what is missing, superfluous or of another shape."""
+    variables = _variables(network)
+    for problem, names in (
+        ('lack', sorted(variables.keys() - weights.keys())),
+        ('hold the unknown', sorted(weights.keys() - variables.keys())),
+    ):
+        if names:
+            raise BundleError(
+                f'The weights {problem} {", ".join(names)}; the model does not fit this network: train anew.'
+            )
+    for name, variable in variables.items():
+        if weights[name].shape != tuple(variable.shape):
+            raise BundleError(
+                f'The weights {name} have shape {weights[name].shape} but the network needs {tuple(variable.shape)}; '
+                'the model does not fit its configuration: train anew.'
+            )
+    for name, variable in variables.items():
+        variable.assign(np.asarray(weights[name], dtype=np.float32))
