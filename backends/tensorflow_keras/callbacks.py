@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from ptychopinn_reconstructor.backend import TrainingJob
+from ptychopinn_reconstructor.files import atomic_path
 from ptychopinn_reconstructor.recipe import LOSS_CHECK_STEPS, CpuClock, Journal, schedule
 
 Logs = dict[str, Any] | None
@@ -80,18 +81,17 @@ class Watch(keras.callbacks.Callback):
             logs.update(metrics)
 
 
-class BestEpochs(keras.callbacks.Callback):
-    """Keeps the models of the best epochs: best.keras, or the `top` best and a copy of the first of them."""
+class Checkpoints(keras.callbacks.Callback):
+    """Saves last.keras after every epoch, and the best epochs: best.keras, or the `top` best and a copy of the first.
+
+    Keras' ModelCheckpoint keeps one best model, forgets which across a resume, and would save an epoch twice.
+    """
 
     def __init__(self, folder: Path, monitor: str, top: int) -> None:
         super().__init__()
         self.folder, self.monitor, self.top = folder, monitor, top
+        self.last, self.best = folder / 'last.keras', folder / 'best.keras'
         self.kept: list[tuple[float, Path]] = []
-
-    @property
-    def best(self) -> Path:
-        """The best model."""
-        return self.folder / 'best.keras'
 
     def replay(self, metrics: list[dict[str, float]]) -> None:
         """Remember what earlier epochs have left in the folder."""
@@ -99,17 +99,18 @@ class BestEpochs(keras.callbacks.Callback):
             self._place(epoch, row[self.monitor])
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Save the model when this epoch is among the best, and remove the one that no longer is."""
+        """Save the model once, under all the names it deserves; `last` comes last, since a resume believes it."""
         before = self.kept
         self._place(epoch, float((logs or {})[self.monitor]))
-        saved = [path for entry in self.kept if entry not in before for path in entry[1:]]
-        for path in saved:
-            self.model.save(path)
-            if self.top > 1 and path == self.kept[0][1]:
-                shutil.copyfile(path, self.best)
-        for _, path in before:
-            if path not in [kept for _, kept in self.kept]:
-                path.unlink(missing_ok=True)
+        first, *others = [path for entry in self.kept if entry not in before for path in entry[1:]] or [self.last]
+        self.model.save(first)
+        if self.top > 1 and self.kept[0][1] == first:
+            others.append(self.best)
+        for path in [*others, *([self.last] if first != self.last else [])]:
+            with atomic_path(path) as temporary:
+                shutil.copyfile(first, temporary)
+        for path in {path for _, path in before} - {path for _, path in self.kept}:
+            path.unlink(missing_ok=True)
 
     def _place(self, epoch: int, value: float) -> None:
         path = self.best if self.top == 1 else self.folder / f'best-epoch={epoch:04d}.keras'

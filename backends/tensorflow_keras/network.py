@@ -37,7 +37,7 @@ class Convolution(keras.layers.Conv2D):
 
 
 @registered
-class Input(keras.layers.Layer):
+class SpaceToDepth(keras.layers.Layer):
     """Patterns and back-projections rearranged to one grid."""
 
     def call(self, root4: tf.Tensor, backprojection: tf.Tensor) -> tf.Tensor:
@@ -64,8 +64,8 @@ class Patch(keras.layers.Layer):
         self.amp_activation, self.amplitude_max = amp_activation, amplitude_max
 
     def call(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """(b, g, g, 8) to amplitude and phase (b, n, n), in single precision."""
-        y = tf.cast(tf.nn.depth_to_space(x, 2), tf.float32)
+        """(b, g, g, 8) to amplitude and phase (b, n, n)."""
+        y = tf.nn.depth_to_space(x, 2)
         return AMPLITUDES[self.amp_activation](y[..., 0], self.amplitude_max), pi * tf.tanh(y[..., 1])
 
     def get_config(self) -> dict[str, Any]:
@@ -81,12 +81,14 @@ def widths_of(n_filters_scale: float) -> tuple[int, int, int]:
 
 
 def build_network(config: Config, precision: str = 'float32', seed: int = 0) -> keras.Model:
-    """The network that a configuration describes: [root4 (b, N, N), backprojection (b, 2, n, n)] to
-    (amplitude, phase), each (b, n, n).
+    """The network that a configuration describes: [root4, backprojection] to (amplitude, phase), shapes as in B14.
 
-    Weights are drawn as PyTorch draws them, uniformly within 1/sqrt(fan-in), without touching any global state.
+    `precision` is the dtype policy of the convolutions. Weights are drawn as PyTorch draws them, uniformly within
+    1/sqrt(fan-in), without touching any global state.
     """
     model, draw = config.model, np.random.default_rng(seed)
+    w1, w2, w3 = widths_of(model.n_filters_scale)
+    single: dict[str, Any] = {'dtype': 'float32'}  # rearranging has no kernel for half precision on some devices
 
     def conv(x: Any, width: int, name: str, size: int = 3, stride: int = 1, gain: float = 1.0) -> Any:
         bound = (size**2 * x.shape[-1]) ** -0.5
@@ -94,10 +96,8 @@ def build_network(config: Config, precision: str = 'float32', seed: int = 0) -> 
             keras.initializers.RandomUniform(-limit, limit, seed=int(draw.integers(2**31)))
             for limit in (gain * bound, bound if gain == 1 else 0.0)
         )
-        layer = Convolution(
-            width, size, stride, 'same', kernel_initializer=kernel, bias_initializer=bias, name=name, dtype=precision
-        )
-        return layer(x)
+        options = {'kernel_initializer': kernel, 'bias_initializer': bias, 'name': name, 'dtype': precision}
+        return Convolution(width, size, stride, 'same', **options)(x)
 
     def act(x: Any) -> Any:
         return keras.ops.leaky_relu(x, 0.1)
@@ -106,16 +106,14 @@ def build_network(config: Config, precision: str = 'float32', seed: int = 0) -> 
         return x + conv(act(conv(act(x), x.shape[-1], f'{name}.conv1')), x.shape[-1], f'{name}.conv2')
 
     def up(x: Any, width: int, name: str) -> Any:
-        return DepthToSpace(dtype=precision)(conv(x, 4 * width, name, size=1))
+        return DepthToSpace(**single)(conv(x, 4 * width, name, size=1))
 
-    w1, w2, w3 = widths_of(model.n_filters_scale)
     root4, backprojection = keras.Input((None, None), name='root4'), keras.Input((2, None, None), name='backprojection')
-    x = Input(dtype=precision)(root4, backprojection)  # (b, g, g, 24)
+    x = SpaceToDepth(**single)(root4, backprojection)  # (b, g, g, 24)
     x1 = residual(conv(x, w1, 'stem'), 'enc1')  # (b, g, g, w1)
     x2 = residual(conv(act(x1), w2, 'down1', stride=2), 'enc2')  # (b, g/2, g/2, w2)
     x3 = residual(conv(act(x2), w3, 'down2', stride=2), 'middle')  # (b, g/4, g/4, w3)
     x2 = residual(x2 + up(x3, w2, 'up2'), 'dec2')  # (b, g/2, g/2, w2)
     x1 = residual(x1 + up(x2, w1, 'up1'), 'dec1')  # (b, g, g, w1)
     y = conv(act(x1), 8, 'head', gain=0.1)  # (b, g, g, 8); training starts near an empty object
-    patch = Patch(model.amp_activation, model.amplitude_max, dtype=precision)(y)
-    return keras.Model([root4, backprojection], patch)
+    return keras.Model([root4, backprojection], Patch(model.amp_activation, model.amplitude_max, **single)(y))

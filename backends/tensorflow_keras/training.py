@@ -15,7 +15,7 @@ from ptychopinn_reconstructor.errors import BundleError
 from ptychopinn_reconstructor.recipe import StopRequested
 from ptychopinn_reconstructor.steps import Steps, good_of, probes_of, unpadded
 
-from .callbacks import BestEpochs, EarlyStopping, Watch, loggers
+from .callbacks import Checkpoints, EarlyStopping, Watch, loggers
 from .data import Source
 from .model import PtychoPINN
 from .weights import load_neutral, to_neutral
@@ -32,19 +32,19 @@ def train(job: TrainingJob, device: str) -> TrainedModel:
     held_out = steps.of_validation()
     monitor = job.config.training.checkpoint_monitor_metric if held_out else 'train_loss'
     model, watch = new_model(job), Watch(job, len(steps), steps.r * steps.k)
-    best = BestEpochs(folder, monitor, job.config.training.checkpoint_save_top_k)
+    saving = Checkpoints(folder, monitor, job.config.training.checkpoint_save_top_k)
     if job.resume:
         watch.restore(take_over(model, last))
-        best.replay(watch.metrics)
+        saving.replay(watch.metrics)
     else:  # so that a training killed in its first epoch resumes too
         model.state = watch.state()
         model.save(last)
-    interrupted = not fit(model, job, steps, (watch, best), monitor)
-    if not best.best.exists() or not watch.journal.losses:
+    interrupted = not fit(model, job, steps, (watch, saving), monitor)
+    if not saving.best.exists() or not watch.journal.losses:
         return TrainedModel(
             to_neutral(model.network), _probes(model, job), tuple(watch.journal.losses), {}, interrupted
         )
-    chosen = load(best.best)
+    chosen = load(saving.best, compile=False)
     summary = watch.journal.summary(
         device=device,
         monitor=monitor,
@@ -56,15 +56,14 @@ def train(job: TrainingJob, device: str) -> TrainedModel:
     )
 
 
-def fit(model: PtychoPINN, job: TrainingJob, steps: Steps, own: tuple[Watch, BestEpochs], monitor: str) -> bool:
+def fit(model: PtychoPINN, job: TrainingJob, steps: Steps, own: tuple[Watch, Checkpoints], monitor: str) -> bool:
     """Run Keras' fit to its end; False when it was asked to stop before."""
-    watch, best = own
+    watch, saving = own
     training, source, held_out = job.config.training, Source(job), steps.of_validation()
-    callbacks = [watch, best, *loggers(job.config.execution.logger_backend, job.output_dir)]
+    callbacks = [watch, *loggers(job.config.execution.logger_backend, job.output_dir)]
     if training.early_stop_patience:
         callbacks.append(EarlyStopping(monitor, training.early_stop_patience, list(watch.metrics)))
-    # Last, since it saves the state that the others have left.
-    callbacks.append(keras.callbacks.ModelCheckpoint(best.folder / 'last.keras'))
+    callbacks.append(saving)
     try:
         model.fit(
             source.training(steps, watch.epoch),
@@ -96,10 +95,10 @@ def new_model(job: TrainingJob) -> PtychoPINN:
     return model
 
 
-def load(path: Path) -> PtychoPINN:
+def load(path: Path, *, compile: bool = True) -> PtychoPINN:
     """A checkpoint as it was saved; BundleError when it cannot be read. Nothing in it is executed."""
     try:
-        model: PtychoPINN = keras.saving.load_model(path, safe_mode=True)
+        model: PtychoPINN = keras.saving.load_model(path, compile=compile, safe_mode=True)
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise BundleError(f'The checkpoint {path} cannot be read ({error}); train anew without --resume.') from error
     return model
