@@ -6,6 +6,7 @@ import click
 
 from . import __version__
 from .commands.app import App, debug_option
+from .commands.compare import compare
 from .commands.demo import demo
 from .commands.models import doctor, inspect, verify
 from .commands.reconstruct import reconstruct, refine
@@ -31,7 +32,7 @@ def main(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (simulate, train, reconstruct, refine, evaluate, inspect, verify, doctor, demo):
+for command in (simulate, train, reconstruct, refine, evaluate, compare, inspect, verify, doctor, demo):
     main.add_command(command)
 
 if __name__ == '__main__':

@@ -38,11 +38,12 @@ def commands_of(row: FieldInfo) -> tuple[str, ...]:
         return ()
     train = ('train',) if row.section in TRAIN_SECTIONS else ()
     reconstruct = row.section == 'inference' or f'{row.section}.{row.name}' in RECONSTRUCT_FIELDS
-    return (*train, 'reconstruct') if reconstruct else train
+    taken = (*train, 'reconstruct') if reconstruct else train
+    return taken if row.name == 'backend' else (*taken, 'compare')  # compare takes --backends
 
 
 def field_options(command: str) -> Decorator:
-    """All options of `command` ('train' or 'reconstruct') that are settings; they arrive as section__field."""
+    """All options of `command` (train, reconstruct or compare) that are settings; they arrive as section__field."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         for row in reversed([row for row in field_table() if command in commands_of(row)]):
