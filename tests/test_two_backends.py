@@ -1,0 +1,54 @@
+"""One model file for both backends: each reconstructs and trains on what the other has trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scans import short_config, small_scan
+
+from ptychopinn_reconstructor.bundle import open_bundle
+from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.pipeline import Trained, reconstruct, train
+
+pytest.importorskip('lightning', reason='PyTorch is not installed')
+pytest.importorskip('tensorflow', reason='TensorFlow is not installed')
+pytestmark = pytest.mark.slow
+BOTH = ['torch', 'tensorflow']
+
+
+def config_of(backend: str, **changes: object) -> Config:
+    return short_config(execution__backend=backend, **changes)
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
+    folder = tmp_path_factory.mktemp('models')
+    return {name: train([small_scan()], config_of(name, training__nepochs=8), folder / name) for name in BOTH}
+
+
+@pytest.mark.parametrize('one', BOTH)
+def test_a_model_of_one_reconstructs_in_the_other(trained: dict[str, Trained], one: str) -> None:
+    """The object of the network, and that of two passes, agree to 1e-5 of the amplitude range."""
+    objects = [
+        reconstruct(small_scan(), trained[one].model, config_of(name), refine_passes=passes).reconstruction.object
+        for passes in (0, 2)
+        for name in BOTH
+    ]
+    for a, b in (objects[:2], objects[2:]):
+        assert 0 < np.abs(a - b).max() <= 1e-5 * np.abs(a).max()
+
+
+@pytest.mark.parametrize(('one', 'other'), [('torch', 'tensorflow'), ('tensorflow', 'torch')])
+def test_training_goes_on_in_the_other(trained: dict[str, Trained], tmp_path: Path, one: str, other: str) -> None:
+    """Fine-tuned in the other backend, a model begins where the first ended, and ends better; the file says who."""
+    losses = [loss for _, loss in trained[one].trained.losses]
+    gentle = config_of(other, training__nepochs=4, training__learning_rate=2e-4)
+    further = train([small_scan()], gentle, tmp_path, initial=trained[one].model)
+    found = [loss for _, loss in further.trained.losses]
+    assert found[0] < 0.6 * losses[0] and found[0] < 1.5 * losses[-1]
+    assert np.mean(found[-2:]) < np.mean(losses[-2:])
+    assert open_bundle(further.model).manifest['backend'] == other
+    before, after = (open_bundle(model).weights for model in (trained[one].model, further.model))
+    assert 0 < max(float(np.abs(before[name] - after[name]).max()) for name in before) < 0.1
