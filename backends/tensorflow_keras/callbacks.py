@@ -132,15 +132,16 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 
 
 class MLflow(keras.callbacks.Callback):
-    """Writes the losses of every epoch to a local MLflow folder."""
+    """Writes the losses of every epoch to a local MLflow database."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
         from mlflow import MlflowClient
 
-        self.client = MlflowClient(tracking_uri=folder.resolve().as_uri())
+        self.client = MlflowClient(tracking_uri=f'sqlite:///{(folder / "mlflow.db").resolve()}')
         found = self.client.get_experiment_by_name('ptychopinn')
-        experiment = found.experiment_id if found else self.client.create_experiment('ptychopinn')
+        artifacts = (folder / 'mlruns').resolve().as_uri()
+        experiment = found.experiment_id if found else self.client.create_experiment('ptychopinn', artifacts)
         self.run = self.client.create_run(experiment).info.run_id
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
@@ -157,4 +158,4 @@ def loggers(kind: str, folder: Path) -> list[keras.callbacks.Callback]:
     """The callbacks of a logger; csv is written from the events by the pipeline, whatever the backend."""
     if kind == 'tensorboard':
         return [keras.callbacks.TensorBoard(folder / 'tensorboard', write_graph=False)]
-    return [MLflow(folder / 'mlruns')] if kind == 'mlflow' else []
+    return [MLflow(folder)] if kind == 'mlflow' else []

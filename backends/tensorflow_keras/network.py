@@ -26,17 +26,6 @@ registered = keras.saving.register_keras_serializable(package='ptychopinn_recons
 
 
 @registered
-class Convolution(keras.layers.Conv2D):
-    """A convolution padded symmetrically by zeros; at stride 2 the 'same' of Keras pads the far side only."""
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """(b, h, w, channels) to (b, h/stride, w/stride, filters)."""
-        rows, cols = ([size // 2] * 2 for size in self.kernel_size)
-        y = tf.nn.conv2d(x, self.kernel, self.strides, [[0, 0], rows, cols, [0, 0]])
-        return tf.nn.bias_add(y, self.bias)
-
-
-@registered
 class SpaceToDepth(keras.layers.Layer):
     """Patterns and back-projections rearranged to one grid."""
 
@@ -96,8 +85,12 @@ def build_network(config: Config, precision: str = 'float32', seed: int = 0) -> 
             keras.initializers.RandomUniform(-limit, limit, seed=int(draw.integers(2**31)))
             for limit in (gain * bound, bound if gain == 1 else 0.0)
         )
+        if stride == 2:  # where the 'same' of Keras pads the far side only
+            x, padding = keras.layers.ZeroPadding2D(1, dtype=precision)(x), 'valid'
+        else:
+            padding = 'same'
         options = {'kernel_initializer': kernel, 'bias_initializer': bias, 'name': name, 'dtype': precision}
-        return Convolution(width, size, stride, 'same', **options)(x)
+        return keras.layers.Conv2D(width, size, stride, padding, **options)(x)
 
     def act(x: Any) -> Any:
         return keras.ops.leaky_relu(x, 0.1)

@@ -106,7 +106,9 @@ def make_logger(kind: str, folder: Path) -> Any:
         return pl.loggers.TensorBoardLogger(folder, name='tensorboard')
     if kind == 'mlflow':
         return pl.loggers.MLFlowLogger(
-            experiment_name='ptychopinn', tracking_uri=(folder / 'mlruns').resolve().as_uri()
+            experiment_name='ptychopinn',
+            tracking_uri=f'sqlite:///{(folder / "mlflow.db").resolve()}',
+            artifact_location=(folder / 'mlruns').resolve().as_uri(),
         )
     return False
 
