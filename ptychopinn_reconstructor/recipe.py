@@ -1,6 +1,6 @@
-"""The training recipe, the same for every backend: optimizer, schedule, CPU budget, loss checks, events.
+"""What is the same for every backend: the network's widths and weights, optimizer, schedule, CPU budget, events.
 
-A backend's callbacks and optimizer ask here; see specs/backend_contract.md, sections 6 and 7.
+A backend's network, optimizer and callbacks ask here; see specs/backend_contract.md, sections 5 to 7.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from math import cos, isfinite, pi
 from typing import Any
 
-from .backend import TrainingJob
+from .backend import TrainingJob, Weights
 from .config import TrainingConfig
-from .errors import TrainingError
+from .errors import BundleError, TrainingError
 from .events import Event
 
 WARM_UP, FLOOR = 0.08, 0.02  # of the training, of the learning rate
@@ -22,6 +22,30 @@ WEIGHT_DECAY = 0.01  # of the network's weights alone
 SCALE_LIMIT = 0.05  # how far intensity_scale_trainable may move the probe's amplitude
 PROBE_RATE = 0.1  # learning rate of a trainable probe relative to the network's
 LOSS_CHECK_STEPS = 8  # reading a loss waits for the device, so not at every step
+
+
+def widths_of(n_filters_scale: float) -> tuple[int, int, int]:
+    """Channel widths of the network: (32, 48, 64) at a scale of 2, in proportion otherwise."""
+    w1, w2, w3 = (max(4, round(width * n_filters_scale / 2)) for width in (32, 48, 64))
+    return w1, w2, w3
+
+
+def check_weights(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise BundleError naming the weights that are missing, superfluous or of another shape than a network's."""
+    for problem, names in (
+        ('lack', sorted(shapes.keys() - weights.keys())),
+        ('hold the unknown', sorted(weights.keys() - shapes.keys())),
+    ):
+        if names:
+            raise BundleError(
+                f'The weights {problem} {", ".join(names)}; the model does not fit this network: train anew.'
+            )
+    for name, shape in shapes.items():
+        if weights[name].shape != shape:
+            raise BundleError(
+                f'The weights {name} have shape {weights[name].shape} but the network needs {shape}; '
+                'the model does not fit its configuration: train anew.'
+            )
 
 
 class StopRequested(Exception):  # noqa: N818 - a signal, not an error

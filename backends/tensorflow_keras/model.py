@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ptychopinn_reconstructor.config import parse
 from ptychopinn_reconstructor.files import atomic_path
 from ptychopinn_reconstructor.recipe import BETAS, EPSILON, PROBE_RATE, SCALE_LIMIT, WEIGHT_DECAY
+from ptychopinn_reconstructor.steps import patterns_of_region
 
 from . import physics
 from .network import build_network
@@ -60,6 +61,7 @@ class PtychoPINN(keras.Model):
             self.probe_change = self.add_weight(shape=(*probe_shape, 2), initializer='zeros', name='probe_change')
         if training.intensity_scale_trainable:
             self.log_scale = self.add_weight(shape=(scans,), initializer='zeros', name='log_scale')
+        self.k = patterns_of_region(self.settings)
         self.mean_loss = keras.metrics.Mean(name='loss')
         self.built = True
 
@@ -73,12 +75,12 @@ class PtychoPINN(keras.Model):
         probes = _complex(self.probe_parts)
         if self.probe_change is not None:
             peak = tf.reduce_max(tf.abs(probes), axis=(-3, -2, -1), keepdims=True)
-            changed = probes + _real(peak * PROBE_RATE) * _complex(self.probe_change)
+            changed = probes + physics.as_complex(peak * PROBE_RATE) * _complex(self.probe_change)
             before, after = (tf.reduce_sum(physics.power(p), axis=(-2, -1)) for p in (probes, changed))
-            probes = changed * _real(tf.sqrt(before / after))[:, None, None, None]
+            probes = changed * physics.as_complex(tf.sqrt(before / after))[:, None, None, None]
         if self.log_scale is not None:
             scale = tf.exp(SCALE_LIMIT * tf.tanh(tf.convert_to_tensor(self.log_scale)))
-            probes = probes * _real(scale)[:, None, None, None]
+            probes = probes * physics.as_complex(scale)[:, None, None, None]
         return probes
 
     def call(self, inputs: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -116,7 +118,7 @@ class PtychoPINN(keras.Model):
     def loss_of(self, batch: Batch) -> tf.Tensor:
         """The loss of a batch, as model_type asks for it."""
         amplitude, phase = self.network([batch.root4, batch.backprojection])
-        patches = tf.complex(amplitude * tf.cos(phase), amplitude * tf.sin(phase))
+        patches = physics.polar(amplitude, phase)
         probes = tf.gather(self.current_probes(), batch.scan)
         if self.settings.model.model_type == 'supervised':
             return self._supervised_loss(patches, batch, probes)
@@ -129,7 +131,7 @@ class PtychoPINN(keras.Model):
         pixels, width = batch.canvas[0] * batch.canvas[1], batch.canvas[1]
         shifted = physics.shift_probe(probe, batch.fractions)
         inner = physics.window_index(batch.corners + (n_pixels - n) // 2, n, width)
-        regions = tf.reshape(patches, (shape[0], shape[1], n, n))
+        regions = tf.reshape(patches, (shape[0], self.k, n, n))  # K in numbers: a patch alone needs no eigenvector
         canvas = physics.assemble(regions, probe, shifted, batch.fractions, inner, pixels)
         windows = physics.gather(canvas, physics.window_index(batch.corners, n_pixels, width))
         intensity = physics.measure(physics.propagate(physics.illuminate(shifted, windows)))
@@ -189,8 +191,3 @@ class PtychoPINN(keras.Model):
 def _complex(parts: keras.Variable) -> tf.Tensor:
     values = tf.convert_to_tensor(parts)
     return tf.complex(values[..., 0], values[..., 1])
-
-
-def _real(values: tf.Tensor) -> tf.Tensor:
-    """As complex numbers; the gradient of tf.cast would warn that it discards the imaginary part."""
-    return tf.complex(values, tf.zeros_like(values))

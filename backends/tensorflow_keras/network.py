@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.recipe import widths_of
 
 AMPLITUDES: dict[str, Callable[[tf.Tensor, float], tf.Tensor]] = {  # each is 1 at 0
     'sigmoid': lambda x, top: top * tf.sigmoid(x - log(top - 1)),
@@ -61,12 +62,6 @@ class Patch(keras.layers.Layer):
         """What a saved model needs to build this layer."""
         own = {'amp_activation': self.amp_activation, 'amplitude_max': self.amplitude_max}
         return super().get_config() | own
-
-
-def widths_of(n_filters_scale: float) -> tuple[int, int, int]:
-    """Channel widths: (32, 48, 64) at a scale of 2, in proportion otherwise."""
-    w1, w2, w3 = (max(4, round(width * n_filters_scale / 2)) for width in (32, 48, 64))
-    return w1, w2, w3
 
 
 def build_network(config: Config, precision: str = 'float32', seed: int = 0) -> keras.Model:

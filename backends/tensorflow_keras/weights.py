@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychopinn_reconstructor.errors import BundleError
+from ptychopinn_reconstructor.recipe import check_weights
 
 
 def _variables(network: keras.Model) -> dict[str, Any]:
@@ -28,19 +28,6 @@ def to_neutral(network: keras.Model) -> dict[str, NDArray[np.float32]]:
 def load_neutral(network: keras.Model, weights: Mapping[str, NDArray[np.float32]]) -> None:
     """Fill a network with neutral weights; BundleError names what is missing, superfluous or of another shape."""
     variables = _variables(network)
-    for problem, names in (
-        ('lack', sorted(variables.keys() - weights.keys())),
-        ('hold the unknown', sorted(weights.keys() - variables.keys())),
-    ):
-        if names:
-            raise BundleError(
-                f'The weights {problem} {", ".join(names)}; the model does not fit this network: train anew.'
-            )
-    for name, variable in variables.items():
-        if weights[name].shape != tuple(variable.shape):
-            raise BundleError(
-                f'The weights {name} have shape {weights[name].shape} but the network needs {tuple(variable.shape)}; '
-                'the model does not fit its configuration: train anew.'
-            )
+    check_weights(weights, {name: tuple(variable.shape) for name, variable in variables.items()})
     for name, variable in variables.items():
         variable.assign(np.asarray(weights[name], dtype=np.float32))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.recipe import widths_of
 
 AMPLITUDES: dict[str, Callable[[Tensor, float], Tensor]] = {  # each is 1 at 0
     'sigmoid': lambda x, top: top * torch.sigmoid(x - log(top - 1)),
@@ -72,12 +73,6 @@ class SpaceToDepthUNet(nn.Module):
         x1 = self.dec1(x1 + nnf.pixel_shuffle(self.up1(x2), 2))  # (b, w1, g, g)
         y = nnf.pixel_shuffle(self.head(nnf.leaky_relu(x1, 0.1)), 2).float()  # (b, 2, n, n)
         return self.amplitude(y[:, 0], self.amplitude_max), pi * torch.tanh(y[:, 1])
-
-
-def widths_of(n_filters_scale: float) -> tuple[int, int, int]:
-    """Channel widths: (32, 48, 64) at a scale of 2, in proportion otherwise."""
-    w1, w2, w3 = (max(4, round(width * n_filters_scale / 2)) for width in (32, 48, 64))
-    return w1, w2, w3
 
 
 def build_network(config: Config) -> SpaceToDepthUNet:

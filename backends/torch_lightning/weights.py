@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ptychopinn_reconstructor.errors import BundleError
+from ptychopinn_reconstructor.recipe import check_weights
 
 ROOT4_CHANNELS, BACKPROJECTION_PARTS, BLOCK = 16, 2, 4  # of the stem's input; pixels of a 2 x 2 block
 SHUFFLED_OUTPUTS = ('up1', 'up2', 'head')
@@ -50,21 +50,9 @@ def to_neutral(network: nn.Module) -> dict[str, NDArray[np.float32]]:
 def load_neutral(network: nn.Module, weights: Mapping[str, NDArray[np.float32]]) -> None:
     """Fill a network with neutral weights; BundleError names what is missing, superfluous or of another shape."""
     expected = {name: values.shape for name, values in to_neutral(network).items()}
-    for problem, names in (
-        ('lack', sorted(expected.keys() - weights.keys())),
-        ('hold the unknown', sorted(weights.keys() - expected.keys())),
-    ):
-        if names:
-            raise BundleError(
-                f'The weights {problem} {", ".join(names)}; the model does not fit this network: train anew.'
-            )
+    check_weights(weights, expected)
     state = {}
-    for name, shape in expected.items():
-        if weights[name].shape != shape:
-            raise BundleError(
-                f'The weights {name} have shape {weights[name].shape} but the network needs {shape}; '
-                'the model does not fit its configuration: train anew.'
-            )
+    for name in expected:
         layer, kind = name.rsplit('.', 1)
         values = np.asarray(weights[name], dtype=np.float32)
         if kind == 'kernel':
