@@ -93,6 +93,7 @@ class TensorFlowBackend:
         from .network import build_network
         from .weights import to_neutral
 
+        claim_runtime(config)
         with tf.device('cpu'):
             return to_neutral(build_network(config, seed=seed))
 

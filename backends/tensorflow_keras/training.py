@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -65,16 +68,17 @@ def fit(model: PtychoPINN, job: TrainingJob, steps: Steps, own: tuple[Watch, Che
         callbacks.append(EarlyStopping(monitor, training.early_stop_patience, list(watch.metrics)))
     callbacks.append(saving)
     try:
-        model.fit(
-            source.training(steps, watch.epoch),
-            steps_per_epoch=len(steps),
-            initial_epoch=watch.epoch,
-            epochs=training.nepochs,
-            validation_data=source.validation(held_out) if held_out else None,
-            callbacks=callbacks,
-            shuffle=False,  # the regions are drawn
-            verbose=0,  # the command line draws the events
-        )
+        with quiet_tensorflow():
+            model.fit(
+                source.training(steps, watch.epoch),
+                steps_per_epoch=len(steps),
+                initial_epoch=watch.epoch,
+                epochs=training.nepochs,
+                validation_data=source.validation(held_out) if held_out else None,
+                callbacks=callbacks,
+                shuffle=False,  # the regions are drawn
+                verbose=0,  # the command line draws the events
+            )
     except StopRequested:
         return False
     except tf.errors.OpError as error:
@@ -117,6 +121,21 @@ def take_over(model: PtychoPINN, path: Path) -> dict[str, object]:
             variable.assign(value)
     state: dict[str, object] = dict(saved.state)
     return state
+
+
+@contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Keeps its advice about repeated tracing off a user's terminal: every training traces its own steps, once."""
+    logger = tf.get_logger()
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return 'triggered tf.function retracing' not in record.getMessage()
+
+    logger.addFilter(wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(wanted)
 
 
 def _probes(model: PtychoPINN, job: TrainingJob) -> tuple[NDArray[np.complex64], ...]:

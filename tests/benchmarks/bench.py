@@ -24,7 +24,7 @@ from pathlib import Path
 from processes import Cells, command_line_rows, import_rows, spawn
 
 HERE = Path(__file__).resolve().parent
-PACKAGES = ('ptychopinn-reconstructor', 'torch', 'lightning', 'numpy', 'scipy')
+PACKAGES = ('ptychopinn-reconstructor', 'torch', 'lightning', 'tensorflow', 'keras', 'numpy', 'scipy')
 Section = Callable[[Path, bool], Iterable[Cells]]
 
 
@@ -50,8 +50,8 @@ SECTIONS: dict[str, Section] = {
     'Machine': kernels(('machine', 64)),
     'Imports': lambda work, quick: import_rows(),
     'Network, inference': kernels(('inference', 64), ('inference', 128)),
-    'Training step, as Lightning runs it': kernels(('training', 64), ('training', 128)),
-    'torch.compile (not in the product)': kernels(('compiled', 64), ('compiled', 128)),
+    'Training step, as Lightning and Keras run it': kernels(('training', 64), ('training', 128)),
+    'Compilers, torch.compile and XLA (not in the product)': kernels(('compiled', 64), ('compiled', 128)),
     'Input': kernels(('input', 64), ('input', 128)),
     'Stitching': kernels(('stitching', 64), ('stitching', 128)),
     'Refinement engine': kernels(('engine', 64), ('engine', 128)),
@@ -69,13 +69,18 @@ def cpu_model() -> str:
 
 def versions() -> str:
     """Versions of what was measured."""
-    found = [f'Python {platform.python_version()}']
-    for package in PACKAGES:
+    found = (f'{package} {version_of(package)}' for package in PACKAGES)
+    return ', '.join([f'Python {platform.python_version()}', *found])
+
+
+def version_of(package: str) -> str:
+    """The version of a package, or of its build for CPUs alone, which has a name of its own."""
+    for name in (package, f'{package}-cpu'):
         try:
-            found.append(f'{package} {version(package)}')
+            return version(name)
         except PackageNotFoundError:
-            found.append(f'{package} not installed')
-    return ', '.join(found)
+            continue
+    return 'not installed'
 
 
 def report(tables: dict[str, list[Cells]], load: float, seconds: float) -> str:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from networks import BATCH, compiled, inference
 from timing import (
     BLOCK_PIXELS,
     GEMM_SIDE,
@@ -23,13 +22,16 @@ from timing import (
     fft2_reference,
     gemm_reference,
     paired,
+    per_pattern_row,
+    rate_row,
 )
+
+from ptychopinn_reconstructor.backend import missing_modules
 
 if TYPE_CHECKING:
     from ptychopinn_reconstructor.physics.prepare import PreparedScan
 
 NEIGHBORS = 24
-BATCH = 64
 
 
 def prepared(n: int, positions: int) -> PreparedScan:
@@ -69,92 +71,12 @@ def machine(n: int, quick: bool) -> list[Row]:
     return rows
 
 
-def rate_row(what: str, timed: Timed, patterns: int, gigaflop: float) -> Row:
-    """Time per pattern; the rate reached, relative to GEMM."""
-    achieved = gigaflop / timed.seconds
-    value = f'{timed.seconds / patterns * 1e3:.3f} ms/pattern'
-    return Row(what, value, f'{gigaflop / timed.ratio:.2f}', f'rate of PyTorch GEMM, at {achieved:.1f} GFLOP/s')
-
-
-def gigaflops(work: Callable[[], Any]) -> float:
-    """GFLOP of the convolutions of a call, counted by PyTorch from the shapes of the layers."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    counter = FlopCounterMode(display=False)
-    with counter:
-        work()
-    return counter.get_total_flops() * 1e-9
-
-
-def network_input(n: int, batch: int) -> tuple[Any, Any]:
-    """Random input of the network."""
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    root4 = torch.rand(batch, n, n, generator=generator)
-    return root4, torch.randn(batch, 2, n // 2, n // 2, generator=generator)
-
-
-def inference(n: int, quick: bool) -> list[Row]:
-    """The network alone, as reconstruct calls it."""
-    import torch
-
-    from ptychopinn_reconstructor.backends.torch_lightning.network import build_network
-    from ptychopinn_reconstructor.config import Config
-
-    network, inputs = build_network(Config()).eval(), network_input(n, BATCH)
-    with torch.inference_mode():
-        work = gigaflops(lambda: network(*inputs))
-        timed = paired(lambda: network(*inputs), gemm_reference(), repeats=3 if quick else 9)
-    per_pattern = f'N = {n}, batch {BATCH}, {work / BATCH * 1e3:.0f} MFLOP a pattern'
-    return [rate_row(f'network, {per_pattern}', timed, BATCH, work)]
-
-
-def compiled(n: int, quick: bool) -> list[Row]:
-    """The network in training, as it is and by torch.compile; the product does not compile."""
-    import torch
-
-    from ptychopinn_reconstructor.backends.torch_lightning.network import build_network
-    from ptychopinn_reconstructor.config import Config
-
-    batch = 16 if n == 64 else 8
-    network, inputs = build_network(Config()), network_input(n, batch)
-
-    def step(net: Any) -> None:
-        amplitude, phase = net(*inputs)
-        (amplitude.square().mean() + phase.square().mean()).backward()
-        network.zero_grad()
-
-    reference, repeats = gemm_reference(), 3 if quick else 11
-    work = gigaflops(lambda: step(network))
-    plain = paired(lambda: step(network), reference, repeats=repeats)
-    fast = torch.compile(network, dynamic=False)
-    start = time.perf_counter(), sum(os.times()[:4])
-    try:
-        step(fast)
-    except Exception as error:  # whatever a missing or broken compiler brings up
-        return [Row(f'torch.compile, N = {n}', 'not available', '', type(error).__name__)]
-    wall, used = time.perf_counter() - start[0], sum(os.times()[:4]) - start[1]
-    after = paired(lambda: step(fast), reference, repeats=repeats)
-    return [
-        rate_row(f'network forward and backward, N = {n}, batch {batch}', plain, batch, work),
-        rate_row('the same by torch.compile', after, batch, work),
-        Row('torch.compile: gain and cost', f'{wall:.0f} s wall, {used:.0f} s CPU to compile',
-            f'{after.ratio / plain.ratio:.2f}', 'time without'),
-    ]  # fmt: skip
-
-
 def network_input_row(n: int, quick: bool) -> list[Row]:
     """From counts to the network's input."""
     scan = prepared(n, BATCH)
     counts = scan.counts(np.arange(BATCH))
     timed = paired(lambda: scan.scaler.counts_to_input(counts), fft2_reference(n), repeats=5 if quick else 15)
     return [per_pattern_row(f'counts_to_input, N = {n}', timed, BATCH, f'FFT2 of {n} x {n}')]
-
-
-def per_pattern_row(what: str, timed: Timed, patterns: int, unit: str) -> Row:
-    """Time per pattern and in units of a reference."""
-    return Row(what, f'{timed.seconds / patterns * 1e3:.3f} ms/pattern', f'{timed.ratio / patterns:.1f}', unit)
 
 
 def stitching(n: int, quick: bool) -> list[Row]:
@@ -218,28 +140,42 @@ def engine(n: int, quick: bool) -> list[Row]:
     return rows
 
 
-def training(n: int, quick: bool) -> list[Row]:
-    """A step of training by Lightning, whole and in its parts."""
-    from training_step import parts_of_step, whole_step
+def training(n: int, quick: bool) -> Iterator[Row]:
+    """A step of training: PyTorch's whole and in its parts, and TensorFlow's whole in the same process."""
+    from training_step import Parts, job_of, patterns_of_step, whole_step
 
-    reference = gemm_reference()
+    reference, repeats = gemm_reference(), 3 if quick else 15
     with tempfile.TemporaryDirectory() as folder:
-        trainer, job, whole, patterns = whole_step(prepared(n, 160 if quick else 512), Path(folder), reference)
-        parts, work = parts_of_step(trainer, job, reference, repeats=3 if quick else 15)
-        physics = parts_of_step(trainer, job, fft2_reference(n), repeats=3 if quick else 15)[0]
-    rows = [rate_row(f'whole step, N = {n}, {patterns} patterns', whole, patterns, work)]
+        job = job_of(prepared(n, 160 if quick else 512), Path(folder))
+        patterns, whole = patterns_of_step(job), whole_step('torch', job, reference)
+        step = Parts(job)
+        work, parts = step.gigaflops(), step.timed(reference, repeats=repeats)
+        physics = step.timed(fft2_reference(n), repeats=repeats)
+        yield rate_row(f'whole step, N = {n}, {patterns} patterns', whole, patterns, work)
+        yield from part_rows(whole, parts, patterns)
+        for key in ('physics forward', 'physics backward'):
+            yield per_pattern_row(f'{key}, N = {n}', physics[key], patterns, f'FFT2 of {n} x {n}')
+        what = f'TensorFlow: whole step, N = {n}, {patterns} patterns'
+        if missing_modules('tensorflow'):
+            yield Row(what, 'not installed')
+            return
+        other = whole_step('tensorflow', job, reference)
+    yield rate_row(what, other, patterns, work)
+    against = f'{other.ratio / whole.ratio:.2f}'
+    yield Row('- each in units of PyTorch GEMM timed between its steps', '', against, 'PyTorch (asked: at most 1.6)')
+
+
+def part_rows(whole: Timed, parts: dict[str, Timed], patterns: int) -> Iterator[Row]:
+    """The parts of a step, and what they leave of it."""
     for what, timed in parts.items():
         value = f'{timed.seconds / patterns * 1e3:.3f} ms/pattern'
-        rows.append(Row(f'- {what}', value, f'{timed.ratio / whole.ratio:.3f}', 'whole step'))
+        yield Row(f'- {what}', value, f'{timed.ratio / whole.ratio:.3f}', 'whole step')
     rest = 1 - sum(timed.ratio for timed in parts.values()) / whole.ratio
     value = f'{rest * whole.seconds / patterns * 1e3:.3f} ms/pattern'
-    rows.append(Row('- the rest (Lightning, logging, events), by difference', value, f'{rest:.3f}', 'whole step'))
-    unit = f'FFT2 of {n} x {n}'
-    keys = ('physics forward', 'physics backward')
-    return [*rows, *(per_pattern_row(f'{key}, N = {n}', physics[key], patterns, unit) for key in keys)]
+    yield Row('- the rest (Lightning, logging, events), by difference', value, f'{rest:.3f}', 'whole step')
 
 
-MEASUREMENTS: dict[str, Callable[[int, bool], list[Row]]] = {
+MEASUREMENTS: dict[str, Callable[[int, bool], Iterable[Row]]] = {
     'machine': machine,
     'inference': inference,
     'training': training,
@@ -261,8 +197,7 @@ def main() -> None:
         import torch
 
         torch.set_num_threads(1)
-    rows = MEASUREMENTS[options.name](options.n, options.quick)
-    print(json.dumps([row.to_json() for row in rows]))
+    print(json.dumps([row.to_json() for row in MEASUREMENTS[options.name](options.n, options.quick)]))
 
 
 if __name__ == '__main__':

@@ -14,10 +14,13 @@ from typing import Any
 
 from import_cost import REPEATS, cpu_seconds
 
+from ptychopinn_reconstructor.backend import missing_modules
+
 THREADS = {name: '1' for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')}
 CLI = ('-P', '-m', 'ptychopinn_reconstructor.cli')
 POLL_SECONDS = 0.01
-FRAMEWORK_REPEATS = 3  # of importing torch and lightning, which takes seconds
+BARE = {'torch': 'import torch, lightning.pytorch', 'tensorflow': 'import tensorflow, keras'}
+FRAMEWORK_REPEATS = 3  # of importing a framework, which takes seconds
 PATTERN_KIB = 8  # 64 x 64 pixels of 16 bits
 Cells = tuple[str, str, str, str]  # what, value, ratio, to what
 
@@ -75,41 +78,69 @@ def anonymous_mib(pid: int) -> float:
 def import_rows() -> Iterator[Cells]:
     """What importing costs, as in import_cost.py."""
     base = 'import numpy, pydantic'
-    statements = (base, f'{base}; import ptychopinn_reconstructor', 'import torch', 'import lightning.pytorch')
-    times: dict[str, list[float]] = {statement: [] for statement in statements}
+    known = (base, f'{base}; import ptychopinn_reconstructor')
+    frameworks = {'import torch': 'torch', 'import lightning.pytorch': 'torch', BARE['tensorflow']: 'tensorflow'}
+    there = [statement for statement, backend in frameworks.items() if not missing_modules(backend)]
+    times: dict[str, list[float]] = {statement: [] for statement in (*known, *there)}
     for repeat in range(REPEATS):
-        for statement in statements[: 2 if repeat >= FRAMEWORK_REPEATS else None]:
+        for statement in known if repeat >= FRAMEWORK_REPEATS else times:
             times[statement].append(cpu_seconds(statement))
     middle = {statement: sorted(values)[len(values) // 2] for statement, values in times.items()}
-    above = middle[statements[1]] - middle[base]
+    above = middle[known[1]] - middle[base]
     yield f'`{base}`', f'{middle[base]:.3f} s', '', ''
     yield 'import ptychopinn_reconstructor, above that', f'{above:.3f} s', f'{above / middle[base]:.2f}', f'`{base}`'
-    for statement in statements[2:]:
-        yield f'`{statement}`', f'{middle[statement]:.2f} s', f'{middle[statement] / middle[base]:.1f}', f'`{base}`'
+    for statement in frameworks:
+        if statement in middle:
+            yield f'`{statement}`', f'{middle[statement]:.2f} s', f'{middle[statement] / middle[base]:.1f}', f'`{base}`'
+        else:
+            yield f'`{statement}`', 'not installed', '', ''
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The processes of one backend: its bare import, a training of the smallest scan, a reconstruction of each."""
+
+    backend: str
+    bare: Usage
+    trained: Usage
+    reconstructed: dict[int, tuple[Usage, dict[str, dict[str, float]]]]  # with the stages that it tells itself
+
+    def whole(self) -> dict[str, Usage]:
+        """All but the import, by what they do."""
+        trained = {f'train, 2 epochs of {min(self.reconstructed)} patterns': self.trained}
+        return trained | {f'reconstruct, {size} patterns': usage for size, (usage, _) in self.reconstructed.items()}
 
 
 def command_line_rows(work: Path, sizes: tuple[int, int]) -> Iterator[Cells]:
-    """Train two epochs on the smaller scan, then reconstruct both."""
+    """Train two epochs on the smaller scan, then reconstruct both: by PyTorch in detail, by TensorFlow beside it."""
     scans = {size: work / f'scan_{size}.npz' for size in sizes}
     for size, scan in scans.items():
         spawn(work, *CLI, 'simulate', '--out', scan, '--positions', size, '--quiet')
-    model = work / 'model' / 'model.zip'
-    trained = spawn(work, *CLI, 'train', scans[sizes[0]], '--output-dir', model.parent, '--epochs', 2, '--quiet')
-    bare = spawn(work, '-P', '-c', 'import torch, lightning.pytorch')
-    yield 'memory of `import torch, lightning.pytorch`', memory(bare), '', ''
-    yield from whole_rows(f'train, 2 epochs of {sizes[0]} patterns', trained, bare)
-    runs = {size: reconstruct(work, model, scan) for size, scan in scans.items()}
-    for size, (usage, _) in runs.items():
-        yield from whole_rows(f'reconstruct, {size} patterns', usage, bare)
-    for size, (usage, stages) in runs.items():
+    runs = backend_runs(work, 'torch', scans)
+    yield from whole_rows(runs)
+    for size, (usage, stages) in runs.reconstructed.items():
         yield from stage_rows(size, usage, stages)
-    yield from import_time_rows(work, model, scans[sizes[0]], runs[sizes[0]][0])
-    yield from growth_rows(sizes, *(runs[size][0] for size in sizes))
+    small, large = (runs.reconstructed[size][0] for size in sizes)
+    yield from import_time_rows(work, scans[sizes[0]], small)
+    yield from growth_rows(sizes, small, large)
+    if missing_modules('tensorflow'):
+        yield 'TensorFlow', 'not installed', '', ''
+    else:
+        yield from whole_rows(backend_runs(work, 'tensorflow', scans), beside=runs)
 
 
-def reconstruct(work: Path, model: Path, scan: Path, *flags: str) -> tuple[Usage, dict[str, dict[str, float]]]:
-    """Reconstruct without refinement; usage and the stages it tells itself."""
-    options = ('--model', model, '--output-dir', work / f'out_{scan.stem}', '--json', '--quiet')
+def backend_runs(work: Path, backend: str, scans: dict[int, Path]) -> Runs:
+    """Run the command line with one backend."""
+    small = scans[min(scans)]
+    options = ('--backend', backend, '--epochs', 2, '--quiet')
+    trained = spawn(work, *CLI, 'train', small, '--output-dir', work / backend, *options)
+    bare = spawn(work, '-P', '-c', BARE[backend])
+    return Runs(backend, bare, trained, {size: reconstruct(work, backend, scan) for size, scan in scans.items()})
+
+
+def reconstruct(work: Path, backend: str, scan: Path, *flags: str) -> tuple[Usage, dict[str, dict[str, float]]]:
+    """Reconstruct without refinement, with the backend that has trained; usage and the stages it tells itself."""
+    options = ('--model', work / backend / 'model.zip', '--output-dir', work / f'out_{scan.stem}', '--json', '--quiet')
     usage = spawn(work, *flags, *CLI, 'reconstruct', scan, *options)
     return usage, json.loads(usage.output)['stages']
 
@@ -120,10 +151,14 @@ def memory(usage: Usage) -> str:
     return f'{usage.peak:.0f} MiB{anonymous}'
 
 
-def whole_rows(what: str, usage: Usage, bare: Usage) -> Iterator[Cells]:
-    """Time and memory of a process."""
-    yield f'{what}: CPU', f'{usage.cpu:.2f} s', f'{usage.cpu / usage.wall:.2f}', f'wall time, {usage.wall:.2f} s'
-    yield f'{what}: peak memory', memory(usage), f'{usage.peak / bare.peak:.2f}', 'bare import'
+def whole_rows(runs: Runs, beside: Runs | None = None) -> Iterator[Cells]:
+    """Time and memory of all processes; the CPU time relative to that of `beside`, or without it to wall time."""
+    name = '' if beside is None else 'TensorFlow: '
+    yield f'{name}memory of `{BARE[runs.backend]}`', memory(runs.bare), '', ''
+    for what, usage in runs.whole().items():
+        seconds, unit = (usage.wall, 'wall time') if beside is None else (beside.whole()[what].cpu, 'PyTorch')
+        yield f'{name}{what}: CPU', f'{usage.cpu:.2f} s', f'{usage.cpu / seconds:.2f}', f'{unit}, {seconds:.2f} s'
+        yield f'{name}{what}: peak memory', memory(usage), f'{usage.peak / runs.bare.peak:.2f}', 'bare import'
 
 
 def stage_rows(size: int, usage: Usage, stages: dict[str, dict[str, float]]) -> Iterator[Cells]:
@@ -136,9 +171,9 @@ def stage_rows(size: int, usage: Usage, stages: dict[str, dict[str, float]]) -> 
         yield f'{size} patterns: {name}', value, f'{used / usage.cpu:.3f}', 'CPU of the process'
 
 
-def import_time_rows(work: Path, model: Path, scan: Path, plain: Usage) -> Iterator[Cells]:
+def import_time_rows(work: Path, scan: Path, plain: Usage) -> Iterator[Cells]:
     """How long a reconstruction spends in import statements, by `-X importtime` (wall time) in one more run."""
-    usage, _ = reconstruct(work, model, scan, '-X', 'importtime')
+    usage, _ = reconstruct(work, 'torch', scan, '-X', 'importtime')
     found: dict[str, float] = {}
     outermost = 0.0
     for line in usage.errors.splitlines():

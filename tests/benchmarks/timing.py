@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -58,6 +58,12 @@ def cpu(work: Work) -> float:
     return time.process_time() - start
 
 
+def middle(seconds: Sequence[float], units: Sequence[float]) -> Timed:
+    """Medians of repeats, each with the time of a unit of the reference beside it."""
+    ratio = statistics.median(s / u for s, u in zip(seconds, units, strict=True))
+    return Timed(statistics.median(seconds), ratio, statistics.median(units))
+
+
 def paired(work: Work, reference: Reference, *, repeats: int = 9, calls: int = 1) -> Timed:
     """Time `calls` calls and the reference in turn, after one call each to warm up."""
     work(), reference.run()
@@ -65,8 +71,7 @@ def paired(work: Work, reference: Reference, *, repeats: int = 9, calls: int = 1
     for _ in range(repeats):
         units.append(cpu(reference.run) / reference.units)
         seconds.append(sum(cpu(work) for _ in range(calls)) / calls)
-    ratio = statistics.median(s / u for s, u in zip(seconds, units, strict=True))
-    return Timed(statistics.median(seconds), ratio, statistics.median(units))
+    return middle(seconds, units)
 
 
 def fft2_reference(n: int, *, calls: int = 4) -> Reference:
@@ -104,3 +109,25 @@ def gemm_reference() -> Reference:
 
     a, b = torch.rand(2, GEMM_SIDE, GEMM_SIDE, generator=torch.Generator().manual_seed(0))
     return Reference('PyTorch GEMM', lambda: torch.mm(a, b), 2e-9 * GEMM_SIDE**3)
+
+
+def rate_row(what: str, timed: Timed, patterns: int, gigaflop: float) -> Row:
+    """Time per pattern; the rate reached, relative to GEMM."""
+    achieved = gigaflop / timed.seconds
+    value = f'{timed.seconds / patterns * 1e3:.3f} ms/pattern'
+    return Row(what, value, f'{gigaflop / timed.ratio:.2f}', f'rate of PyTorch GEMM, at {achieved:.1f} GFLOP/s')
+
+
+def per_pattern_row(what: str, timed: Timed, patterns: int, unit: str) -> Row:
+    """Time per pattern and in units of a reference."""
+    return Row(what, f'{timed.seconds / patterns * 1e3:.3f} ms/pattern', f'{timed.ratio / patterns:.1f}', unit)
+
+
+def gigaflops(work: Callable[[], Any]) -> float:
+    """GFLOP of the convolutions of a call, counted by PyTorch from the shapes of the layers."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with counter:
+        work()
+    return counter.get_total_flops() * 1e-9

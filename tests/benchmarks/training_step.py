@@ -1,69 +1,86 @@
-"""A training step as the backend takes it: the whole under Lightning's Trainer, then its parts one by one."""
+"""A training step as the backends take it: the whole in any of them, and the parts of PyTorch's one by one."""
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
-from timing import Reference, Timed, cpu
+from timing import Reference, Timed, cpu, gigaflops, middle
 
-from ptychopinn_reconstructor.backend import TrainingJob
-from ptychopinn_reconstructor.backends.torch_lightning.callbacks import Watch
+from ptychopinn_reconstructor.backend import TrainingJob, load_backend
 from ptychopinn_reconstructor.backends.torch_lightning.data import EpochSteps, StepData, loader
 from ptychopinn_reconstructor.backends.torch_lightning.module import Batch, PtychoPINN
 from ptychopinn_reconstructor.backends.torch_lightning.training import make_trainer, new_module, quiet_lightning
 from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.events import Event
 from ptychopinn_reconstructor.physics.grouping import Split
 from ptychopinn_reconstructor.physics.prepare import PreparedScan
 from ptychopinn_reconstructor.steps import Steps
 
-SKIPPED = 3  # first steps, in which memory is allocated and kernels are chosen
+SKIPPED = 3  # first steps, in which memory is allocated, kernels are chosen and graphs are traced
 
 
-class StepTimes(pl.Callback):
-    """CPU time from the end of one step to the end of the next, data included, and the reference in between."""
+class StepTimes:
+    """Listens to a training: CPU time from the end of a step to that of the next, and the reference in between.
+
+    The process's time counts what other threads prepare meanwhile, the reference's own is that of this thread.
+    """
 
     def __init__(self, reference: Reference) -> None:
         self.reference = reference
         self.steps: list[float] = []
         self.units: list[float] = []
         self.last: float | None = None
+        self.spent = 0.0
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Note the time since the last step, then time the reference."""
-        if self.last is not None and batch_idx:  # not across an epoch's end
-            self.steps.append(time.process_time() - self.last)
-            self.units.append(cpu(self.reference.run) / self.reference.units)
-        self.last = time.process_time()
+    def __call__(self, event: Event) -> None:
+        """Note the time since the last step, then time the reference; nothing across an epoch's end."""
+        now = time.process_time()
+        if event.kind == 'epoch':
+            self.last = None
+        elif event.kind == 'progress':
+            if self.last is not None:
+                self.steps.append(now - self.last - self.spent)
+                self.units.append(self.spent / self.reference.units)
+            start = time.thread_time()
+            self.reference.run()
+            self.last, self.spent = now, time.thread_time() - start
 
 
-def whole_step(scan: PreparedScan, folder: Path, reference: Reference) -> tuple[pl.Trainer, TrainingJob, Timed, int]:
-    """Train two epochs with the default settings; the median step, and the patterns in it."""
+def job_of(scan: PreparedScan, folder: Path) -> TrainingJob:
+    """Two epochs with the default settings, nothing held out."""
     everything = np.arange(len(scan), dtype=np.int64)
-    config = Config().merged({'model': {'N': scan.n_pixels}, 'training': {'nepochs': 2}})
-    job = TrainingJob((scan,), (Split(everything, everything[:0]),), config, folder)
-    times, steps = StepTimes(reference), Steps(job)
-    with quiet_lightning():
-        trainer = make_trainer(job, 'cpu', [Watch(job), times])
-        trainer.fit(new_module(job), loader(job, EpochSteps(steps)))
-    seconds, units = times.steps[SKIPPED:], times.units[SKIPPED:]
-    ratio = statistics.median(s / u for s, u in zip(seconds, units, strict=True))
-    timed = Timed(statistics.median(seconds), ratio, statistics.median(units))
-    return trainer, job, timed, steps.r * steps.k
+    config = Config().merged(
+        {'model': {'N': scan.n_pixels}, 'training': {'nepochs': 2}, 'execution': {'device': 'cpu'}}
+    )
+    return TrainingJob((scan,), (Split(everything, everything[:0]),), config, folder)
+
+
+def patterns_of_step(job: TrainingJob) -> int:
+    """R K."""
+    steps = Steps(job)
+    return steps.r * steps.k
+
+
+def whole_step(name: str, job: TrainingJob, reference: Reference) -> Timed:
+    """The median step of a training by the backend `name`, as `ptychopinn train` calls it."""
+    times = StepTimes(reference)
+    load_backend(name).train(replace(job, output_dir=job.output_dir / name, emit=times))
+    return middle(times.steps[SKIPPED:], times.units[SKIPPED:])
 
 
 class Parts:
-    """One step taken apart: each method leaves what the next one needs."""
+    """One step of the PyTorch backend taken apart: each method leaves what the next one needs."""
 
-    def __init__(self, trainer: pl.Trainer, job: TrainingJob) -> None:
+    def __init__(self, job: TrainingJob) -> None:
+        with quiet_lightning():
+            trainer = make_trainer(job, 'cpu', [])
+            trainer.limit_train_batches = 2  # enough to have an optimizer with all that it keeps
+            trainer.fit(new_module(job), loader(job, EpochSteps(Steps(job))))
         module = trainer.lightning_module
         assert isinstance(module, PtychoPINN)
         self.module, self.optimizer = module.train(), trainer.optimizers[0]
@@ -110,25 +127,17 @@ class Parts:
             'clipping and optimizer': self.optimize,
         }
 
+    def gigaflops(self) -> float:
+        """GFLOP of the network in a step."""
+        return gigaflops(lambda: [part() for part in self.steps().values()])
 
-def parts_of_step(
-    trainer: pl.Trainer, job: TrainingJob, reference: Reference, *, repeats: int
-) -> tuple[dict[str, Timed], float]:
-    """Median CPU time of each part, the reference timed in every round, and the GFLOP of the network in a step."""
-    from kernels import gigaflops
-
-    steps = Parts(trainer, job).steps()
-    work = gigaflops(lambda: [part() for part in steps.values()])
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    units = []
-    for _ in range(repeats):
-        units.append(cpu(reference.run) / reference.units)
-        for name, part in steps.items():
-            seconds[name].append(cpu(part))
-    unit = statistics.median(units)
-    return {name: _timed(times, units, unit) for name, times in seconds.items()}, work
-
-
-def _timed(seconds: list[float], units: list[float], unit: float) -> Timed:
-    ratio = statistics.median(s / u for s, u in zip(seconds, units, strict=True))
-    return Timed(statistics.median(seconds), ratio, unit)
+    def timed(self, reference: Reference, *, repeats: int) -> dict[str, Timed]:
+        """Median CPU time of each part, the reference timed in every round."""
+        steps = self.steps()
+        seconds: dict[str, list[float]] = {name: [] for name in steps}
+        units = []
+        for _ in range(repeats):
+            units.append(cpu(reference.run) / reference.units)
+            for name, part in steps.items():
+                seconds[name].append(cpu(part))
+        return {name: middle(times, units) for name, times in seconds.items()}
