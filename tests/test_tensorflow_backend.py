@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
+import weakref
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -186,6 +188,16 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path, backend: Back
     with pytest.raises(BundleError, match=r'checkpoint .*last.keras'):
         train(backend, tmp_path, resume=True, model__n_filters_scale=1, training__nepochs=4)
     assert last.read_bytes() == before
+
+
+def test_nothing_of_a_job_is_kept_after_it(tmp_path: Path, backend: Backend) -> None:
+    """B31: TensorFlow remembers every function it is given, but neither scans nor model stay in memory."""
+    asked = job(backend, tmp_path, training__nepochs=1)
+    backend.train(asked)
+    left = weakref.ref(asked)
+    del asked
+    gc.collect()
+    assert left() is None
 
 
 def test_tensorboard_is_written_on_request(tmp_path: Path, backend: Backend) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -23,6 +24,7 @@ class Source:
 
     job: TrainingJob
     error: Exception | None = field(default=None, init=False)
+    _pipelines: list[Callable[[int], Step]] = field(default_factory=list, init=False)
 
     def training(self, steps: Steps, first_epoch: int) -> tf.data.Dataset:
         """All epochs from `first_epoch` on, one after the other."""
@@ -40,13 +42,13 @@ class Source:
 
     def _dataset(self, numbers: range, step: Callable[[int], Step]) -> tf.data.Dataset:
         shapes, types = zip(*_fields(self.job.scans[0].n_pixels), strict=True)
+        self._pipelines.append(step)
+        # TensorFlow keeps every Python function it has ever been given: this one must not keep the scans.
+        source, pipeline = weakref.ref(self), len(self._pipelines) - 1
 
         def arrays(number: NDArray[np.int64]) -> list[NDArray[Any]]:
-            try:
-                return self._arrays(step(int(number)))
-            except Exception as error:
-                self.error = self.error or error
-                raise
+            alive = source()
+            return [] if alive is None else alive._arrays(pipeline, int(number))
 
         def batch(number: tf.Tensor) -> Batch:
             tensors = tf.numpy_function(arrays, [number], types)
@@ -58,9 +60,14 @@ class Source:
         parallel = {'num_parallel_calls': workers, 'deterministic': True} if workers else {}
         return tf.data.Dataset.range(numbers.start, numbers.stop).map(batch, **parallel).prefetch(1 + workers)
 
-    def _arrays(self, step: Step) -> list[NDArray[Any]]:
-        scan = self.job.scans[step.scan]
-        batch = region_batch(scan, step, supervised=self.job.config.model.model_type == 'supervised')
+    def _arrays(self, pipeline: int, number: int) -> list[NDArray[Any]]:
+        try:
+            step = self._pipelines[pipeline](number)
+            scan = self.job.scans[step.scan]
+            batch = region_batch(scan, step, supervised=self.job.config.model.model_type == 'supervised')
+        except Exception as error:
+            self.error = self.error or error
+            raise
         none = np.empty((0, scan.n_pixels // 2, scan.n_pixels // 2), dtype=np.complex64)
         labels = none if batch.labels is None else batch.labels
         return [*batch[:-2], labels, np.array(batch.canvas, dtype=np.int64)]
