@@ -135,7 +135,8 @@ class PtychoPINN(pl.LightningModule):
             betas=BETAS,
             eps=EPSILON,
             weight_decay=WEIGHT_DECAY,
-            fused=self.device.type in ('cpu', 'cuda'),
+            # Lightning cannot clip gradients for a fused optimizer in mixed precision.
+            fused=self.device.type in ('cpu', 'cuda') and self.config.execution.precision == '32',
         )
         total = max(1, int(self.trainer.estimated_stepping_batches))
         scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -159,3 +160,6 @@ class PtychoPINN(pl.LightningModule):
         )
         for scheduler in checkpoint.get('lr_schedulers', ()):
             scheduler['base_lrs'] = [rate * factor for rate in scheduler['base_lrs']]
+        for optimizer in checkpoint.get('optimizer_states', ()):  # the scheduler sets it after the first step only
+            for group in optimizer['param_groups']:
+                group['lr'] *= factor

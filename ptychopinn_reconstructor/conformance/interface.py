@@ -1,0 +1,182 @@
+"""How a backend is found and loaded, and its devices: clauses B1 to B7 and B10 to B12."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ..backend import Backend, backend_entry_points, load_backend
+from ..config import BACKEND_NAMES
+from ..errors import BackendError, DeviceError
+from . import jobs, oracle
+
+LOADING = """
+import importlib, json, logging, os, pkgutil, random, sys, warnings
+import numpy as np
+from ptychopinn_reconstructor import backend, physics
+
+name, frameworks = sys.argv[1], sys.argv[2:]
+point = backend.backend_entry_points()[name]
+backend.missing_modules(name)
+early = sorted({point.module, *frameworks} & set(sys.modules))
+for framework in frameworks:
+    try:
+        importlib.import_module(framework)
+    except ImportError:
+        pass
+for part in pkgutil.iter_modules(physics.__path__, 'ptychopinn_reconstructor.physics.'):
+    importlib.import_module(part.name)
+for part in ('steps', 'recipe'):
+    try:
+        importlib.import_module(f'ptychopinn_reconstructor.{part}')
+    except ImportError:
+        pass
+before = set(sys.modules)
+
+def state():
+    root = logging.getLogger()
+    return {
+        'environment': dict(os.environ),
+        'warning filters': str(warnings.filters),
+        'logging': [root.level, str(root.handlers)],
+        'random state': repr(random.getstate()),
+        'random state of numpy': repr(np.random.get_state()),
+        'folder': os.getcwd(),
+    }
+
+old = state()
+first, second = backend.load_backend(name), backend.load_backend(name)
+first.versions()
+new = state()
+own = {point.module.rpartition('.')[0], 'ptychopinn_reconstructor.backends'}
+foreign = [
+    module
+    for module in set(sys.modules) - before
+    if module.startswith('ptychopinn_reconstructor.') and not any(f'{module}.'.startswith(f'{o}.') for o in own)
+]
+changed = [key for key in old if old[key] != new[key]]
+print(json.dumps({'early': early, 'foreign': foreign, 'changed': changed, 'same': first is second}))
+"""
+
+REFUSED = """
+import sys
+
+class Refuse:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition('.')[0] in sys.argv[2:]:
+            raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+
+sys.meta_path.insert(0, Refuse)
+from ptychopinn_reconstructor.backend import load_backend
+from ptychopinn_reconstructor.errors import BackendError
+try:
+    print(load_backend(sys.argv[1]))
+except BackendError as error:
+    print(error)
+"""
+
+
+class InterfaceChecks:
+    """Finding, loading, naming, devices."""
+
+    @pytest.mark.slow
+    def test_loading_changes_nothing_in_the_process(
+        self, conformance_backend: str, backend: Backend, tmp_path: Path
+    ) -> None:
+        """B1, B5, B6: listing imports nothing; loading gives a new object and leaves the process as it was."""
+        done = jobs.run(['-c', LOADING, conformance_backend, *backend.versions()], tmp_path)
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        assert found == {'early': [], 'foreign': [], 'changed': [], 'same': False}
+
+    def test_without_its_framework_it_says_what_to_install(
+        self, conformance_backend: str, backend: Backend, tmp_path: Path
+    ) -> None:
+        """B3: one sentence with the title and the pip command; no other backend in its place."""
+        done = jobs.run(['-c', REFUSED, conformance_backend, *backend.versions()], tmp_path)
+        assert done.returncode == 0, done.stderr
+        (sentence,) = done.stdout.splitlines()
+        title = {value: title for title, value in BACKEND_NAMES.items()}.get(conformance_backend, conformance_backend)
+        assert f'{title} backend selected' in sentence and 'pip install' in sentence
+
+    def test_an_unknown_name_is_refused_with_those_there_are(self, conformance_backend: str) -> None:
+        """B4: also for a name that is nearly right."""
+        with pytest.raises(BackendError, match='selected') as error:
+            load_backend(f'{conformance_backend}-2')
+        assert all(name in str(error.value) for name in backend_entry_points())
+
+    def test_it_says_who_it_is(self, conformance_backend: str, backend: Backend) -> None:
+        """B2, B5: name, title and stride; a title of the map loads the same backend."""
+        assert backend.name == conformance_backend
+        assert backend.title
+        assert backend.stride >= 1
+        if conformance_backend in BACKEND_NAMES.values():
+            assert BACKEND_NAMES[backend.title] == conformance_backend
+            assert type(load_backend(backend.title)) is type(backend)
+        assert load_backend(conformance_backend) is not backend
+
+    def test_versions_name_the_framework(self, backend: Backend) -> None:
+        """B7: package to version text."""
+        versions = backend.versions()
+        assert versions
+        assert all(text[0].isdigit() for text in versions.values())
+
+    def test_devices_are_listed_and_resolved(self, backend: Backend) -> None:
+        """B10: the CPU first; 'auto' is the first other one; names in either case; gpu:0 and cuda:0 are one."""
+        devices = backend.devices()
+        assert devices[0].lower() == 'cpu' and len(set(devices)) == len(devices)
+        assert backend.resolve_device('auto') == backend.resolve_device(devices[min(1, len(devices) - 1)])
+        for device in devices:
+            resolved = backend.resolve_device(device)
+            assert backend.resolve_device(device.upper()) == backend.resolve_device(device.lower()) == resolved
+        for one, other in (('cuda', 'cuda:0'), ('gpu:0', 'cuda:0'), ('GPU:0', 'gpu:0'), ('MPS', 'mps')):
+            assert self.resolved(backend, one) == self.resolved(backend, other)
+
+    @staticmethod
+    def resolved(backend: Backend, device: str) -> str | None:
+        """The device's own name, None when it is not there."""
+        try:
+            return backend.resolve_device(device)
+        except DeviceError:
+            return None
+
+    @pytest.mark.parametrize('device', ['cuda:99', 'gpu:77', 'cpu:5', 'tpu', '', 'cuda:-1', 'cuda:x'])
+    def test_a_device_that_is_not_there_is_refused(self, backend: Backend, tmp_path: Path, device: str) -> None:
+        """B11: the error names the value and the devices there are, wherever one is named; nothing is written."""
+        weights = jobs.drawn_weights(oracle.shapes(jobs.configuration(backend)))
+        calls = (
+            lambda: backend.resolve_device(device),
+            lambda: backend.network(jobs.configuration(backend), weights, device),
+            lambda: jobs.train(backend, tmp_path, execution__device=device),
+        )
+        for call in calls:
+            with pytest.raises(DeviceError) as error:
+                call()
+            assert repr(device) in str(error.value)
+            assert all(there in str(error.value) for there in backend.devices())
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.slow
+    def test_every_device_computes_the_same(self, backend: Backend, tmp_path: Path) -> None:
+        """B11, B12: patches of each device are those of the CPU, and what it trained predicts on the CPU."""
+        others = backend.devices()[1:]
+        if not others:
+            pytest.skip('there is no other device than the CPU here')
+        config = jobs.configuration(backend)
+        weights = jobs.drawn_weights(oracle.shapes(config))
+        data = jobs.prepared(backend).patterns(np.arange(8))
+        inputs = data.root4, data.backprojection
+        expected = backend.network(config, weights, 'cpu').predict(*inputs)
+        at_home = jobs.train(backend, tmp_path / 'cpu', training__nepochs=1)
+        for number, device in enumerate(others):
+            found = backend.network(config, weights, device).predict(*inputs)
+            assert np.abs(found - expected).max() < 2e-3 * np.abs(expected).max()
+            trained = jobs.train(backend, tmp_path / str(number), training__nepochs=1, execution__device=device)
+            assert trained.summary['device'] == backend.resolve_device(device)
+            assert np.isfinite(backend.network(config, trained.weights, 'cpu').predict(*inputs)).all()
+            assert trained.losses[0][1] == pytest.approx(at_home.losses[0][1], rel=0.02)

@@ -1,0 +1,145 @@
+"""Small scans and short trainings for the checks, and what watches them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backend import Backend, TrainedModel, TrainingJob, Weights
+from ..config import Config
+from ..events import Event
+from ..physics.grouping import Split
+from ..physics.prepare import PreparedScan, prepare_scan
+from ..physics.simulate import simulate
+from ..pipeline import split_of
+from ..scan import Scan
+
+STILL = 1e-30  # a learning rate at which no weight moves
+BAD = np.zeros((32, 32), dtype=bool)
+BAD[3:5, 10:20] = BAD[16, 16] = True
+LONG: dict[str, Any] = {'training__nepochs': 4}  # the run that is stopped, killed and resumed
+
+
+@cache
+def scan(*, n: int = 32, positions: int = 100, modes: int = 1, photons: float = 1e5, seed: int = 0) -> Scan:
+    """A simulated scan with its truth: 100 patterns of 32 x 32 pixels, seconds to train on."""
+    return simulate(n=n, positions=positions, modes=modes, photons=photons, seed=seed, step=4.0, jitter=1.0)
+
+
+def prepared(backend: Backend, *, masked: bool = False, **settings: Any) -> PreparedScan:
+    """A scan as a backend receives it, with a few bad pixels where it is `masked`."""
+    one = scan(**settings)
+    if masked:
+        one = replace(one, bad_pixels=BAD)
+    return prepare_scan(one, mode='absolute', stride=backend.stride)
+
+
+def scan_with(original: Scan, diffraction: NDArray[Any]) -> PreparedScan:
+    """The same scan with other patterns, prepared."""
+    return prepare_scan(replace(original, diffraction=diffraction), mode='absolute')
+
+
+def configuration(backend: Backend, **changes: Any) -> Config:
+    """Two short epochs of a narrow network on the CPU; `changes` are 'section__field' values."""
+    values: dict[str, dict[str, Any]] = {
+        'model': {'N': 32, 'n_filters_scale': 0.5},
+        'training': {'nepochs': 2, 'batch_size': 16},
+        'execution': {'backend': backend.name, 'device': 'cpu'},
+    }
+    for key, value in changes.items():
+        section, name = key.split('__')
+        values.setdefault(section, {})[name] = value
+    return Config().merged(values)
+
+
+def job(
+    backend: Backend,
+    folder: Path,
+    scans: tuple[PreparedScan, ...] = (),
+    splits: tuple[Split, ...] = (),
+    **changes: Any,
+) -> TrainingJob:
+    """A training job; `changes` are 'section__field' settings, and fields of TrainingJob."""
+    config = configuration(backend, **{key: value for key, value in changes.items() if '__' in key})
+    rest = {key: value for key, value in changes.items() if '__' not in key}
+    scans = scans or (prepare_scan(scan(), mode=config.data.probe_power, stride=backend.stride),)
+    splits = splits or tuple(split_of(one, config) for one in scans)
+    return TrainingJob(scans, splits, config, folder, **rest)
+
+
+def train(backend: Backend, folder: Path, **changes: Any) -> TrainedModel:
+    """Train as `job` says."""
+    return backend.train(job(backend, folder, **changes))
+
+
+def distance(one: Weights, other: Weights) -> float:
+    """Largest difference of two sets of weights."""
+    assert one.keys() == other.keys()
+    return max(float(np.abs(one[name] - other[name]).max()) for name in one)
+
+
+def drawn_weights(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, NDArray[np.float32]]:
+    """Weights of a plausible size, no bias zero, the same for every backend."""
+    rng = np.random.default_rng(seed)
+    spread = {name: 0.1 if len(shape) == 1 else np.prod(shape[:-1]) ** -0.5 for name, shape in shapes.items()}
+    return {name: rng.normal(0, spread[name], shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+@dataclass(eq=False)
+class Listener:
+    """An `emit` that remembers the events and the threads that they came from."""
+
+    events: list[Event] = field(default_factory=list)
+    threads: set[int] = field(default_factory=set)
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        self.threads.add(threading.get_ident())
+
+    @property
+    def epochs(self) -> list[dict[str, Any]]:
+        """The rows of the epochs."""
+        return [dict(event.data) for event in self.events if event.kind == 'epoch']
+
+    @property
+    def steps(self) -> int:
+        """Events of progress in the training so far."""
+        return sum(event.kind == 'progress' and event.data['stage'] == 'train' for event in self.events)
+
+
+@dataclass(eq=False)
+class StopAfter:
+    """A `should_stop` that says yes after so many questions, and counts them."""
+
+    left: int
+    asked: int = 0
+
+    def __call__(self) -> bool:
+        self.asked += 1
+        return self.asked > self.left
+
+
+class KillAfter(StopAfter):
+    """Ends the process, as a scheduler or a lack of memory would, instead of saying yes."""
+
+    def __call__(self) -> bool:
+        if super().__call__():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+
+def run(arguments: list[Any], folder: Path) -> subprocess.CompletedProcess[str]:
+    """A Python process in `folder` that sees the installed package, not what lies in that folder."""
+    command = [sys.executable, '-P', *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)

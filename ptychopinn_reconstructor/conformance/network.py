@@ -1,0 +1,158 @@
+"""The network and its weights: clauses B8 and B13 to B22."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ..backend import Backend, Network
+from ..errors import BundleError
+from ..physics.prepare import Patterns
+from . import jobs, oracle
+
+CLOSE = 1e-5  # of the amplitude range
+
+
+def predicted(network: Network, data: Patterns, index: Any = slice(None)) -> NDArray[np.complex64]:
+    """Patches of the patterns at `index`."""
+    return network.predict(np.ascontiguousarray(data.root4[index]), np.ascontiguousarray(data.backprojection[index]))
+
+
+def range_of(patches: NDArray[Any]) -> float:
+    """The amplitude range: the unit of every tolerance."""
+    return float(np.abs(patches).max())
+
+
+class NetworkChecks:
+    """Prediction, weights and their layout."""
+
+    @pytest.mark.parametrize('activation', ['sigmoid', 'swish', 'softplus', 'relu'])
+    @pytest.mark.parametrize(('side', 'scale'), [(32, 0.5), (48, 2.0)])
+    def test_patches_equal_those_of_the_reference(
+        self, backend: Backend, activation: str, side: int, scale: float
+    ) -> None:
+        """B14, B17, B18, B19, B21, B22: a NumPy network with the same weights gives the same patches."""
+        config = jobs.configuration(
+            backend, model__N=side, model__n_filters_scale=scale, model__amp_activation=activation,
+            model__amplitude_max=1.5,
+        )  # fmt: skip
+        weights = jobs.drawn_weights(oracle.shapes(config))
+        data = jobs.prepared(backend, n=side, positions=9).patterns(np.arange(5))
+        found = predicted(backend.network(config, weights, 'cpu'), data)
+        expected = oracle.patches_of(config, weights, data.root4, data.backprojection)
+        assert found.dtype == np.complex64 and found.shape == (5, side // 2, side // 2)
+        assert np.abs(found - expected).max() < CLOSE * range_of(expected)
+        assert np.abs(expected - expected.mean()).max() > 0.1  # or any two networks would agree
+
+    @pytest.mark.parametrize('scale', [0.1, 1.0, 2.0])
+    def test_weights_have_the_neutral_layout(self, backend: Backend, scale: float) -> None:
+        """B18, B21: names, shapes and type, and nothing else; widths follow n_filters_scale and are at least 4."""
+        config = jobs.configuration(backend, model__n_filters_scale=scale)
+        weights = backend.fresh_weights(config, 0)
+        assert {name: values.shape for name, values in weights.items()} == oracle.shapes(config)
+        assert all(values.dtype == np.float32 and values.flags.c_contiguous for values in weights.values())
+
+    def test_fresh_weights_are_drawn_from_the_seed(self, backend: Backend) -> None:
+        """B16: equal for equal seeds, different otherwise, and near an empty object; NumPy's own state stays."""
+        config = jobs.configuration(backend)
+        state = repr(np.random.get_state())
+        one, two, other = (backend.fresh_weights(config, seed) for seed in (3, 3, 4))
+        assert repr(np.random.get_state()) == state
+        assert jobs.distance(one, two) == 0
+        kernels = [name for name in one if name.endswith('kernel')]
+        assert all(np.abs(one[name] - other[name]).max() > 1e-3 for name in kernels)
+        patches = predicted(backend.network(config, one, 'cpu'), jobs.prepared(backend).patterns(np.arange(16)))
+        assert np.isfinite(patches).all()
+        assert 0.7 < np.abs(patches).mean() < 1.4
+
+    @pytest.mark.parametrize('gridsize', [1, 2, 3, 4, 5])
+    def test_the_batch_size_changes_no_patch(self, backend: Backend, gridsize: int) -> None:
+        """B15, COVERAGE, DENSE: for every batch size to 33 one patch a position, equal to that of a batch of one."""
+        config = jobs.configuration(backend, model__gridsize=gridsize)
+        scan = jobs.prepared(backend, positions=36)
+        network = backend.network(config, jobs.drawn_weights(oracle.shapes(config), gridsize), 'cpu')
+        data = scan.patterns(np.arange(len(scan)))
+        single = np.concatenate([predicted(network, data, index) for index in scan.batches(1)])
+        assert len(single) == len(scan)
+        for size in range(2, 34):
+            batches = list(scan.batches(size))
+            found = np.full_like(single, np.nan)
+            for index in batches:
+                found[index] = predicted(network, data, index)
+            assert sum(map(len, batches)) == len(scan)
+            assert np.abs(found - single).max() < CLOSE * range_of(single), f'batch size {size}'
+
+    def test_a_patch_depends_on_its_pattern_only(self, backend: Backend) -> None:
+        """B8, B15: whatever the order and the other patterns; twice gives equal arrays; what is handed out stays."""
+        config = jobs.configuration(backend)
+        weights = jobs.drawn_weights(oracle.shapes(config))
+        given = {name: values.copy() for name, values in weights.items()}
+        network = backend.network(config, weights, 'cpu')
+        data = jobs.prepared(backend).patterns(np.arange(24))
+        inputs = data.root4.copy(), data.backprojection.copy()
+        state = repr(np.random.get_state())
+        whole = predicted(network, data)
+        kept = whole.copy()
+        order = np.random.default_rng(0).permutation(24)
+        turned = predicted(network, data, order)
+        assert np.abs(turned - whole[order]).max() < CLOSE * range_of(whole)
+        brighter = data._replace(root4=np.where(np.arange(24)[:, None, None] > 3, 5 * data.root4, data.root4))
+        assert np.abs(predicted(network, brighter)[:4] - whole[:4]).max() < CLOSE * range_of(whole)
+        assert np.array_equal(predicted(network, data), kept) and np.array_equal(whole, kept)
+        assert np.array_equal(data.root4, inputs[0]) and np.array_equal(data.backprojection, inputs[1])
+        assert jobs.distance(weights, given) == 0
+        assert repr(np.random.get_state()) == state
+        assert whole.flags.c_contiguous
+
+    def test_a_network_keeps_its_weights(self, backend: Backend) -> None:
+        """B8, B13: two networks live side by side, and an array changed by the caller later changes neither."""
+        config = jobs.configuration(backend)
+        data = jobs.prepared(backend).patterns(np.arange(3))
+        weights = [jobs.drawn_weights(oracle.shapes(config), seed) for seed in (0, 1)]
+        networks = [backend.network(config, values, 'cpu') for values in weights]
+        before = [predicted(network, data) for network in networks]
+        for values in weights[0].values():
+            values[...] = 0
+        after = [predicted(network, data) for network in networks]
+        assert all(np.array_equal(a, b) for a, b in zip(after, before, strict=True))
+        assert np.abs(before[0] - before[1]).max() > 1e-2
+
+    @pytest.mark.parametrize('fault', ['missing', 'superfluous', 'misshapen', 'broadcastable', 'empty'])
+    def test_weights_that_do_not_fit_are_refused(self, backend: Backend, fault: str) -> None:
+        """B13, BADLOAD: never are they left as drawn, skipped or broadcast; the error names them."""
+        config = jobs.configuration(backend)
+        weights = jobs.drawn_weights(oracle.shapes(config))
+        name = 'enc2.conv1.kernel'
+        bad: dict[str, dict[str, NDArray[np.float32]]] = {
+            'missing': {key: values for key, values in weights.items() if key != name},
+            'superfluous': {**weights, 'enc2.conv1.kernel_2': weights[name]},
+            'misshapen': {**weights, name: weights[name][:2]},
+            'broadcastable': {**weights, name: weights[name][..., :1]},
+            'empty': {},
+        }
+        with pytest.raises(BundleError, match=r'enc2\.conv1\.kernel'):
+            backend.network(config, bad[fault], 'cpu')
+
+    def test_weights_of_another_width_are_refused(self, backend: Backend) -> None:
+        """B13: a network is built as its configuration says, not as its weights are."""
+        wide = jobs.configuration(backend, model__n_filters_scale=1.0)
+        narrow = jobs.drawn_weights(oracle.shapes(jobs.configuration(backend)))
+        with pytest.raises(BundleError, match='stem'):
+            backend.network(wide, narrow, 'cpu')
+
+    @pytest.mark.parametrize('top', [1.2, 3.0])
+    def test_only_the_sigmoid_is_bounded_by_amplitude_max(self, backend: Backend, top: float) -> None:
+        """B22, SETTINGS: amplitude_max is the largest amplitude that a sigmoid reaches, and no bound for the others."""
+        data = jobs.prepared(backend).patterns(np.arange(2))
+        for activation in ('sigmoid', 'softplus'):
+            config = jobs.configuration(backend, model__amplitude_max=top, model__amp_activation=activation)
+            weights = jobs.drawn_weights(oracle.shapes(config))
+            weights['head.bias'] += 30
+            found = np.abs(predicted(backend.network(config, weights, 'cpu'), data))
+            if activation == 'sigmoid':
+                assert found.max() == pytest.approx(top, rel=1e-5)
+            else:
+                assert found.min() > 10

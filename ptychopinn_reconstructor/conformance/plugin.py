@@ -1,0 +1,36 @@
+"""The pytest plugin: which backends the checks run over. Opted into by `pytest_plugins`, nothing is imported early."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ..backend import backend_entry_points, load_backend, missing_modules
+
+SLOW = "slow: trains a network or starts several processes; deselect with -m 'not slow'"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker of the checks that start processes or train more than once."""
+    config.addinivalue_line('markers', SLOW)
+
+
+@pytest.fixture(scope='session', params=sorted(backend_entry_points()))
+def conformance_backend(request: pytest.FixtureRequest) -> str:
+    """The entry-point name of the backend under test: every registered one in turn.
+
+    Skipped with the reason where a framework is not installed. Override it, in session scope, to name yours alone.
+    """
+    name = str(request.param)
+    if missing := missing_modules(name):
+        pytest.skip(f'the backend {name} needs {" and ".join(missing)}, not installed here')
+    return name
+
+
+@pytest.fixture(scope='session')
+def conformance_runs(conformance_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Trainings that several checks look at (runs.Runs), each run when it is first asked for."""
+    from .runs import Runs
+
+    return Runs(load_backend(conformance_backend), tmp_path_factory.mktemp(conformance_backend))

@@ -1,0 +1,24 @@
+"""All checks as one class: a test module needs one line to run them."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..backend import Backend, load_backend
+from .effects import SettingsChecks
+from .interface import InterfaceChecks
+from .network import NetworkChecks
+from .stopping import StoppingChecks
+from .training import TrainingChecks
+from .whole import PipelineChecks
+
+
+class BackendConformance(
+    InterfaceChecks, NetworkChecks, TrainingChecks, StoppingChecks, SettingsChecks, PipelineChecks
+):
+    """Every check of the backend contract; subclass it as `class TestBackends(BackendConformance): ...`."""
+
+    @pytest.fixture
+    def backend(self, conformance_backend: str) -> Backend:
+        """The backend under test, loaded anew for every check."""
+        return load_backend(conformance_backend)

@@ -1,0 +1,176 @@
+"""A backend in the pipeline: trained in one process, reconstructed in another, and what the bundle says of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from .. import models, pipeline
+from ..backend import Backend, load_backend
+from ..bundle import open_bundle
+from ..config import parse
+from ..errors import BundleError, ConfigError, Interrupted, ScanError
+from ..io import ObjectFile, read_scan, write_npz
+from . import jobs
+from .runs import EPOCHS, Runs, Shipped
+
+
+class PipelineChecks:
+    """Whole jobs, through the command line and the pipeline."""
+
+    @pytest.fixture
+    def shipped(self, conformance_runs: Runs) -> Shipped:
+        """A model that a process of its own has trained, and the object that another made of it."""
+        return conformance_runs.shipped
+
+    @pytest.mark.slow
+    def test_trained_in_one_process_reconstructed_in_another(self, shipped: Shipped) -> None:
+        """SINGLETON, B12, SETTINGS: the same object here, from the files that the settings name."""
+        here = pipeline.reconstruct(shipped.scan, shipped.model, shipped.config).reconstruction.object
+        assert np.abs(shipped.object - here).max() < 1e-5 * np.abs(here).max()
+        assert np.abs(np.angle(here)).std() > 0.05  # an empty object would agree with itself as well
+
+    @pytest.mark.slow
+    def test_the_model_describes_itself(self, backend: Backend, shipped: Shipped) -> None:
+        """B7, CHECKPOINT: the configuration comes back as it was set; versions, losses and the self-test are inside."""
+        manifest = open_bundle(shipped.model).manifest
+        assert parse(manifest['config']) == shipped.config
+        assert backend.versions().items() <= manifest['versions'].items()
+        assert manifest['architecture']['stride'] == backend.stride
+        losses = [loss for _, loss in manifest['training']['losses']]
+        assert len(losses) == manifest['training']['epochs'] == EPOCHS
+        assert losses[-1] < 0.6 * losses[0]
+        report = models.verify(shipped.model, backend.name)
+        assert report.difference <= report.tolerance <= 1e-5
+        assert report.distance_to_fresh > 100 * report.tolerance
+
+    @pytest.mark.slow
+    def test_the_validation_scan_of_the_file_was_used(self, shipped: Shipped) -> None:
+        """SETTINGS: with test_data_file every pattern of the scan is trained on."""
+        training = open_bundle(shipped.model).manifest['training']
+        assert training['patterns_seen'] == EPOCHS * 144 and training['monitor'] == 'val_loss'
+
+    @pytest.mark.slow
+    def test_the_result_says_which_backend_made_it(self, backend: Backend, shipped: Shipped) -> None:
+        """BACKEND, SETTINGS: execution.backend chooses, the bundle and the report say so."""
+        assert open_bundle(shipped.model).manifest['backend'] == backend.name
+        facts = pipeline.reconstruct(shipped.scan, shipped.model, shipped.config).report.facts
+        assert facts['backend'] == backend.name and facts['device'] == backend.resolve_device('cpu')
+
+    @pytest.mark.slow
+    def test_the_amplitude_is_absolute(self, shipped: Shipped) -> None:
+        """AMPLITUDE: the network's own object has 1.00 +- 0.02 times the true amplitude, the gauge included."""
+        assert shipped.scan.object is not None
+        truth = ObjectFile(shipped.scan.object, shipped.scan.object_origin, shipped.scan.positions)
+        result = pipeline.reconstruct(shipped.scan, shipped.model, shipped.config)
+        assert abs(result.report.facts['count_gauge'] - 1) < 0.1
+        score = pipeline.evaluate(pipeline.as_object_file(result.reconstruction), truth, margin=2)
+        assert score.amplitude_ratio == pytest.approx(1.0, abs=0.02)
+        empty = replace(truth, object=np.ones_like(truth.object))
+        assert score.amplitude_psnr > pipeline.evaluate(empty, truth, margin=2).amplitude_psnr + 1
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize('size', [1, 7, 144])
+    def test_the_batch_size_of_inference_changes_nothing(self, shipped: Shipped, size: int) -> None:
+        """DENSE, COVERAGE, SETTINGS: the same object to 1e-5 whatever inference_batch_size."""
+        config = shipped.config.merged({'inference': {'inference_batch_size': size}})
+        found = pipeline.reconstruct(shipped.scan, shipped.model, config)
+        assert found.report.facts['patterns'] == 144
+        assert np.abs(found.reconstruction.object - shipped.object).max() < 1e-5 * np.abs(shipped.object).max()
+
+    @pytest.mark.slow
+    def test_synchronization_and_refinement_improve_the_fit(self, shipped: Shipped) -> None:
+        """SETTINGS: sync_neighbors and refine_passes lower the residual, each on its own."""
+
+        def residual(**inference: int) -> float:
+            config = shipped.config.merged({'inference': inference})
+            return pipeline.reconstruct(shipped.scan, shipped.model, config).report.residual
+
+        plain = residual()
+        assert plain < residual(sync_neighbors=0)
+        assert residual(refine_passes=2) < 0.8 * plain
+
+    def test_the_measurement_domain_is_the_unit_of_a_file(self, backend: Backend, tmp_path: Path) -> None:
+        """SETTINGS: measurement_domain amplitude squares what the file holds."""
+        write_npz(tmp_path / 'scan.npz', jobs.scan())
+        index = np.arange(3)
+        counts, amplitude = (
+            read_scan(tmp_path / 'scan.npz', domain=domain).scan.counts(index) for domain in ('counts', 'amplitude')
+        )
+        assert np.array_equal(amplitude, counts**2) and np.array_equal(counts, jobs.scan().counts(index))
+
+    @pytest.mark.slow
+    def test_another_pattern_size_is_refused(self, backend: Backend, shipped: Shipped, tmp_path: Path) -> None:
+        """N, SETTINGS: training with another N than the scan's, reconstructing a scan of another than the model's."""
+        other = jobs.scan(n=48, positions=30)
+        with pytest.raises(ConfigError, match='N is 32 but the patterns are 48'):
+            pipeline.train([other], shipped.config, tmp_path)
+        with pytest.raises(BundleError, match='N = 32 pixels but the scan has 48'):
+            pipeline.reconstruct(other, shipped.model, shipped.config)
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.slow
+    def test_three_modes_in_regions_of_four(self, backend: Backend, tmp_path: Path) -> None:
+        """MODES, COVERAGE, B23: gridsize 2 trained and reconstructed; another number of modes is refused."""
+        scan = jobs.scan(modes=3)
+        config = jobs.configuration(backend, model__gridsize=2, data__neighbor_count=3, training__nepochs=1)
+        model = pipeline.train([scan], config, tmp_path).model
+        result = pipeline.reconstruct(scan, model, config)
+        assert result.report.facts['patterns'] == len(scan)
+        assert result.reconstruction.probe.shape == (3, 32, 32)
+        assert np.isfinite(result.reconstruction.object).all()
+        with pytest.raises(BundleError, match=r'3 probe mode\(s\) but the probe here has 1'):
+            pipeline.reconstruct(jobs.scan(), model, config)
+
+    @pytest.mark.slow
+    def test_a_supervised_model_reconstructs(self, backend: Backend, tmp_path: Path) -> None:
+        """SUPERVISED, B27: as any other; a scan without an object is refused before any work."""
+        config = jobs.configuration(backend, model__model_type='supervised')
+        bare = replace(jobs.scan(), object=None)
+        with pytest.raises(ScanError, match='needs an object'):
+            pipeline.train([jobs.scan(), bare], config, tmp_path / 'bare')
+        assert not (tmp_path / 'bare').exists()
+        model = pipeline.train([jobs.scan()], config, tmp_path / 'whole').model
+        result = pipeline.reconstruct(bare, model, config)
+        assert result.report.facts['model_type'] == 'supervised'
+        assert np.isfinite(result.reconstruction.object).all()
+
+    @pytest.mark.slow
+    def test_training_further_from_a_bundle(self, backend: Backend, shipped: Shipped, tmp_path: Path) -> None:
+        """B30: the first epoch is far better than a fresh network's; a bundle of another width is refused."""
+        config = shipped.config.merged({'training': {'nepochs': 1, 'learning_rate': 1e-5}})
+        further = pipeline.train([shipped.scan], config, tmp_path / 'further', initial=shipped.model).trained
+        losses = open_bundle(shipped.model).manifest['training']['losses']
+        assert further.losses[0][1] < 0.8 * losses[0][1]
+        narrow = config.merged({'model': {'n_filters_scale': 1}})
+        with pytest.raises(BundleError, match='n_filters_scale'):
+            pipeline.train([shipped.scan], narrow, tmp_path / 'narrow', initial=shipped.model)
+
+    @pytest.mark.slow
+    def test_a_job_stopped_early_leaves_no_model(
+        self, backend: Backend, conformance_runs: Runs, tmp_path: Path
+    ) -> None:
+        """B35, B38: stopped before the first epoch was complete; the training resumes as if it had not been."""
+        config, shipped = jobs.configuration(backend), conformance_runs.shipped
+        with pytest.raises(Interrupted):
+            pipeline.train([jobs.scan()], config, tmp_path, should_stop=jobs.StopAfter(1))
+        assert not (tmp_path / 'model.zip').exists()
+        resumed = pipeline.train([jobs.scan()], config, tmp_path, resume=True).trained
+        assert jobs.distance(resumed.weights, conformance_runs.reference.trained.weights) == 0
+        with pytest.raises(Interrupted):
+            pipeline.reconstruct(shipped.scan, shipped.model, shipped.config, should_stop=lambda: True)
+
+    @pytest.mark.slow
+    def test_other_backends_give_the_same_patches(self, backend: Backend, shipped: Shipped) -> None:
+        """B17: the same bundle, replayed by every other backend that is installed."""
+        from ..backend import backend_entry_points, missing_modules
+
+        others = [n for n in backend_entry_points() if n != backend.name and not missing_modules(n)]
+        if not others:
+            pytest.skip('no other backend is installed here')
+        for name in others:
+            report = models.verify(shipped.model, load_backend(name).name)
+            assert report.difference <= 1e-5

@@ -1,0 +1,216 @@
+"""The conformance suite over every registered backend, in a foreign project, and over backends that are broken."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scans import backend_here
+
+from ptychopinn_reconstructor.backend import TrainingJob, load_backend, missing_modules
+from ptychopinn_reconstructor.conformance import BackendConformance
+from ptychopinn_reconstructor.conformance.runs import Runs
+from ptychopinn_reconstructor.errors import BundleError, DeviceError
+
+pytest_plugins = ['ptychopinn_reconstructor.conformance.plugin']
+
+
+class TestBackends(BackendConformance):
+    """B1 to B42, by their effect, over every registered backend whose framework is installed."""
+
+
+@pytest.fixture
+def inner(backend_name: str) -> Any:
+    """A sound backend to build a broken one on."""
+    return load_backend(backend_name)
+
+
+class Broken:
+    """A backend with a fault: everything else is the sound one's."""
+
+    def __init__(self, sound: Any, **faults: Callable[..., Any]) -> None:
+        self._sound = sound
+        for name, fault in faults.items():
+            setattr(self, name, lambda *a, _fault=fault, **k: _fault(sound, *a, **k))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sound, name)
+
+
+def knows_its_neighbors(sound: Any, *arguments: Any) -> Any:
+    """A normalization over the batch was left in."""
+
+    def predict(root4: Any, backprojection: Any) -> Any:
+        patches = network.predict(root4, backprojection)
+        return patches + np.complex64(1e-3) * patches[0]
+
+    network = sound.network(*arguments)
+    return Broken(network, predict=lambda _, *a: predict(*a))
+
+
+def fills_what_is_missing(sound: Any, config: Any, weights: Any, device: str) -> Any:
+    """Weights that do not fit are left as drawn."""
+    try:
+        return sound.network(config, weights, device)
+    except BundleError:
+        fresh = sound.fresh_weights(config, 0)
+        return sound.network(config, {k: v for k, v in (fresh | weights).items() if k in fresh}, device)
+
+
+def falls_back(sound: Any, device: str) -> str:
+    """A device that is not there becomes the CPU."""
+    try:
+        return str(sound.resolve_device(device))
+    except DeviceError:
+        return 'cpu'
+
+
+def other_settings(**changes: Any) -> Callable[..., Any]:
+    """A training that ignores what was set."""
+
+    def train(sound: Any, job: TrainingJob) -> Any:
+        return sound.train(replace(job, config=job.config.merged(changes)))
+
+    return train
+
+
+def moves_the_probe(sound: Any, job: TrainingJob) -> Any:
+    """A probe that comes back rescaled."""
+    trained = sound.train(job)
+    return replace(trained, probes=tuple(probe * np.float32(1.01) for probe in trained.probes))
+
+
+def swallows(sound: Any, job: TrainingJob) -> Any:
+    """Exceptions of the caller are caught."""
+    try:
+        return sound.train(job)
+    except Exception:
+        return None
+
+
+def trains_on_everything(sound: Any, job: TrainingJob) -> Any:
+    """The held-out patterns are trained on as well."""
+    whole = tuple(split._replace(training=np.union1d(*split)) for split in job.splits)
+    return sound.train(replace(job, splits=whole))
+
+
+LOSS = 'test_the_loss_is_that_of_the_reference'
+FAULTS: list[tuple[str, dict[str, Callable[..., Any]], dict[str, Any]]] = [
+    ('test_the_batch_size_changes_no_patch', {'network': knows_its_neighbors}, {'gridsize': 1}),
+    ('test_a_patch_depends_on_its_pattern_only', {'network': knows_its_neighbors}, {}),
+    ('test_weights_that_do_not_fit_are_refused', {'network': fills_what_is_missing}, {'fault': 'missing'}),
+    ('test_fresh_weights_are_drawn_from_the_seed', {'fresh_weights': lambda s, c, _: s.fresh_weights(c, 0)}, {}),
+    ('test_a_device_that_is_not_there_is_refused', {'resolve_device': falls_back}, {'device': 'cuda:99'}),
+    ('test_devices_are_listed_and_resolved', {'devices': lambda _: ['gpu', 'cpu']}, {}),
+    (LOSS, {'train': moves_the_probe}, {'case': 0}),
+    (LOSS, {'train': trains_on_everything}, {'case': 0}),
+    (LOSS, {'train': other_settings(model={'object_big': False})}, {'case': 1}),
+    ('test_gradients_are_clipped_by_norm', {'train': other_settings(training={'gradient_clip_val': 1.0})}, {}),
+    ('test_equal_jobs_give_equal_weights', {'train': other_settings(training={'seed': 3})}, {}),
+    ('test_an_exception_of_the_caller_reaches_the_caller', {'train': swallows}, {'where': 'epoch'}),
+    ('test_patience_is_a_number_of_epochs', {'train': other_settings(training={'early_stop_patience': 1})}, {}),
+]
+
+
+@pytest.mark.parametrize('number', range(len(FAULTS)))
+def test_a_broken_backend_is_found_out(inner: Any, sound_runs: Runs, tmp_path: Path, number: int) -> None:
+    """Each fault is planted into a sound backend; a check that finds nothing is no check."""
+    check, faults, arguments = FAULTS[number]
+    method = getattr(BackendConformance(), check)
+    offered = {'backend': Broken(inner, **faults), 'tmp_path': tmp_path, **arguments}
+    offered |= {'conformance_runs': sound_runs, 'reference': sound_runs.reference}
+    asked = inspect.signature(method).parameters
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        method(**{name: value for name, value in offered.items() if name in asked})
+
+
+@pytest.fixture(scope='module')
+def sound_runs(backend_name: str, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Undisturbed runs of the sound backend."""
+    return Runs(load_backend(backend_name), tmp_path_factory.mktemp('sound'))
+
+
+PROJECT = {
+    'conftest.py': "pytest_plugins = ['ptychopinn_reconstructor.conformance.plugin']\n",
+    'test_mine.py': (
+        'from ptychopinn_reconstructor.conformance import BackendConformance\n\n\n'
+        'class TestMine(BackendConformance):\n    pass\n'
+    ),
+    'mine.py': (
+        'from ptychopinn_reconstructor.backend import load_backend\n\n\n'
+        'class Mine:\n'
+        "    name, title = 'mine', 'Mine'\n\n"
+        '    def __getattr__(self, name):\n'
+        '        return getattr(load_backend({base!r}), name)\n\n'
+        '    def versions(self):\n'
+        "        return {{'mine': 'unknown'}}\n"
+    ),
+    'mine-1.dist-info/METADATA': 'Metadata-Version: 2.1\nName: mine\nVersion: 1\n',
+    'mine-1.dist-info/entry_points.txt': '[ptychopinn_reconstructor.backends]\nmine = mine:Mine\n',
+}
+OVERRIDE = "import pytest\n\n\n@pytest.fixture(scope='session')\ndef conformance_backend():\n    return 'mine'\n"
+BLOCKED = """
+import sys
+
+class Refuse:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition('.')[0] == {module!r}:
+            raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)
+
+sys.meta_path.insert(0, Refuse)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with a backend of its own, and nothing but what specs/conformance.md asks for."""
+    base = backend_here()
+    if missing_modules(base):
+        pytest.skip('no backend is installed')
+    for name, text in PROJECT.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text.format(base=base) if name == 'mine.py' else text)
+    return tmp_path
+
+
+def pytest_in(project: Path, *arguments: str) -> str:
+    """What pytest prints in a process of its own, in a project that sees our package as installed."""
+    command = [sys.executable, '-P', '-m', 'pytest', '-p', 'no:cacheprovider', '--strict-markers', '-v', *arguments]
+    environment = {**os.environ, 'PYTHONPATH': str(project)}
+    done = subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_every_registered_backend_is_covered_or_skipped_with_its_reason(project: Path) -> None:
+    """None disappears because its framework is not installed; a foreign one is among them."""
+    other, module = ('tensorflow', 'tensorflow') if backend_here() == 'torch' else ('torch', 'torch')
+    with (project / 'conftest.py').open('a') as conftest:
+        conftest.write(BLOCKED.format(module=module))
+    said = pytest_in(project, '-k', 'who_it_is', '-rs')
+    assert '2 passed, 1 skipped' in said, said
+    assert f'test_it_says_who_it_is[{other}] SKIPPED' in said
+    assert f'the backend {other} needs {module}' in ' '.join(said.split())
+    assert 'test_it_says_who_it_is[mine] PASSED' in said
+
+
+@pytest.mark.slow
+def test_a_foreign_project_runs_the_checks_over_its_backend(project: Path) -> None:
+    """`pytest_plugins`, a class and a fixture are enough; a failing check shows its values."""
+    with (project / 'conftest.py').open('a') as conftest:
+        conftest.write(OVERRIDE)
+    said = pytest_in(project, '-k', 'neutral_layout or versions_name or who_it_is')
+    assert '1 failed, 4 passed' in said, said
+    assert 'test_versions_name_the_framework FAILED' in said
+    assert 'E       assert False' in said and 'where False = all(' in said  # assertions are rewritten
