@@ -109,18 +109,23 @@ def missing_modules(name: str) -> list[str]:
     return [module for module in _REQUIRED.get(name, ()) if not _is_there(module)]
 
 
+def installed() -> list[str]:
+    """The registered backends whose frameworks are there, those that `load_backend` can hope to load, by name."""
+    return [name for name in sorted(backend_entry_points()) if not missing_modules(name)]
+
+
 def load_backend(name: str) -> Backend:
     """The backend registered as `name` ('torch', or as in the GUI 'PyTorch').
 
     Raises BackendError when it is unknown or its framework is not installed; there is never a fallback.
     """
     key = BACKEND_NAMES.get(name, name)
-    title = {value: title for title, value in BACKEND_NAMES.items()}.get(key, key)
+    title = _title(key)
     missing = missing_modules(key)
     if missing:
         raise BackendError(
             f'{title} backend selected, but {" and ".join(missing)} cannot be imported; '
-            f"install it with: pip install 'ptychopinn-reconstructor[{key}]'"
+            f"install it with: pip install 'ptychopinn-reconstructor[{key}]'{_alternatives()}"
         )
     points = backend_entry_points()
     if key not in points:
@@ -136,6 +141,20 @@ def load_backend(name: str) -> Backend:
             f"reinstall it with: pip install --force-reinstall 'ptychopinn-reconstructor[{key}]'"
         ) from error
     return factory()
+
+
+def _title(key: str) -> str:
+    """The name of a backend in INI files and in the GUI."""
+    return {name: title for title, name in BACKEND_NAMES.items()}.get(key, key)
+
+
+def _alternatives() -> str:
+    """What else can be chosen here, for a command line, an INI file and a program alike; empty when nothing is."""
+    there = installed()
+    if not there:
+        return ''
+    options, titles = (' or '.join(names) for names in ([f'--backend {key}' for key in there], map(_title, there)))
+    return f', or choose what is installed: {options} ({titles} in INI files, execution.backend in YAML and Python)'
 
 
 def _is_there(module: str) -> bool:

@@ -220,8 +220,7 @@ def reconstruct(
 ) -> Result:
     """Reconstruct a scan with a trained model: network, phase synchronization, stitching, refinement.
 
-    `config.inference` and `config.execution` count; the model's own architecture comes from the bundle, and so does
-    the backend unless `config.execution.backend` was set to another by the caller.
+    `config.inference` and `config.execution` count, the backend among them; the network is the bundle's.
     """
     bundle = open_bundle(model)
     described = bundle_config(bundle)

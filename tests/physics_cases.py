@@ -49,7 +49,8 @@ def direct_factors(case: Case, u: NDArray[Any]) -> NDArray[np.complex128]:
         [[np.conj(stitching.overlap(u[i], u[j], corners[j] - corners[i])) for j in range(K)] for i in range(K)]
     )
     leading = np.linalg.eigh(overlap)[1][:, -1]
-    return np.exp(-1j * (np.angle(leading) - np.angle(leading[0])))
+    factors: NDArray[np.complex128] = np.exp(-1j * (np.angle(leading) - np.angle(leading[0])))
+    return factors
 
 
 def direct_assembly(case: Case) -> NDArray[np.complex128]:
@@ -63,7 +64,8 @@ def direct_assembly(case: Case) -> NDArray[np.complex128]:
         window = geometry.patch_slice(case.layout.corners[i], N // 2, N // 4)
         total[window] += factors[i] * u[i]
         norm[window] += scaling.crop_support((np.abs(shifted[i]) ** 2).sum(axis=0))
-    return total / norm
+    canvas: NDArray[np.complex128] = total / norm
+    return canvas
 
 
 class PhysicsChecks:

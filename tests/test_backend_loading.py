@@ -16,6 +16,8 @@ from ptychopinn_reconstructor import backend
 from ptychopinn_reconstructor.config import BACKEND_NAMES
 from ptychopinn_reconstructor.errors import BackendError
 
+FRAMEWORKS = {'torch': ['torch', 'lightning'], 'tensorflow': ['tensorflow', 'keras']}
+
 # Refuses frameworks as an environment without them would: some hooks answer with an exception, others with nothing.
 BLOCKER = """
 import sys
@@ -41,11 +43,10 @@ else:
 """
 
 
-def in_new_process(script: str) -> dict[str, Any]:
+def in_new_process(script: str, *arguments: object) -> dict[str, Any]:
     """The JSON that a script prints in a new process, whose working folder is not the checkout."""
-    done = subprocess.run(
-        [sys.executable, '-c', script], capture_output=True, text=True, timeout=120, cwd=Path(sys.executable).parent
-    )
+    command = [sys.executable, '-c', script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=Path(sys.executable).parent)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -85,17 +86,43 @@ def test_a_missing_framework_is_named_with_its_remedy(
 
 
 def test_listing_imports_no_framework() -> None:
-    """B1: backends are found by their description alone."""
+    """B1: backends are found by their description alone, and so are those that can be chosen here."""
     script = (
         'import json, sys\n'
-        'from ptychopinn_reconstructor.backend import backend_entry_points\n'
-        'names = sorted(backend_entry_points())\n'
+        'from ptychopinn_reconstructor.backend import backend_entry_points, installed\n'
+        'names, there = sorted(backend_entry_points()), installed()\n'
         'loaded = {"torch", "lightning", "tensorflow", "keras", "ptychopinn_reconstructor.backends"}\n'
-        'print(json.dumps({"names": names, "loaded": sorted(loaded & set(sys.modules))}))\n'
+        'print(json.dumps({"names": names, "there": there, "loaded": sorted(loaded & set(sys.modules))}))\n'
     )
     result = in_new_process(script)
-    assert 'torch' in result['names']
+    assert {'torch', 'tensorflow'} <= set(result['names'])
+    assert result['there'] == [name for name in result['names'] if not backend.missing_modules(name)]
     assert result['loaded'] == []
+
+
+@pytest.mark.parametrize(('name', 'modules'), FRAMEWORKS.items())
+def test_what_a_backend_lacks_is_what_cannot_be_found(
+    monkeypatch: pytest.MonkeyPatch, name: str, modules: list[str]
+) -> None:
+    """B3: each of the modules that it needs, and no other backend's."""
+    there = [module for module in modules if find_spec(module)]
+    assert backend.missing_modules(name) == [module for module in modules if module not in there]
+    for hidden in there:
+        monkeypatch.setattr(backend, '_is_there', lambda module, hidden=hidden: module in there and module != hidden)
+        assert hidden in backend.missing_modules(name) and name not in backend.installed()
+    monkeypatch.setattr(backend, '_is_there', lambda module: module in modules)
+    assert backend.installed() == [name]
+
+
+def test_the_sentence_offers_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """BACKEND, B3: by the name on the command line and by the one in INI files, of a backend of others too."""
+    names = {'torch', 'tensorflow', 'odd'}
+    points = {name: EntryPoint(name=name, value='nowhere:Backend', group=backend.GROUP) for name in names}
+    monkeypatch.setattr(backend, 'backend_entry_points', lambda: points)
+    monkeypatch.setattr(backend, '_is_there', lambda module: module in ('tensorflow', 'keras'))
+    with pytest.raises(BackendError, match=r'^PyTorch backend selected') as error:
+        backend.load_backend('PyTorch')
+    assert 'choose what is installed: --backend odd or --backend tensorflow (odd or TensorFlow in' in str(error.value)
 
 
 @pytest.mark.parametrize('name', ['jax', 'Torch', '', 'torch '])
@@ -106,15 +133,53 @@ def test_an_unknown_backend_is_refused_with_those_there_are(name: str) -> None:
     assert error.value.exit_code == 2
 
 
-def test_both_names_load_the_same_backend() -> None:
+def skip_unless_installed(*names: str) -> None:
+    """Skip a test of backends that are not all here, naming what is missing."""
+    missing = [module for name in names for module in backend.missing_modules(name)]
+    if missing:
+        pytest.skip(f'{" and ".join(missing)} cannot be imported')
+
+
+@pytest.mark.parametrize(('title', 'name'), BACKEND_NAMES.items())
+def test_both_names_load_the_same_backend(title: str, name: str) -> None:
     """BACKENDNAMES, B2, B5: 'PyTorch' is 'torch'; it says so itself, and a new object comes each time."""
-    pytest.importorskip('torch', reason='PyTorch is not installed')
-    pytest.importorskip('lightning', reason='Lightning is not installed')
-    first, second = backend.load_backend('torch'), backend.load_backend('PyTorch')
+    skip_unless_installed(name)
+    first, second = backend.load_backend(name), backend.load_backend(title)
     assert type(first) is type(second)
     assert first is not second
-    assert (first.name, first.title) == ('torch', 'PyTorch')
-    assert BACKEND_NAMES[first.title] == first.name
+    assert (first.name, first.title) == (name, title)
+
+
+TRAIN_AND_RECONSTRUCT = """
+import json, sys
+from pathlib import Path
+from ptychopinn_reconstructor import models, pipeline
+from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.physics.simulate import simulate
+
+name, folder, logger = sys.argv[1:]
+scan = simulate(n=32, positions=64, step=5.0, seed=0)
+config = Config().merged({
+    'training': {'nepochs': 3, 'batch_size': 8},
+    'execution': {'backend': name, 'device': 'cpu', 'logger_backend': logger},
+})
+trained = pipeline.train([scan], config, Path(folder))
+result = pipeline.reconstruct(scan, trained.model, config)
+models.verify(trained.model)
+loaded = sorted({module.partition('.')[0] for module in sys.modules})
+print(json.dumps({'loaded': loaded, 'backend': result.report.facts['backend']}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('name', 'logger'), [('torch', 'csv'), ('torch', 'tensorboard'), ('tensorflow', 'csv')])
+def test_a_backend_loads_no_other_framework(tmp_path: Path, name: str, logger: str) -> None:
+    """BACKEND, B6: in a process that trains, reconstructs and verifies; TensorBoard would take TensorFlow if let."""
+    skip_unless_installed(*FRAMEWORKS)
+    result = in_new_process(TRAIN_AND_RECONSTRUCT, name, tmp_path, logger)
+    others = {module for other, modules in FRAMEWORKS.items() if other != name for module in modules}
+    assert result['backend'] == name and set(FRAMEWORKS[name]) <= set(result['loaded'])
+    assert sorted(others.intersection(result['loaded'])) == []
 
 
 def test_a_framework_that_cannot_be_imported_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,5 +202,4 @@ def test_registered_names_are_those_of_the_map() -> None:
         for name, point in backend.backend_entry_points().items()
         if point.value.startswith('ptychopinn_reconstructor.')
     }
-    assert ours
-    assert ours <= set(BACKEND_NAMES.values())
+    assert ours == set(BACKEND_NAMES.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,9 +18,11 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from scans import backend_here, backend_options, short_config
 from test_cli_errors import run, snapshot
 
 from ptychopinn_reconstructor import __version__, models, pipeline
+from ptychopinn_reconstructor.backend import installed, missing_modules
 from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.cli import main
 from ptychopinn_reconstructor.commands.progress import ProgressBar
@@ -32,6 +35,8 @@ from ptychopinn_reconstructor.physics.refine import residuals
 
 ROOT = Path(__file__).resolve().parents[1]
 SIMULATE = ('simulate', '--n', '32', '--positions', '64', '--step', '5', '--photons', '1e5')
+TRAIN = ('train', *backend_options())
+CHECKPOINT = {'torch': 'ckpt', 'tensorflow': 'keras'}  # the suffix of each backend's own format
 PRODUCED = {'product.h5', 'metrics.json', 'reconstructed_amplitude.png', 'reconstructed_phase.png'}
 
 
@@ -58,13 +63,13 @@ def epochs_in(folder: Path) -> list[int]:
 
 
 @pytest.fixture(scope='module')
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def work(tmp_path_factory: pytest.TempPathFactory, backend_name: str) -> Path:
     """scan.npz, other.npz (another object and noise, the same probe) and model/, trained for two epochs."""
     folder = tmp_path_factory.mktemp('work')
     ok(*SIMULATE, '--out', folder / 'scan.npz', '--seed', 1)
     ok(*SIMULATE, '--out', folder / 'other.npz', '--seed', 2, '--object', 'clouds')
     (folder / 'trained.json').write_text(
-        ok('train', folder / 'scan.npz', '--output-dir', folder / 'model', '--epochs', 2, '--json').stdout
+        ok(*TRAIN, folder / 'scan.npz', '--output-dir', folder / 'model', '--epochs', 2, '--json').stdout
     )
     return folder
 
@@ -121,15 +126,8 @@ def test_simulate_takes_a_probe_from_a_file(tmp_path: Path) -> None:
 
 def test_train_writes_the_files_of_the_contract(work: Path) -> None:
     folder, values = work / 'model', json.loads((work / 'trained.json').read_text())
-    names = set(snapshot(folder))
-    assert names == {
-        'checkpoints',
-        'checkpoints/last.ckpt',
-        'checkpoints/best.ckpt',
-        'metrics.csv',
-        'config.yaml',
-        'model.zip',
-    }
+    checkpoints = {f'checkpoints/{name}.{CHECKPOINT[backend_here()]}' for name in ('last', 'best')}
+    assert set(snapshot(folder)) == {'checkpoints', *checkpoints, 'metrics.csv', 'config.yaml', 'model.zip'}
     assert epochs_in(folder) == [1, 2] and values['epochs'] == 2
     with (folder / 'metrics.csv').open(newline='') as lines:
         rows = list(csv.DictReader(lines))
@@ -144,7 +142,7 @@ def test_train_writes_the_files_of_the_contract(work: Path) -> None:
 
 
 def test_the_same_seed_trains_the_same_weights(work: Path, tmp_path: Path) -> None:
-    line = ('train', work / 'scan.npz', '--output-dir', tmp_path / 'm', '--epochs', 2, '--quiet')
+    line = (*TRAIN, work / 'scan.npz', '--output-dir', tmp_path / 'm', '--epochs', 2, '--quiet')
     ok(*line)
     first = open_bundle(work / 'model' / 'model.zip').weights
     again = open_bundle(tmp_path / 'm' / 'model.zip').weights
@@ -155,7 +153,7 @@ def test_the_same_seed_trains_the_same_weights(work: Path, tmp_path: Path) -> No
 
 
 def test_resume_goes_on_with_the_next_epoch_and_the_stored_settings(work: Path, tmp_path: Path) -> None:
-    line = ('train', work / 'scan.npz', '--output-dir', tmp_path / 'm')
+    line = (*TRAIN, work / 'scan.npz', '--output-dir', tmp_path / 'm')
     ok(*line, '--epochs', 1, '--learning-rate', 1e-3, '--n-filters-scale', 0.5, '--batch-size', 8)
     before = open_bundle(tmp_path / 'm' / 'model.zip').weights
     assert told(*line, '--resume', '--epochs', 2)['epochs'] == 2
@@ -175,7 +173,7 @@ def test_a_signal_ends_training_cleanly_and_it_resumes(
     work: Path, tmp_path: Path, number: signal.Signals, epochs: int, options: tuple[object, ...]
 ) -> None:
     folder, first = tmp_path / 'm', 1 if epochs > 1000 else 40
-    line = ('train', work / 'scan.npz', '--output-dir', folder)
+    line = (*TRAIN, work / 'scan.npz', '--output-dir', folder)
     with process(*line, '--n-filters-scale', 0.5, '--epochs', epochs, *options, '--quiet') as running:
         try:
             end = time.monotonic() + 120
@@ -189,7 +187,8 @@ def test_a_signal_ends_training_cleanly_and_it_resumes(
         finally:
             running.kill()
     assert running.returncode == 130, said
-    assert out == '' and said.count('\n') == 1 and said.endswith(f'{line[1]} --output-dir {folder} --resume\n')
+    assert out == '' and said.count('\n') == 1
+    assert said.endswith(f'train {work / "scan.npz"} --output-dir {folder} --resume\n')
     assert (
         ('too early for a model' in said)
         if epochs > 1000
@@ -205,10 +204,11 @@ def test_a_signal_ends_training_cleanly_and_it_resumes(
 def test_a_training_stopped_in_its_first_epoch_leaves_a_checkpoint(work: Path, tmp_path: Path) -> None:
     """C30: also where an earlier training is replaced, whose model is gone by then."""
     (tmp_path / 'checkpoints').mkdir()
-    old = [tmp_path / 'checkpoints' / 'best.ckpt', tmp_path / 'checkpoints' / 'last.ckpt', tmp_path / 'model.zip']
+    best, last = (f'{name}.{CHECKPOINT[backend_here()]}' for name in ('best', 'last'))
+    old = [tmp_path / 'checkpoints' / best, tmp_path / 'checkpoints' / last, tmp_path / 'model.zip']
     for path in old:
         path.write_bytes(b'old')
-    line = ('train', work / 'scan.npz', '--output-dir', tmp_path, '--overwrite', '--quiet')
+    line = (*TRAIN, work / 'scan.npz', '--output-dir', tmp_path, '--overwrite', '--quiet')
     # 4,000 regions an epoch: some twenty seconds
     with process(*line, '--batch-size', 8, '--gridsize', 2, '--n-groups', 4000) as running:
         try:
@@ -221,7 +221,7 @@ def test_a_training_stopped_in_its_first_epoch_leaves_a_checkpoint(work: Path, t
         finally:
             running.kill()
     assert running.returncode == 130 and epochs_in(tmp_path) == [] and said.endswith('--resume\n')
-    assert sorted(path.name for path in (tmp_path / 'checkpoints').iterdir()) == ['last.ckpt']
+    assert sorted(path.name for path in (tmp_path / 'checkpoints').iterdir()) == [last]
     assert old[1].stat().st_size > 100_000
 
 
@@ -237,7 +237,7 @@ def test_a_second_signal_ends_at_once() -> None:
 
 
 def test_validation_scan_and_further_training(work: Path, tmp_path: Path) -> None:
-    line = ('train', work / 'other.npz', '--output-dir', tmp_path / 'm', '--epochs', 1, '--learning-rate', 1e-6)
+    line = (*TRAIN, work / 'other.npz', '--output-dir', tmp_path / 'm', '--epochs', 1, '--learning-rate', 1e-6)
     values = told(*line, '--from', work / 'model' / 'model.zip', '--validation', work / 'scan.npz')
     start = open_bundle(work / 'model' / 'model.zip').weights['stem.kernel']
     end = open_bundle(tmp_path / 'm' / 'model.zip').weights['stem.kernel']
@@ -252,7 +252,7 @@ def test_the_probe_is_refined_before_training(work: Path, tmp_path: Path) -> Non
     arrays['probeGuess'] = true * np.exp(0.8j * np.linspace(-1, 1, 32) ** 2)[:, None]
     np.savez(tmp_path / 'guess.npz', **arrays)
     ok(
-        'train',
+        *TRAIN,
         tmp_path / 'guess.npz',
         '--output-dir',
         tmp_path / 'm',
@@ -310,14 +310,11 @@ def test_presets() -> None:
 def test_reconstruct_starts_from_the_model_and_lets_the_command_line_decide(work: Path, tmp_path: Path) -> None:
     model = tmp_path / 'm' / 'model.zip'
     options = ('--epochs', 1, '--batch-size', 8, '--probe-power', 'from_counts')
-    ok('train', work / 'scan.npz', '--output-dir', tmp_path / 'm', *options)
+    ok(*TRAIN, work / 'scan.npz', '--output-dir', tmp_path / 'm', *options)
     line = ('reconstruct', work / 'scan.npz', '--output-dir', tmp_path / 'r', '--print-config')
     config = parse(yaml.safe_load(ok(*line, '--model', model).stdout))
-    assert (config.execution.backend, config.data.probe_power, config.inference.model_path) == (
-        'torch',
-        'from_counts',
-        model,
-    )
+    assert config.execution.backend == backend_here()  # the model's
+    assert (config.data.probe_power, config.inference.model_path) == ('from_counts', model)
     changed = ('--set', f'model_path={model}', '--probe-power', 'absolute', '--refine', 3, '--sync-neighbors', 6)
     config = parse(yaml.safe_load(ok(*line, *changed).stdout))
     assert (config.data.probe_power, config.inference.refine_passes, config.inference.sync_neighbors) == (
@@ -350,7 +347,7 @@ def test_every_option_in_the_table_of_settings_exists() -> None:
 def test_reconstruct_writes_what_the_pipeline_gives(results: Path) -> None:
     assert set(snapshot(results / 'network')) == PRODUCED
     scan, model = read_scan(results / 'scan.npz').scan, results / 'model' / 'model.zip'
-    expected = pipeline.reconstruct(scan, model, Config()).reconstruction
+    expected = pipeline.reconstruct(scan, model, short_config()).reconstruction
     product = read_product(results / 'network' / 'product.h5')
     np.testing.assert_array_equal(product.object, expected.object)
     np.testing.assert_array_equal(product.probe, expected.probe)
@@ -374,7 +371,7 @@ def test_metrics_hold_the_residual_of_the_product(results: Path) -> None:
         assert set(found['stages']) == stages
         assert all(stage['patterns_per_second'] > 0 for stage in found['stages'].values())
         assert found['peak_memory_mib'] > 10 and found['cpu_seconds'] > 0
-        assert (found['backend'], found['patterns'], found['probe_source']) == ('torch', 64, 'scan')
+        assert (found['backend'], found['patterns'], found['probe_source']) == (backend_here(), 64, 'scan')
 
 
 def test_refinement_improves_the_network_and_both_are_reported(results: Path) -> None:
@@ -476,24 +473,52 @@ def test_inspect_and_verify(work: Path) -> None:
     model = work / 'model' / 'model.zip'
     values, weights = told('inspect', model), open_bundle(model).weights
     assert values['parameters'] == sum(w.size for w in weights.values())
-    assert values['manifest']['backend'] == 'torch' and values['size'] == model.stat().st_size
+    assert values['manifest']['backend'] == backend_here() and values['size'] == model.stat().st_size
     text = ok('inspect', model).stdout
     assert 'pinn' in text and '32 pixels' in text and f'{values["parameters"]:,} parameters' in text
     verified = told('verify', model)
     assert verified['difference'] <= verified['tolerance'] <= 1e-5 and verified['distance_to_fresh'] > 1e-3
-    assert verified['backend'] == verified['written_by'] == 'torch'
+    assert verified['backend'] == verified['written_by'] == backend_here()
 
 
-def test_doctor_names_versions_backends_and_devices() -> None:
-    values = told('doctor')
+def doctor(*options: str, **environment: str) -> Any:
+    """What `ptychopinn doctor` tells in a new process with these environment variables."""
+    with process('doctor', '--json', *options, env=os.environ | environment) as running:
+        out, said = running.communicate(timeout=120)
+    assert running.returncode == 0, said
+    return json.loads(out)
+
+
+def test_doctor_names_versions_backends_and_devices(tmp_path: Path) -> None:
+    values = doctor()
     assert values['ptychopinn_reconstructor'] == __version__ and values['packages']['numpy'] == np.__version__
-    assert values['backends']['torch']['installed'] and 'cpu' in values['backends']['torch']['devices']
-    tensorflow = values['backends']['tensorflow']
-    assert tensorflow['installed'] or tensorflow['reason']
-    assert told('doctor', '--quick')['backends']['torch'] == {
-        'registered': True, 'installed': True, 'reason': '', 'devices': [],
-    }  # fmt: skip
+    assert {'torch', 'tensorflow'} <= set(values['backends'])
+    for name, found in values['backends'].items():
+        assert found['registered'] and found['installed'] == (name in installed())
+        if found['installed']:
+            assert found['devices'][0] == 'cpu' and name in found['versions'] and not found['reason']
+        else:
+            assert 'cannot be imported' in found['reason'] and not found['devices'] and not found['versions']
     assert 'Ptychodus: ' in ok('doctor', '--quick').stdout
+
+
+def test_doctor_in_a_hurry_says_the_same_of_the_backends(tmp_path: Path) -> None:
+    for name, found in doctor('--quick', KERAS_HOME=str(tmp_path))['backends'].items():
+        assert found['registered'] and found['installed'] == (name in installed()) == (not found['reason'])
+        assert found['devices'] == [] and found['versions'] == {}
+    assert list(tmp_path.iterdir()) == []  # Keras, when imported, would have written its settings there
+
+
+@pytest.mark.parametrize(('place', 'quick'), [('variable', True), ('file', True), ('file', False)])
+def test_doctor_says_when_keras_is_set_to_another_backend(tmp_path: Path, place: str, quick: bool) -> None:
+    """TensorFlow cannot train then: what is set, and where, is in the reason."""
+    if missing := missing_modules('tensorflow'):
+        pytest.skip(f'TensorFlow is not installed ({" and ".join(missing)})')
+    (tmp_path / 'keras.json').write_text(json.dumps({'backend': 'numpy' if place == 'file' else 'tensorflow'}))
+    variable = {'KERAS_BACKEND': 'numpy' if place == 'variable' else ''}
+    found = doctor(*['--quick'] * quick, KERAS_HOME=str(tmp_path), **variable)['backends']['tensorflow']
+    where = 'KERAS_BACKEND' if place == 'variable' else tmp_path / 'keras.json'
+    assert not found['installed'] and f'Keras is set to its backend numpy in {where}' in found['reason']
 
 
 LIGHT = """
@@ -580,10 +605,11 @@ def test_what_is_short_or_quiet_or_no_terminal_shows_no_bar(monkeypatch: pytest.
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('backend_name')
 def test_demo_goes_through_all_steps_and_refuses_a_bad_result(tmp_path: Path) -> None:
     """Small scans and two seconds of training: every file is there, the exit code says that this is not enough."""
-    line = ('demo', '--out', str(tmp_path / 'd'), '--max-cpu-seconds', '2', '--positions', '64', '--json')
-    result = CliRunner().invoke(main, line)
+    line = ('demo', '--out', str(tmp_path / 'd'), '--max-cpu-seconds', '2', '--positions', '64')
+    result = CliRunner().invoke(main, [*line, '--json', *backend_options()])
     summary = json.loads(result.stdout)
     assert set(summary['results']) == {'A', 'B'}
     for name in 'AB':
@@ -600,6 +626,7 @@ def test_demo_goes_through_all_steps_and_refuses_a_bad_result(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(bool(backend_options()), reason='PyTorch, the default backend of the examples, is not installed')
 @pytest.mark.parametrize(
     ('name', 'argument', 'said'),
     [('reconstruct_in_python', '8', 'phase PSNR'), ('follow_a_training', '3', 'stopped early: True')],

@@ -18,7 +18,9 @@ import pytest
 import yaml
 from bad_inputs import BAD_OBJECTS, BAD_PROBES, BAD_SCANS, Builder
 from click.testing import CliRunner, Result
+from scans import backend_here, backend_options
 
+from ptychopinn_reconstructor.backend import installed, missing_modules
 from ptychopinn_reconstructor.bundle import SelfTest, write_bundle
 from ptychopinn_reconstructor.cli import main
 from ptychopinn_reconstructor.commands.folders import OutputFolder
@@ -95,7 +97,7 @@ def make_model(path: Path, arrays: dict[str, np.ndarray]) -> None:
     write_bundle(
         path,
         config=Config().merged({'model': {'N': 32}}).to_json(),
-        backend='torch',
+        backend=backend_here(),
         architecture={'name': 's2d_unet'},
         weights={'layer.kernel': np.ones((3, 3, 2, 2), np.float32)},
         probe=arrays['probeGuess'],
@@ -131,7 +133,7 @@ def make_training(folder: Path) -> None:
     (folder / 'metrics.csv').write_text('epoch,train_loss\n' + ''.join(f'{i},1.0\n' for i in range(1, 6)))
 
 
-TRAIN = 'train {f}/scan.npz --output-dir {out} '
+TRAIN = ' '.join(['train {f}/scan.npz --output-dir {out}', *backend_options(), ''])
 RECONSTRUCT = 'reconstruct {f}/scan.npz --output-dir {out} '
 REFINE = 'refine {f}/scan.npz --output-dir {out} '
 RESUME = 'train {f}/scan.npz --output-dir {f}/trained --resume '
@@ -168,7 +170,7 @@ CASES: list[Case] = [
     ('earlier training in the folder', 'train {f}/scan.npz --output-dir {f}/trained', ('--resume', '--overwrite')),
     ('no output folder named', 'train {f}/scan.npz', ('--output-dir',)),
     # resuming
-    ('nothing to resume', TRAIN + '--resume', ('nothing to resume', 'last.ckpt')),
+    ('nothing to resume', TRAIN + '--resume', ('nothing to resume', 'checkpoints')),
     ('resume in an empty folder', 'train {f}/scan.npz --output-dir {f}/empty --resume', ('nothing to resume',)),
     ('resume another network', RESUME + '--gridsize 2', ('gridsize is 1', '2')),
     ('resume with another seed', RESUME + '--seed 1', ('seed is 0',)),
@@ -196,9 +198,9 @@ CASES: list[Case] = [
     ('configuration that is not text', TRAIN + '--config {f}/binary.yaml', ('binary.yaml', 'not text')),
     ('N of another scan', TRAIN + '--n 64', ('64', '32')),
     ('scans of different sizes', TRAIN.replace('scan.npz', 'scan.npz {f}/scan64.npz'), ('32 and 64',)),
-    ('N the network cannot take', 'train {f}/scan20.npz --output-dir {out}', ('20', 'multiple of 16')),
+    ('N the network cannot take', TRAIN.replace('scan.npz', 'scan20.npz'), ('20', 'multiple of 16')),
     # probes and objects
-    ('supervised without object', 'train {f}/no_object.npz --output-dir {out} --model-type supervised', ('object',)),
+    ('supervised without object', TRAIN.replace('scan.npz', 'no_object.npz') + '--model-type supervised', ('object',)),
     ('scan without probe', 'train {f}/no_probe.npz --output-dir {out}', ('no probe', '--probe')),
     ('engine without probe', 'refine {f}/no_probe.npz --output-dir {out}', ('no probe', '--probe')),
     ('validation scan without probe', TRAIN + '--validation {f}/no_probe.npz', ('no_probe.npz', 'no probe')),
@@ -275,22 +277,52 @@ def test_bad_truths(files: Path, tmp_path: Path, build: Builder, words: tuple[st
     assert not out.exists()
 
 
-@pytest.mark.parametrize(('backend', 'title'), [('tensorflow', 'TensorFlow'), ('torch', 'PyTorch')])
-def test_a_backend_that_is_not_installed(files: Path, tmp_path: Path, backend: str, title: str) -> None:
-    """BACKEND: the sentence names the backend and the pip command; torch is made unimportable by an import hook."""
-    hide = (
-        'import importlib.util as u, sys; real = u.find_spec; '
-        "u.find_spec = lambda name, *a: None if name in ('torch', 'tensorflow') else real(name, *a); "
-        'from ptychopinn_reconstructor.cli import main; main(sys.argv[1:])'
-    )
-    arguments = ['train', str(files / 'scan.npz'), '--output-dir', str(tmp_path / 'out'), '--backend', backend]
+HIDE = """
+import importlib.util, sys
+find, hidden = importlib.util.find_spec, sys.argv.pop(1).split()
+importlib.util.find_spec = lambda name, *rest: None if name in hidden else find(name, *rest)
+from ptychopinn_reconstructor.cli import main
+main(sys.argv[1:])
+"""
+
+
+def refused_in_a_process(arguments: list[str], hidden: list[str]) -> str:
+    """The one line that the command line says in a new process, for which some modules are not installed."""
+    start = ['-c', HIDE, ' '.join(hidden)] if hidden else ['-m', 'ptychopinn_reconstructor.cli']
     result = subprocess.run(
-        [sys.executable, '-P', '-c', hide, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, '-P', *start, *arguments], capture_output=True, text=True, timeout=60, check=False
     )
-    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1, result.stderr
-    assert f'{title} backend selected' in result.stderr
-    assert f"pip install 'ptychopinn-reconstructor[{backend}]'" in result.stderr
+    assert result.returncode == 2 and result.stdout == '' and len(result.stderr.splitlines()) == 1, result.stderr
+    return result.stderr
+
+
+@pytest.mark.parametrize(
+    ('backend', 'title', 'modules'),
+    [('tensorflow', 'TensorFlow', ['tensorflow', 'keras']), ('torch', 'PyTorch', ['torch', 'lightning'])],
+)
+def test_a_backend_that_is_not_installed(
+    files: Path, tmp_path: Path, backend: str, title: str, modules: list[str]
+) -> None:
+    """BACKEND: the sentence names the backend, the pip command and what can be chosen instead; nothing is written.
+
+    As it stands in an environment without the framework, in others with its modules hidden.
+    """
+    hidden = [] if missing_modules(backend) else modules
+    arguments = ['train', str(files / 'scan.npz'), '--output-dir', str(tmp_path / 'out'), '--backend', backend]
+    sentence = refused_in_a_process(arguments, hidden)
+    assert f'{title} backend selected' in sentence
+    assert f"pip install 'ptychopinn-reconstructor[{backend}]'" in sentence
+    others = [name for name in installed() if name != backend]
+    assert all(f'--backend {name}' in sentence for name in others) and f'--backend {backend}' not in sentence
+    assert ('choose' in sentence) == bool(others)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_backend_at_all(files: Path, tmp_path: Path) -> None:
+    """BACKEND: with nothing installed there is nothing else to choose, and nothing is offered."""
+    hidden = ['torch', 'lightning', 'tensorflow', 'keras']
+    sentence = refused_in_a_process(['train', str(files / 'scan.npz'), '--output-dir', str(tmp_path / 'out')], hidden)
+    assert sentence.endswith("pip install 'ptychopinn-reconstructor[torch]'\n") and 'choose' not in sentence
 
 
 @pytest.mark.skipif(os.name != 'posix' or os.geteuid() == 0, reason='the superuser may write anywhere')
@@ -316,7 +348,7 @@ def test_bad_input_found_late_does_not_touch_an_earlier_training(files: Path, tm
     make_training(tmp_path / 'out')
     (tmp_path / 'out' / 'model.zip').write_bytes(b'a model')
     before = snapshot(tmp_path)
-    line = 'train {f}/scan20.npz --output-dir {out} --overwrite'.format(f=files, out=tmp_path / 'out')
+    line = (TRAIN.replace('scan.npz', 'scan20.npz') + '--overwrite').format(f=files, out=tmp_path / 'out')
     assert_refused(run(*line.split()), ('multiple of 16',))
     assert snapshot(tmp_path) == before
 

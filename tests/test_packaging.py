@@ -95,7 +95,8 @@ def test_a_wheel_holds_every_source_and_nothing_else(dist: Path) -> None:
     with zipfile.ZipFile(next(dist.glob('*.whl'))) as archive:
         names = set(archive.namelist())
     assert {name for name in names if '.dist-info/' not in name} == _installed_files()
-    assert f'{PACKAGE}/backends/torch_lightning/__init__.py' in names and f'{PACKAGE}/py.typed' in names
+    backends = {f'{PACKAGE}/backends/{name}/__init__.py' for name in ('torch_lightning', 'tensorflow_keras')}
+    assert backends <= names and f'{PACKAGE}/py.typed' in names
     assert any(re.search(r'\.dist-info/licenses/LICENSE$', name) for name in names)
 
 
@@ -111,18 +112,18 @@ def test_an_sdist_holds_every_source(dist: Path) -> None:
 def test_an_unpacked_wheel_imports_its_backend_package_and_presets(wheel: Path) -> None:
     program = (
         f'import {PACKAGE}, {PACKAGE}.bundle, {PACKAGE}.configs as configs; '
-        f'import {PACKAGE}.backends.torch_lightning as backend; '
-        f'print({PACKAGE}.__version__, {PACKAGE}.__file__, backend.__file__, configs.__file__, sep="\\n")'
+        f'import {PACKAGE}.backends.torch_lightning as one, {PACKAGE}.backends.tensorflow_keras as other; '
+        f'print({PACKAGE}.__version__, {PACKAGE}.__file__, one.__file__, other.__file__, configs.__file__, sep="\\n")'
     )
     version, *files = _run_from(wheel, program).splitlines()
     assert version == ptychopinn_reconstructor.__version__
-    assert len(files) == 3 and all(Path(file).is_relative_to(wheel / PACKAGE) for file in files)
+    assert len(files) == 4 and all(Path(file).is_relative_to(wheel / PACKAGE) for file in files)
 
 
 def test_the_wheels_metadata_announces_command_and_backends(dist: Path, wheel: Path) -> None:
     entry_points = next(wheel.glob('*.dist-info/entry_points.txt')).read_text()
     assert re.search(r'\[console_scripts\]\s+ptychopinn = ptychopinn_reconstructor\.cli:main', entry_points)
-    assert re.search(r'\[ptychopinn_reconstructor\.backends\]\s+torch = ', entry_points)
+    assert re.search(r'\[ptychopinn_reconstructor\.backends\]\s+tensorflow = .*\s+torch = ', entry_points)
     metadata = next(wheel.glob('*.dist-info/METADATA')).read_text()
     assert f'Version: {ptychopinn_reconstructor.__version__}\n' in metadata
     assert 'License-Expression: BSD-3-Clause' in metadata and 'Requires-Python: >=3.11' in metadata

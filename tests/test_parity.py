@@ -129,6 +129,7 @@ def torch_outcome(config: Config, weights: Weights, given: Data, kind: str, doub
         loss = supervised(torch_physics, patches, **others)
     loss.backward()
     for parameter in network.parameters():
+        assert parameter.grad is not None
         parameter.data = parameter.grad
     return Outcome(float(loss.detach()), torch_weights.to_neutral(network))
 

@@ -17,15 +17,14 @@ from scans import short_config, small_scan
 from ptychopinn_reconstructor import inference, models, pipeline
 from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.errors import BundleError, ConfigError, Interrupted, ScanError
+from ptychopinn_reconstructor.errors import ConfigError, Interrupted, ScanError
 from ptychopinn_reconstructor.events import Event
 from ptychopinn_reconstructor.io import ObjectFile, read_probe, write_npz
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.refine import RefineOptions
 from ptychopinn_reconstructor.scan import Scan
 
-pytest.importorskip('torch', reason='PyTorch is not installed')
-pytest.importorskip('lightning', reason='Lightning is not installed')
+pytestmark = pytest.mark.usefixtures('backend_name')
 
 
 def config_of(**changes: Any) -> Config:
@@ -90,37 +89,11 @@ def test_the_order_of_the_patterns_changes_nothing(scan: Scan, model: Path) -> N
     assert np.abs(one.report.residual_per_pattern[order] - two.report.residual_per_pattern).max() < 1e-6
 
 
-@pytest.mark.parametrize('size', [1, 7, 144])
-def test_the_batch_size_changes_nothing(scan: Scan, model: Path, size: int) -> None:
-    """DENSE: the same object to 1e-5 whatever the batch size of inference."""
-    one, two = (pipeline.reconstruct(scan, model, config_of(inference__inference_batch_size=s)) for s in (64, size))
-    assert np.abs(one.reconstruction.object - two.reconstruction.object).max() < 1e-5
-
-
-def test_synchronization_has_an_effect(scan: Scan, model: Path) -> None:
-    """SETTINGS: sync_neighbors changes the object."""
-    one, two = (pipeline.reconstruct(scan, model, config_of(inference__sync_neighbors=n)) for n in (24, 0))
-    assert np.abs(objects(one) - objects(two)).max() > 1e-3
-
-
-def test_a_new_process_gives_the_same_object(scan: Scan, model: Path, tmp_path: Path) -> None:
-    """SINGLETON: train, save, load in a new process: the same output."""
-    write_npz(tmp_path / 'scan.npz', scan)
-    command = ['reconstruct', tmp_path / 'scan.npz', '--model', model, '--output-dir', tmp_path / 'out', '--quiet']
-    subprocess.run(
-        [sys.executable, '-P', '-m', 'ptychopinn_reconstructor.cli', *map(str, command)], check=True, cwd=tmp_path
-    )
-    from ptychopinn_reconstructor.io import read_product
-
-    here = pipeline.reconstruct(scan, model, config_of()).reconstruction.object
-    assert np.abs(read_product(tmp_path / 'out' / 'product.h5').object - here).max() < 1e-5
-
-
-def test_the_bundle_verifies_and_describes_the_training(scan: Scan, model: Path) -> None:
+def test_the_bundle_verifies_and_describes_the_training(scan: Scan, model: Path, backend_name: str) -> None:
     report = models.verify(model)
     assert report.difference <= report.tolerance <= 1e-5 and report.distance_to_fresh > 100 * report.tolerance
     manifest = json.loads(json.dumps(dict(open_bundle(model).manifest)))
-    assert manifest['backend'] == 'torch' and manifest['config']['model']['N'] == 32
+    assert manifest['backend'] == backend_name and manifest['config']['model']['N'] == 32
     assert manifest['training']['epochs'] == 20 and manifest['training']['patterns_seen'] > 20 * 100
     assert manifest['scaling']['probe_power'] == 'absolute'
     assert 0.2 < manifest['scaling']['power_ratio'] < 1.1
@@ -140,18 +113,6 @@ def test_the_probe_is_the_given_one_the_scans_or_the_bundles(scan: Scan, model: 
     chosen, source, notes = models.choose_probe(scan, bundle, other)
     assert source == 'given' and np.array_equal(chosen, other) and 'The probe given differs' in notes[0]
     assert not models.choose_probe(scan, bundle, 3j * scan.probe)[2]
-
-
-def test_another_number_of_modes_is_refused(scan: Scan, model: Path) -> None:
-    """A mode mismatch is an error, not a warning."""
-    assert scan.probe is not None
-    with pytest.raises(BundleError, match=r'1 probe mode\(s\) but the probe here has 2'):
-        pipeline.reconstruct(scan.with_probe(np.concatenate([scan.probe] * 2)), model, config_of())
-
-
-def test_another_pattern_size_is_refused(model: Path) -> None:
-    with pytest.raises(BundleError, match='N = 32 pixels but the scan has 64'):
-        pipeline.reconstruct(small_scan(n=64, positions=9), model, config_of())
 
 
 def test_a_probe_refined_first_replaces_the_guess(scan: Scan, tmp_path: Path) -> None:
@@ -190,18 +151,8 @@ def test_scans_of_two_sizes_are_refused(scan: Scan, tmp_path: Path) -> None:
     assert not (tmp_path / 'out').exists()
 
 
-def test_training_further_from_a_bundle(scan: Scan, model: Path, tmp_path: Path) -> None:
-    """`initial` starts where the bundle ended: the first epoch is far better than a fresh network's."""
-    settings = {'training__nepochs': 1, 'training__learning_rate': 1e-5}
-    fresh = pipeline.train([scan], config_of(**settings), tmp_path / 'fresh').trained.losses[0][1]
-    further = pipeline.train([scan], config_of(**settings), tmp_path / 'further', initial=model).trained.losses[0][1]
-    assert further < 0.6 * fresh
-    with pytest.raises(BundleError, match='n_filters_scale'):
-        pipeline.train([scan], config_of(model__n_filters_scale=1), tmp_path / 'other', initial=model)
-
-
 def test_supervised_needs_an_object_before_any_framework_is_loaded(tmp_path: Path) -> None:
-    """SUPERVISED: the error comes before any work and before torch is imported."""
+    """SUPERVISED: the error comes before any work and before a framework is imported."""
     write_npz(tmp_path / 'scan.npz', replace(small_scan(), object=None))
     code = (
         'import sys\n'
@@ -215,7 +166,7 @@ def test_supervised_needs_an_object_before_any_framework_is_loaded(tmp_path: Pat
         "    pipeline.train([read_scan(sys.argv[1]).scan], config, Path(sys.argv[1]).parent / 'out')\n"
         'except ScanError as error:\n'
         "    assert 'needs an object' in str(error), error\n"
-        "    assert not {'torch', 'lightning', 'tensorflow'} & set(sys.modules)\n"
+        "    assert not {'torch', 'lightning', 'tensorflow', 'keras'} & set(sys.modules)\n"
         "    print('refused')\n"
     )
     done = subprocess.run(
@@ -283,13 +234,15 @@ def emit(event):
 
 inference.IN_MEMORY = 0
 scan = read_scan(sys.argv[1]).scan
-config = Config().merged({'inference': {'sync_neighbors': 8}})
+config = Config().merged({'inference': {'sync_neighbors': 8}, 'execution': {'backend': sys.argv[4]}})
 pipeline.reconstruct(scan, Path(sys.argv[2]), config, refine_passes=1, scratch=Path(sys.argv[3]), emit=emit)
 print(peak)
 """
 
 
-def test_memory_does_not_grow_with_the_number_of_patterns(scan: Scan, model: Path, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_patterns(
+    scan: Scan, model: Path, tmp_path: Path, backend_name: str
+) -> None:
     """MEMORY: 60 times the patterns on the same canvas, 66 MiB more of them, cost less than half of that."""
     if not Path('/proc/self/status').exists():
         pytest.skip('anonymous memory is read from /proc')
@@ -305,7 +258,7 @@ def test_memory_does_not_grow_with_the_number_of_patterns(scan: Scan, model: Pat
         )
         write_npz(tmp_path / 'many.npz', many)
         done = subprocess.run(
-            [sys.executable, '-c', MEMORY_SCRIPT, tmp_path / 'many.npz', model, tmp_path],
+            [sys.executable, '-c', MEMORY_SCRIPT, tmp_path / 'many.npz', model, tmp_path, backend_name],
             capture_output=True,
             text=True,
             cwd=tmp_path,

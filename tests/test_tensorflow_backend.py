@@ -52,7 +52,7 @@ def test_checkpoint_describes_itself(tmp_path: Path, backend: Backend) -> None:
     assert inside['state']['epoch'] in (1, 2) and inside['state']['patterns_seen'] > 0
     data = asked.scans[0].patterns(np.arange(4))
     np.savez(tmp_path / 'in.npz', root4=data.root4, back=data.backprojection)
-    arguments = [sys.executable, '-P', '-c', OPEN, path, tmp_path / 'in.npz', tmp_path / 'out.npz']
+    arguments: list[str | Path] = [sys.executable, '-P', '-c', OPEN, path, tmp_path / 'in.npz', tmp_path / 'out.npz']
     subprocess.run(arguments, check=True, cwd=tmp_path, capture_output=True)
     found = np.load(tmp_path / 'out.npz')
     expected = backend.network(asked.config, trained.weights, 'cpu').predict(data.root4, data.backprojection)
@@ -156,7 +156,7 @@ def test_early_stopping_remembers_the_epochs_before_a_resume(tmp_path: Path, bac
         'training__learning_rate': STILL,
     }
     through = train(backend, tmp_path / 'a', **settings)
-    steps = len(through.losses) and StopAfter(10_000)
+    steps = StopAfter(10_000)
     counted = train(backend, tmp_path / 'b', should_stop=steps, **settings)
     assert len(through.losses) == len(counted.losses) == 4
     stopped = train(backend, tmp_path / 'c', should_stop=StopAfter(steps.asked // 2 + 1), **settings)

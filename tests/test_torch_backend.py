@@ -44,7 +44,7 @@ def test_checkpoint_describes_itself(tmp_path: Path, backend: Backend) -> None:
     assert content['hyper_parameters']['config'] == asked.config.to_json()
     data = asked.scans[0].patterns(np.arange(4))
     np.savez(tmp_path / 'in.npz', root4=data.root4, back=data.backprojection)
-    arguments = [sys.executable, '-P', '-c', OPEN, path, tmp_path / 'in.npz', tmp_path / 'out.npz']
+    arguments: list[str | Path] = [sys.executable, '-P', '-c', OPEN, path, tmp_path / 'in.npz', tmp_path / 'out.npz']
     subprocess.run(arguments, check=True, cwd=tmp_path)
     found = np.load(tmp_path / 'out.npz')
     expected = backend.network(asked.config, trained.weights, 'cpu').predict(data.root4, data.backprojection)

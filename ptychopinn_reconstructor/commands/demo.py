@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from ..config import Config
 from ..errors import Interrupted, PtychoPINNError
 from ..events import Emit, Event, ShouldStop
 from .app import debug_option, json_option, quiet_option
@@ -54,10 +55,13 @@ COLUMNS = {
     help='CPU time of the training, seconds.',
 )
 @click.option('--positions', type=click.IntRange(64), default=1024, show_default=True, help='Patterns of each scan.')
+@click.option('--backend', default=Config().execution.backend, show_default=True, help='Backend to train with.')
 @json_option
 @quiet_option
 @debug_option
-def demo(out: Path, seed: int, max_cpu_seconds: float, positions: int, as_json: bool, quiet: bool) -> None:
+def demo(
+    out: Path, seed: int, max_cpu_seconds: float, positions: int, backend: str, as_json: bool, quiet: bool
+) -> None:
     """Simulate two scans, train on the first, then reconstruct both in a new process and compare with the truth.
 
     Prints a table and the paths of the pictures. Exit code 1 if the phase PSNR of the object that was trained on is
@@ -65,10 +69,15 @@ def demo(out: Path, seed: int, max_cpu_seconds: float, positions: int, as_json: 
     """
     start = time.monotonic()
     check_output_folder(out)
+    training = {'seed': seed, 'max_cpu_seconds': max_cpu_seconds}
+    config = Config().merged({'training': training, 'execution': {'backend': backend}})
     with stoppable() as should_stop, ProgressBar('simulate', quiet=quiet) as bar:
+        from ..backend import load_backend
+
+        load_backend(backend)  # not there: found before anything is written
         for name in SCANS:
             _simulate(out, name, seed, positions)
-        trained = _train(out, seed, max_cpu_seconds, bar.emit, should_stop)
+        trained = _train(out, config, bar.emit, should_stop)
         metrics = _reconstruct_all(out, bar.emit, should_stop)
         pictures = [str(_picture(out, name)) for name in SCANS]
     summary = {
@@ -95,12 +104,10 @@ def _simulate(out: Path, name: str, seed: int, positions: int) -> None:
     write_npz(out / f'scan_{name}.npz', simulate(object=kind, seed=2 * seed + offset, positions=positions))
 
 
-def _train(out: Path, seed: int, max_cpu_seconds: float, emit: Emit, should_stop: ShouldStop) -> dict[str, Any]:
-    from ..config import Config
+def _train(out: Path, config: Config, emit: Emit, should_stop: ShouldStop) -> dict[str, Any]:
     from ..io import read_scan
     from ..pipeline import train
 
-    config = Config().merged({'training': {'seed': seed, 'max_cpu_seconds': max_cpu_seconds}})
     path = out / 'scan_A.npz'
     sources = [str(path.absolute())]
     trained = train([read_scan(path).scan], config, out / 'model', sources=sources, emit=emit, should_stop=should_stop)

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from ..pipeline import Trained
     from ..scan import Scan
 
-LEFT_BY_TRAINING = ('model.zip', 'checkpoints/*.ckpt')
+# The suffix of a checkpoint is the backend's: last.ckpt, last.keras.
+LAST = 'checkpoints/last.*'
+LEFT_BY_TRAINING = ('model.zip', LAST, 'checkpoints/best*')
 # What a resumed training may change: the others are in the checkpoint, and a change would have no effect.
 FREE_ON_RESUME = {
     'train_data_file', 'test_data_file', 'output_dir', 'nepochs', 'max_cpu_seconds', 'early_stop_patience',
@@ -41,9 +43,7 @@ FREE_ON_RESUME = {
 @click.option('--validation', type=click.Path(path_type=Path), help='Scan to validate on, in place of a held-out part.')
 @click.option('--probe', metavar='FILE[:KEY]', help="Probe in place of the scans' own.")
 @click.option('--from', 'initial', metavar='MODEL', type=click.Path(path_type=Path), help='Model to train further.')
-@click.option(
-    '--resume', is_flag=True, help='Go on from checkpoints/last.ckpt in the output folder, with its settings.'
-)
+@click.option('--resume', is_flag=True, help='Go on from the last checkpoint in the output folder, with its settings.')
 @click.option('--overwrite', is_flag=True, help='Replace the training that the output folder holds.')
 @click.option('--print-config', is_flag=True, help='Print the complete configuration as YAML and stop.')
 @json_option
@@ -68,8 +68,9 @@ def train(
     """Train a network on one or more scans and write the model to the output folder.
 
     SCAN is an NPZ file, or a Ptychodus folder with diffraction.h5 and product.h5. The output folder gets model.zip,
-    checkpoints/last.ckpt and best.ckpt, metrics.csv (a row an epoch) and config.yaml. Settings come from the command
-    line, then from --config, then from the defaults. Ctrl-C stops at the next batch; --resume goes on from there.
+    checkpoints/ with the last and the best epoch, metrics.csv (a row an epoch) and config.yaml. Settings come from the
+    command line, then from --config, then from the defaults. Ctrl-C stops at the next batch; --resume goes on from
+    there.
     """
     config = resolve(Config(), file, settings, options)
     folder = output_dir or config.training.output_dir
@@ -155,7 +156,7 @@ def refuse_to_replace(folder: Path) -> None:
 
 
 def _how_to_go_on(paths: Sequence[Path], folder: Path) -> str:
-    resume = ' --resume' if (folder / 'checkpoints' / 'last.ckpt').exists() else ''
+    resume = ' --resume' if any(folder.glob(LAST)) else ''
     return f'Go on with: ptychopinn train {" ".join(map(str, paths))} --output-dir {folder}{resume}'
 
 
@@ -173,8 +174,8 @@ def _from_config(config: Config) -> tuple[Path, ...]:
 
 def _resumed(folder: Path, file: str | None, settings: Sequence[str], options: dict[str, Any]) -> Config:
     """The configuration of the training in `folder`, with what the command line changes; never another network."""
-    for needed in ('checkpoints/last.ckpt', 'config.yaml'):
-        if not (folder / needed).exists():
+    for needed in (LAST, 'config.yaml'):
+        if not any(folder.glob(needed)):
             raise ConfigError(f'There is nothing to resume: {folder / needed} does not exist; leave out --resume.')
     stored = parse(read_file(str(folder / 'config.yaml')))
     config = resolve(stored, file, settings, options)

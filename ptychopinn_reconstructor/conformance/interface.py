@@ -147,7 +147,7 @@ class InterfaceChecks:
 
     @pytest.mark.parametrize('device', ['cuda:99', 'gpu:77', 'cpu:5', 'tpu', '', 'cuda:-1', 'cuda:x'])
     def test_a_device_that_is_not_there_is_refused(self, backend: Backend, tmp_path: Path, device: str) -> None:
-        """B11: the error names the value and the devices there are, wherever one is named; nothing is written."""
+        """B11, DEVICE: the error names the value and the devices there are, whoever asks; nothing is written."""
         weights = jobs.drawn_weights(oracle.shapes(jobs.configuration(backend)))
         calls = (
             lambda: backend.resolve_device(device),
