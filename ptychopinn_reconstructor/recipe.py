@@ -1,18 +1,19 @@
-"""What is the same for every backend: the network's widths and weights, optimizer, schedule, CPU budget, events.
+"""What is the same for every backend: devices, widths, weights, optimizer, schedule, CPU budget, events.
 
-A backend's network, optimizer and callbacks ask here; see specs/backend_contract.md, sections 5 to 7.
+A backend's adapter, network, optimizer and callbacks ask here; see specs/backend_contract.md, sections 3 to 7.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from math import cos, isfinite, pi
 from typing import Any
 
 from .backend import TrainingJob, Weights
-from .config import TrainingConfig
-from .errors import BundleError, TrainingError
+from .config import Config, TrainingConfig
+from .errors import BundleError, ConfigError, DeviceError, TrainingError
 from .events import Event
 
 WARM_UP, FLOOR = 0.08, 0.02  # of the training, of the learning rate
@@ -46,6 +47,30 @@ def check_weights(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> No
                 f'The weights {name} have shape {weights[name].shape} but the network needs {shape}; '
                 'the model does not fit its configuration: train anew.'
             )
+
+
+def chosen_device(device: str, there: Sequence[str], gpu: str) -> str:
+    """The one of a backend's devices that `device` names, `gpu` being its word for cuda and gpu; 'auto' is the best.
+
+    Raises DeviceError naming those that are there.
+    """
+    if device == 'auto':
+        return there[min(1, len(there) - 1)]
+    name = device.lower().replace('cuda', gpu).replace('gpu', gpu)
+    name = f'{gpu}:0' if name == gpu else name
+    if name not in there:
+        raise DeviceError(f'The device {device!r} is not there; choose auto or one of: {", ".join(there)}.')
+    return name
+
+
+def check_logger(config: Config) -> None:
+    """ConfigError when the package of the chosen logger is not installed."""
+    package = config.execution.logger_backend
+    if package in ('tensorboard', 'mlflow') and find_spec(package) is None:
+        raise ConfigError(
+            f'logger_backend is {package} but {package} is not installed; install it with: pip install {package}, '
+            'or choose csv.'
+        )
 
 
 class StopRequested(Exception):  # noqa: N818 - a signal, not an error

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from ptychopinn_reconstructor.backend import Backend, load_backend
-from ptychopinn_reconstructor.conformance.jobs import STILL, StopAfter, configuration, distance, job, scan, train
+from ptychopinn_reconstructor.conformance.jobs import STILL, StopAfter, configuration, distance, job, run, scan, train
 from ptychopinn_reconstructor.errors import BundleError, ScanError
 from ptychopinn_reconstructor.physics.grouping import Split
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
@@ -134,10 +134,33 @@ def test_what_goes_wrong_in_the_pipeline_reaches_the_caller(tmp_path: Path, back
         train(backend, tmp_path, scans=(small,), model__model_type='supervised')
 
 
-@pytest.mark.parametrize('setting', [{'execution__num_workers': 2}, {'execution__threads': 2}])
-def test_workers_and_threads_change_nothing(tmp_path: Path, backend: Backend, setting: dict[str, Any]) -> None:
-    one, two = (train(backend, tmp_path / str(i), **s) for i, s in enumerate(({}, setting)))
+def test_workers_change_nothing(tmp_path: Path, backend: Backend) -> None:
+    one, two = (train(backend, tmp_path / str(i), execution__num_workers=i) for i in (0, 2))
     assert distance(one.weights, two.weights) == 0
+
+
+THREADS = """
+import sys, numpy as np, tensorflow as tf
+from pathlib import Path
+from ptychopinn_reconstructor.backend import load_backend
+from ptychopinn_reconstructor.conformance.jobs import train
+weights = train(load_backend('tensorflow'), Path(sys.argv[1]), execution__threads=int(sys.argv[2])).weights
+np.savez(sys.argv[1] + '.npz', threads=tf.config.threading.get_intra_op_parallelism_threads(), **weights)
+"""
+
+
+@pytest.mark.slow
+def test_several_threads_are_used_and_deterministic(tmp_path: Path) -> None:
+    """B31: TensorFlow takes their number once, so each run has a process; another order of sums, always the same."""
+    found = []
+    for name, threads in (('one', 1), ('two', 2), ('again', 2)):
+        done = run(['-c', THREADS, tmp_path / name, threads], tmp_path)
+        assert done.returncode == 0, done.stderr
+        found.append(dict(np.load(tmp_path / f'{name}.npz')))
+    assert [int(weights.pop('threads')) for weights in found] == [1, 2, 2]
+    one, two, again = found
+    assert distance(two, again) == 0
+    assert distance(one, two) < 1e-3
 
 
 def test_mixed_precision_trains(tmp_path: Path, backend: Backend) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from importlib.util import find_spec
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob, Weights
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.errors import BackendError, ConfigError, DeviceError
+from ptychopinn_reconstructor.errors import BackendError
+from ptychopinn_reconstructor.recipe import check_logger, chosen_device
 
 
 class TensorFlowNetwork:
@@ -66,23 +66,11 @@ class TensorFlowBackend:
 
     def resolve_device(self, device: str) -> str:
         """TensorFlow's name of `device`; 'auto' is the first GPU or the CPU. DeviceError names those that are there."""
-        there = self.devices()
-        if device == 'auto':
-            return there[1] if len(there) > 1 else 'cpu'
-        name = device.lower().replace('cuda', 'gpu')
-        name = 'gpu:0' if name == 'gpu' else name
-        if name not in there:
-            raise DeviceError(f'The device {device!r} is not there; choose auto or one of: {", ".join(there)}.')
-        return name
+        return chosen_device(device, self.devices(), 'gpu')
 
     def check(self, config: Config) -> None:
         """ConfigError when the package of the chosen logger is not installed."""
-        package = config.execution.logger_backend
-        if package in ('tensorboard', 'mlflow') and find_spec(package) is None:
-            raise ConfigError(
-                f'logger_backend is {package} but {package} is not installed; install it with: pip install {package}, '
-                'or choose csv.'
-            )
+        check_logger(config)
 
     def versions(self) -> dict[str, str]:
         """Versions of the framework's packages."""
@@ -93,14 +81,14 @@ class TensorFlowBackend:
         from .network import build_network
         from .weights import to_neutral
 
-        claim_runtime(config)
+        claim_runtime(config, 'cpu')
         with tf.device('cpu'):
             return to_neutral(build_network(config, seed=seed))
 
     def network(self, config: Config, weights: Weights, device: str) -> TensorFlowNetwork:
         """A network with these weights on `device`."""
         where = self.resolve_device(device)
-        claim_runtime(config)
+        claim_runtime(config, where)
         return TensorFlowNetwork(config, weights, where)
 
     def train(self, job: TrainingJob) -> TrainedModel:
@@ -109,18 +97,20 @@ class TensorFlowBackend:
 
         device = self.resolve_device(job.config.execution.device)
         self.check(job.config)
-        claim_runtime(job.config)
+        claim_runtime(job.config, device)
         with tf.device(device):
             return train(job, device)
 
 
-def claim_runtime(config: Config) -> None:
+def claim_runtime(config: Config, device: str) -> None:
     """Threads, memory growth and determinism of this process.
 
     TensorFlow takes the number of threads and the way to use a GPU's memory once, before its first tensor; in a process
-    that has used it already they stay as they are. Neither changes a result.
+    that has used it already they stay as they are. Determinism, which a CPU has anyway, stays on once it is.
     """
     execution = config.execution
+    if execution.deterministic and device != 'cpu':
+        tf.config.experimental.enable_op_determinism()
     try:
         tf.config.threading.set_intra_op_parallelism_threads(execution.threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)

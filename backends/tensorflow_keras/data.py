@@ -51,7 +51,7 @@ class Source:
             return [] if alive is None else alive._arrays(pipeline, int(number))
 
         def batch(number: tf.Tensor) -> Batch:
-            tensors = tf.numpy_function(arrays, [number], types)
+            tensors = tf.numpy_function(arrays, [number], types, stateful=False)
             for tensor, shape in zip(tensors, shapes, strict=True):
                 tensor.set_shape(shape)
             return Batch(*tensors)

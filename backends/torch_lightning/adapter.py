@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob, Weights
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.errors import ConfigError, DeviceError
+from ptychopinn_reconstructor.recipe import check_logger, chosen_device
 
 from .network import build_network
 from .weights import load_neutral, to_neutral
@@ -64,23 +63,11 @@ class TorchBackend:
 
     def resolve_device(self, device: str) -> str:
         """PyTorch's name of `device`; 'auto' is the first GPU or the CPU. DeviceError names those that are there."""
-        there = self.devices()
-        if device == 'auto':
-            return there[1] if len(there) > 1 else 'cpu'
-        name = device.lower().replace('gpu', 'cuda')
-        name = 'cuda:0' if name == 'cuda' else name
-        if name not in there:
-            raise DeviceError(f'The device {device!r} is not there; choose auto or one of: {", ".join(there)}.')
-        return name
+        return chosen_device(device, self.devices(), 'cuda')
 
     def check(self, config: Config) -> None:
         """ConfigError when the package of the chosen logger is not installed."""
-        package = config.execution.logger_backend
-        if package in ('tensorboard', 'mlflow') and find_spec(package) is None:
-            raise ConfigError(
-                f'logger_backend is {package} but {package} is not installed; install it with: pip install {package}, '
-                'or choose csv.'
-            )
+        check_logger(config)
 
     def versions(self) -> dict[str, str]:
         """Versions of the framework's packages."""

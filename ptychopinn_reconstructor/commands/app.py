@@ -25,8 +25,8 @@ class App(click.Group):
     ) -> NoReturn:
         """Run a command line and exit; the program has one name, however it was started."""
         extra.pop('standalone_mode', None)
-        # TensorFlow writes what it finds of the machine to stderr; read once, when it is imported.
-        os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '1')
+        # TensorFlow writes what it finds of the machine, and our own errors, to stderr; read when it is imported.
+        os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
         try:
             code = super().main(args, PROGRAM, standalone_mode=False, **extra)
         except click.UsageError as error:
