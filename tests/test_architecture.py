@@ -266,6 +266,9 @@ def nothing_is_unpickled(source: Source) -> Iterator[Violation]:
             default = 'absent' if ast.unparse(node.func) == 'torch.load' else 'True'
             if keywords.get('weights_only', default) != 'True':
                 yield node.lineno, 'a checkpoint is read with weights_only=True'
+            default = 'absent' if ast.unparse(node.func).endswith('load_model') else 'True'
+            if keywords.get('safe_mode', default) != 'True':
+                yield node.lineno, 'a Keras model is opened with safe_mode=True'
 
 
 @rule
