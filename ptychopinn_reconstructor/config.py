@@ -189,7 +189,7 @@ class ExecutionConfig(Section):
     num_workers: int = _field(0, ge=0)
     """Processes that prepare batches; 0: none besides the main one."""
     pin_memory: bool = False
-    """True: batches are put in page-locked memory, for faster transfer to a GPU."""
+    """True: batches are put in page-locked memory, for faster transfer to a GPU (PyTorch only)."""
     precision: Literal['32', '16-mixed', 'bf16-mixed'] = '32'
     """Number format of the network; the physics stays in single precision."""
     deterministic: bool = True

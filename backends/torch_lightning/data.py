@@ -79,6 +79,6 @@ def loader(job: TrainingJob, steps: Sampler[Step]) -> DataLoader[Batch]:
         batch_size=None,
         sampler=steps,
         num_workers=execution.num_workers,
-        pin_memory=execution.pin_memory,
+        pin_memory=execution.pin_memory and torch.cuda.is_available(),  # PyTorch warns where there is no GPU
         persistent_workers=execution.num_workers > 0,
     )
