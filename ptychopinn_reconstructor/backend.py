@@ -138,9 +138,15 @@ def load_backend(name: str) -> Backend:
     except (ImportError, OSError) as error:  # OSError: a shared library of the framework is missing
         raise BackendError(
             f'{title} backend selected, but it cannot be imported ({error}); '
-            f"reinstall it with: pip install --force-reinstall 'ptychopinn-reconstructor[{key}]'"
+            f"reinstall it with: pip install --force-reinstall '{_package(points[key])}'"
         ) from error
     return factory()
+
+
+def _package(point: EntryPoint) -> str:
+    """What to install for a registered backend, for pip: the package that registers it, and our extra."""
+    name = point.dist.name if point.dist else point.module.partition('.')[0]
+    return f'{name}[{point.name}]' if point.name in _REQUIRED else name
 
 
 def _title(key: str) -> str:

@@ -203,3 +203,22 @@ def test_registered_names_are_those_of_the_map() -> None:
         if point.value.startswith('ptychopinn_reconstructor.')
     }
     assert ours == set(BACKEND_NAMES.values())
+
+
+def test_a_broken_foreign_backend_names_its_own_package(tmp_path: Path) -> None:
+    """B3: what to reinstall is the package that registers it, not an extra of ours that does not exist."""
+    info = tmp_path / 'beamline_backends-1.0.dist-info'
+    info.mkdir()
+    (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: beamline-backends\nVersion: 1.0\n')
+    (info / 'entry_points.txt').write_text('[ptychopinn_reconstructor.backends]\nmine = broken_backend:Mine\n')
+    (tmp_path / 'broken_backend.py').write_text('import a_framework_that_is_not_there\n')
+    program = (
+        'import sys; sys.path.insert(0, sys.argv[1])\n'
+        'from ptychopinn_reconstructor.backend import load_backend\n'
+        'try:\n    load_backend("mine")\nexcept Exception as error:\n    print(type(error).__name__, error)\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-P', '-c', program, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith('BackendError mine backend selected')
+    assert "pip install --force-reinstall 'beamline-backends'" in done.stdout
