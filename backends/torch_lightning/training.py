@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import shutil
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -105,8 +103,6 @@ def make_trainer(job: TrainingJob, device: str, callbacks: list[pl.Callback]) ->
 def make_logger(kind: str, folder: Path) -> Any:
     """Lightning's logger; csv is written from the events by the pipeline, whatever the backend."""
     if kind == 'tensorboard':
-        # TensorBoard's own switch; without it the writer imports TensorFlow, where that is installed, to join paths.
-        sys.modules.setdefault('tensorboard.compat.notf', ModuleType('tensorboard.compat.notf'))
         return pl.loggers.TensorBoardLogger(folder, name='tensorboard')
     if kind == 'mlflow':
         return pl.loggers.MLFlowLogger(
