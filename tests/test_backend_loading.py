@@ -174,7 +174,7 @@ print(json.dumps({'loaded': loaded, 'backend': result.report.facts['backend']}))
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['torch', 'tensorflow'])
 def test_a_backend_loads_no_other_framework(tmp_path: Path, name: str) -> None:
-    """BACKEND, B6: in a process that trains, reconstructs and verifies (TensorBoard's writer takes TensorFlow itself)."""
+    """BACKEND, B6: in a process that trains, reconstructs and verifies (TensorBoard's writer takes TensorFlow)."""
     skip_unless_installed(*FRAMEWORKS)
     result = in_new_process(TRAIN_AND_RECONSTRUCT, name, tmp_path, 'csv')
     others = {module for other, modules in FRAMEWORKS.items() if other != name for module in modules}
