@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob
 from ptychopinn_reconstructor.errors import BundleError
 from ptychopinn_reconstructor.recipe import StopRequested
-from ptychopinn_reconstructor.steps import Steps, good_of, probes_of, unpadded
+from ptychopinn_reconstructor.steps import Step, Steps, good_of, probes_of, unpadded
 
 from .callbacks import Checkpoints, EarlyStopping, Watch, loggers
 from .data import Source
@@ -42,7 +42,7 @@ def train(job: TrainingJob, device: str) -> TrainedModel:
     else:  # so that a training killed in its first epoch resumes too
         model.state = watch.state()
         model.save(last)
-    interrupted = not fit(model, job, steps, (watch, saving), monitor)
+    interrupted = not fit(model, job, steps, held_out, (watch, saving))
     if not saving.best.exists() or not watch.journal.losses:
         return TrainedModel(
             to_neutral(model.network), _probes(model, job), tuple(watch.journal.losses), {}, interrupted
@@ -59,13 +59,15 @@ def train(job: TrainingJob, device: str) -> TrainedModel:
     )
 
 
-def fit(model: PtychoPINN, job: TrainingJob, steps: Steps, own: tuple[Watch, Checkpoints], monitor: str) -> bool:
+def fit(
+    model: PtychoPINN, job: TrainingJob, steps: Steps, held_out: list[Step], own: tuple[Watch, Checkpoints]
+) -> bool:
     """Run Keras' fit to its end; False when it was asked to stop before."""
     watch, saving = own
-    training, source, held_out = job.config.training, Source(job), steps.of_validation()
+    training, source = job.config.training, Source(job)
     callbacks = [watch, *loggers(job.config.execution.logger_backend, job.output_dir)]
     if training.early_stop_patience:
-        callbacks.append(EarlyStopping(monitor, training.early_stop_patience, list(watch.metrics)))
+        callbacks.append(EarlyStopping(saving.monitor, training.early_stop_patience, list(watch.metrics)))
     callbacks.append(saving)
     try:
         with quiet_tensorflow():
