@@ -2,7 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-TREE := .typecheck/ptychopinn_reconstructor
 
 # tensorflow-cpu is installed by name: pip cannot put it in the place of the tensorflow extra's own requirement.
 TENSORFLOW := 'tensorflow-cpu>=2.18'
@@ -10,8 +9,24 @@ CONTENT.venv := -e '.[torch,dev]' $(TENSORFLOW)
 CONTENT.venv-torch := -e '.[torch,dev]'
 CONTENT.venv-tensorflow := -e '.[dev]' $(TENSORFLOW)
 
+# Beside Ptychodus the package is not editable: Ptychodus finds its plugins only where a wheel puts them.
+CONTENT.venv-ptychodus := '.[torch,dev]' $(TENSORFLOW) 'ptychodus[gui]==1.7.0' 'pytest-qt>=4.4'
+CONTENT.venv-ptychodus-1.6 := '.[torch,dev]' 'ptychodus[gui]==1.6.0' 'pytest-qt>=4.4'
+HOSTS := .venv-ptychodus .venv-ptychodus-1.6
+SOURCES := $(shell find ptychopinn_reconstructor backends configs -name __pycache__ -prune -o -print)
+HOST_TESTS := tests/host tests/gui tests/integration
+BACKEND ?= torch
+
+# The backends lie beside the package but are installed inside it: mypy sees them where they will be.
+TREE := .typecheck/ptychopinn_reconstructor
+TYPECHECK_TREE = rm -rf .typecheck && mkdir -p $(TREE) && cd $(TREE) && \
+  ln -s ../../ptychopinn_reconstructor/* ../../backends ../../configs .
+MYPY = ../$(1)/bin/mypy --config-file ../pyproject.toml --cache-dir ../$(1)/.mypy_cache
+
 .DEFAULT_GOAL := help
-.PHONY: help install test test-torch-only test-tensorflow-only demo bench quality lint format wheel clean
+.PRECIOUS: %/.installed %/.wheel
+.PHONY: help install system-libraries test test-torch-only test-tensorflow-only test-ptychodus demo gui
+.PHONY: bench quality lint format wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
@@ -24,7 +39,16 @@ install: $(STAMP) ## make .venv with the package (editable), both backends and t
 	$(@D)/bin/python -m pip install --quiet -c constraints.txt $(CONTENT$(@D))
 	touch $@
 
-test: $(STAMP) ## run all tests; ends with the reasons of whatever was skipped
+# A wheel of the present sources, installed; build/ would keep modules that are gone.
+%/.wheel: %/.installed $(SOURCES)
+	rm -rf build
+	$(@D)/bin/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall .
+	touch $@
+
+system-libraries:
+	@.ci/system-libraries
+
+test: $(STAMP) system-libraries ## run all tests; ends with the reasons of whatever was skipped
 	$(BIN)/pytest
 
 test-torch-only: ## make .venv-torch, without TensorFlow, and run all tests that need no TensorFlow there
@@ -33,8 +57,26 @@ test-torch-only test-tensorflow-only: test-%-only: .venv-%/.installed
 	.venv-$*/bin/python -P -c 'from ptychopinn_reconstructor import backend; assert backend.installed() == ["$*"], backend.installed()'
 	.venv-$*/bin/pytest
 
-demo: $(STAMP) ## simulate, train, then reconstruct in a new process; pictures in demo/
-	$(BIN)/ptychopinn demo --out demo
+# The installed wheel is tested, not the checkout: `pytest`, not `python -m pytest`, which would put the checkout first.
+# Types are checked here once more, against those of Ptychodus and Qt. pytest-qt stops everything where Qt cannot load.
+INSTALLED := import ptychopinn_reconstructor as p; assert "site-packages" in p.__file__, p.__file__
+test-ptychodus: export QT_QPA_PLATFORM = offscreen
+test-ptychodus: $(HOSTS:=/.wheel) system-libraries ## test the wheel inside Ptychodus 1.7 and, in part, 1.6
+	$(TYPECHECK_TREE)
+	cd .typecheck && $(call MYPY,.venv-ptychodus) -p ptychopinn_reconstructor.host
+	set -e; for folder in $(HOST_TESTS); do cd .typecheck; \
+	  MYPYPATH=../tests $(call MYPY,.venv-ptychodus) ../$$folder/*.py; cd ..; done
+	set -e; for host in $(HOSTS); do options=; \
+	  $$host/bin/python -P -c '$(INSTALLED)'; \
+	  $$host/bin/python -P -c 'import PyQt5.QtWidgets' || options='-p no:pytest-qt'; \
+	  test $$host = .venv-ptychodus || options="$$options -m oldest_host"; \
+	  $$host/bin/pytest $$options $(HOST_TESTS); done
+
+demo: .venv-ptychodus/.wheel system-libraries ## a scripted session of Ptychodus, pictures in demo/; BACKEND=torch or tensorflow
+	.venv-ptychodus/bin/python -P -m ptychopinn_reconstructor.host.demo --backend $(BACKEND) --out demo
+
+gui: .venv-ptychodus/.wheel system-libraries ## open the window of Ptychodus on the scan of the demo
+	.venv-ptychodus/bin/python -P -m ptychopinn_reconstructor.host.demo --gui --backend $(BACKEND) --out demo
 
 bench: $(STAMP) ## measure speed and memory, write tests/benchmarks/RESULTS.md
 	$(BIN)/python tests/benchmarks/bench.py
@@ -42,14 +84,12 @@ bench: $(STAMP) ## measure speed and memory, write tests/benchmarks/RESULTS.md
 quality: $(STAMP) ## measure the image quality on simulated and real scans
 	$(BIN)/python tests/benchmarks/quality.py
 
-# The backends lie beside the package but are installed inside it: mypy sees them where they will be.
 lint: $(STAMP) ## ruff, formatting, and mypy in strict mode
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	rm -rf .typecheck && mkdir -p $(TREE)
-	cd $(TREE) && ln -s ../../ptychopinn_reconstructor/* ../../backends ../../configs .
-	cd .typecheck && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p ptychopinn_reconstructor
-	cd .typecheck && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache ../tests
+	$(TYPECHECK_TREE)
+	cd .typecheck && $(call MYPY,.venv) -p ptychopinn_reconstructor
+	cd .typecheck && $(call MYPY,.venv) ../tests
 
 format: $(STAMP) ## let ruff mend imports and formatting
 	$(BIN)/ruff check --fix .
@@ -60,5 +100,5 @@ wheel: $(STAMP) ## build wheel and sdist in dist/
 	$(BIN)/pyproject-build --no-isolation .
 
 clean: ## remove everything that the other targets made, environments included
-	rm -rf .venv .venv-torch .venv-tensorflow .typecheck .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist demo *.egg-info
+	rm -rf .venv .venv-* .typecheck .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist demo *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

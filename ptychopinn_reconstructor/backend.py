@@ -36,6 +36,7 @@ class TrainingJob:
     `scans` are prepared and in canonical order, `splits` say which of their patterns to train and validate on.
     `configuration` is complete (N is set). `initial` are weights to start from, None: freshly drawn from the seed.
     `output_dir` receives `checkpoints/` and the metrics. `resume` goes on from `checkpoints/last.ckpt`.
+    `inspect` is called after every epoch with the network as it stands, and must not change the training.
     """
 
     scans: tuple[PreparedScan, ...]
@@ -46,6 +47,7 @@ class TrainingJob:
     resume: bool = False
     emit: Emit = ignore
     should_stop: ShouldStop = never
+    inspect: Callable[[Network], None] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,12 @@ class Event:
     """One message of a job.
 
     `kind` and the keys of `data`: started (job, total), progress (stage, done, total), epoch (stage, epoch, total and
-    the metrics of that epoch), preview (object, origin), log (level, message), done (summary).
+    the metrics of that epoch), preview (below), log (level, message), done (summary).
+
+    A preview is the object as it is now: `stage` (train, network or refine), `object` (H, W) complex64 that nobody
+    changes later, `origin` [row, column] as in Reconstruction, `complete` (nothing more will be added to it in this
+    stage), and how far it is: `epoch` of `total` (train, and refine, whose epochs are passes) or `patterns` of `total`
+    (network). A preview is emitted only where it was asked for.
     """
 
     kind: Kind

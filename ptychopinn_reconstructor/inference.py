@@ -6,25 +6,29 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .backend import Network
+from .backend import Network, TrainingJob
 from .config import Config
 from .errors import Interrupted
-from .events import Emit, Event, ShouldStop, ignore, never
+from .events import Event, ShouldStop, ignore, never
 from .physics.gauge import LARGEST_CHANGE, count_gauge
+from .physics.prepare import even_batches
 from .physics.scaling import support_size
 from .physics.stitching import Stitcher, collect, contributions, probe_weight
+from .previews import Previews
 
 if TYPE_CHECKING:
     from .physics.prepare import PreparedScan
 
 IN_MEMORY = 512 * 2**20  # bytes of patches kept in memory; more go to a scratch file
+SHOWN_PATTERNS = 1024  # predicted for a preview in training: seconds on one core at most
 
 
 @dataclass(eq=False)
@@ -57,30 +61,84 @@ def network_object(
     report: Report,
     *,
     scratch: Path | None = None,
-    emit: Emit = ignore,
+    previews: Previews | None = None,
     should_stop: ShouldStop = never,
 ) -> NDArray[np.complex64]:
-    """The network's object on the canvas of `prepared`: every position once, synchronized, stitched."""
+    """The network's object on the canvas of `prepared`: every position once, synchronized, stitched.
+
+    `previews` are shown what there is after each batch, and the complete object; they also hear of the progress.
+    """
     size, n = config.inference.inference_batch_size, support_size(prepared.n_pixels)
     weight, total = probe_weight(prepared.probe), len(prepared)
+    previews, origin = previews or Previews(ignore, None), prepared.layout.origin
     with patch_store((total, n, n), scratch) as store:
         with report.stage('network', total):
             for index in prepared.batches(size):
                 if should_stop():
                     raise Interrupted('Stopped before the object was complete; nothing is written.')
-                data = prepared.patterns(index)
-                store[index] = contributions(network.predict(data.root4, data.backprojection), weight, data.fractions)
-                emit(Event('progress', {'stage': 'network', 'done': int(index[-1]) + 1, 'total': total}))
+                store[index] = predicted(prepared, network, index, weight)
+                done = int(index[-1]) + 1
+                previews.emit(Event('progress', {'stage': 'network', 'done': done, 'total': total}))
+                if done < total:
+                    canvas_so_far = partial(so_far, store, done, prepared, config)
+                    previews.offer('network', canvas_so_far, origin, patterns=done, total=total)
         with report.stage('stitch', total):
-            stitcher = collect(
-                store,
-                prepared.layout,
-                prepared.probe,
-                neighbors=config.inference.sync_neighbors,
-                batches=prepared.batches(size),
-            )
+            stitcher = stitched(store, prepared, np.arange(total), config)
     with report.stage('gauge', total):
-        return in_gauge(prepared, stitcher, report)
+        canvas = in_gauge(prepared, stitcher, report)
+    previews.offer('network', lambda: canvas, origin, complete=True, patterns=total, total=total)
+    return canvas
+
+
+def predicted(
+    prepared: PreparedScan, network: Network, index: NDArray[np.int64], weight: NDArray[np.float32]
+) -> NDArray[np.complex64]:
+    """Contributions (b, n, n) of the patterns at `index`, in the phases that the network gives them."""
+    data = prepared.patterns(index)
+    return contributions(network.predict(data.root4, data.backprojection), weight, data.fractions)
+
+
+def stitched(u: NDArray[np.complex64], prepared: PreparedScan, index: NDArray[np.int64], config: Config) -> Stitcher:
+    """Contributions (b, n, n) of the patterns at `index`, synchronized and added up on the canvas of the whole scan."""
+    return collect(
+        u,
+        prepared.layout.part(index),
+        prepared.probe,
+        neighbors=config.inference.sync_neighbors,
+        batches=iter(even_batches(np.arange(len(index)), config.inference.inference_batch_size)),
+    )
+
+
+def so_far(store: NDArray[np.complex64], done: int, prepared: PreparedScan, config: Config) -> NDArray[np.complex64]:
+    """The object on the canvas of the whole scan from its first `done` patterns, in canonical order."""
+    return stitched(store[:done], prepared, np.arange(done), config).canvas()
+
+
+def inspected(job: TrainingJob, previews: Previews) -> TrainingJob:
+    """The same job, which also shows the first scan's object after an epoch: at most SHOWN_PATTERNS of its patterns."""
+    prepared, config, epoch = job.scans[0], job.config, 0
+    index = np.arange(0, len(prepared), -(-len(prepared) // SHOWN_PATTERNS), dtype=np.int64)
+    weight = probe_weight(prepared.probe)
+
+    def emit(event: Event) -> None:
+        nonlocal epoch
+        if event.kind == 'epoch':
+            epoch = event.data['epoch']
+        job.emit(event)
+
+    def made_by(network: Network) -> NDArray[np.complex64] | None:
+        parts = []
+        for part in even_batches(index, config.inference.inference_batch_size):
+            if job.should_stop():
+                return None
+            parts.append(predicted(prepared, network, part, weight))
+        return stitched(np.concatenate(parts), prepared, index, config).canvas()
+
+    def inspect(network: Network) -> None:
+        total = config.training.nepochs
+        previews.offer('train', lambda: made_by(network), prepared.layout.origin, epoch=epoch, total=total)
+
+    return replace(job, emit=emit, inspect=inspect)
 
 
 def in_gauge(prepared: PreparedScan, stitcher: Stitcher, report: Report) -> NDArray[np.complex64]:

@@ -19,14 +19,15 @@ from .config import Config
 from .errors import BundleError, ConfigError, Interrupted, ScanError
 from .events import Emit, Event, ShouldStop, ignore, log, never
 from .files import writable_folder
-from .inference import Report, network_object
+from .inference import Report, inspected, network_object
 from .io import ObjectFile
 from .models import bundle_config, choose_probe, open_fitting, same_probe, write_model
 from .outputs import MetricsTable, write_config, write_probe
 from .physics.grouping import Split, check_oversampling, hold_out, region_size
 from .physics.metrics import Comparison, compare
 from .physics.prepare import PreparedScan, prepare_scan
-from .physics.refine import RefineOptions, refine, residuals
+from .physics.refine import Refined, RefineOptions, refine, residuals
+from .previews import Previews
 from .reconstruction import Reconstruction
 from .scan import Scan
 
@@ -58,15 +59,21 @@ def train(
     initial: str | Path | None = None,
     resume: bool = False,
     sources: Sequence[str] = (),
+    keep_interrupted: bool = True,
+    preview_seconds: float | None = None,
     emit: Emit = ignore,
     should_stop: ShouldStop = never,
 ) -> Trained:
     """Train on scans and write checkpoints, metrics.csv, config.yaml and model.zip to `output_dir`.
 
     `initial` is a bundle whose weights are trained further; `sources` say in the model what it was trained on, such as
-    the scans' paths (by default their names). Raises ScanError, ConfigError, BackendError or DeviceError
-    before any work on bad input, TrainingError on a loss that is not finite, Interrupted when stopped before the first
-    epoch was complete (a later stop still writes the model, and says so in `trained.interrupted`).
+    the scans' paths (by default their names). `preview_seconds` is the smallest time between two previews of the first
+    scan's object, None: no previews; they change nothing in the model, but the CPU time that `max_cpu_seconds` limits
+    holds theirs.
+
+    Raises ScanError, ConfigError, BackendError or DeviceError before any work on bad input, TrainingError on a loss
+    that is not finite, Interrupted when stopped before the first epoch was complete. A later stop still writes the
+    model, and says so in `trained.interrupted`; unless `keep_interrupted`, it is Interrupted too, at once.
     """
     everything = [*scans, *([validation] if validation is not None else [])]
     config = complete_config(everything, config)
@@ -81,7 +88,14 @@ def train(
     start = open_fitting(initial, config) if initial is not None else None
     folder = writable_folder(output_dir)
     emit(Event('started', {'job': 'train', 'device': device, 'backend': backend.title}))
-    first, notes = refined_probe(scans[0], config, folder, resume=resume, emit=emit, should_stop=should_stop)
+    first, notes = refined_probe(
+        scans[0],
+        config,
+        folder,
+        resume=resume,
+        previews=Previews(emit, preview_seconds),
+        should_stop=should_stop,
+    )
     mode = config.data.probe_power
     prepared = tuple(
         prepare_scan(scan, probe=first if same_probe(scan, scans[0]) else None, mode=mode, stride=backend.stride)
@@ -96,9 +110,10 @@ def train(
     write_config(folder / 'config.yaml', config)
     weights = start.weights if start else None
     with logged(folder, config, emit, resume=resume) as tell:
-        trained = backend.train(
-            TrainingJob(prepared, splits, config, folder, weights, resume, emit=tell, should_stop=should_stop)
-        )
+        job = TrainingJob(prepared, splits, config, folder, weights, resume, emit=tell, should_stop=should_stop)
+        trained = backend.train(job if preview_seconds is None else inspected(job, Previews(emit, preview_seconds)))
+    if trained.interrupted and not keep_interrupted:
+        raise Interrupted(f'Stopped; no model is written, and the last checkpoint in {folder / "checkpoints"} resumes.')
     if not trained.losses:
         raise Interrupted(f'Stopped before the first epoch was complete; no model is written to {folder}.')
     trained_probe = config.training.probe_trainable or config.training.intensity_scale_trainable
@@ -137,7 +152,7 @@ def complete_config(scans: Sequence[Scan], config: Config) -> Config:
 
 
 def refined_probe(
-    scan: Scan, config: Config, folder: Path, *, resume: bool, emit: Emit, should_stop: ShouldStop
+    scan: Scan, config: Config, folder: Path, *, resume: bool, previews: Previews, should_stop: ShouldStop
 ) -> tuple[NDArray[np.complex64] | None, tuple[str, ...]]:
     """The scan's probe after refine_probe_first passes of the engine, None when that is 0; kept in probe.npz."""
     passes = config.training.refine_probe_first
@@ -150,7 +165,7 @@ def refined_probe(
         return read_probe(str(file)), (f'The probe refined before is taken from {file}.',)
     prepared = prepare_scan(scan, mode=config.data.probe_power)
     options = RefineOptions.alone(passes, refine_probe=True, seed=config.training.seed)
-    found = refine(prepared, flat_canvas(prepared), options, emit=emit, should_stop=should_stop)
+    found = shown_refinement(prepared, flat_canvas(prepared), options, previews, should_stop)
     if found.stopped:
         raise Interrupted('Stopped before the probe was refined; nothing is written.')
     write_probe(file, found.probe)
@@ -158,6 +173,22 @@ def refined_probe(
         f'The probe was refined in {passes} passes of the engine (residual {found.residuals[-1]:.4f}); it is in {file}.'
     )
     return found.probe, (note,)
+
+
+def shown_refinement(
+    prepared: PreparedScan,
+    canvas: NDArray[np.complex64],
+    options: RefineOptions,
+    previews: Previews,
+    should_stop: ShouldStop,
+) -> Refined:
+    """`refine` with a preview after a pass."""
+
+    def after_pass(number: int, canvas: NDArray[np.complex64]) -> None:
+        last = number == options.passes
+        previews.offer('refine', canvas.copy, prepared.layout.origin, complete=last, epoch=number, total=options.passes)
+
+    return refine(prepared, canvas, options, emit=previews.emit, should_stop=should_stop, after_pass=after_pass)
 
 
 def flat_canvas(prepared: PreparedScan) -> NDArray[np.complex64]:
@@ -215,12 +246,15 @@ def reconstruct(
     probe: NDArray[np.complex64] | None = None,
     refine_passes: int | None = None,
     scratch: Path | None = None,
+    preview_seconds: float | None = None,
     emit: Emit = ignore,
     should_stop: ShouldStop = never,
 ) -> Result:
     """Reconstruct a scan with a trained model: network, phase synchronization, stitching, refinement.
 
     `config.inference` and `config.execution` count, the backend among them; the network is the bundle's.
+    `preview_seconds` is the smallest time between two previews, None: no previews. The first is due after the first
+    batch, and the network's complete object is shown in any case.
     """
     bundle = open_bundle(model)
     described = bundle_config(bundle)
@@ -253,10 +287,14 @@ def reconstruct(
         'patterns': len(prepared),
         'N': prepared.n_pixels,
     }
-    canvas = network_object(prepared, network, config, report, scratch=scratch, emit=emit, should_stop=should_stop)
+    previews = Previews(emit, preview_seconds)
+    canvas = network_object(
+        prepared, network, config, report, scratch=scratch, previews=previews, should_stop=should_stop
+    )
     passes = config.inference.refine_passes if refine_passes is None else refine_passes
     options = RefineOptions.after_network(passes, seed=described.training.seed)
-    return finish(prepared, canvas, options, report, losses=_losses(bundle), emit=emit, should_stop=should_stop)
+    losses = _losses(bundle)
+    return finish(prepared, canvas, options, report, losses=losses, previews=previews, should_stop=should_stop)
 
 
 def _losses(bundle: Bundle) -> tuple[tuple[int, float], ...]:
@@ -270,10 +308,14 @@ def refine_scan(
     options: RefineOptions,
     *,
     probe: NDArray[np.complex64] | None = None,
+    preview_seconds: float | None = None,
     emit: Emit = ignore,
     should_stop: ShouldStop = never,
 ) -> Result:
-    """The classical engine alone, from an empty object: the honest baseline."""
+    """The classical engine alone, from an empty object: the honest baseline.
+
+    `preview_seconds` is the smallest time between two previews, None: no previews.
+    """
     emit(Event('started', {'job': 'refine', 'device': 'cpu', 'backend': 'numpy'}))
     report = Report()
     with report.stage('prepare', len(scan)):
@@ -289,7 +331,8 @@ def refine_scan(
         'patterns': len(prepared),
         'N': prepared.n_pixels,
     }
-    result = finish(prepared, flat_canvas(prepared), options, report, losses=(), emit=emit, should_stop=should_stop)
+    previews, flat = Previews(emit, preview_seconds), flat_canvas(prepared)
+    result = finish(prepared, flat, options, report, losses=(), previews=previews, should_stop=should_stop)
     return replace(result, network=None)
 
 
@@ -300,7 +343,7 @@ def finish(
     report: Report,
     *,
     losses: tuple[tuple[int, float], ...],
-    emit: Emit,
+    previews: Previews,
     should_stop: ShouldStop,
 ) -> Result:
     """Refine (if any passes are asked for), compute the residual and put everything into a Result."""
@@ -308,7 +351,7 @@ def finish(
     report.facts['refine_passes'] = options.passes
     if options.passes:
         with report.stage('refine', len(prepared) * options.passes):
-            found = refine(prepared, canvas, options, emit=emit, should_stop=should_stop)
+            found = shown_refinement(prepared, canvas, options, previews, should_stop)
         if found.stopped:
             raise Interrupted('Stopped before the refinement was complete; nothing is written.')
         canvas, probe = found.canvas, found.probe
@@ -331,7 +374,7 @@ def finish(
         losses=losses,
         metadata=dict(scan.metadata) | ({} if numbers is None else {'probe_position_indexes': numbers}),
     )
-    emit(Event('done', {'residual': report.residual}))
+    previews.emit(Event('done', {'residual': report.residual}))
     return Result(reconstruction, network, report)
 
 

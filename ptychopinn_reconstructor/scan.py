@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from .errors import ScanError
 
 Domain = Literal['counts', 'amplitude']
-BLOCK = 256  # patterns read at a time, so that a memory-mapped scan is never held whole
+BLOCK_BYTES = 16 * 2**20  # of float32 patterns read at a time, so that a memory-mapped scan is never held whole
 MAX_CANVAS = 32768  # pixels along one side of the object; larger means that the positions have another unit
 
 
@@ -37,6 +37,9 @@ class Scan:
         (H, W) complex64 label or guess, or None.
     object_origin
         (2,) array coordinates [row, column] in `object` of the scan position (0, 0).
+    on_object_grid
+        Whether results lie on the pixel grid of `object`: index on their canvas less index in `object` is a whole
+        number. Needs `object_origin`, not the object itself; otherwise a canvas begins at the smallest position.
     bad_pixels
         (N, N) bool, True = bad, or None.
     scan_index
@@ -60,6 +63,7 @@ class Scan:
     domain: Domain = 'counts'
     object: NDArray[np.complex64] | None = None
     object_origin: tuple[float, float] = (0.0, 0.0)
+    on_object_grid: bool = False
     bad_pixels: NDArray[np.bool_] | None = None
     scan_index: NDArray[np.int64] | None = None
     pixel_size: tuple[float, float] | None = None
@@ -77,6 +81,8 @@ class Scan:
             self._set('probe', checked_probe(self.probe, side))
         if self.object is not None:
             self._set('object', _checked_object(self.object))
+        if np.shape(self.object_origin) != (2,) or not np.isfinite(self.object_origin).all():
+            raise ScanError(f'The object origin is {self.object_origin}; it must be two finite numbers, [row, column].')
         if self.bad_pixels is not None:
             self._set('bad_pixels', _checked_bad_pixels(self.bad_pixels, side))
         if self.scan_index is not None:
@@ -112,9 +118,9 @@ class Scan:
             values[:, self.bad_pixels] = 0.0
         return values
 
-    def blocks(self, size: int = BLOCK) -> Iterator[slice]:
-        """Consecutive slices over the patterns, `size` at a time."""
-        return (slice(i, min(i + size, len(self))) for i in range(0, len(self), size))
+    def blocks(self) -> Iterator[slice]:
+        """Consecutive slices over the patterns, small enough to be held in memory (see `pattern_blocks`)."""
+        return pattern_blocks(self.diffraction.shape)
 
     @cached_property
     def pattern_counts(self) -> NDArray[np.float64]:
@@ -131,6 +137,12 @@ class Scan:
         return replace(self, probe=np.asarray(probe))
 
 
+def pattern_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Consecutive slices over patterns of `shape` (n, N, N): 16 MiB of float32 each, at least one pattern."""
+    size = max(1, BLOCK_BYTES // (4 * shape[1] * shape[2]))
+    return (slice(i, min(i + size, shape[0])) for i in range(0, shape[0], size))
+
+
 def _check_diffraction(diffraction: NDArray[Any]) -> None:
     shape: tuple[int, ...] = getattr(diffraction, 'shape', ())
     if len(shape) != 3 or shape[1] != shape[2]:
@@ -144,17 +156,18 @@ def _check_diffraction(diffraction: NDArray[Any]) -> None:
     dtype = np.dtype(diffraction.dtype)
     if dtype.kind not in 'uif':
         raise ScanError(f'The diffraction patterns are of type {dtype}; they must be real numbers (counts).')
-    for i in range(0, shape[0], BLOCK):
-        block = np.asarray(diffraction[i : i + BLOCK])
+    for where in pattern_blocks(shape):
+        block = np.asarray(diffraction[where])
         if dtype.kind == 'f' and not np.isfinite(block).all():
+            first = where.start + _first(~np.isfinite(block))
             raise ScanError(
-                f'The diffraction patterns hold NaN or infinity (first in pattern {i + _first(~np.isfinite(block))}); '
+                f'The diffraction patterns hold NaN or infinity (first in pattern {first}); '
                 'mark such pixels in bad_pixels and set them to zero.'
             )
         if dtype.kind != 'u' and block.min() < 0:
             raise ScanError(
                 f'The diffraction patterns hold negative values ({block.min():g}, first in pattern '
-                f'{i + _first(block < 0)}); subtract the background and clip at zero.'
+                f'{where.start + _first(block < 0)}); subtract the background and clip at zero.'
             )
 
 

@@ -24,7 +24,7 @@ pytest_plugins = ['ptychopinn_reconstructor.conformance.plugin']
 
 
 class TestBackends(BackendConformance):
-    """B1 to B42, by their effect, over every registered backend whose framework is installed."""
+    """B1 to B43, by their effect, over every registered backend whose framework is installed."""
 
 
 @pytest.fixture
@@ -102,6 +102,19 @@ def trains_on_everything(sound: Any, job: TrainingJob) -> Any:
     return sound.train(replace(job, splits=whole))
 
 
+def shows_another_network(sound: Any, job: TrainingJob) -> Any:
+    """What is inspected is not the network in training."""
+    fresh = sound.network(job.config, sound.fresh_weights(job.config, 0), 'cpu')
+    return sound.train(replace(job, inspect=lambda _: job.inspect(fresh) if job.inspect else None))
+
+
+def is_disturbed(sound: Any, job: TrainingJob) -> Any:
+    """Whoever looks draws other regions."""
+    return sound.train(
+        job if job.inspect is None else replace(job, config=job.config.merged({'training': {'seed': 3}}))
+    )
+
+
 LOSS = 'test_the_loss_is_that_of_the_reference'
 FAULTS: list[tuple[str, dict[str, Callable[..., Any]], dict[str, Any]]] = [
     ('test_the_batch_size_changes_no_patch', {'network': knows_its_neighbors}, {'gridsize': 1}),
@@ -116,6 +129,8 @@ FAULTS: list[tuple[str, dict[str, Callable[..., Any]], dict[str, Any]]] = [
     ('test_gradients_are_clipped_by_norm', {'train': other_settings(training={'gradient_clip_val': 1.0})}, {}),
     ('test_equal_jobs_give_equal_weights', {'train': other_settings(training={'seed': 3})}, {}),
     ('test_an_exception_of_the_caller_reaches_the_caller', {'train': swallows}, {'where': 'epoch'}),
+    ('test_the_network_is_seen_as_it_stands_after_every_epoch', {'train': shows_another_network}, {}),
+    ('test_inspecting_changes_nothing', {'train': is_disturbed}, {'variant': 0}),
     ('test_patience_is_a_number_of_epochs', {'train': other_settings(training={'early_stop_patience': 1})}, {}),
 ]
 

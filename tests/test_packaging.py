@@ -19,6 +19,10 @@ import ptychopinn_reconstructor
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'ptychopinn_reconstructor'
 FOLDERS = {PACKAGE: ROOT / PACKAGE, f'{PACKAGE}.backends': ROOT / 'backends', f'{PACKAGE}.configs': ROOT / 'configs'}
+# Ptychodus looks for plugins in its own folder: one file of the wheel lies there, and comes from a folder of ours.
+PLUGINS = 'ptychodus.plugins'
+SHIMS = ROOT / PACKAGE / 'host' / 'ptychodus_plugins'
+SHIM = 'ptychodus/plugins/ptychopinn_reconstructor.py'
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))
 
 
@@ -27,15 +31,15 @@ def _packages_in_the_tree() -> set[str]:
     for package, folder in FOLDERS.items():
         for init in folder.rglob('__init__.py'):
             found.add('.'.join([package, *init.parent.relative_to(folder).parts]))
-    return found
+    return found | {PLUGINS}
 
 
 def _installed_files() -> set[str]:
     """Every source, preset and marker of the tree, where a wheel must put it."""
-    expected = set()
+    expected = {SHIM}
     for package, folder in FOLDERS.items():
         for path in folder.rglob('*'):
-            if path.suffix in ('.py', '.yaml') or path.name == 'py.typed':
+            if SHIMS not in path.parents and (path.suffix in ('.py', '.yaml') or path.name == 'py.typed'):
                 expected.add('/'.join([*package.split('.'), *path.relative_to(folder).parts]))
     return expected
 
@@ -88,13 +92,21 @@ def test_every_folder_with_sources_is_a_package() -> None:
     """A folder without __init__.py would work in a checkout and be missing from a wheel."""
     for folder in FOLDERS.values():
         for source in folder.rglob('*.py'):
-            assert (source.parent / '__init__.py').exists(), f'{source.parent.relative_to(ROOT)} lacks __init__.py'
+            if source.parent != SHIMS:
+                assert (source.parent / '__init__.py').exists(), f'{source.parent.relative_to(ROOT)} lacks __init__.py'
+
+
+def test_the_folder_in_ptychodus_stays_the_hosts() -> None:
+    """An __init__.py there would hide every plugin of Ptychodus itself."""
+    assert [path.name for path in SHIMS.iterdir() if path.name != '__pycache__'] == [SHIM.rpartition('/')[2]]
+    assert PROJECT['tool']['setuptools']['package-dir'][PLUGINS] == SHIMS.relative_to(ROOT).as_posix()
 
 
 def test_a_wheel_holds_every_source_and_nothing_else(dist: Path) -> None:
     with zipfile.ZipFile(next(dist.glob('*.whl'))) as archive:
         names = set(archive.namelist())
     assert {name for name in names if '.dist-info/' not in name} == _installed_files()
+    assert [name for name in names if name.startswith('ptychodus')] == [SHIM]
     backends = {f'{PACKAGE}/backends/{name}/__init__.py' for name in ('torch_lightning', 'tensorflow_keras')}
     assert backends <= names and f'{PACKAGE}/py.typed' in names
     assert any(re.search(r'\.dist-info/licenses/LICENSE$', name) for name in names)
@@ -122,11 +134,37 @@ def test_an_unpacked_wheel_imports_its_backend_package_and_presets(wheel: Path) 
 
 def test_the_wheels_metadata_announces_command_and_backends(dist: Path, wheel: Path) -> None:
     entry_points = next(wheel.glob('*.dist-info/entry_points.txt')).read_text()
-    assert re.search(r'\[console_scripts\]\s+ptychopinn = ptychopinn_reconstructor\.cli:main', entry_points)
+    assert '\nptychopinn = ptychopinn_reconstructor.cli:main\n' in entry_points
+    assert '\nptychodus-ptychopinn = ptychopinn_reconstructor.host.launcher:main\n' in entry_points
     assert re.search(r'\[ptychopinn_reconstructor\.backends\]\s+tensorflow = .*\s+torch = ', entry_points)
     metadata = next(wheel.glob('*.dist-info/METADATA')).read_text()
     assert f'Version: {ptychopinn_reconstructor.__version__}\n' in metadata
     assert 'License-Expression: BSD-3-Clause' in metadata and 'Requires-Python: >=3.11' in metadata
+
+
+def _alone(wheel: Path, program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program that sees the unpacked wheel and the standard library, and no other package, Ptychodus included."""
+    start = f'import sys; sys.path[:] = [{str(wheel)!r}, *(p for p in sys.path if "site-packages" not in p)]; '
+    command = [sys.executable, '-I', '-c', start + program]
+    return subprocess.run(command, cwd=wheel, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_importing_the_plugin_imports_nothing_of_ours(wheel: Path) -> None:
+    program = f'from ptychodus.plugins import {PACKAGE} as shim; print(shim.__file__, "{PACKAGE}" in sys.modules)'
+    assert _alone(wheel, program).stdout == f'{wheel / SHIM} False\n'
+
+
+def test_the_plugin_turns_a_failure_into_one_warning(wheel: Path) -> None:
+    program = f'from ptychodus.plugins.{PACKAGE} import register_plugins; register_plugins(None)'
+    result = _alone(wheel, program)
+    assert result.returncode == 0 and not result.stdout
+    assert len(result.stderr.splitlines()) == 1 and 'PtychoPINN' in result.stderr, result.stderr
+
+
+def test_the_command_without_ptychodus_says_how_to_get_it(wheel: Path) -> None:
+    result = _alone(wheel, f'from {PACKAGE}.host.launcher import main; sys.exit(main())')
+    assert result.returncode == 2, result.stderr
+    assert result.stderr == "Ptychodus is not installed in this environment: pip install 'ptychodus[gui]>=1.6'\n"
 
 
 def test_every_entry_point_names_a_module_of_the_tree() -> None:

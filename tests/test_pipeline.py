@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,23 @@ def test_stopping_a_reconstruction_is_an_interruption(scan: Scan, model: Path) -
         pipeline.reconstruct(scan, model, config_of(), should_stop=lambda: True)
     with pytest.raises(Interrupted):
         pipeline.refine_scan(scan, config_of(), RefineOptions.alone(3), should_stop=lambda: True)
+
+
+def test_a_stopped_training_whose_model_is_not_wanted_ends_at_once(scan: Scan, tmp_path: Path) -> None:
+    """keep_interrupted: stopped in the second epoch, a model is written by default; without it none, and it resumes."""
+    config, steps = config_of(training__nepochs=2), len(scan) // 16
+
+    def stopped_at(asked: int) -> Callable[[], bool]:
+        left = iter([False] * asked)
+        return lambda: next(left, True)
+
+    kept = pipeline.train([scan], config, tmp_path / 'kept', should_stop=stopped_at(steps + 1))
+    assert kept.trained.interrupted and kept.model.exists() and len(kept.trained.losses) == 1
+    with pytest.raises(Interrupted, match='no model is written'):
+        pipeline.train([scan], config, tmp_path / 'out', should_stop=stopped_at(steps + 1), keep_interrupted=False)
+    assert not (tmp_path / 'out' / 'model.zip').exists()
+    resumed = pipeline.train([scan], config, tmp_path / 'out', resume=True, keep_interrupted=False)
+    assert resumed.model.exists() and len(resumed.trained.losses) == 2 and not resumed.trained.interrupted
 
 
 def test_events_tell_the_whole_story(scan: Scan, model: Path) -> None:

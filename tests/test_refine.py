@@ -9,6 +9,7 @@ import pytest
 
 from ptychopinn_reconstructor.errors import ConfigError, ScanError
 from ptychopinn_reconstructor.events import Event
+from ptychopinn_reconstructor.physics import refine as refinement
 from ptychopinn_reconstructor.physics.engine import BLEND, PRIOR_COUNTS, Engine
 from ptychopinn_reconstructor.physics.engine_step import FarFieldStep
 from ptychopinn_reconstructor.physics.forward import diffract
@@ -259,6 +260,31 @@ def test_stops_between_batches_and_says_so() -> None:
     assert result.stopped and len(result.residuals) == 1
     assert [e.data['done'] for e in events if e.kind == 'progress'][-1] == 25 + 2 * 5
     assert not np.array_equal(result.canvas, empty(prepared))
+
+
+def test_a_large_batch_tells_and_asks_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last pass is one batch, which takes seconds for a large scan; stopped in it, the object is as before it."""
+    monkeypatch.setattr(refinement, 'LISTEN', -1.0)
+    prepared = Case().prepared()  # 81 patterns, 64 in a block
+    events: list[Event] = []
+    options = RefineOptions(2, first_batches=1)
+    whole = refine(prepared, empty(prepared), options, emit=events.append)
+    assert [e.data['done'] for e in events if e.kind == 'progress'] == [64, 81, 81, 145, 162, 162]
+    asked = iter([False] * 4 + [True])  # before and twice within the first batch, before and once within the second
+    stopped = refine(prepared, empty(prepared), options, should_stop=lambda: next(asked))
+    assert stopped.stopped and stopped.residuals == whole.residuals[:1]
+    first = refine(prepared, empty(prepared), RefineOptions(1, first_batches=1))
+    assert np.array_equal(stopped.canvas, first.canvas) and not np.array_equal(stopped.canvas, whole.canvas)
+
+
+def test_after_a_pass_the_canvas_is_handed_out() -> None:
+    prepared = Case(side=5).prepared()
+    seen: list[tuple[int, np.ndarray]] = []
+    options = RefineOptions.after_network(3)
+    result = refine(prepared, empty(prepared), options, after_pass=lambda n, canvas: seen.append((n, canvas.copy())))
+    assert [number for number, _ in seen] == [1, 2, 3]
+    assert np.array_equal(seen[-1][1], result.canvas) and not np.array_equal(seen[0][1], seen[1][1])
+    assert np.array_equal(refine(prepared, empty(prepared), options).canvas, result.canvas)
 
 
 def test_events_tell_progress_and_residuals() -> None:

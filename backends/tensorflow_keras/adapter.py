@@ -13,29 +13,7 @@ from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import BackendError
 from ptychopinn_reconstructor.recipe import check_logger, chosen_device
 
-
-class TensorFlowNetwork:
-    """A network on a device."""
-
-    def __init__(self, config: Config, weights: Weights, device: str) -> None:
-        from .model import PRECISIONS
-        from .network import build_network
-        from .weights import load_neutral
-
-        self.device = device
-        with tf.device(device):
-            network = build_network(config, PRECISIONS[config.execution.precision])
-            load_neutral(network, weights)
-        n = config.model.N
-        signature = [tf.TensorSpec((None, n, n)), tf.TensorSpec((None, 2, n and n // 2, n and n // 2))]
-        self.run = tf.function(lambda *inputs: network(list(inputs), training=False), input_signature=signature)
-
-    def predict(self, root4: NDArray[np.float32], backprojection: NDArray[np.float32]) -> NDArray[np.complex64]:
-        """Object patches (b, n, n) from the network's input (b, N, N) and (b, 2, n, n)."""
-        with tf.device(self.device):
-            amplitude, phase = (part.numpy() for part in self.run(tf.constant(root4), tf.constant(backprojection)))
-        patches: NDArray[np.complex64] = amplitude * np.exp(1j * phase.astype(np.complex64))
-        return patches
+from .prediction import TensorFlowNetwork
 
 
 class TensorFlowBackend:
@@ -87,9 +65,16 @@ class TensorFlowBackend:
 
     def network(self, config: Config, weights: Weights, device: str) -> TensorFlowNetwork:
         """A network with these weights on `device`."""
+        from .model import PRECISIONS
+        from .network import build_network
+        from .weights import load_neutral
+
         where = self.resolve_device(device)
         claim_runtime(config, where)
-        return TensorFlowNetwork(config, weights, where)
+        with tf.device(where):
+            network = build_network(config, PRECISIONS[config.execution.precision])
+            load_neutral(network, weights)
+        return TensorFlowNetwork(network, config, where)
 
     def train(self, job: TrainingJob) -> TrainedModel:
         """Train with Keras' fit; the weights returned are those of the best epoch."""

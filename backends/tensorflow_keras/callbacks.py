@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import keras
 from ptychopinn_reconstructor.backend import TrainingJob
 from ptychopinn_reconstructor.files import atomic_path
 from ptychopinn_reconstructor.recipe import LOSS_CHECK_STEPS, CpuClock, Journal, schedule
+
+from .prediction import TensorFlowNetwork
 
 Logs = dict[str, Any] | None
 
@@ -21,9 +24,9 @@ class Watch(keras.callbacks.Callback):
     Its state goes into the model, which the checkpoints save; so it comes before them in the list of callbacks.
     """
 
-    def __init__(self, job: TrainingJob, steps: int, patterns_of_step: int) -> None:
+    def __init__(self, job: TrainingJob, device: str, steps: int, patterns_of_step: int) -> None:
         super().__init__()
-        self.job, self.training = job, job.config.training
+        self.job, self.device, self.training = job, device, job.config.training
         self.steps, self.patterns_of_step = steps, patterns_of_step
         self.journal, self.clock, self.epoch = Journal(job), CpuClock(), 0
         self.metrics: list[dict[str, float]] = []
@@ -42,6 +45,11 @@ class Watch(keras.callbacks.Callback):
             'metrics': self.metrics,
             'cpu_seconds': self.clock.seconds(),
         }
+
+    @cached_property
+    def network(self) -> TensorFlowNetwork:
+        """The network in training, as it stands whenever it predicts; traced once."""
+        return TensorFlowNetwork(self.model.network, self.job.config, self.device)
 
     def progress(self, batches: int) -> float:
         """Part of the training that is over after so many batches of the current epoch."""
@@ -67,7 +75,10 @@ class Watch(keras.callbacks.Callback):
         self.journal.after_step(self.patterns_of_step, self.progress(batch + 1))
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Check and emit the losses of the epoch, and give the model what its checkpoints must remember."""
+        """Check and emit the losses of the epoch, and give the model what its checkpoints must remember.
+
+        Then show the network as it stands to whoever wants to see it.
+        """
         names = {'loss': 'train_loss', 'val_loss': 'val_loss'}
         metrics = {names[name]: float(value) for name, value in (logs or {}).items()}
         if 'val_loss' in metrics:
@@ -79,6 +90,8 @@ class Watch(keras.callbacks.Callback):
         self.model.state = self.state()
         if logs is not None:  # under the name that `monitor` has in every backend
             logs.update(metrics)
+        if self.job.inspect is not None:
+            self.job.inspect(self.network)
 
 
 class Checkpoints(keras.callbacks.Callback):

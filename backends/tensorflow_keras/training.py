@@ -34,7 +34,7 @@ def train(job: TrainingJob, device: str) -> TrainedModel:
     steps = Steps(job)
     held_out = steps.of_validation()
     monitor = job.config.training.checkpoint_monitor_metric if held_out else 'train_loss'
-    model, watch = new_model(job), Watch(job, len(steps), steps.r * steps.k)
+    model, watch = new_model(job), Watch(job, device, len(steps), steps.r * steps.k)
     saving = Checkpoints(folder, monitor, job.config.training.checkpoint_save_top_k)
     if job.resume:
         watch.restore(take_over(model, last))

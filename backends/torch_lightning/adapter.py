@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 
 import numpy as np
@@ -15,38 +13,8 @@ from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.recipe import check_logger, chosen_device
 
 from .network import build_network
+from .prediction import TorchNetwork, threads
 from .weights import load_neutral, to_neutral
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """So many CPU threads inside, the process's own number afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-class TorchNetwork:
-    """A network on a device."""
-
-    def __init__(self, config: Config, weights: Weights, device: str) -> None:
-        self.device = torch.device(device)
-        self.threads = config.execution.threads
-        self.autocast = {'16-mixed': torch.float16, 'bf16-mixed': torch.bfloat16}.get(config.execution.precision)
-        self.network = build_network(config)
-        load_neutral(self.network, weights)
-        self.network.to(self.device).eval()
-
-    def predict(self, root4: NDArray[np.float32], backprojection: NDArray[np.float32]) -> NDArray[np.complex64]:
-        """Object patches (b, n, n) from the network's input (b, N, N) and (b, 2, n, n)."""
-        mixed = torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
-        with threads(self.threads), torch.inference_mode(), mixed:
-            inputs = (torch.from_numpy(array).to(self.device) for array in (root4, backprojection))
-            patches = torch.polar(*self.network(*inputs))
-        return np.asarray(patches.cpu().numpy(), dtype=np.complex64)
 
 
 class TorchBackend:
@@ -81,7 +49,10 @@ class TorchBackend:
 
     def network(self, config: Config, weights: Weights, device: str) -> TorchNetwork:
         """A network with these weights on `device`."""
-        return TorchNetwork(config, weights, self.resolve_device(device))
+        where = self.resolve_device(device)
+        network = build_network(config)
+        load_neutral(network, weights)
+        return TorchNetwork(network.to(where).eval(), config)
 
     def train(self, job: TrainingJob) -> TrainedModel:
         """Train with Lightning; the weights returned are those of the best epoch."""

@@ -12,6 +12,7 @@ from ptychopinn_reconstructor.backend import TrainingJob
 from ptychopinn_reconstructor.recipe import LOSS_CHECK_STEPS, Journal
 
 from .module import Batch, PtychoPINN
+from .prediction import TorchNetwork
 
 
 class Watch(Callback):
@@ -55,7 +56,7 @@ class Watch(Callback):
             self.journal.check(float(trainer.callback_metrics['val_loss']), trainer.current_epoch + 1)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Emit the metrics of the epoch."""
+        """Emit the metrics of the epoch, and show the network as it stands to whoever wants to see it."""
         assert isinstance(pl_module, PtychoPINN)
         self.journal.after_epoch(
             trainer.current_epoch + 1,
@@ -63,6 +64,10 @@ class Watch(Callback):
             learning_rate=float(trainer.optimizers[0].param_groups[0]['lr']),
             cpu_seconds=pl_module.clock.seconds(),
         )
+        if self.job.inspect is not None:
+            pl_module.network.eval()
+            self.job.inspect(TorchNetwork(pl_module.network, self.job.config))
+            pl_module.network.train()
 
 
 def checkpoints(folder: Path, job: TrainingJob, monitor: str) -> list[Callback]:

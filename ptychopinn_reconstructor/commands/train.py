@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..config import Config, parse
+from ..config import Config
 from ..errors import ConfigError, Interrupted, OutputError, ScanError, VerificationError
-from ..events import Emit, Event
+from ..training_folder import LAST, LEFT_BY_TRAINING, check_resumable, replacing, stored_config
 from .app import debug_option, json_option, quiet_option
-from .configuration import as_yaml, read_file, resolve
+from .configuration import as_yaml, resolve
 from .folders import OutputFolder
 from .options import field_options
 from .progress import ProgressBar
@@ -24,15 +23,6 @@ from .stopping import stoppable
 if TYPE_CHECKING:
     from ..pipeline import Trained
     from ..scan import Scan
-
-# The suffix of a checkpoint is the backend's: last.ckpt, last.keras.
-LAST = 'checkpoints/last.*'
-LEFT_BY_TRAINING = ('model.zip', LAST, 'checkpoints/best*')
-# What a resumed training may change: the others are in the checkpoint, and a change would have no effect.
-FREE_ON_RESUME = {
-    'train_data_file', 'test_data_file', 'output_dir', 'nepochs', 'max_cpu_seconds', 'early_stop_patience',
-    'learning_rate',
-}  # fmt: skip
 
 
 @click.command()
@@ -126,7 +116,7 @@ def run_training(
                 initial=initial,
                 resume=resume,
                 sources=[str(path.absolute()) for path in paths],
-                emit=emit if resume else _replacing(folder, emit),
+                emit=emit if resume else replacing(folder, emit),
                 should_stop=should_stop,
             )
         except (Interrupted, VerificationError) as error:
@@ -174,31 +164,10 @@ def _from_config(config: Config) -> tuple[Path, ...]:
 
 def _resumed(folder: Path, file: str | None, settings: Sequence[str], options: dict[str, Any]) -> Config:
     """The configuration of the training in `folder`, with what the command line changes; never another network."""
-    for needed in (LAST, 'config.yaml'):
-        if not any(folder.glob(needed)):
-            raise ConfigError(f'There is nothing to resume: {folder / needed} does not exist; leave out --resume.')
-    stored = parse(read_file(str(folder / 'config.yaml')))
+    stored = stored_config(folder)
     config = resolve(stored, file, settings, options)
-    for section in ('model', 'data', 'training'):
-        old, new = stored.to_json()[section], config.to_json()[section]
-        for key in old.keys() - FREE_ON_RESUME:
-            if old[key] != new[key]:
-                raise ConfigError(
-                    f'--resume goes on with the same training, whose {key} is {old[key]}, not {new[key]}; '
-                    f'leave {key} out, or train anew in another folder.'
-                )
-    done = _epochs_done(folder)
-    if config.training.nepochs < done:
-        raise ConfigError(f'The training in {folder} has {done} epochs already; pass a larger --epochs than that.')
+    check_resumable(folder, stored, config)
     return config
-
-
-def _epochs_done(folder: Path) -> int:
-    path = folder / 'metrics.csv'
-    if not path.exists():
-        return 0
-    with path.open(newline='') as lines:
-        return max((int(row['epoch']) for row in csv.DictReader(lines) if (row['epoch'] or '').isdigit()), default=0)
 
 
 def _read(path: Path, config: Config, probe: str | None, said: list[str]) -> Scan:
@@ -209,30 +178,6 @@ def _read(path: Path, config: Config, probe: str | None, said: list[str]) -> Sca
         raise ScanError(f'{path} has no probe (probeGuess); pass one with --probe FILE[:KEY].')
     said += [f'{path.name}: {note}' for note in found.notes]
     return found.scan
-
-
-def _replacing(folder: Path, emit: Emit) -> Emit:
-    """An `emit` that removes an earlier training when the first step of the new one is done.
-
-    What the new one has written by then, its first checkpoint, stays.
-    """
-    earlier = _versions(folder)
-
-    def both(event: Event) -> None:
-        if earlier and event.kind == 'progress' and event.data.get('stage') == 'train':
-            for path, version in _versions(folder).items():
-                if earlier.get(path) == version:
-                    path.unlink()
-            earlier.clear()
-        emit(event)
-
-    return both
-
-
-def _versions(folder: Path) -> dict[Path, tuple[int, int]]:
-    """The files of a training in `folder`, with what changes when one is written anew."""
-    found = [path for pattern in LEFT_BY_TRAINING for path in folder.glob(pattern)]
-    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
 
 
 def _summary(trained: Trained, said: Sequence[str], cpu_seconds: float) -> dict[str, Any]:

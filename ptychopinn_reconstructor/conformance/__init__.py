@@ -6,7 +6,7 @@ In conftest.py: `pytest_plugins = ['ptychopinn_reconstructor.conformance.plugin'
 
 import pytest
 
-PARTS = ('interface', 'network', 'training', 'stopping', 'effects', 'whole', 'runs')
+PARTS = ('interface', 'network', 'training', 'inspecting', 'stopping', 'effects', 'whole', 'runs')
 # Before they are imported, so that a failing assertion shows its values.
 pytest.register_assert_rewrite(*(f'{__name__}.{part}' for part in PARTS))
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ..backend import Backend
+from ..backend import Backend, Network
 from ..errors import BundleError
 from ..events import Event
 from ..physics.grouping import Split
@@ -92,9 +92,9 @@ class StoppingChecks:
         with pytest.raises(BundleError, match='resume'):
             jobs.train(backend, tmp_path, resume=True)
 
-    @pytest.mark.parametrize('where', ['epoch', 'should_stop'])
+    @pytest.mark.parametrize('where', ['epoch', 'should_stop', 'inspect'])
     def test_an_exception_of_the_caller_reaches_the_caller(self, backend: Backend, tmp_path: Path, where: str) -> None:
-        """B36, B42: the very object, and the next training works."""
+        """B36, B42, B43: the very object, and the next training works."""
         mine = Broken(where)
 
         def emit(event: Event) -> None:
@@ -106,8 +106,12 @@ class StoppingChecks:
                 raise mine
             return False
 
+        def inspect(network: Network) -> None:
+            if where == 'inspect':
+                raise mine
+
         with pytest.raises(Broken) as caught:
-            jobs.train(backend, tmp_path, emit=emit, should_stop=should_stop)
+            jobs.train(backend, tmp_path, emit=emit, should_stop=should_stop, inspect=inspect)
         assert caught.value is mine
 
     def test_everything_is_written_below_the_output_folder(

@@ -6,6 +6,7 @@ import pytest
 
 from ..backend import Backend, load_backend
 from .effects import SettingsChecks
+from .inspecting import InspectingChecks
 from .interface import InterfaceChecks
 from .network import NetworkChecks
 from .stopping import StoppingChecks
@@ -14,7 +15,13 @@ from .whole import PipelineChecks
 
 
 class BackendConformance(
-    InterfaceChecks, NetworkChecks, TrainingChecks, StoppingChecks, SettingsChecks, PipelineChecks
+    InterfaceChecks,
+    NetworkChecks,
+    TrainingChecks,
+    InspectingChecks,
+    StoppingChecks,
+    SettingsChecks,
+    PipelineChecks,
 ):
     """Every check of the backend contract; subclass it as `class TestBackends(BackendConformance): ...`."""
 

@@ -27,6 +27,10 @@ _USED_KEYS = {
     *_DIFFRACTION_KEYS, *PROBE_KEYS, 'xcoords', 'ycoords', 'xcoords_start', 'ycoords_start', 'object', 'objectGuess',
     'origin_row', 'origin_col', 'bad_pixels', 'scan_index', AXES_KEY, DOMAIN_KEY, PIXEL_KEY,
 }  # fmt: skip
+_PTYCHODUS_EXPORT = {
+    'xcoords', 'ycoords', 'xcoords_start', 'ycoords_start', 'diff3d', 'bad_pixels', 'probeGuess', 'objectGuess',
+    'scan_index',
+}  # fmt: skip
 
 
 def read_npz(path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[Any] | None = None) -> ScanFile:
@@ -42,6 +46,7 @@ def read_npz(path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[
         diffraction, moved = _patterns(members, len(positions))
         chosen, why = _domain(members, diffraction, domain)
         label, origin = _object(members, positions, notes)
+        side = diffraction.shape[1]
         scan = Scan(
             diffraction=diffraction,
             positions=positions,
@@ -49,6 +54,7 @@ def read_npz(path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[
             domain=chosen,
             object=label,
             object_origin=origin,
+            on_object_grid=label is not None and _holds_patches(label.shape, positions + origin, side),
             bad_pixels=_optional(members, 'bad_pixels'),
             scan_index=_optional(members, 'scan_index'),
             pixel_size=_pixel_size(members),
@@ -179,7 +185,14 @@ def _domain(members: Members, diffraction: NDArray[Any], choice: DomainChoice) -
     declared = _text(members, DOMAIN_KEY)
     if choice == 'auto' and declared in ('counts', 'amplitude'):
         return declared, f'Measurement domain: {declared}, as the file declares.'
+    if choice == 'auto' and _is_ptychodus_export(members):
+        return 'counts', 'Measurement domain: counts, because the file is one that Ptychodus exports.'
     return decide_domain(diffraction, choice)
+
+
+def _is_ptychodus_export(members: Members) -> bool:
+    """Whether the file has the keys of the host's export and no others; PtychoPINN's own files hold no bad_pixels."""
+    return set(members.keys) == _PTYCHODUS_EXPORT and not members.read('scan_index').any()
 
 
 def _text(members: Members, key: str) -> str | None:
@@ -196,6 +209,12 @@ def _origin(members: Members) -> tuple[float, float]:
     if any(v.size != 1 or v.dtype.kind not in 'uif' or not np.isfinite(v).all() for v in values):
         raise ScanError(f'origin_row and origin_col of {members.path} must be one finite number each.')
     return float(values[0].item()), float(values[1].item())
+
+
+def _holds_patches(shape: tuple[int, ...], centers: NDArray[np.float64], side: int) -> bool:
+    """Whether an array of `shape` holds all patches of `side` pixels around centers (n, 2), each at its whole pixel."""
+    corners = np.rint(np.round(centers - (side - 1) / 2, 6))  # noise of a millionth of a pixel decides nothing
+    return bool((corners >= 0).all() and (corners + side <= shape).all())
 
 
 def _pixel_size(members: Members) -> tuple[float, float] | None:

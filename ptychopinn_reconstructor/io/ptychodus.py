@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import ScanError
 from ..files import atomic_path
 from ..reconstruction import NOMINAL_PIXEL_SIZE, Reconstruction
-from ..scan import Scan, checked_probe
+from ..scan import Scan, checked_probe, pattern_blocks
 from .arrays import object_layer, single_opr
 from .domain import DomainChoice, decide_domain
 from .hdf5 import number, opened, pixel_size, text
@@ -65,6 +65,7 @@ def read_diffraction_product(
         domain=chosen,
         object=result.object,
         object_origin=result.origin,
+        on_object_grid=True,
         bad_pixels=bad_pixels,
         pixel_size=result.pixel_size,
         pattern_indexes=indexes[matched.rows],
@@ -155,8 +156,8 @@ def write_diffraction(
     values: Any = patterns if hasattr(patterns, 'shape') else np.asarray(patterns)
     with atomic_path(path) as temporary, h5py.File(temporary, 'w') as file:
         dataset = file.create_dataset('patterns', shape=values.shape, dtype=values.dtype)
-        for i in range(0, len(values), 256):
-            dataset[i : i + 256] = values[i : i + 256]
+        for block in pattern_blocks(values.shape):
+            dataset[block] = values[block]
         dataset.attrs['detector_pixel_height_m'], dataset.attrs['detector_pixel_width_m'] = detector_pixel_size
         file['indexes'] = np.arange(len(values)) if indexes is None else np.asarray(indexes, dtype=np.int64)
         file['bad_pixels'] = np.zeros(values.shape[1:], bool) if bad_pixels is None else np.asarray(bad_pixels, bool)

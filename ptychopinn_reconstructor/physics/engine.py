@@ -9,7 +9,7 @@ known beforehand: where a pixel has seen fewer photons than that, the step shrin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -73,21 +73,36 @@ class Engine:
         self.phase = LongRangePhase.for_probe(self.probe, illumination)
 
     def update(
-        self, index: NDArray[np.int64], *, momentum: float, long_range: float, with_probe: bool
+        self,
+        index: NDArray[np.int64],
+        *,
+        momentum: float,
+        long_range: float,
+        with_probe: bool,
+        after_block: Callable[[int], None] | None = None,
     ) -> tuple[float, float]:
-        """One step on the patterns at `index`; their misfit before it and their counts."""
-        sums = self._accumulate(index, with_probe)
+        """One step on the patterns at `index`; their misfit before it and their counts.
+
+        `after_block` hears how many patterns of the batch are done; an exception of it leaves everything as it was.
+        """
+        sums = self._accumulate(index, with_probe, after_block)
         self._update_object(sums, momentum, long_range)
         if with_probe:
             self._update_probe(sums)
         return sums.error, sums.counts
 
-    def _accumulate(self, index: NDArray[np.int64], with_probe: bool) -> Sums:
+    def _accumulate(
+        self, index: NDArray[np.int64], with_probe: bool, after_block: Callable[[int], None] | None
+    ) -> Sums:
         canvas, probe, side = self.canvas, self.probe, self.probe.shape[-1]
         weights = (np.zeros(canvas.shape, np.float32), np.zeros((side, side), np.float32))
         sums = Sums(np.zeros_like(canvas), weights[0], np.zeros_like(probe), weights[1])
+        done = 0
         for block in self._blocks(index):
             self._add_block(sums, block, with_probe)
+            done += len(block)
+            if after_block is not None:
+                after_block(done)
         return sums
 
     def _blocks(self, index: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

@@ -118,7 +118,8 @@ def prepare_scan(
     chosen = checked_probe(chosen, scan.n_pixels)
     order = canonical_order(scan.positions)
     positions = relative_positions(scan.positions)[order]
-    laid = layout(scan.positions[order], scan.n_pixels)
+    grid = scan.object_origin if scan.on_object_grid else None
+    laid = layout(scan.positions[order], scan.n_pixels, grid)
     gauge = resolve_probe_power(chosen, incident_counts(scan, chosen), mode)
     return PreparedScan(scan, gauge, order, positions, laid)
 

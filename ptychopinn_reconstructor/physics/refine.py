@@ -7,7 +7,10 @@ batches move fast, and the single large one at the end averages their noise away
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +28,11 @@ LONG_RANGE_GAIN = 0.3  # of a Newton step for the long-range phase; stable up to
 SMALLEST_BATCH = 4  # patterns; smaller batches only add noise
 SETTLING_PASSES = 3  # passes of probe update before the long-range phase can be trusted
 HOLD = 0.7  # share of the passes that keep the first number of batches while the probe is refined
+LISTEN = 0.25  # seconds at most without progress and without asking whether to stop, in a large batch
 RISE = 1.02  # a residual that grows by more from one pass to the next calls for a smaller step
+
+
+AfterPass = Callable[[int, NDArray[np.complex64]], None]
 
 
 @dataclass(frozen=True)
@@ -117,23 +124,34 @@ def refine(
     probe: NDArray[np.complex64] | None = None,
     emit: Emit = ignore,
     should_stop: ShouldStop = never,
+    after_pass: AfterPass | None = None,
 ) -> Refined:
     """Refine a canvas (H, W) on the layout of a scan, or all ones, against the measured patterns.
 
-    `probe` (modes, N, N) in sqrt(counts) replaces the scan's. Emits a progress event per batch (stage 'refine', in
-    patterns) and an epoch event per pass (epoch, total, residual). Raises ScanError when the canvas or probe does not
-    fit the scan, TrainingError when the residual is not finite any more.
+    `probe` (modes, N, N) in sqrt(counts) replaces the scan's. Emits progress events (stage 'refine', in patterns) after
+    a batch and within a long one, and an epoch event per pass (epoch, total, residual). `after_pass` is handed the
+    number of the pass and the canvas, which later passes change. Raises ScanError when the canvas or probe does not fit
+    the scan, TrainingError when the residual is not finite any more.
     """
     probe = prepared.probe if probe is None else probe
     _check(prepared, canvas, probe)
     engine = Engine(prepared, canvas, probe, FarFieldStep.for_scan(prepared))
     history = _History(options, len(prepared), emit, should_stop)
     generator = np.random.default_rng(options.seed)
-    for count in options.schedule(len(prepared)):
-        drawn = [np.sort(index) for index in np.array_split(generator.permutation(len(prepared)), count)]
-        if not history.run_pass(engine, drawn):
-            return Refined(engine.canvas, engine.probe, tuple(history.residuals), stopped=True)
-    return Refined(engine.canvas, engine.probe, tuple(history.residuals))
+    stopped = False
+    try:
+        for count in options.schedule(len(prepared)):
+            drawn = [np.sort(index) for index in np.array_split(generator.permutation(len(prepared)), count)]
+            history.run_pass(engine, drawn)
+            if after_pass is not None:
+                after_pass(len(history.residuals), engine.canvas)
+    except _Stopped:
+        stopped = True
+    return Refined(engine.canvas, engine.probe, tuple(history.residuals), stopped)
+
+
+class _Stopped(Exception):  # noqa: N818 - not an error
+    """The job was asked to stop."""
 
 
 @dataclass(eq=False)
@@ -146,25 +164,43 @@ class _History:
     should_stop: ShouldStop
     residuals: list[float] = field(default_factory=list)
     gain: float = 1.0
+    heard: float = field(default_factory=time.monotonic)
 
-    def run_pass(self, engine: Engine, drawn: list[NDArray[np.int64]]) -> bool:
-        """Visit each batch once; False when asked to stop."""
+    def run_pass(self, engine: Engine, drawn: list[NDArray[np.int64]]) -> None:
+        """Visit each batch once."""
         number = len(self.residuals) + 1
         with_probe = self.options.refine_probe and number >= self.options.probe_from_pass
         long_range = self.gain * self.options.long_range(number)
         error = counts = 0.0
         done = (number - 1) * self.n_patterns
         for index in drawn:
-            if self.should_stop():
-                return False
-            part = engine.update(index, momentum=self.options.momentum, long_range=long_range, with_probe=with_probe)
+            self._listen()
+            part = engine.update(
+                index,
+                momentum=self.options.momentum,
+                long_range=long_range,
+                with_probe=with_probe,
+                after_block=partial(self._within_batch, done),
+            )
             error, counts, done = error + part[0], counts + part[1], done + len(index)
-            total = self.options.passes * self.n_patterns
-            self.emit(Event('progress', {'stage': 'refine', 'done': done, 'total': total}))
+            self._tell(done)
         self._end_pass(engine, number, error / max(counts, 1.0))
         if with_probe:
             engine.measure_illumination()
-        return True
+
+    def _within_batch(self, before: int, done: int) -> None:
+        if time.monotonic() - self.heard > LISTEN:
+            self._listen()
+            self._tell(before + done)
+
+    def _listen(self) -> None:
+        if self.should_stop():
+            raise _Stopped
+
+    def _tell(self, done: int) -> None:
+        total = self.options.passes * self.n_patterns
+        self.emit(Event('progress', {'stage': 'refine', 'done': done, 'total': total}))
+        self.heard = time.monotonic()
 
     def _end_pass(self, engine: Engine, number: int, value: float) -> None:
         if not np.isfinite(value):

@@ -1,0 +1,28 @@
+"""A network that predicts: arrays in, arrays out, whether it was read from a bundle or is in training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from ptychopinn_reconstructor.config import Config
+
+
+class TensorFlowNetwork:
+    """A network on a device; it is not copied: it predicts with the weights it has when it is asked."""
+
+    def __init__(self, network: Any, config: Config, device: str) -> None:
+        self.device = device
+        n = config.model.N
+        signature = [tf.TensorSpec((None, n, n)), tf.TensorSpec((None, 2, n and n // 2, n and n // 2))]
+        self.run = tf.function(lambda *inputs: network(list(inputs), training=False), input_signature=signature)
+
+    def predict(self, root4: NDArray[np.float32], backprojection: NDArray[np.float32]) -> NDArray[np.complex64]:
+        """Object patches (b, n, n) from the network's input (b, N, N) and (b, 2, n, n)."""
+        with tf.device(self.device):
+            amplitude, phase = (part.numpy() for part in self.run(tf.constant(root4), tf.constant(backprojection)))
+        patches: NDArray[np.complex64] = amplitude * np.exp(1j * phase.astype(np.complex64))
+        return patches

@@ -1,0 +1,42 @@
+"""A network that predicts: arrays in, arrays out, whether it was read from a bundle or is in training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ptychopinn_reconstructor.config import Config
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """So many CPU threads inside, the process's own number afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class TorchNetwork:
+    """A network on the device where it is; it is not copied, and whoever trains it sets its mode."""
+
+    def __init__(self, network: nn.Module, config: Config) -> None:
+        self.network = network
+        self.device = next(network.parameters()).device
+        self.threads = config.execution.threads
+        self.autocast = {'16-mixed': torch.float16, 'bf16-mixed': torch.bfloat16}.get(config.execution.precision)
+
+    def predict(self, root4: NDArray[np.float32], backprojection: NDArray[np.float32]) -> NDArray[np.complex64]:
+        """Object patches (b, n, n) from the network's input (b, N, N) and (b, 2, n, n)."""
+        mixed = torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
+        with threads(self.threads), torch.inference_mode(), mixed:
+            inputs = (torch.from_numpy(array).to(self.device) for array in (root4, backprojection))
+            patches = torch.polar(*self.network(*inputs))
+        return np.asarray(patches.cpu().numpy(), dtype=np.complex64)

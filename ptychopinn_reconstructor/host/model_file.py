@@ -1,0 +1,91 @@
+"""The model that a reconstructor infers with, opened without any framework, and whether it fits a scan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..bundle import open_bundle
+from ..config import BACKEND_NAMES, Config
+from ..errors import BundleError
+from ..models import bundle_config
+from .scans import HostScan
+
+SAMPLE = 32  # patterns whose counts are looked at before starting
+DOSE_RANGE = 3.0  # factor between the counts of training and scan from which on a word is due
+TITLES = {name: title for title, name in BACKEND_NAMES.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFile:
+    """A model bundle: its path, the configuration it was trained with, its manifest and its number of probe modes."""
+
+    path: Path
+    config: Config
+    manifest: dict[str, Any]
+    modes: int
+
+    @classmethod
+    def open(cls, path: Path) -> ModelFile:
+        """Open and check all of a bundle; BundleError in one sentence."""
+        bundle = open_bundle(path)
+        return cls(path.absolute(), bundle_config(bundle), dict(bundle.manifest), len(bundle.probe))
+
+    @property
+    def losses(self) -> list[tuple[int, float]]:
+        """(epoch, loss) of its training."""
+        return [(int(epoch), float(value)) for epoch, value in self.manifest['training'].get('losses', [])]
+
+    def __str__(self) -> str:
+        model, training = self.config.model, self.manifest['training']
+        scans = [Path(str(scan)).name or str(scan) for scan in training.get('scans') or ['unknown']]
+        written_by = str(self.manifest['backend'])
+        return (
+            f'{self.path.name}: {model.model_type}, {TITLES.get(written_by, written_by)}, N = {model.N}, '
+            f'gridsize {model.gridsize}, trained on {", ".join(scans)} '
+            f'({training.get("patterns", "?")} patterns, {len(self.losses)} epochs)'
+        )
+
+    def check(self, scan: HostScan) -> None:
+        """BundleError when the model cannot work on this scan at all: another N, another number of probe modes."""
+        size, modes = int(scan.patterns.shape[-1]), int(scan.product.probes.num_incoherent_modes)
+        if size != self.config.model.N:
+            raise BundleError(
+                f'The model {self.path.name} is for patterns of N = {self.config.model.N} pixels but this scan has '
+                f'{size}; load a model trained for this N, or crop the patterns on loading.'
+            )
+        if modes != self.modes:
+            raise BundleError(
+                f'The model {self.path.name} was trained with {self.modes} probe mode(s) but this probe has {modes}; '
+                'use a probe with as many modes, or train anew.'
+            )
+
+    def notes(self, scan: HostScan, config: Config) -> Iterator[str]:
+        """What is different from the training, as warnings: gridsize, probe power, dose."""
+        if self.config.model.gridsize != config.model.gridsize:
+            yield (
+                f'The model was trained with gridsize {self.config.model.gridsize} but the settings say '
+                f'{config.model.gridsize}; gridsize counts in training only, so the result is that of the model.'
+            )
+        mine, asked = self.config.data.probe_power, config.data.probe_power
+        if asked not in ('auto', mine):
+            yield f'The model was trained with ProbePower {mine} but the settings say {asked}; {asked} is used.'
+        before, now = float(self.manifest['scaling'].get('mean_counts') or 0), mean_counts(scan)
+        if before > 0 and now > 0 and not 1 / DOSE_RANGE < now / before < DOSE_RANGE:
+            yield (
+                f'The patterns hold {now:.3g} counts on average but the model was trained on {before:.3g}; '
+                'train on patterns of a similar dose if the object looks wrong.'
+            )
+
+
+def mean_counts(scan: HostScan) -> float:
+    """Mean counts of a few patterns over the scan; bad pixels are zero in what the host hands over."""
+    index = np.unique(np.linspace(0, len(scan.patterns) - 1, SAMPLE).astype(int))
+    sample = np.asarray(scan.patterns[index], dtype=np.float64)
+    if scan.bad_pixels is not None:
+        sample[:, np.asarray(scan.bad_pixels, dtype=bool)] = 0.0
+    return float(sample.sum() / len(index))

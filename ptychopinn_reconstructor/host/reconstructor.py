@@ -1,0 +1,320 @@
+"""A reconstructor as Ptychodus calls it: every job runs in a worker process (specs/ptychodus_api_spec.md)."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from ptychodus.api.io import save_ptychopinn_training_data
+from ptychodus.api.observer import Observable, Observer
+from ptychodus.api.product import LossValue
+from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput, TrainableReconstructor, TrainOutput
+
+from ..config import Config
+from ..errors import BundleError, Interrupted, OutputError, PtychoPINNError, ScanError
+from ..files import atomic_path
+from ..handover import Scratch, write_arrays
+from ..requests import ReconstructRequest, Request, TrainRequest
+from ..training_folder import MODEL, can_resume
+from .model_file import ModelFile
+from .runner import Message, Worker
+from .scans import HostScan
+from .training_data import training_files
+
+if TYPE_CHECKING:
+    from .library import Session
+    from .settings import PluginSettings
+
+WHOLE = 100  # progress of a complete reconstruction: percent
+AFTER_NETWORK = 90  # percent at which the network's object is complete, when it is refined afterwards
+SCAN_FOLDER = 'scan'
+Preview = tuple[NDArray[np.complex64], Sequence[float]]  # an object and its origin
+
+
+class PtychoPINNReconstructor(TrainableReconstructor, Observer):
+    """The network of one model type ('pinn' or 'supervised'): train, open and save models, reconstruct.
+
+    Raises PtychoPINNError (errors.py) in one sentence, which also goes to the library's logger.
+    """
+
+    def __init__(
+        self, name: str, model_type: str, settings: PluginSettings, session: Session, logger: logging.Logger
+    ) -> None:
+        super().__init__()
+        self._name, self.model_type = name, model_type
+        self.settings, self.session, self.logger = settings, session, logger
+        self._model: ModelFile | None = None
+        settings['model_path'].add_observer(self)
+
+    @property
+    def name(self) -> str:
+        """As it stands in the key of the algorithm."""
+        return self._name
+
+    def get_progress_goal(self) -> int:
+        """Epochs of a training, percent of a reconstruction."""
+        return int(self.settings['nepochs'].get_value()) if self.session.is_training else WHOLE
+
+    # Models
+
+    @property
+    def model(self) -> ModelFile | None:
+        """The model that Infer would use, opened: the one loaded or trained last, else that of the settings."""
+        if self._model is None and (path := self._configured()) is not None:
+            self._model = ModelFile.open(path)
+            self.logger.info('Model: %s', self._model)
+        return self._model
+
+    def _configured(self) -> Path | None:
+        path = self.settings.model_path()
+        return path if path is not None and path.is_file() else None
+
+    def _update(self, observable: Observable) -> None:
+        """Follow ModelPath, which both reconstructors share."""
+        if self._model is not None and self.settings.model_path() != self._model.path:
+            self._model = None
+
+    def is_model_loaded(self) -> bool:
+        """Whether there is a model to infer with; nothing is opened to find out."""
+        return self._model is not None or self._configured() is not None
+
+    def get_model_file_filter(self) -> str:
+        """For the host's file dialog."""
+        return 'PtychoPINN Model (*.zip)'
+
+    def get_model_file_extension(self) -> str:
+        """With its dot."""
+        return '.zip'
+
+    def load_model_from_file(self, file_path: Path) -> None:
+        """Open a model and check all of it, without any framework; BundleError when it is none of ours."""
+        with self._told():
+            self._use(ModelFile.open(Path(file_path)))
+
+    def save_model(self, file_path: Path) -> None:
+        """Copy the model in use to a file; BundleError when there is none."""
+        with self._told():
+            model = self._needed_model()
+            if Path(file_path).absolute() == model.path:
+                return
+            with atomic_path(file_path) as temporary:
+                shutil.copyfile(model.path, temporary)
+
+    def _use(self, model: ModelFile) -> None:
+        self._model = model
+        self.logger.info('Model: %s', model)
+
+        def tell() -> None:
+            self.settings['model_path'].set_value(model.path)
+            self.session.changed()
+
+        self.session.foreground(tell)
+
+    def _needed_model(self) -> ModelFile:
+        model = self.model
+        if model is None:
+            named = self.settings.model_path()
+            there = f'The model {named} does not exist' if named is not None else 'No model is loaded'
+            raise BundleError(f'{there}; train one, or load a model.zip (Load Model, or ModelPath in the settings).')
+        if not model.path.is_file():
+            raise BundleError(f'The model {model.path} is not there any more; load or train another.')
+        return model
+
+    # Training data
+
+    def get_training_data_file_filter(self) -> str:
+        """For the host's file dialog."""
+        return 'NumPy Zipped Archive (*.npz)'
+
+    def export_training_data(self, file_path: Path, parameters: ReconstructInput) -> None:
+        """Write the scan as the host writes it for PtychoPINN: NPZ, patterns as intensity."""
+        with self._told():
+            HostScan.of(parameters)
+            with atomic_path(Path(file_path)) as temporary:
+                save_ptychopinn_training_data(temporary, parameters)
+
+    # Jobs
+
+    def reconstruct(self, parameters: ReconstructInput) -> Iterator[ReconstructOutput]:
+        """Infer; yields the object as it grows, at most about once a second, and the complete one last."""
+        with self._told():
+            model, scan = self._needed_model(), HostScan.of(parameters)
+            config = self.settings.config(self.model_type)
+            model.check(scan)
+            self._warn([*scan.notes, *model.notes(scan, config)])
+            config = _for_model(config, model)
+            with self._scratch(scan.nbytes) as scratch, self._worker(scratch.path, config) as worker:
+                hand_over(scan, scratch.path / SCAN_FOLDER)
+                request = ReconstructRequest(scan=scratch.path / SCAN_FOLDER, model=model.path, config=config.to_json())
+                for message in self._run(worker, request):
+                    if (output := _output(scan, message, scratch.path, model, config)) is not None:
+                        yield output
+
+    def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
+        """Train on the files in a folder, or on the scan selected in the host; model.zip is left in `output_path`.
+
+        Yields once an epoch. A stop ends the iteration; the last checkpoint stays.
+        """
+        with self._told():
+            config = self.settings.config(self.model_type)
+            self._warn(self.settings.ignored())
+            files, selected = training_files(Path(input_path)), self.session.selected
+            scan = HostScan.of(selected) if files is None and selected is not None else None
+            if files is None and scan is None:
+                raise ScanError(
+                    f'{input_path} holds no training data; put train_data.npz (and test_data.npz), exported NPZ files, '
+                    'or diffraction.h5 with product.h5 there.'
+                )
+            if scan is not None:
+                self._warn(scan.notes)
+            name = scan.product.metadata.name if scan is not None else ''
+            self.logger.info('Training on %s.', files or f'the selected product {name!r}: {input_path} holds no files')
+            folder = config.training.output_dir or Path(output_path)
+            with self._scratch(scan.nbytes if scan else 0) as scratch, self._worker(scratch.path, config) as worker:
+                if scan is not None:
+                    hand_over(scan, scratch.path / SCAN_FOLDER)
+                request = TrainRequest(
+                    output_dir=folder.absolute(),
+                    config=config.to_json(),
+                    scan=scratch.path / SCAN_FOLDER if scan is not None else None,
+                    name=name,
+                    files=tuple(path.absolute() for path in files.scans) if files else (),
+                    validation=files.validation.absolute() if files and files.validation else None,
+                    resume=self._resumes(folder),
+                )
+                yield from self._training(worker, request, scratch.path, Path(output_path))
+
+    def _resumes(self, folder: Path) -> bool:
+        if not self.settings.resume.get_value():
+            return False
+        if not can_resume(folder):
+            self.logger.info('There is nothing to resume in %s: the training starts anew.', folder)
+            return False
+        return True
+
+    def _training(self, worker: Worker, request: TrainRequest, scratch: Path, output: Path) -> Iterator[TrainOutput]:
+        losses: list[LossValue] = []
+        held_out: list[LossValue] = []
+        for message in self._run(worker, request):
+            if message['event'] == 'epoch' and message.get('stage') == 'train':
+                epoch = int(message['epoch'])
+                losses.append(LossValue(epoch, float(message['train_loss'])))
+                if message.get('val_loss') is not None:
+                    held_out.append(LossValue(epoch, float(message['val_loss'])))
+                self.logger.info(_epoch_line(message))
+                self._show(None, losses)
+                yield TrainOutput(list(losses), list(held_out), progress=epoch)
+            elif message['event'] == 'preview':
+                self._show((_taken(scratch / message['object']), message['origin']), losses)
+            elif message['event'] == 'done':
+                self._adopt(Path(message['model']), output)
+
+    def _show(self, preview: Preview | None, losses: list[LossValue]) -> None:
+        """Let the host show the losses, and the object as the network sees it now."""
+        if self.session.training is not None and self.session.selected is not None:
+            scan = HostScan.of(self.session.selected)
+            pairs = [(loss.epoch, loss.value) for loss in losses]
+            self.session.training.show(scan, preview, pairs)
+
+    def _adopt(self, model: Path, output: Path) -> None:
+        """Use a model that was just written, and leave a copy where the host expects it."""
+        wanted = output / MODEL
+        if wanted.absolute() != model.absolute():
+            with atomic_path(wanted) as temporary:
+                shutil.copyfile(model, temporary)
+        self._use(ModelFile.open(model))
+
+    # What every job needs
+
+    def _scratch(self, size: int) -> Scratch:
+        return Scratch(size, self.settings.scratch_folder())
+
+    def _worker(self, scratch: Path, config: Config) -> Worker:
+        return Worker(scratch, config.execution.backend, self.session.should_stop)
+
+    def _run(self, worker: Worker, request: Request) -> Iterator[Message]:
+        """The messages of a job but for those that are only to be told; a stop ends them."""
+        worker.ask(request)
+        try:
+            for message in worker.events():
+                if message['event'] == 'log':
+                    level = logging.getLevelNamesMapping().get(str(message['level']).upper(), logging.INFO)
+                    self.logger.log(level, '%s', message['message'])
+                elif message['event'] == 'started':
+                    self.logger.info('%s on %s.', message['backend'], message['device'])
+                else:
+                    yield message
+        except Interrupted as stopped:
+            self.logger.warning('%s', stopped)
+
+    def _warn(self, notes: Iterator[str] | Sequence[str]) -> None:
+        for note in notes:
+            self.logger.warning('%s', note)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Errors also go to the library's logger: the host shows those of its own thread nowhere."""
+        try:
+            yield
+        except PtychoPINNError as error:
+            self.logger.error('%s', error)
+            raise
+        except OSError as error:
+            self.logger.error('%s', error)
+            raise OutputError(f'A file cannot be read or written: {error}; check the folder.') from error
+
+
+def hand_over(scan: HostScan, folder: Path) -> None:
+    """Write a scan where the worker maps it."""
+    write_arrays(folder, scan.arrays(), scan.description())
+
+
+def _for_model(config: Config, model: ModelFile) -> Config:
+    """The power of the probe is understood as in the training unless the user says otherwise."""
+    if config.data.probe_power != 'auto':
+        return config
+    return config.merged({'data': {'probe_power': model.config.data.probe_power}})
+
+
+def _taken(path: Path) -> NDArray[np.complex64]:
+    """An array that the worker has left, which is then removed."""
+    values: NDArray[np.complex64] = np.load(path, allow_pickle=False)
+    path.unlink()
+    return values
+
+
+def _output(
+    scan: HostScan, message: Message, scratch: Path, model: ModelFile, config: Config
+) -> ReconstructOutput | None:
+    """What the host gets of a message: a product with the object so far, or the complete one."""
+    if message['event'] not in ('preview', 'done'):
+        return None
+    done = message['event'] == 'done'
+    product = scan.product_with(
+        _taken(scratch / message['object']),
+        message['origin'],
+        probe=_taken(scratch / message['probe']) if done else None,
+        losses=message['losses'] if done else model.losses,
+        comment=message['comments'] if done else '',
+    )
+    return ReconstructOutput(product, progress=WHOLE if done else _percent(message, config))
+
+
+def _percent(message: dict[str, Any], config: Config) -> int:
+    """How far a reconstruction is, below WHOLE."""
+    passes = config.inference.refine_passes
+    network = AFTER_NETWORK if passes else WHOLE - 1
+    if message['stage'] == 'network':
+        return max(1, int(network * message['patterns'] / message['total']))
+    return min(WHOLE - 1, network + int((WHOLE - network) * message['epoch'] / message['total']))
+
+
+def _epoch_line(message: Message) -> str:
+    held_out = f', held-out loss {message["val_loss"]:.5g}' if message.get('val_loss') is not None else ''
+    return f'Epoch {message["epoch"]} of {message["total"]}: loss {message["train_loss"]:.5g}{held_out}'

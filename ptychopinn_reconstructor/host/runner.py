@@ -1,0 +1,180 @@
+"""The host's edge of a worker: a child process, its events as an iterator, cancel, and what became of it.
+
+Nothing here knows Ptychodus or Qt. The worker never outlives the `with` block, nor, since its stdin closes then, this
+process.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from .. import errors
+from ..errors import Interrupted, PtychoPINNError
+from ..events import ShouldStop, never
+from ..requests import Request
+
+POLL = 0.05  # seconds between two looks at the child and at the host's wish to stop
+GRACE = 0.9  # seconds that a job has to stop by itself
+LAST_WORDS = 0.3  # seconds in which the events of an ended process may still arrive
+STDERR_LINES = 60
+Message = dict[str, Any]
+logger = logging.getLogger(__name__)
+
+
+class WorkerDied(PtychoPINNError):  # noqa: N818 - says what happened
+    """The worker process ended without a word; the message names the exit code and the likely cause."""
+
+
+class Worker:
+    """A worker process in a scratch folder: `ask` once, then iterate over `events`.
+
+    `backend` (an entry-point name) is imported at once, while the caller hands its data over.
+    """
+
+    def __init__(self, scratch: Path, backend: str = '', should_stop: ShouldStop = never) -> None:
+        self.scratch, self.backend, self.should_stop = scratch, backend, should_stop
+        self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._said: deque[str] = deque(maxlen=STDERR_LINES)
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, '-P', '-m', 'ptychopinn_reconstructor.worker']
+        self.process = subprocess.Popen(
+            [*command, self.backend] if self.backend else command,
+            cwd=self.scratch,
+            env={'TF_CPP_MIN_LOG_LEVEL': '2', **os.environ},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding='utf-8',
+            errors='replace',
+        )
+        for target, stream in ((self._read_events, self.process.stdout), (self._read_stderr, self.process.stderr)):
+            threading.Thread(target=target, args=(stream,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                try:
+                    stream.close()
+                except OSError:  # what was still to be written to a process that is gone
+                    continue
+
+    def ask(self, request: Request) -> None:
+        """Send the one request."""
+        self._send(request.model_dump_json())
+
+    def events(self) -> Iterator[Message]:
+        """What the worker says, `done` last.
+
+        Raises the worker's own error, Interrupted when it was stopped, WorkerDied when it ended without either.
+        """
+        deadline = ended = None
+        while True:
+            message = self._next()
+            if message:
+                yield from self._checked(message)
+                if message['event'] == 'done':
+                    return
+                continue
+            now = time.monotonic()
+            if self.process.poll() is not None:
+                ended = now if ended is None else ended
+                if message is not None or now - ended > LAST_WORDS:
+                    raise self._death()
+            elif deadline is None and self.should_stop():
+                self._send('stop')
+                deadline = now + GRACE
+            elif deadline is not None and now > deadline:
+                raise Interrupted('Stopped on request; the last checkpoint is kept.')
+
+    def _next(self) -> Message | None:
+        """The next message; {} when stdout has ended, None when nothing has come for a while."""
+        try:
+            return self._messages.get(timeout=POLL) or {}
+        except queue.Empty:
+            return None
+
+    def _checked(self, message: Message) -> Iterator[Message]:
+        if message['event'] == 'error':
+            kind = getattr(errors, str(message['kind']), PtychoPINNError)
+            raise kind(message['message'])
+        if message['event'] == 'stopped':
+            raise Interrupted(message['message'])
+        yield message
+
+    def _death(self) -> PtychoPINNError:
+        code = self.process.wait()
+        if self.should_stop():
+            return Interrupted('Stopped on request; the last checkpoint is kept.')
+        return WorkerDied(f'The worker process ended with exit code {code}{_cause(code)}{self._last_words()}')
+
+    def _last_words(self) -> str:
+        lines = [line for line in self._said if line.strip()]
+        return f' Its last words: {lines[-1].strip()}' if lines else ''
+
+    def _end(self) -> None:
+        """Ask, terminate, kill: each time with a little patience."""
+        if self.process.poll() is None:
+            self._send('stop')
+            for patience, act in ((GRACE, self.process.terminate), (0.25, self.process.kill)):
+                try:
+                    self.process.wait(0.0 if self.should_stop() and patience == GRACE else patience)
+                    break
+                except subprocess.TimeoutExpired:
+                    act()
+        self.process.wait()
+
+    def _send(self, line: str) -> None:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(line + '\n')
+            self.process.stdin.flush()
+        except (BrokenPipeError, ValueError):  # it is gone already, which `events` finds out
+            return
+
+    def _read_events(self, stream: IO[str]) -> None:
+        for line in stream:
+            try:
+                self._messages.put(json.loads(line))
+            except ValueError:
+                self._said.append(line)
+        self._messages.put({})
+
+    def _read_stderr(self, stream: IO[str]) -> None:
+        for line in stream:
+            self._said.append(line)
+            logger.debug('worker: %s', line.rstrip())
+
+
+def _cause(code: int) -> str:
+    """What an exit code most likely means."""
+    if code >= 0:
+        return ', without saying why.'
+    name = signal.Signals(-code).name if -code in iter(signal.Signals) else f'signal {-code}'
+    causes = {
+        signal.SIGKILL: 'most likely out of memory: use a smaller batch size or fewer patterns, or free some memory',
+        signal.SIGSEGV: 'a crash inside the framework: try another device or reinstall the backend',
+        signal.SIGABRT: 'the framework gave up: try another device or reinstall the backend',
+        signal.SIGBUS: 'the disk of the scratch folder is full or gone: set another ScratchDir',
+        signal.SIGILL: 'the framework was built for another processor: reinstall the backend',
+        signal.SIGTERM: 'another program has terminated it',
+    }
+    return f' ({name}), {causes.get(signal.Signals(-code), "ended by a signal")}.' if -code in causes else f' ({name}).'

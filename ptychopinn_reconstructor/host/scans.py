@@ -1,0 +1,175 @@
+"""From what Ptychodus hands over to a scan, and from a reconstruction back to a Ptychodus product.
+
+Positions are mapped with the host's own functions: x to columns, y to rows, to the pixel grid of the product's object.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from ptychodus.api.object import Object, ObjectCenter, ObjectGeometry
+from ptychodus.api.probe import ProbeSequence
+from ptychodus.api.probe_positions import ProbePositionSequence
+from ptychodus.api.product import LossValue, Product
+from ptychodus.api.reconstruct import ReconstructInput
+
+from ..errors import ScanError
+
+SAME_PIXEL = 1e-3  # relative difference of two pixel sizes that are the same
+
+
+@dataclass(frozen=True, eq=False)
+class HostScan:
+    """The arrays of a scan as the host has them, not copied, and what to tell the user about them."""
+
+    patterns: NDArray[Any]
+    bad_pixels: NDArray[np.bool_] | None
+    product: Product
+    geometry: ObjectGeometry
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, parameters: ReconstructInput) -> HostScan:
+        """A scan from the host's input; ScanError for what the method cannot do (near field, patterns not square)."""
+        product, patterns = parameters.product, parameters.diffraction_patterns
+        name = product.metadata.name
+        if not product.metadata.far_field:
+            raise ScanError(
+                f'The product {name!r} is near field (see its metadata); PtychoPINN is for far-field ptychography.'
+            )
+        if patterns.ndim != 3 or patterns.shape[1] != patterns.shape[2]:
+            raise ScanError(
+                f'The patterns of {name!r} have shape {patterns.shape[1:]}; they must be square: crop them on loading.'
+            )
+        return cls(patterns, parameters.bad_pixels, product, _geometry(product), tuple(_notes(product)))
+
+    def arrays(self) -> dict[str, Any]:
+        """What `handover.write_arrays` writes."""
+        return {
+            'diffraction': self.patterns,
+            'positions': positions_px(self.geometry, self.product.probe_positions),
+            'probe': np.asarray(self.product.probes.get_probe_no_opr().get_array()),
+            'object': self._object(),
+            'bad_pixels': self.bad_pixels,
+            'pattern_indexes': np.asarray(self.product.probe_positions.get_indexes()),
+        }
+
+    def _object(self) -> NDArray[np.complex64] | None:
+        array = self.product.object_.get_array()
+        return np.asarray(array[0], dtype=np.complex64) if array.size else None
+
+    def description(self) -> dict[str, Any]:
+        """The other fields of a Scan."""
+        geometry = self.geometry
+        return {
+            'domain': 'counts',
+            'pixel_size': [float(geometry.pixel_height_m), float(geometry.pixel_width_m)],
+            'on_object_grid': bool(self.product.object_.get_array().size),
+            'metadata': {'name': str(self.product.metadata.name)},
+        }
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk."""
+        return sum(int(array.nbytes) for array in self.arrays().values() if array is not None)
+
+    def product_with(
+        self,
+        object: NDArray[np.complex64],
+        origin: Sequence[float],
+        *,
+        probe: NDArray[np.complex64] | None = None,
+        losses: Iterable[Sequence[float]] = (),
+        comment: str = '',
+    ) -> Product:
+        """The host's product with another object: on its own canvas where the result fits, else on the result's.
+
+        `object` (H, W), `origin` (2,) array coordinates of the host's object pixel (0, 0).
+        """
+        metadata, probes = self.product.metadata, self.product.probes
+        if comment:
+            comments = '\n'.join(filter(None, [metadata.comments, comment]))
+            metadata = dataclasses.replace(metadata, comments=comments)
+        if probe is not None:
+            probes = ProbeSequence(probe[None].astype(complex), None, probes.get_pixel_geometry())
+        return Product(
+            metadata=metadata,
+            probe_positions=self.product.probe_positions,
+            probes=probes,
+            object_=on_host_canvas(object, origin, self.geometry),
+            losses=[LossValue(int(epoch), float(value)) for epoch, value in losses],
+        )
+
+
+def positions_px(geometry: ObjectGeometry, positions: ProbePositionSequence) -> NDArray[np.float64]:
+    """Positions (n, 2) [row, column] in pixels of the object, by the host's own mapping."""
+    if hasattr(geometry, 'map_probe_positions_to_object_x_px'):
+        x = geometry.map_probe_positions_to_object_x_px(positions)
+        y = geometry.map_probe_positions_to_object_y_px(positions)
+        return np.stack([y, x], axis=1).astype(np.float64)
+    points = [geometry.map_coordinates_probe_to_object(position) for position in positions]  # 1.6
+    return np.array([[point.y_px, point.x_px] for point in points], dtype=np.float64)
+
+
+def on_host_canvas(values: NDArray[np.complex64], origin: Sequence[float], geometry: ObjectGeometry) -> Object:
+    """An object of the host: on the canvas of `geometry` where that holds it, otherwise on its own with its center."""
+    from ..physics.geometry import on_canvas
+
+    pixel = geometry.get_pixel_geometry()
+    try:
+        shape = (geometry.height_px, geometry.width_px)
+        array = on_canvas(values, (float(origin[0]), float(origin[1])), shape, (0.0, 0.0))
+        return Object(array.astype(complex), pixel, geometry.get_center())
+    except ScanError:
+        middle = [(size - 1) / 2 - float(start) for size, start in zip(values.shape, origin, strict=True)]
+        own = [(size - 1) / 2 for size in shape]
+        center = ObjectCenter(
+            x_m=geometry.center_x_m + (middle[1] - own[1]) * geometry.pixel_width_m,
+            y_m=geometry.center_y_m + (middle[0] - own[0]) * geometry.pixel_height_m,
+        )
+        return Object(values.astype(complex), pixel, center)
+
+
+def _geometry(product: Product) -> ObjectGeometry:
+    """The canvas of the product's object; one of no pixels, on the probe's grid, where there is no object yet."""
+    try:
+        return product.object_.get_geometry()
+    except ValueError:  # the host's way of saying that there is none
+        pass
+    try:
+        pixel = product.probes.get_pixel_geometry()
+    except ValueError as error:
+        raise ScanError(
+            f'The product {product.metadata.name!r} has no pixel size; set the photon energy, the detector distance '
+            "and the detector's pixel size, which it follows from."
+        ) from error
+    return ObjectGeometry(0, 0, pixel.width_m, pixel.height_m, 0.0, 0.0)
+
+
+def _notes(product: Product) -> Iterable[str]:
+    probes, obj = product.probes, product.object_
+    if probes.num_coherent_modes > 1 or probes.get_opr_weights_or_none() is not None:
+        yield (
+            f'The probe of {product.metadata.name!r} varies from position to position (orthogonal probe relaxation, '
+            f'{probes.num_coherent_modes} coherent modes); its first mode is used for all positions.'
+        )
+    if obj.num_layers > 1:
+        yield (
+            f'The object of {product.metadata.name!r} has {obj.num_layers} layers; the result is one layer, '
+            'the projection of a thin object.'
+        )
+    try:
+        ours, theirs = probes.get_pixel_geometry(), obj.get_pixel_geometry()
+    except ValueError:
+        return
+    pairs = ((ours.width_m, theirs.width_m), (ours.height_m, theirs.height_m))
+    if any(abs(a - b) > SAME_PIXEL * abs(b) for a, b in pairs):
+        raise ScanError(
+            f'The probe has pixels of {ours.width_m:.4g} m but the object of {theirs.width_m:.4g} m; '
+            'make the object anew from the probe (Object > Initialize), so that both have the same.'
+        )

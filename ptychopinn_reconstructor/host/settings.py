@@ -1,0 +1,213 @@
+"""Settings inside Ptychodus: its own sections' keys where it has them, our own section for the rest.
+
+Every field of config.py has an INI key. A key that the host already owns is used as it is; one that is missing is made.
+0 in a field of whole numbers or seconds that may be left open means 'automatic', an empty text or '.' 'none'.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from ptychodus.api.parameters import (
+    IntegerParameter,
+    Parameter,
+    ParameterGroup,
+    RealParameter,
+)
+from ptychodus.api.settings import SettingsRegistry
+
+from ..backend import backend_entry_points, installed
+from ..config import BACKEND_NAMES, PLUGIN_SECTION, SECTIONS, Config, FieldInfo, field_table, parse
+from ..errors import ConfigError
+
+# What the host decides: the size of the patterns, the algorithm, the files, the progress bar.
+FROM_THE_HOST = {'N', 'model_type', 'train_data_file', 'test_data_file', 'progress', 'architecture'}
+TITLES = {name: title for title, name in BACKEND_NAMES.items()}
+LARGEST = 1 << 30
+LARGEST_REAL = 1e12
+
+
+class PluginSettings:
+    """The parameters of all settings by their names in config.py, and what only the plugin has.
+
+    `resume`: Train goes on with the training in its folder. `scratch_dir`: folder for handing scans over.
+    """
+
+    def __init__(self, registry: SettingsRegistry, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._groups: dict[str, ParameterGroup] = {}
+        self._registry = registry
+        self._unreadable: dict[str, str] = {}
+        self.rows = {row.name: row for row in field_table() if row.supported and row.name not in FROM_THE_HOST}
+        self.parameters = {name: self._parameter(row) for name, row in self.rows.items()}
+        own = self._group(PLUGIN_SECTION)
+        self.resume = own.create_boolean_parameter('Resume', False)
+        self.scratch_dir = own.create_string_parameter('ScratchDir', '')
+
+    def __getitem__(self, name: str) -> Parameter[Any]:
+        return self.parameters[name]
+
+    def choices(self, name: str) -> list[str]:
+        """The values that a setting can have, as they are shown; empty where it is free."""
+        if name == 'backend':
+            return [TITLES.get(key, key) for key in sorted(backend_entry_points(), key=_known_first)]
+        return [str(value) for value in _literals(self.rows[name])]
+
+    def backend(self) -> str:
+        """The entry-point name of the chosen backend; ConfigError names the choices when there is no such."""
+        title = str(self['backend'].get_value())
+        name = BACKEND_NAMES.get(title, title)
+        if name not in backend_entry_points():
+            raise self._unknown(self.rows['backend'], title, self.choices('backend'))
+        return name
+
+    def scratch_folder(self) -> Path | None:
+        """Where scans are handed over; None: the system's folder for temporary files."""
+        return _path(self.scratch_dir.get_value())
+
+    def model_path(self) -> Path | None:
+        """The model that the settings name; None: none, or the host's example."""
+        return _existing_path(self['model_path'].get_value())
+
+    def config(self, model_type: str) -> Config:
+        """The configuration for a reconstructor; ConfigError names a bad setting by its section and key."""
+        values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+        for name, row in self.rows.items():
+            values[row.section][name] = self._value(row)
+        values['model']['model_type'] = model_type
+        values['execution'] |= {'backend': self.backend(), 'progress': False}
+        return parse(values)
+
+    def ignored(self) -> Iterator[str]:
+        """What the user has set in the host's sections and has no effect yet, as sentences."""
+        for row in field_table():
+            section, key = row.ini.split('.')
+            if row.supported or section == PLUGIN_SECTION:
+                continue
+            parameter = self._existing(section, key)
+            if parameter is not None and parameter.get_value() not in (row.default, HOST_DEFAULTS.get(row.name)):
+                yield f'{shown(row)} = {parameter.get_value()} has no effect yet; the default is used.'
+
+    def _value(self, row: FieldInfo) -> Any:
+        if row.ini in self._unreadable:
+            raise ConfigError(f'{shown(row)} = {self._unreadable[row.ini]!r} cannot be read; expected {_kind(row)}.')
+        value = self.parameters[row.name].get_value()
+        kinds = _kinds(row)
+        if Path in kinds:
+            return _existing_path(value)
+        if isinstance(value, str):
+            allowed = [str(choice) for choice in _literals(row)]
+            if row.name != 'backend' and allowed and value not in allowed:
+                raise self._unknown(row, value, allowed)
+            return value
+        return None if NoneType in kinds and not value else value
+
+    def _unknown(self, row: FieldInfo, value: str, allowed: list[str]) -> ConfigError:
+        return ConfigError(f'{shown(row)} = {value!r} is not known; choose one of: {", ".join(allowed)}.')
+
+    def _group(self, section: str) -> ParameterGroup:
+        if section not in self._groups:
+            known = section in list(self._registry)
+            self._groups[section] = self._registry[section] if known else self._registry.create_group(section)
+        return self._groups[section]
+
+    def _existing(self, section: str, key: str) -> Parameter[Any] | None:
+        if section not in list(self._registry):
+            return None
+        parameters: Mapping[str, Parameter[Any]] = self._registry[section].parameters()
+        return parameters.get(key)
+
+    def _parameter(self, row: FieldInfo) -> Parameter[Any]:
+        section, key = row.ini.split('.')
+        existing = self._existing(section, key)
+        return existing if existing is not None else self._create(self._group(section), key, row)
+
+    def _create(self, group: ParameterGroup, key: str, row: FieldInfo) -> Parameter[Any]:
+        kinds = _kinds(row)
+        if row.name == 'backend':
+            return group.create_string_parameter(key, TITLES.get(_first_backend(), _first_backend()))
+        if bool in kinds:
+            return group.create_boolean_parameter(key, bool(row.default))
+        if int in kinds or float in kinds:
+            low, high = limits(row)
+            create = group.create_integer_parameter if int in kinds else group.create_real_parameter
+            parameter = create(key, row.default or 0, minimum=low, maximum=high)
+            self._forgive(parameter, row)
+            return parameter
+        return group.create_string_parameter(key, '' if row.default is None else str(row.default))
+
+    def _forgive(self, parameter: IntegerParameter | RealParameter, row: FieldInfo) -> None:
+        """A text that is no number must not abort Ptychodus when it reads an INI file: told now, and again on use."""
+        read = parameter.set_value_from_string
+
+        def set_value_from_string(text: str) -> None:
+            try:
+                read(text)
+            except ValueError:
+                self._unreadable[row.ini] = text
+                self._logger.error('%s = %r cannot be read; expected %s.', shown(row), text, _kind(row))
+            else:
+                self._unreadable.pop(row.ini, None)
+
+        parameter.set_value_from_string = set_value_from_string  # type: ignore[method-assign]
+
+
+# Defaults of the host's own keys that have no effect here: an INI file that was saved with them means nothing by them.
+HOST_DEFAULTS: dict[str, Any] = {
+    'probe_big': True, 'pad_object': True, 'probe_scale': 4.0, 'nphotons': 1e6, 'positions_provided': True,
+}  # fmt: skip
+HOST_MODEL_PATH = '/path/to/model.zip'
+
+
+def shown(row: FieldInfo) -> str:
+    """A setting as it stands in an INI file: '[Section] Key'."""
+    section, key = row.ini.split('.')
+    return f'[{section}] {key}'
+
+
+def limits(row: FieldInfo) -> tuple[Any, Any]:
+    """Smallest and largest value of a number; 0 is allowed, as 'automatic', where None is."""
+    kinds = _kinds(row)
+    low, high = (0, LARGEST) if int in kinds else (0.0, LARGEST_REAL)
+    for limit in SECTIONS[row.section].model_fields[row.name].metadata:
+        low = getattr(limit, 'ge', getattr(limit, 'gt', low))
+        high = getattr(limit, 'le', getattr(limit, 'lt', high))
+    return (type(low)(0) if NoneType in kinds else low), high
+
+
+def _kinds(row: FieldInfo) -> tuple[Any, ...]:
+    annotation = SECTIONS[row.section].model_fields[row.name].annotation
+    return get_args(annotation) if get_origin(annotation) not in (None, Literal) else (annotation,)
+
+
+def _literals(row: FieldInfo) -> tuple[Any, ...]:
+    return tuple(value for kind in _kinds(row) if get_origin(kind) is Literal for value in get_args(kind))
+
+
+def _kind(row: FieldInfo) -> str:
+    return 'a whole number' if int in _kinds(row) else 'a number'
+
+
+def _known_first(name: str) -> tuple[bool, int, str]:
+    known = list(TITLES)
+    return name not in known, known.index(name) if name in known else 0, name
+
+
+def _first_backend() -> str:
+    """The default backend where it is installed, otherwise one that is."""
+    default: str = Config().execution.backend
+    there = installed()
+    return default if default in there or not there else min(there, key=_known_first)
+
+
+def _path(value: object) -> Path | None:
+    text = str(value).strip()
+    return None if text in ('', '.') else Path(text).expanduser()
+
+
+def _existing_path(value: object) -> Path | None:
+    return None if str(value) == HOST_MODEL_PATH else _path(value)

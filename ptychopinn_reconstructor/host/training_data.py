@@ -1,0 +1,45 @@
+"""What to train on: the files in the folder that the host names, or the scan that is selected in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ScanError
+
+TRAIN, TEST = 'train_data.npz', 'test_data.npz'
+DIFFRACTION, PRODUCT = 'diffraction.h5', 'product.h5'
+OWN_FILES = {'probe.npz'}  # what a training of ours leaves in its folder
+
+
+@dataclass(frozen=True)
+class TrainingFiles:
+    """Scan files, and one to validate on instead of a held-out part."""
+
+    scans: tuple[Path, ...]
+    validation: Path | None = None
+
+    def __str__(self) -> str:
+        names = ', '.join(path.name for path in self.scans)
+        return names if self.validation is None else f'{names}, validated on {self.validation.name}'
+
+
+def training_files(folder: Path) -> TrainingFiles | None:
+    """The training data in a folder, None when there is none.
+
+    In this order: train_data.npz, with test_data.npz if it is there; diffraction.h5 with product.h5 (the host's own
+    layout); every other NPZ file, as the host exports them. Raises ScanError when the folder is none, or half of the
+    layout is missing.
+    """
+    if not folder.is_dir():
+        raise ScanError(f'{folder} is not a folder; choose the folder that holds the training data.')
+    train, test = folder / TRAIN, folder / TEST
+    if train.is_file():
+        return TrainingFiles((train,), test if test.is_file() else None)
+    layout = [folder / name for name in (DIFFRACTION, PRODUCT)]
+    if layout[0].is_file():
+        if not layout[1].is_file():
+            raise ScanError(f'{folder} holds {DIFFRACTION} but no {PRODUCT}; save the product of the scan beside it.')
+        return TrainingFiles((folder,))
+    exported = tuple(sorted(path for path in folder.glob('*.npz') if path.name not in OWN_FILES))
+    return TrainingFiles(exported) if exported else None

@@ -1,0 +1,55 @@
+"""What can be asked of a worker process: one JSON line, checked on both sides (specs/ptychodus_api_spec.md)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+PREVIEW_SECONDS = 1.0  # a host's window is drawn about once a second
+TRAINING_PREVIEW_SECONDS = 3.0
+
+
+class _Request(BaseModel):
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra='forbid', protected_namespaces=())
+
+
+class ReconstructRequest(_Request):
+    """Reconstruct the scan handed over in the folder `scan` with a model."""
+
+    job: Literal['reconstruct'] = 'reconstruct'
+    scan: Path
+    model: Path
+    config: dict[str, Any]
+    preview_seconds: float | None = PREVIEW_SECONDS
+
+
+class TrainRequest(_Request):
+    """Train on scan files, or on the scan handed over in the folder `scan`, and leave `model.zip` in `output_dir`."""
+
+    job: Literal['train'] = 'train'
+    output_dir: Path
+    config: dict[str, Any]
+    scan: Path | None = None
+    name: str = ''
+    files: tuple[Path, ...] = ()
+    validation: Path | None = None
+    resume: bool = False
+    preview_seconds: float | None = TRAINING_PREVIEW_SECONDS
+
+
+class DevicesRequest(_Request):
+    """List the devices of backends, each by its entry-point name."""
+
+    job: Literal['devices'] = 'devices'
+    backends: tuple[str, ...]
+
+
+Request = ReconstructRequest | TrainRequest | DevicesRequest
+_adapter: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator='job')])
+
+
+def parse_request(line: str) -> Request:
+    """A request from its JSON line; pydantic's ValidationError when it is none."""
+    return _adapter.validate_json(line)

@@ -1,0 +1,109 @@
+"""The folder of a training: what of an earlier one is in it, how to go on with it, how to replace it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from pathlib import Path
+
+from .config import Config, parse
+from .errors import ConfigError
+from .events import Emit, Event
+
+# The suffix of a checkpoint is the backend's: last.ckpt, last.keras.
+MODEL, CONFIG, LAST = 'model.zip', 'config.yaml', 'checkpoints/last.*'
+LEFT_BY_TRAINING = (MODEL, LAST, 'checkpoints/best*')
+# What a resumed training may change: the others are in the checkpoint, and a change would have no effect.
+FREE_ON_RESUME = {
+    'train_data_file', 'test_data_file', 'output_dir', 'nepochs', 'max_cpu_seconds', 'early_stop_patience',
+    'learning_rate',
+}  # fmt: skip
+
+
+def can_resume(folder: Path) -> bool:
+    """Whether a folder holds what a training goes on from."""
+    return any(folder.glob(LAST)) and (folder / CONFIG).exists()
+
+
+def stored_config(folder: Path) -> Config:
+    """The configuration of the training in `folder`; ConfigError when there is none to go on with."""
+    import yaml
+
+    for needed in (LAST, CONFIG):
+        if not any(folder.glob(needed)):
+            raise ConfigError(f'There is nothing to resume: {folder / needed} does not exist; leave out --resume.')
+    try:
+        return parse(yaml.safe_load((folder / CONFIG).read_text(encoding='utf-8')))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f'{folder / CONFIG} cannot be read ({error}); leave out --resume and train anew.') from error
+
+
+def check_resumable(folder: Path, stored: Config, config: Config) -> None:
+    """ConfigError when `config` would go on with another training than the `stored` one, or is behind it already."""
+    for section in ('model', 'data', 'training'):
+        old, new = stored.to_json()[section], config.to_json()[section]
+        for key in old.keys() - FREE_ON_RESUME:
+            if old[key] != new[key]:
+                raise ConfigError(
+                    f'--resume goes on with the same training, whose {key} is {old[key]}, not {new[key]}; '
+                    f'leave {key} out, or train anew in another folder.'
+                )
+    done = epochs_done(folder)
+    if config.training.nepochs < done:
+        raise ConfigError(f'The training in {folder} has {done} epochs already; pass a larger --epochs than that.')
+
+
+def epochs_done(folder: Path) -> int:
+    """Complete epochs of the training in `folder`, from its metrics.csv."""
+    path = folder / 'metrics.csv'
+    if not path.exists():
+        return 0
+    with path.open(newline='') as lines:
+        return max((int(row['epoch']) for row in csv.DictReader(lines) if (row['epoch'] or '').isdigit()), default=0)
+
+
+def replacing(folder: Path, emit: Emit) -> Emit:
+    """An `emit` that removes an earlier training when the first step of the new one is done.
+
+    What the new one has written by then, its first checkpoint, stays.
+    """
+    earlier = _versions(folder)
+
+    def both(event: Event) -> None:
+        if earlier and event.kind == 'progress' and event.data.get('stage') == 'train':
+            for path, version in _versions(folder).items():
+                if earlier.get(path) == version:
+                    path.unlink()
+            earlier.clear()
+        emit(event)
+
+    return both
+
+
+def _versions(folder: Path) -> dict[Path, tuple[int, int]]:
+    """The files of a training in `folder`, with what changes when one is written anew."""
+    found = [path for pattern in LEFT_BY_TRAINING for path in folder.glob(pattern)]
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
+
+
+def set_aside(folder: Path) -> list[Path]:
+    """Keep what an earlier training has left in `folder` under names with its date; the new names.
+
+    Its model stays in its place too, until a new one replaces it: it may be in use.
+    """
+    kept = []
+    model, checkpoints = folder / MODEL, folder / 'checkpoints'
+    if model.exists():
+        kept.append(_dated(model))
+        if not kept[-1].exists():
+            os.link(model, kept[-1])
+    if any(folder.glob(LAST)):
+        kept.append(_dated(checkpoints))
+        checkpoints.rename(kept[-1])
+    return kept
+
+
+def _dated(path: Path) -> Path:
+    stamp = time.strftime('%Y%m%d-%H%M%S', time.localtime(path.stat().st_mtime))
+    return path.with_name(f'{path.stem}-{stamp}{path.suffix}')
