@@ -90,7 +90,8 @@ def _versions(folder: Path) -> dict[Path, tuple[int, int]]:
 def set_aside(folder: Path) -> list[Path]:
     """Keep what an earlier training has left in `folder` under names with its date; the new names.
 
-    Its model stays in its place too, until a new one replaces it: it may be in use.
+    Its model stays in its place too, until a new one replaces it: it may be in use. Checkpoints are kept where no model
+    was made of them yet.
     """
     kept = []
     model, checkpoints = folder / MODEL, folder / 'checkpoints'
@@ -98,7 +99,8 @@ def set_aside(folder: Path) -> list[Path]:
         kept.append(_dated(model))
         if not kept[-1].exists():
             os.link(model, kept[-1])
-    if any(folder.glob(LAST)):
+    last = max((path.stat().st_mtime for path in folder.glob(LAST)), default=None)
+    if last is not None and not (model.exists() and model.stat().st_mtime >= last):
         kept.append(_dated(checkpoints))
         checkpoints.rename(kept[-1])
     return kept

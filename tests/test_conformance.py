@@ -109,10 +109,9 @@ def shows_another_network(sound: Any, job: TrainingJob) -> Any:
 
 
 def is_disturbed(sound: Any, job: TrainingJob) -> Any:
-    """Whoever looks draws other regions."""
-    return sound.train(
-        job if job.inspect is None else replace(job, config=job.config.merged({'training': {'seed': 3}}))
-    )
+    """Whoever looks has other regions drawn."""
+    other = job.config.merged({'training': {'seed': 3}})
+    return sound.train(replace(job, config=other) if job.inspect else job)
 
 
 LOSS = 'test_the_loss_is_that_of_the_reference'

@@ -64,6 +64,47 @@ def test_layout_puts_the_center_at_position_plus_origin(positions: NDArray[np.fl
     np.testing.assert_array_equal(found.corners.max(axis=0) + N, found.shape)
 
 
+@settings(max_examples=60, deadline=None)
+@given(POSITIONS, st.tuples(COORDINATES, COORDINATES))
+def test_layout_on_the_grid_of_an_object(positions: NDArray[np.float64], origin: tuple[float, float]) -> None:
+    """U11, COVERAGE: a whole number of pixels from the object, the center as in U1, every patch on the canvas."""
+    found = geometry.layout(positions, N, origin)
+    offset = np.array(found.origin) - np.array(origin)
+    np.testing.assert_allclose(offset, np.rint(offset), rtol=0, atol=1e-9)
+    center = positions + np.array(found.origin)
+    np.testing.assert_allclose(found.corners + found.fractions, center - (N - 1) / 2, atol=1e-6)
+    assert np.abs(found.fractions).max() <= 0.5
+    np.testing.assert_array_equal(found.corners.min(axis=0), (0, 0))
+    np.testing.assert_array_equal(found.corners.max(axis=0) + N, found.shape)
+
+
+def test_layout_on_the_grid_of_an_object_by_hand() -> None:
+    """U11: N = 4, so a patch at 10 + 3.25 begins at 11.75: pixel 12 of the object, a quarter of a pixel before it."""
+    positions = np.array([[10.0, -3.0], [12.25, -3.0], [10.0, 0.75]])
+    found = geometry.layout(positions, 4, (3.25, 20.5))
+    np.testing.assert_array_equal(found.corners, [[0, 0], [2, 0], [0, 4]])
+    np.testing.assert_allclose(found.fractions, np.array([[-0.25, 0], [0, 0], [-0.25, -0.25]]), atol=1e-12)
+    assert found.origin == (3.25 - 12, 20.5 - 16)
+    assert found.shape == (6, 8)
+
+
+@pytest.mark.parametrize('n_pixels', [63, 64])
+@pytest.mark.parametrize('start', [0.0, 0.25, 0.5, 1.5, -1234.5])
+def test_noise_decides_nothing_on_the_grid_of_an_object(n_pixels: int, start: float) -> None:
+    """U11, OFFSETS: to the last bit under noise of 1e-12, and with a constant moved from positions to origin."""
+    rng = np.random.default_rng(4)
+    exact = np.stack(np.divmod(np.arange(30), 6), axis=1) * 1.5 + start
+    first = geometry.layout(exact, n_pixels, (0.0, 0.0))
+    for noise in rng.uniform(-1e-12, 1e-12, (20, *exact.shape)):
+        other = geometry.layout(exact + noise, n_pixels, (0.0, 0.0))
+        np.testing.assert_array_equal(first.corners, other.corners)
+        np.testing.assert_array_equal(first.fractions, other.fractions)
+        assert (first.origin, first.shape) == (other.origin, other.shape)
+    moved = geometry.layout(exact + np.array([17.3, -1e4]), n_pixels, (-17.3, 1e4))
+    np.testing.assert_array_equal(first.corners, moved.corners)
+    np.testing.assert_array_equal(first.fractions, moved.fractions)
+
+
 def test_layout_by_hand() -> None:
     """U1: N = 4, three positions; origin, corners and fractions computed by hand."""
     found = geometry.layout(np.array([[10.0, -3.0], [12.25, -3.0], [10.0, 0.75]]), 4)
@@ -134,6 +175,43 @@ def test_gather_takes_the_window_at_the_corner() -> None:
     np.testing.assert_array_equal(found[0], canvas[3:7, 6:10])
     np.testing.assert_array_equal(found[1], canvas[8:12, 1:5])
     assert geometry.patch_slice(np.array([2, 5]), 4, inset=1) == (slice(3, 7), slice(6, 10))
+
+
+def test_a_result_on_the_canvas_of_an_object() -> None:
+    """U11: each value keeps its position, 1 elsewhere, in the type of the result; the edges of the canvas count."""
+    values = np.arange(2, 8, dtype=np.complex64).reshape(2, 3) * 1j
+    found = geometry.on_canvas(values, (0.25, -4.0), (5, 6), (3.25, -1.0))
+    expected = np.ones((5, 6), np.complex64)
+    expected[3:5, 3:6] = values
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype == np.complex64
+    np.testing.assert_array_equal(geometry.on_canvas(values, (1 / 3, 0.1), (2, 3), (1 / 3 + 1e-9, 0.1)), values)
+
+
+@pytest.mark.parametrize(
+    ('object_origin', 'words'),
+    [
+        ((0.0, 0.5), 'no whole pixels'),
+        ((1e-5, 0.0), 'no whole pixels'),
+        ((-1.0, 0.0), 'rows -1 to 1'),
+        ((0.0, -1.0), 'columns -1 to 2'),
+        ((4.0, 0.0), 'rows 4 to 6'),
+        ((0.0, 4.0), 'columns 4 to 7'),
+    ],
+)
+def test_a_result_that_does_not_belong_on_the_canvas_is_refused(object_origin: tuple[float, float], words: str) -> None:
+    """U11: another grid, or pixels beyond the canvas on any side; nothing is cut and nothing wraps around."""
+    with pytest.raises(ScanError, match=words):
+        geometry.on_canvas(np.zeros((2, 3)), (0.0, 0.0), (5, 6), object_origin)
+
+
+def test_a_part_of_a_layout_stays_on_its_canvas() -> None:
+    """U1: the patches chosen, in their order."""
+    whole = geometry.layout(np.random.default_rng(0).uniform(0, 20, (9, 2)), N)
+    part = whole.part(np.array([4, 1]))
+    np.testing.assert_array_equal(part.corners, whole.corners[[4, 1]])
+    np.testing.assert_array_equal(part.fractions, whole.fractions[[4, 1]])
+    assert (part.origin, part.shape) == (whole.origin, whole.shape)
 
 
 def test_scan_area_lies_between_the_outermost_centers() -> None:

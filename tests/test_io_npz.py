@@ -143,6 +143,75 @@ def test_object_off_the_positions_is_left_out_with_a_note(tmp_path: Path) -> Non
     assert file.scan.object is None and any('objectGuess' in note for note in file.notes)
 
 
+@pytest.mark.parametrize(
+    ('places', 'side', 'expected'),
+    [((7.5, 52.5), 61, True), ((7.5, 52.5), 60, False), ((7.49, 52.0), 60, True), ((6.9, 40.0), 60, False)],
+)
+def test_results_lie_on_the_grid_of_an_object_that_holds_every_patch(
+    tmp_path: Path, places: tuple[float, float], side: int, expected: bool
+) -> None:
+    """D16, U11: patches of 16 pixels from the smallest center to the largest, rounded to whole pixels."""
+    centers = np.linspace(*places, 10)
+    file = npz(xcoords=centers, ycoords=centers[::-1], objectGuess=np.ones((side, 60 + side % 2), complex))(tmp_path)
+    scan = read_scan(file).scan
+    assert scan.object is not None and scan.on_object_grid is expected
+    assert not read_scan(npz(objectGuess=None)(tmp_path)).scan.on_object_grid
+
+
+def exported(**changes: Any) -> dict[str, Any]:
+    """The arrays of a file as Ptychodus exports it: a detector of 0.37 per photon, two modes, one bad pixel."""
+    arrays = good_arrays()
+    noise = np.random.default_rng(1).uniform(0, 40, arrays['diff3d'].shape)
+    bad = np.zeros((16, 16), bool)
+    bad[3, 5] = True
+    new = {
+        'xcoords_start': arrays['xcoords'],
+        'ycoords_start': arrays['ycoords'],
+        'diff3d': (0.37 * arrays['diff3d'] + noise).astype(np.float32),
+        'bad_pixels': bad,
+        'probeGuess': np.ones((2, 16, 16), complex),
+        'objectGuess': np.ones((60, 60), complex),
+        'scan_index': np.zeros(10, int),
+    }
+    return {key: value for key, value in {**arrays, **new, **changes}.items() if value is not None}
+
+
+@pytest.mark.parametrize('name', ['train_data.npz', 'test_data.npz', 'any.npz'])
+def test_what_ptychodus_exports_as_intensity_is_intensity(tmp_path: Path, name: str) -> None:
+    """D25: floating-point values that nothing tells from amplitudes, and even values whose squares are whole."""
+    np.savez(tmp_path / name, **exported())
+    file = read_scan(tmp_path / name)
+    np.testing.assert_array_equal(file.scan.diffraction, exported()['diff3d'])
+    assert (file.scan.domain, file.scan.on_object_grid) == ('counts', True)
+    assert file.scan.bad_pixels is not None and file.scan.bad_pixels.sum() == 1
+    assert any('counts, because the file is one that Ptychodus exports' in note for note in file.notes)
+    np.savez(tmp_path / name, **exported(diff3d=np.sqrt(good_arrays()['diff3d'])))
+    assert read_scan(tmp_path / name).scan.domain == 'counts'
+    assert read_scan(tmp_path / name, domain='amplitude').scan.domain == 'amplitude'
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'bad_pixels': None},
+        {'scan_index': np.arange(10)},
+        {'scan_index': None},
+        {'objectGuess': None},
+        {'Y': np.ones(3)},
+        {'measurement_domain': np.array('amplitude')},
+    ],
+    ids=['no bad pixels', 'several scans', 'no scan index', 'no object', 'labels', 'declared'],
+)
+def test_other_files_are_not_taken_for_an_export(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """D20, D25: roots of counts are amplitude there, and what cannot be told is refused as ever."""
+    np.savez(tmp_path / 's.npz', **exported(diff3d=np.sqrt(good_arrays()['diff3d']), **changes))
+    assert read_scan(tmp_path / 's.npz').scan.domain == 'amplitude'
+    if 'measurement_domain' not in changes:
+        np.savez(tmp_path / 's.npz', **exported(**changes))
+        with pytest.raises(ScanError, match='measurement_domain=counts or amplitude'):
+            read_scan(tmp_path / 's.npz')
+
+
 def _photons(n: int = 40, side: int = 32, peak: float = 300.0) -> np.ndarray:
     y, x = np.mgrid[:side, :side] - side // 2
     return np.random.default_rng(5).poisson(peak * np.exp(-(x**2 + y**2) / 60.0), (n, side, side)).astype(np.float64)

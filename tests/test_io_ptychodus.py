@@ -247,6 +247,35 @@ def test_a_product_is_no_scan_of_another_size(tmp_path: Path) -> None:
         read_scan(folder)
 
 
+def test_results_lie_on_the_grid_of_the_products_object(tmp_path: Path) -> None:
+    """D32, U11."""
+    scan = read_scan(write_good_folder(tmp_path)).scan
+    assert scan.on_object_grid and scan.object_origin == (29.5, 29.5)
+
+
+def test_what_the_host_exports_is_read_as_counts(tmp_path: Path) -> None:
+    """D25, D16: a real export of values that are not whole numbers, with and without a mask of bad pixels."""
+    host = pytest.importorskip('ptychodus.api.io', reason='Ptychodus is not installed', exc_type=ImportError)
+    reconstruct = pytest.importorskip('ptychodus.api.reconstruct', exc_type=ImportError)
+    patterns = np.random.default_rng(0).uniform(0, 40, (20, 16, 16)).astype(np.float32)
+    write_product(tmp_path / 'product.h5', make(metadata={}))
+    write_diffraction(tmp_path / 'diffraction.h5', patterns, bad_pixels=np.eye(16, dtype=bool))
+    product = host.load_product(tmp_path / 'product.h5')
+    given_ = reconstruct.prepare_reconstruct_input(host.load_diffraction_data(tmp_path / 'diffraction.h5'), product)
+    for i, parameters in enumerate((given_, replace(given_, bad_pixels=None))):
+        host.save_ptychopinn_training_data(tmp_path / f'{i}.npz', parameters, inpaint_bad_pixels=False)
+        file, hdf5_file = read_scan(tmp_path / f'{i}.npz'), read_scan(tmp_path)
+        scan, same = file.scan, hdf5_file.scan
+        assert scan.domain == 'counts' and any('Ptychodus exports' in note for note in file.notes)
+        np.testing.assert_array_equal(scan.probe, same.probe)
+        np.testing.assert_array_equal(scan.object, same.object)
+        np.testing.assert_allclose(scan.positions, same.positions + same.object_origin, atol=1e-9)
+        assert scan.bad_pixels is not None and scan.bad_pixels.sum() == (16, 0)[i]
+        np.testing.assert_array_equal(
+            scan.counts(slice(None))[:, ~np.eye(16, dtype=bool)], patterns[:, ~np.eye(16, dtype=bool)]
+        )
+
+
 def test_the_host_itself_reads_what_we_write(tmp_path: Path) -> None:
     """D30 to D36: the host pairs the same patterns and finds the same places in the object."""
     host = pytest.importorskip('ptychodus.api.io', reason='Ptychodus is not installed', exc_type=ImportError)

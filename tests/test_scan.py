@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,13 +55,49 @@ def test_indexing_by_integers_keeps_their_order() -> None:
     np.testing.assert_array_equal(scan.counts(np.array([4, 1, 4])), np.asarray(scan.diffraction)[[4, 1, 4]])
 
 
-@pytest.mark.parametrize('n', [2, 255, 256, 257, 513])
-def test_blocks_cover_every_pattern_once(n: int) -> None:
-    """D19, MEMORY."""
-    scan = make(diffraction=np.ones((n, N, N), np.uint8), positions=np.random.default_rng(0).uniform(0, 9, (n, 2)))
-    indexes = np.concatenate([np.arange(n)[block] for block in scan.blocks()])
-    np.testing.assert_array_equal(indexes, np.arange(n))
-    assert scan.mean_counts == N * N
+@pytest.mark.parametrize(('n', 'side'), [(2, N), (255, 128), (256, 128), (257, 128), (513, 128), (35, 512), (3, 4096)])
+def test_blocks_cover_every_pattern_once(n: int, side: int) -> None:
+    """D19, MEMORY: in blocks of at most 16 MiB of float32, or of one pattern where that is larger."""
+    patterns = np.broadcast_to(np.ones((), np.uint8), (n, side, side))
+    scan = make(diffraction=patterns, positions=np.random.default_rng(0).uniform(0, 9, (n, 2)))
+    blocks = list(scan.blocks())
+    np.testing.assert_array_equal(np.concatenate([np.arange(n)[block] for block in blocks]), np.arange(n))
+    longest = max(block.stop - block.start for block in blocks)
+    assert longest == min(n, max(1, 2**22 // side**2))
+    assert scan.mean_counts == side * side
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='private memory is read from the kernel of Linux')
+def test_checking_a_mapped_scan_takes_little_memory(tmp_path: Path) -> None:
+    """D19, MEMORY: 268 MB of patterns of 512 x 512 pixels, of which 32 MB at a time are held at most."""
+    np.lib.format.open_memmap(tmp_path / 'patterns.npy', 'w+', np.uint16, (512, 512, 512))[:, 256, 256] = 3
+    code = """
+import sys, threading
+import numpy as np
+from ptychopinn_reconstructor.scan import Scan
+
+def private():
+    return int(next(line for line in open('/proc/self/status') if line.startswith('RssAnon')).split()[1])
+
+def watch():
+    while not done.wait(0.001):
+        seen.append(private())
+
+done, seen = threading.Event(), [private()]
+watcher = threading.Thread(target=watch)
+watcher.start()
+bad = np.eye(512, dtype=bool)[::-1]
+scan = Scan(np.load(sys.argv[1], mmap_mode='r'), np.random.default_rng(0).uniform(0, 300, (512, 2)), bad_pixels=bad)
+assert scan.mean_counts == 3
+done.set()
+watcher.join()
+print(max(seen) - seen[0], len(seen))
+"""
+    command = [sys.executable, '-c', code, str(tmp_path / 'patterns.npy')]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    growth, looks = map(int, run.stdout.split())
+    assert looks > 20
+    assert growth < 100_000, 'private memory in kB'
 
 
 def test_a_scan_is_immutable() -> None:
@@ -114,6 +153,8 @@ def test_probe_shapes(shape: tuple[int, ...]) -> None:
         ({'probe': np.full((N, N), 'x')}, 'complex numbers'),
         ({'object': np.ones((2, 30, 30))}, '(2, 30, 30)'),
         ({'object': np.full((30, 30), np.nan)}, 'NaN'),
+        ({'object_origin': (np.nan, 0.0)}, 'two finite numbers'),
+        ({'object_origin': (1.0, 2.0, 3.0)}, '(1.0, 2.0, 3.0)'),
         ({'bad_pixels': np.ones((N, N), bool)}, 'every pixel'),
         ({'bad_pixels': np.zeros((N, N))}, 'float64'),
         ({'bad_pixels': np.zeros((4, 4), bool)}, '(4, 4)'),
@@ -128,9 +169,10 @@ def test_what_a_scan_refuses(changes: dict[str, Any], words: str) -> None:
     assert words in str(caught.value) and '\n' not in str(caught.value)
 
 
-def test_a_pattern_that_is_bad_late_in_the_scan_is_named() -> None:
+@pytest.mark.parametrize('value', [-1, np.nan])
+def test_a_pattern_that_is_bad_late_in_the_scan_is_named(value: float) -> None:
     """D18: the number of the pattern counts over all blocks."""
-    values = np.ones((600, N, N))
-    values[517, 3, 3] = -1
+    values = np.ones((600, 128, 128), np.float16)
+    values[517, 3, 3] = value
     with pytest.raises(ScanError, match='pattern 517'):
         make(diffraction=values, positions=np.random.default_rng(0).uniform(0, 9, (600, 2)))

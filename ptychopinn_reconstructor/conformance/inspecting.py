@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class InspectingChecks:
         kept = backend.network(job.config, trained.weights, 'cpu').predict(data.root4, data.backprojection)
         assert kept.shape == seen[best][2].shape and seen[best][2].dtype == np.complex64
         assert np.abs(seen[best][2] - kept).max() <= 1e-5 * np.abs(kept).max()
-        for (*_, one), (*_, other) in zip(seen, seen[1:], strict=False):
+        for (*_, one), (*_, other) in pairwise(seen):
             assert np.abs(one - other).max() > 1e-3
 
     def test_inspecting_after_a_resume(self, backend: Backend, tmp_path: Path) -> None:

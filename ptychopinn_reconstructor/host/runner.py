@@ -27,7 +27,7 @@ from ..events import ShouldStop, never
 from ..requests import Request
 
 POLL = 0.05  # seconds between two looks at the child and at the host's wish to stop
-GRACE = 0.9  # seconds that a job has to stop by itself
+GRACE = 0.7  # seconds that a job has to stop by itself
 LAST_WORDS = 0.3  # seconds in which the events of an ended process may still arrive
 STDERR_LINES = 60
 Message = dict[str, Any]
@@ -54,7 +54,8 @@ class Worker:
         self.process = subprocess.Popen(
             [*command, self.backend] if self.backend else command,
             cwd=self.scratch,
-            env={'TF_CPP_MIN_LOG_LEVEL': '2', **os.environ},
+            # What frameworks leave in the folder for temporary files goes with the job's.
+            env={'TF_CPP_MIN_LOG_LEVEL': '2', **os.environ, 'TMPDIR': str(self.scratch)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import logging
@@ -59,7 +60,10 @@ class Shown:
             self.preview = (array[0], (0.0, 0.0)) if array.size else None
         if self.preview is not None:
             product = scan.product_with(*self.preview, losses=losses)
-            self.monitor.update_product(self.item, ReconstructOutput(product))
+            named = dataclasses.replace(
+                product.metadata, name=self.item.get_name()
+            )  # the host drops losses on renaming
+            self.monitor.update_product(self.item, ReconstructOutput(dataclasses.replace(product, metadata=named)))
 
 
 def _guard_training(core: Any, session: Session, product_api: Any) -> None:

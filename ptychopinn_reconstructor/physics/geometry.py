@@ -121,8 +121,8 @@ def on_canvas(
 ) -> NDArray[Any]:
     """A result (H, W) pasted on the canvas of an object of the same pixel grid, 1 where the result has nothing.
 
-    Array index = position + `origin` in the result, position + `object_origin` on the canvas of `shape`. The canvas that
-    Ptychodus makes for a scan, ceil(extent) + N pixels about the middle of the positions, holds every result of it.
+    Array index = position + `origin` in the result, position + `object_origin` on the canvas of `shape`. The canvas
+    that Ptychodus makes for a scan, ceil(extent) + N pixels about the middle of its positions, holds every result.
 
     Raises ScanError when the grids differ by a fraction of a pixel, or when the result reaches beyond the canvas (an
     object from elsewhere): it is then best kept on its own canvas.
