@@ -39,18 +39,21 @@ class Scratch:
     """
 
     def __init__(self, size: int, parent: Path | None = None) -> None:
+        for folder in _candidates(parent):
+            remove_leftovers(folder)
         self.parent = roomy_folder(size + HEADROOM, parent)
 
     def __enter__(self) -> Self:
-        remove_leftovers(self.parent)
         try:
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self.parent))
-            self._lock: IO[str] = (self.path / LOCK).open('w')
+            fresh = self.path / f'{LOCK}.new'
+            self._lock: IO[str] = fresh.open('w')
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            fresh.rename(self.path / LOCK)  # under its name it is locked from the first moment
         except OSError as error:
             raise OutputError(
                 f'Cannot write into the scratch folder {self.parent} ({error.strerror}); set another ScratchDir.'
             ) from error
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -63,9 +66,7 @@ def roomy_folder(needed: int, wanted: Path | None) -> Path:
 
     A folder that lies in memory is taken only when no other has the room. Raises OutputError naming what is free.
     """
-    candidates = (
-        [wanted] if wanted is not None else list(dict.fromkeys([Path(tempfile.gettempdir()), Path('/var/tmp')]))
-    )
+    candidates = _candidates(wanted)
     free = {folder: shutil.disk_usage(folder).free for folder in candidates if folder.is_dir()}
     roomy = [folder for folder, space in free.items() if space >= needed]
     if roomy:
@@ -75,6 +76,12 @@ def roomy_folder(needed: int, wanted: Path | None) -> Path:
         f'The scan needs {needed / 2**20:,.0f} MiB of scratch space but {there or f"{candidates[0]} is no folder"}; '
         'free some, or set ScratchDir to a folder with more.'
     )
+
+
+def _candidates(wanted: Path | None) -> list[Path]:
+    if wanted is not None:
+        return [wanted]
+    return list(dict.fromkeys([Path(tempfile.gettempdir()), Path('/var/tmp')]))
 
 
 def _lies_in_memory(folder: Path) -> bool:
@@ -123,7 +130,8 @@ def write_arrays(folder: Path, arrays: Mapping[str, Any], description: Mapping[s
         (folder / DESCRIPTION).write_text(json.dumps(description))
     except OSError as error:
         raise OutputError(
-            f'Cannot write the scan into the scratch folder {folder} ({error.strerror}); set another ScratchDir.'
+            f'Cannot write the scan into the scratch folder {folder} ({error.strerror or error}); '
+            'set another ScratchDir.'
         ) from error
 
 
@@ -131,9 +139,10 @@ def read_arrays(folder: Path) -> Scan:
     """The scan that `write_arrays` has left in a folder, memory-mapped; ScanError when it breaks the rules."""
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
+        arrays: dict[str, Any] = dict(_mapped(folder))
     except (OSError, ValueError) as error:
         raise ScanError(f'The folder {folder} holds no handed-over scan ({error}); start the job again.') from error
-    return Scan(**{name: array for name, array in _mapped(folder)}, **_fields(description))
+    return Scan(**arrays, **_fields(description))
 
 
 def _mapped(folder: Path) -> Iterator[tuple[str, NDArray[Any]]]:

@@ -27,7 +27,6 @@ from .events import Event
 from .requests import DevicesRequest, ReconstructRequest, Request, TrainRequest, parse_request
 
 if TYPE_CHECKING:
-    from .backend import Backend
     from .config import Config
     from .pipeline import Result
     from .scan import Scan
@@ -42,6 +41,8 @@ class Channel:
     out: IO[str]
     stopped: threading.Event = field(default_factory=threading.Event)
     requests: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
+    orphaned: threading.Event = field(default_factory=threading.Event)
+    import_seconds: float = 0.0  # what the framework's own import took
     previews: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -52,17 +53,18 @@ class Channel:
                 self.stopped.set()
             elif line.strip():
                 self.requests.put(line)
+        self.orphaned.set()
         self.stopped.set()
         self.requests.put('')
         time.sleep(ORPHAN_SECONDS)
         leave_nothing()
         os._exit(Interrupted.exit_code)
 
-    def say(self, kind: str, **data: Any) -> None:
+    def say(self, event: str, /, **data: Any) -> None:
         """Write one event."""
         from .outputs import finite
 
-        line = json.dumps({'event': kind, **finite(data)}, allow_nan=False)
+        line = json.dumps({'event': event, **finite(data)}, allow_nan=False)
         with self._lock, suppress(BrokenPipeError):
             self.out.write(line + '\n')
             self.out.flush()
@@ -143,6 +145,7 @@ def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
                 'notes': result.report.notes,
                 'facts': result.report.facts,
                 'stages': result.report.stages,
+                'import_seconds': channel.import_seconds,
             },
         )
     )
@@ -212,15 +215,19 @@ def _without_done(channel: Channel) -> Any:
     return emit
 
 
-def preload(name: str) -> Backend | None:
-    """Import a framework while the scan is still being handed over; what is wrong with it is told when it is used."""
+def preload(name: str) -> float:
+    """Import a framework while the scan is still being handed over; the seconds that took.
+
+    What is wrong with it is told when it is used.
+    """
+    import ptychopinn_reconstructor.pipeline  # noqa: F401 - scipy and the physics
+
     from .backend import load_backend
 
+    begin = time.perf_counter()
     with suppress(PtychoPINNError):
-        import ptychopinn_reconstructor.pipeline  # noqa: F401 - scipy and the physics
-
-        return load_backend(name)
-    return None
+        load_backend(name)
+    return time.perf_counter() - begin
 
 
 def answer(channel: Channel, line: str) -> int:
@@ -260,11 +267,12 @@ def main() -> int:
     channel = Channel(out)
     threading.Thread(target=channel.listen, daemon=True).start()
     if len(sys.argv) > 1:
-        preload(sys.argv[1])
+        channel.import_seconds = preload(sys.argv[1])
     line = channel.requests.get()
-    if not line:
-        return Interrupted.exit_code
-    return answer(channel, line)
+    code = answer(channel, line) if line else Interrupted.exit_code
+    if channel.orphaned.is_set():
+        leave_nothing()
+    return code
 
 
 if __name__ == '__main__':

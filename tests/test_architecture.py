@@ -43,6 +43,7 @@ FRAMEWORKS = {
 }
 ALL_FRAMEWORKS = set().union(*FRAMEWORKS.values()) | {'pytorch_lightning', 'lightning_fabric', 'jax'}
 QT = {'PyQt5', 'PyQt6', 'PySide2', 'PySide6'}
+WITH_QT = {f'{PACKAGE}.host.view', f'{PACKAGE}.host.window'}
 LAZY = {'scipy', 'skimage', 'h5py', 'matplotlib', 'ptychodus'} | ALL_FRAMEWORKS | QT
 UNPICKLERS = {'pickle', 'dill', 'cloudpickle', 'joblib', 'marshal', 'shelve', 'jsonpickle'}
 SETTERS: tuple[str, ...] = (
@@ -231,7 +232,7 @@ def physics_is_numpy_and_scipy_only(source: Source) -> list[Violation]:
 def frameworks_qt_and_the_host_are_named_in_one_place(source: Source) -> list[Violation]:
     misplaced = {
         'only a backend imports a framework': set() if source.is_backend else ALL_FRAMEWORKS,
-        'only host/view.py imports Qt': set() if source.name == f'{PACKAGE}.host.view' else QT,
+        'only host/view.py and host/window.py import Qt': set() if source.name in WITH_QT else QT,
         'only host/ names ptychodus': set() if source.part == 'host' else {'ptychodus'},
     }
     imports = list(_imports(source))

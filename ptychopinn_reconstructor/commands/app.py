@@ -17,8 +17,10 @@ DEBUG = f'{__name__}.debug'
 INTERRUPTED = 130
 
 
-class App(click.Group):
-    """A click group that prints one line per error: exit 2 for bad input, 1 for a failure, 130 when interrupted."""
+class OneLineErrors(click.Command):
+    """A click command that prints one line per error: exit 2 for bad input, 1 for a failure, 130 when interrupted."""
+
+    program = PROGRAM
 
     def main(  # type: ignore[override]  # two overloads there
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
@@ -28,14 +30,14 @@ class App(click.Group):
         # TensorFlow writes what it finds of the machine, and our own errors, to stderr; read when it is imported.
         os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
         try:
-            code = super().main(args, PROGRAM, standalone_mode=False, **extra)
+            code = super().main(args, self.program, standalone_mode=False, **extra)
         except click.UsageError as error:
-            where = error.ctx.command_path if error.ctx else PROGRAM
-            code = _fail(f"{error.format_message()} See '{where} --help'.", error.exit_code)
+            where = error.ctx.command_path if error.ctx else self.program
+            code = self._fail(f"{error.format_message()} See '{where} --help'.", error.exit_code)
         except click.ClickException as error:
-            code = _fail(error.format_message(), error.code if isinstance(error, Expected) else error.exit_code)
+            code = self._fail(error.format_message(), error.code if isinstance(error, Expected) else error.exit_code)
         except (click.Abort, KeyboardInterrupt):
-            code = _fail('Interrupted.', INTERRUPTED)
+            code = self._fail('Interrupted.', INTERRUPTED)
         sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -48,6 +50,14 @@ class App(click.Group):
             if ctx.meta.get(DEBUG):
                 traceback.print_exc()
             raise _as_click(error) from error
+
+    def _fail(self, message: str, code: int) -> int:
+        click.echo(f'{self.program}: error: {" ".join(message.split())}', err=True)
+        return code
+
+
+class App(OneLineErrors, click.Group):
+    """All commands of a command line."""
 
 
 class Expected(click.ClickException):
@@ -63,11 +73,6 @@ def _as_click(error: Exception) -> click.ClickException:
         return Expected(str(error), error.exit_code)
     said = str(error) or 'no message'
     return click.ClickException(f'Unexpected {type(error).__name__}: {said}; run it again with --debug to see where.')
-
-
-def _fail(message: str, code: int) -> int:
-    click.echo(f'{PROGRAM}: error: {" ".join(message.split())}', err=True)
-    return code
 
 
 def _remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,6 +24,9 @@ from .folders import check_output_folder
 from .progress import ProgressBar
 from .report import pairs, show, table
 from .stopping import stoppable
+
+if TYPE_CHECKING:
+    from ..scan import Scan
 
 SCANS = {'A': ('cells', 0), 'B': ('leaves', 1)}  # name: kind of object, offset of the seed
 TITLES = {'A': 'trained on', 'B': 'never seen'}
@@ -76,7 +79,7 @@ def demo(
 
         load_backend(backend)  # not there: found before anything is written
         for name in SCANS:
-            _simulate(out, name, seed, positions)
+            _write_scan(out, name, seed, positions)
         trained = _train(out, config, bar.emit, should_stop)
         metrics = _reconstruct_all(out, bar.emit, should_stop)
         pictures = [str(_picture(out, name)) for name in SCANS]
@@ -89,19 +92,29 @@ def demo(
     }
     if as_json or not quiet:
         show(summary, as_json=as_json, text=_lines(summary))
-    reached = metrics['A']['refined']['phase_psnr']
-    if reached < GOOD_ENOUGH:
+    check_reached(metrics['A']['refined']['phase_psnr'])
+
+
+def check_reached(phase_psnr: float) -> None:
+    """PtychoPINNError when the object of scan A is not as good as it must be."""
+    if phase_psnr < GOOD_ENOUGH:
         raise PtychoPINNError(
-            f'The phase PSNR of scan A is {reached:.1f} dB, below {GOOD_ENOUGH:g} dB: the demo failed.'
+            f'The phase PSNR of scan A is {phase_psnr:.1f} dB, below {GOOD_ENOUGH:g} dB: the demo failed.'
         )
 
 
-def _simulate(out: Path, name: str, seed: int, positions: int) -> None:
-    from ..io import write_npz
+def demo_scan(name: str, seed: int, positions: int) -> Scan:
+    """A scan of SCANS with its true object, N = 64."""
     from ..physics.simulate import simulate
 
     kind, offset = SCANS[name]
-    write_npz(out / f'scan_{name}.npz', simulate(object=kind, seed=2 * seed + offset, positions=positions))
+    return simulate(object=kind, seed=2 * seed + offset, positions=positions)
+
+
+def _write_scan(out: Path, name: str, seed: int, positions: int) -> None:
+    from ..io import write_npz
+
+    write_npz(out / f'scan_{name}.npz', demo_scan(name, seed, positions))
 
 
 def _train(out: Path, config: Config, emit: Emit, should_stop: ShouldStop) -> dict[str, Any]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import PtychoPINNError, ScanError
 from .app import Decorator, debug_option, json_option, quiet_option
+from .configuration import read_file
 from .folders import check_output_folder
 from .progress import ProgressBar
 from .report import image_lines, pairs, show
 
+if TYPE_CHECKING:
+    from ..scan import Scan
+
+REFINE_PASSES = 2  # of the engine after the network, in the settings.ini of a simulated folder
 margin_option: Decorator = click.option(
     '--margin',
     type=click.IntRange(0),
@@ -22,7 +27,17 @@ margin_option: Decorator = click.option(
 
 
 @click.command()
-@click.option('--out', required=True, type=click.Path(path_type=Path), help='NPZ file to write.')
+@click.option(
+    '--out', required=True, type=click.Path(path_type=Path), help='File, or folder of --format ptychodus, to write.'
+)
+@click.option(
+    '--format',
+    'kind',
+    type=click.Choice(['npz', 'ptychodus']),
+    default='npz',
+    show_default=True,
+    help='ptychodus: a folder with diffraction.h5, product.h5, settings.ini and truth.h5.',
+)
 @click.option('--n', type=int, help='Side of a diffraction pattern, pixels [default: 64, or that of the probe file].')
 @click.option('--positions', type=int, default=1024, show_default=True, help='Number of scan positions.')
 @click.option('--step', type=float, default=8.0, show_default=True, help='Distance of neighboring positions, pixels.')
@@ -49,6 +64,7 @@ margin_option: Decorator = click.option(
 @debug_option
 def simulate(
     out: Path,
+    kind: str,
     n: int | None,
     positions: int,
     step: float,
@@ -62,11 +78,12 @@ def simulate(
 ) -> None:
     """Simulate a scan with counting noise: patterns, positions, and the true object and probe.
 
-    The true object is in the file as objectGuess, the true probe, in sqrt(counts), as probeGuess.
+    The true object is in the NPZ file as objectGuess, the true probe, in sqrt(counts), as probeGuess. The folder of
+    --format ptychodus is ready for `ptychodus -b train`: the object of its product is flat, the true one is in
+    truth.h5, and its settings.ini asks for a short training.
     """
-    check_output_folder(out.absolute().parent)
+    check_output_folder(out.absolute().parent if kind == 'npz' else out)
     with ProgressBar('simulate', quiet=quiet):
-        from ..io import write_npz
         from ..physics import simulate as simulation
 
         scan = simulation.simulate(
@@ -79,7 +96,7 @@ def simulate(
             modes=modes,
             seed=seed,
         )
-        write_npz(out, scan)
+        _write(out, scan, kind)
     shape = [] if scan.object is None else list(scan.object.shape)
     values = {
         'path': str(out),
@@ -93,6 +110,17 @@ def simulate(
     }
     if as_json or not quiet:
         show(values, as_json=as_json, text=pairs(values))
+
+
+def _write(out: Path, scan: Scan, kind: str) -> None:
+    from ..io import write_npz
+    from ..io.ptychodus_folder import write_ptychodus_folder
+
+    if kind == 'npz':
+        write_npz(out, scan)
+    else:
+        quick = read_file('quick')
+        write_ptychodus_folder(out, scan, {**quick, 'inference': {'refine_passes': REFINE_PASSES}})
 
 
 @click.command()

@@ -42,7 +42,7 @@ def write_pictures(
     folder: Path, report: Mapping[str, Any], cells: Cells, truth: ObjectFile | None, margin: int
 ) -> dict[str, str]:
     """Write all pictures that can be made; returns their file names by kind."""
-    written = {'losses': _losses(folder / 'losses.png', report['training'])}
+    written = {'losses': write_losses(folder / 'losses.png', report['training'])}
     own = {name: cells[f'{name}_in_{name}'] for name in report['backends']}
     for stage in STAGES:
         objects = _aligned(own, stage, truth, margin)
@@ -117,8 +117,11 @@ def _logarithm(a: Scored, b: Scored) -> Picture:
     return np.asarray(np.log10(np.maximum(np.abs(one - two) / np.abs(one).max(), _LOWEST)))
 
 
-def _losses(path: Path, training: Mapping[str, Any]) -> Path:
-    """Training loss (line) and validation loss (dashed) by epoch; logarithmic where all are positive."""
+def write_losses(path: Path, training: Mapping[str, Any]) -> Path:
+    """Training loss (line) and validation loss (dashed) by epoch; logarithmic where all are positive.
+
+    `training` holds for each name a `history` of (epoch, training loss, validation loss or None).
+    """
     from matplotlib.ticker import LogLocator
 
     figure = _figure(6.4, 4.0)

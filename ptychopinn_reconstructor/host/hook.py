@@ -92,7 +92,7 @@ def _check_reconstructor() -> None:
     from .reconstructor import PtychoPINNReconstructor
 
     for ours in (PtychoPINNReconstructor, PtychoPINNLibrary):
-        missing = getattr(ours, '__abstractmethods__', frozenset())
+        missing: frozenset[str] = getattr(ours, '__abstractmethods__', frozenset())
         if missing:
             raise HostMismatch(
                 f'its reconstructors need {", ".join(sorted(missing))}, which this plugin does not have; '

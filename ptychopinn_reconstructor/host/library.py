@@ -32,12 +32,14 @@ class TrainingView(Protocol):
 class Session:
     """What a reconstructor may ask of the host; without a host it runs to its end and shows nothing.
 
-    `foreground` runs a function in the host's main thread, `changed` tells the host that a model is there, `select`
-    shows the product of an index in its window. While a training is queued or runs, `is_training` is set; while it
-    runs, `selected` is the scan that was selected in the host, and `training` shows how it goes.
+    `closing` says whether the host is about to end, `foreground` runs a function in its main thread, `changed` tells it
+    that a model is there, `select` shows the product of an index in its window. While a training is queued or runs,
+    `is_training` is set; while it runs, `selected` is the scan that was selected in the host, and `training` shows how
+    it goes.
     """
 
     should_stop: ShouldStop = never
+    closing: ShouldStop = never
     foreground: Callable[[Callable[[], None]], None] = lambda task: task()
     changed: Callable[[], None] = lambda: None
     select: Callable[[int], None] = lambda index: None

@@ -22,18 +22,27 @@ TITLES = {name: title for title, name in BACKEND_NAMES.items()}
 
 @dataclass(frozen=True, eq=False)
 class ModelFile:
-    """A model bundle: its path, the configuration it was trained with, its manifest and its number of probe modes."""
+    """A model bundle: its path, the configuration it was trained with, its manifest and its number of probe modes.
+
+    `written` is the time of its last change, in nanoseconds, since a training replaces the file.
+    """
 
     path: Path
     config: Config
     manifest: dict[str, Any]
     modes: int
+    written: int
 
     @classmethod
     def open(cls, path: Path) -> ModelFile:
         """Open and check all of a bundle; BundleError in one sentence."""
         bundle = open_bundle(path)
-        return cls(path.absolute(), bundle_config(bundle), dict(bundle.manifest), len(bundle.probe))
+        written = path.stat().st_mtime_ns
+        return cls(path.absolute(), bundle_config(bundle), dict(bundle.manifest), len(bundle.probe), written)
+
+    def is_at(self, path: Path | None) -> bool:
+        """Whether a path still leads to this model."""
+        return path == self.path and path.is_file() and path.stat().st_mtime_ns == self.written
 
     @property
     def losses(self) -> list[tuple[int, float]]:

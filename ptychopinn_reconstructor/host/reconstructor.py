@@ -77,7 +77,7 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
 
     def _update(self, observable: Observable) -> None:
         """Follow ModelPath, which both reconstructors share."""
-        if self._model is not None and self.settings.model_path() != self._model.path:
+        if self._model is not None and not self._model.is_at(self.settings.model_path()):
             self._model = None
 
     def is_model_loaded(self) -> bool:
@@ -111,7 +111,8 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
         self.logger.info('Model: %s', model)
 
         def tell() -> None:
-            self.settings['model_path'].set_value(model.path)
+            self.settings['model_path'].set_value(model.path, notify=False)
+            self.settings['model_path'].notify_observers()  # another model may have come to the same path
             self.session.changed()
 
         self.session.foreground(tell)

@@ -169,8 +169,9 @@ def _cause(code: int) -> str:
     """What an exit code most likely means."""
     if code >= 0:
         return ', without saying why.'
-    name = signal.Signals(-code).name if -code in iter(signal.Signals) else f'signal {-code}'
-    causes = {
+    names = {int(number): number.name for number in signal.Signals}
+    name = names.get(-code, f'signal {-code}')
+    causes: dict[int, str] = {
         signal.SIGKILL: 'most likely out of memory: use a smaller batch size or fewer patterns, or free some memory',
         signal.SIGSEGV: 'a crash inside the framework: try another device or reinstall the backend',
         signal.SIGABRT: 'the framework gave up: try another device or reinstall the backend',
@@ -178,4 +179,4 @@ def _cause(code: int) -> str:
         signal.SIGILL: 'the framework was built for another processor: reinstall the backend',
         signal.SIGTERM: 'another program has terminated it',
     }
-    return f' ({name}), {causes.get(signal.Signals(-code), "ended by a signal")}.' if -code in causes else f' ({name}).'
+    return f' ({name}), {causes[-code]}.' if -code in causes else f' ({name}).'

@@ -36,6 +36,7 @@ def connect(core: Any, library: PtychoPINNLibrary, task_manager: Any, product_ap
     monitor, algorithm = core.processing_api.task_monitor, core.algorithm_parameter
     session = library.session
     session.should_stop = lambda: bool(monitor.is_stopping or task_manager.is_stopping)
+    session.closing = lambda: bool(task_manager.is_stopping)
     session.foreground = task_manager.put_foreground_task
     session.changed = algorithm.notify_observers
     if algorithm.get_value() == 'none_none':

@@ -35,6 +35,7 @@ class PluginSettings:
     """The parameters of all settings by their names in config.py, and what only the plugin has.
 
     `resume`: Train goes on with the training in its folder. `scratch_dir`: folder for handing scans over.
+    `defaults`: the values before any INI file is read.
     """
 
     def __init__(self, registry: SettingsRegistry, logger: logging.Logger) -> None:
@@ -47,6 +48,8 @@ class PluginSettings:
         own = self._group(PLUGIN_SECTION)
         self.resume = own.create_boolean_parameter('Resume', False)
         self.scratch_dir = own.create_string_parameter('ScratchDir', '')
+        self.parameters |= {'resume': self.resume, 'scratch_dir': self.scratch_dir}
+        self.defaults = {name: parameter.get_value() for name, parameter in self.parameters.items()}
 
     def __getitem__(self, name: str) -> Parameter[Any]:
         return self.parameters[name]
@@ -142,7 +145,11 @@ class PluginSettings:
 
     def _forgive(self, parameter: IntegerParameter | RealParameter, row: FieldInfo) -> None:
         """A text that is no number must not abort Ptychodus when it reads an INI file: told now, and again on use."""
-        read = parameter.set_value_from_string
+        read, write = parameter.set_value_from_string, parameter.set_value
+
+        def set_value(value: Any, *, notify: bool = True) -> None:
+            self._unreadable.pop(row.ini, None)
+            write(value, notify=notify)
 
         def set_value_from_string(text: str) -> None:
             try:
@@ -150,10 +157,9 @@ class PluginSettings:
             except ValueError:
                 self._unreadable[row.ini] = text
                 self._logger.error('%s = %r cannot be read; expected %s.', shown(row), text, _kind(row))
-            else:
-                self._unreadable.pop(row.ini, None)
 
         parameter.set_value_from_string = set_value_from_string  # type: ignore[method-assign]
+        parameter.set_value = set_value  # type: ignore[method-assign]
 
 
 # Defaults of the host's own keys that have no effect here: an INI file that was saved with them means nothing by them.

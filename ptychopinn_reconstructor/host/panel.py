@@ -1,0 +1,181 @@
+"""What the panel says: groups of settings, their labels, units and tool tips, and the line about the model in use."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..config import PLUGIN_SECTION, FieldInfo
+from ..errors import PtychoPINNError
+from .model_file import TITLES
+from .settings import shown
+
+if TYPE_CHECKING:
+    from .reconstructor import PtychoPINNReconstructor
+    from .settings import PluginSettings
+
+RUN, ADVANCED = 'Run', 'Advanced'
+MODEL_TYPES = {'pinn': 'PINN', 'supervised': 'Supervised'}
+NO_MODEL = 'No model: train one (Train), or load one (Load Model in the menu beside it).'
+
+
+@dataclass(frozen=True)
+class Field:
+    """A setting in the panel: its name in config.py, label, unit, and what a 0 (numbers) or nothing (files) means."""
+
+    name: str
+    label: str
+    unit: str = ''
+    empty: str = ''
+    text: str = ''  # instead of the description in config.py
+
+
+# In the order of the panel; the last group is closed at first.
+GROUPS: dict[str, tuple[Field, ...]] = {
+    'Model': (
+        Field(
+            'model_path', 'File', empty='none: train or load one', text='The model (model.zip) that Infer uses.'
+        ),
+    ),
+    RUN: (
+        Field('backend', 'Backend', text='The framework that trains the network and infers with it.'),
+        Field('device', 'Device', text='Where the network runs. auto: the best device that is there. '
+              'Others can be typed: cuda:1, mps, gpu:0 ...; one that is not there is an error.'),
+        Field('threads', 'CPU threads', 'threads'),
+        Field('precision', 'Precision', 'bits'),
+    ),
+    'Training': (
+        Field('nepochs', 'Epochs', 'epochs'),
+        Field('batch_size', 'Batch size', 'patterns', 'automatic'),
+        Field('learning_rate', 'Learning rate'),
+        Field('nll_weight', 'Poisson likelihood'),
+        Field('mae_weight', 'Amplitude error'),
+        Field('far_field_weight', 'Far-field error'),
+        Field('validation_fraction', 'Held-out part'),
+        Field('early_stop_patience', 'Early stop after', 'epochs', 'never'),
+        Field('probe_trainable', 'Train the probe'),
+        Field('intensity_scale_trainable', 'Train the scale'),
+        Field('resume', 'Resume', text='Checked: Train goes on with the training in its folder, if there is one that '
+              'was stopped or is to have more epochs. Unchecked: Train starts anew, what is there is kept beside it.'),
+    ),
+    'Network': (
+        Field('gridsize', 'Grid size'),
+        Field('neighbor_count', 'Neighbors', 'patterns'),
+        Field('object_big', 'Shared canvas'),
+        Field('n_filters_scale', 'Width'),
+        Field('amp_activation', 'Amplitude function'),
+        Field('amplitude_max', 'Largest amplitude'),
+    ),
+    'Data': (
+        Field('probe_power', 'Probe power'),
+        Field('measurement_domain', 'Patterns in files'),
+        Field('n_subsample', 'Train on', 'patterns', 'all patterns'),
+    ),
+    'Inference': (
+        Field('refine_passes', 'Refinement', 'passes', 'none'),
+        Field('sync_neighbors', 'Synchronization', 'neighbors', 'none'),
+        Field('inference_batch_size', 'Batch size', 'patterns'),
+    ),
+    'Folders': (
+        Field('output_dir', 'Training', empty='chosen on Train',
+              text='Folder for checkpoints, metrics and the model of a training. Empty: the folder chosen on Train.'),
+        Field('scratch_dir', 'Scratch', empty='automatic',
+              text='Folder with room for a copy of the patterns while a job runs. '
+              'Empty: that for temporary files, or another with enough space.'),
+    ),
+    ADVANCED: (
+        Field('seed', 'Seed'),
+        Field('scheduler', 'Learning-rate schedule'),
+        Field('accum_steps', 'Accumulated batches', 'batches'),
+        Field('gradient_clip_val', 'Gradient limit'),
+        Field('max_cpu_seconds', 'CPU time limit', 's', 'no limit'),
+        Field('n_groups', 'Regions an epoch', 'regions', 'automatic'),
+        Field('sequential_sampling', 'Sequential sampling'),
+        Field('subsample_seed', 'Seed of Train on', text='Seed of the draw of the patterns that are trained on.'),
+        Field('refine_probe_first', 'Probe refinement', 'passes', 'none'),
+        Field('checkpoint_save_top_k', 'Best epochs kept', 'epochs'),
+        Field('checkpoint_monitor_metric', 'Best epoch by'),
+        Field('deterministic', 'Reproducible'),
+        Field('num_workers', 'Loader processes', 'processes', 'none'),
+        Field('pin_memory', 'Pinned memory'),
+        Field('logger_backend', 'Metrics logger'),
+    ),
+}  # fmt: skip
+LABELS = {field.name: field.label for fields in GROUPS.values() for field in fields}
+ONLY_IN_PLUGIN = {'resume': 'Resume', 'scratch_dir': 'ScratchDir'}
+
+
+def fields(group: str, settings: PluginSettings, model_type: str) -> Iterator[Field]:
+    """The fields of a group that apply to a reconstructor."""
+    for field in GROUPS[group]:
+        row = settings.rows.get(field.name)
+        if row is None or row.applies in ('both', model_type):
+            yield field
+
+
+def tool_tip(field: Field, settings: PluginSettings) -> str:
+    """What a setting does, its unit, its default and its key in an INI file, as HTML."""
+    parameter, row = settings[field.name], settings.rows.get(field.name)
+    text = field.text or (_in_the_panel(row, field, _can_be_empty(field, parameter)) if row is not None else '')
+    facts = [
+        f'Unit: {field.unit}' if field.unit else '',
+        f'Default: {_default(field, settings.defaults[field.name])}',
+        f'INI: {shown(row) if row is not None else f"[{PLUGIN_SECTION}] {ONLY_IN_PLUGIN[field.name]}"}',
+    ]
+    return f'<p>{html.escape(text)}</p><p>{"<br>".join(html.escape(fact) for fact in facts if fact)}</p>'
+
+
+def _can_be_empty(field: Field, parameter: Any) -> bool:
+    return bool(field.empty) and (not hasattr(parameter, 'get_minimum') or not parameter.get_minimum())
+
+
+def _in_the_panel(row: FieldInfo, field: Field, can_be_empty: bool) -> str:
+    """The description of a field in the words of the panel instead of those of a configuration file."""
+    text = row.description
+    if not can_be_empty:
+        text = re.sub(r'; None: [^;.]*', '', text)
+    for word, said in {'None:': f'0, {field.empty}:', 'True:': 'Checked:', 'False:': 'Unchecked:'}.items():
+        text = text.replace(word, said)
+    if can_be_empty and '0' not in text:
+        text = f'{text} 0: {field.empty}.'
+    names = '|'.join(name for name in LABELS if '_' in name)
+    return re.sub(rf'\b({names})\b', lambda match: LABELS[match[0]], text)
+
+
+def _default(field: Field, value: object) -> str:
+    if isinstance(value, bool):
+        return 'checked' if value else 'unchecked'
+    if field.empty and (not value or str(value) in ('.', '/path/to/model.zip')):
+        return field.empty
+    return str(value)
+
+
+@dataclass(frozen=True)
+class Status:
+    """The line about the model in use, as HTML, and whether there is something wrong with it."""
+
+    text: str
+    wrong: bool = False
+
+
+def status(reconstructor: PtychoPINNReconstructor) -> Status:
+    """Which model Infer would use, or why there is none."""
+    try:
+        model = reconstructor.model
+    except (PtychoPINNError, OSError) as error:
+        return Status(html.escape(str(error)), wrong=True)
+    if model is None:
+        path = reconstructor.settings.model_path()
+        return Status(NO_MODEL) if path is None else Status(html.escape(f'There is no file {path}.'), wrong=True)
+    training, network = model.manifest['training'], model.config.model
+    scans = ', '.join(str(scan).rstrip('/').rpartition('/')[2] for scan in training.get('scans') or ['unknown'])
+    written_by = str(model.manifest['backend'])
+    lines = [
+        f'{MODEL_TYPES[network.model_type]}, {TITLES.get(written_by, written_by)}, N = {network.N}, '
+        f'grid size {network.gridsize}',
+        f'trained on {scans}: {training.get("patterns", "?")} patterns, {len(model.losses)} epochs',
+    ]
+    return Status(f'<b>{html.escape(model.path.name)}</b><br>{"<br>".join(html.escape(line) for line in lines)}')

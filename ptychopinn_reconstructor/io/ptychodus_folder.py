@@ -1,0 +1,106 @@
+"""The input folder of Ptychodus's batch mode, for a simulated scan: diffraction.h5, product.h5, settings.ini.
+
+All lengths follow from the photon energy, the pixels of the detector and of the object, and the far field:
+object pixel = wavelength * distance / (N * detector pixel), as Ptychodus computes it.
+"""
+
+from __future__ import annotations
+
+import configparser
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import BACKEND_NAMES, Config, field_table
+from ..errors import ScanError
+from ..files import atomic_path, writable_folder
+from ..reconstruction import NOMINAL_PIXEL_SIZE, Reconstruction
+from ..scan import Scan
+from .ptychodus import write_diffraction, write_product
+
+DIFFRACTION, PRODUCT, SETTINGS, TRUTH = 'diffraction.h5', 'product.h5', 'settings.ini', 'truth.h5'
+PHOTON_ENERGY = 8000.0  # eV
+DETECTOR_PIXEL = 75e-6  # meters
+EV_TIMES_METERS = 1.2398419843320026e-6  # Planck's constant times the speed of light, in eV m
+ALGORITHMS = {'pinn': 'ptychopinn_pinn', 'supervised': 'ptychopinn_supervised'}
+
+Settings = Mapping[str, Mapping[str, Any]]  # section -> field -> value, as for Config.merged
+
+
+def write_ptychodus_folder(folder: str | Path, scan: Scan, settings: Settings | None = None) -> dict[str, Path]:
+    """Write a scan with a known object as Ptychodus reads it; returns the paths by kind.
+
+    The object of product.h5 is flat, as before any reconstruction; the true one is in truth.h5, also a product.
+    `settings` are those of settings.ini besides the algorithm (see `write_settings`).
+
+    Raises ScanError when the scan has no probe or no object, ConfigError for a bad setting, OutputError when the
+    folder cannot be written.
+    """
+    if scan.probe is None or scan.object is None:
+        raise ScanError('The scan has no probe or no object; write one that was simulated, or give it both.')
+    folder = writable_folder(folder)
+    paths = {Path(name).stem: folder / name for name in (DIFFRACTION, PRODUCT, TRUTH, SETTINGS)}
+    truth = _truth(scan, scan.probe, scan.object)
+    write_diffraction(paths['diffraction'], scan.diffraction, detector_pixel_size=(DETECTOR_PIXEL, DETECTOR_PIXEL))
+    write_product(paths['truth'], truth)
+    write_product(paths['product'], dataclasses.replace(truth, object=np.ones_like(truth.object)))
+    write_settings(paths['settings'], settings or {})
+    return paths
+
+
+def _truth(scan: Scan, probe: Any, object: Any) -> Reconstruction:
+    pixel = NOMINAL_PIXEL_SIZE
+    distance = detector_distance(scan.n_pixels, object_pixel=pixel)
+    return Reconstruction(
+        object=object,
+        origin=scan.object_origin,
+        probe=probe,
+        positions=scan.positions,
+        pixel_size=(pixel, pixel),
+        name=str(scan.metadata.get('name', 'scan')),
+        metadata={
+            'photon_energy_eV': PHOTON_ENERGY,
+            'detector_object_distance_m': distance,
+            'probe_photon_count': float(np.sum(np.abs(probe) ** 2)),
+        },
+    )
+
+
+def detector_distance(
+    n: int,
+    *,
+    object_pixel: float,
+    detector_pixel: float = DETECTOR_PIXEL,
+    energy: float = PHOTON_ENERGY,
+) -> float:
+    """Meters from the object to a detector of n pixels at which an object pixel has a size; lengths in meters, eV."""
+    return object_pixel * n * detector_pixel * energy / EV_TIMES_METERS
+
+
+def write_settings(path: str | Path, settings: Settings) -> None:
+    """Write settings as an INI file of Ptychodus: the algorithm, and the given ones under their section and key.
+
+    `settings` are by section and field of config.py, as for `Config.merged`, which checks them: ConfigError.
+    """
+    config = Config().merged(settings)
+    values = config.to_json()
+    ini = configparser.ConfigParser(interpolation=None)
+    ini.optionxform = str  # type: ignore[assignment,method-assign]  # Ptychodus writes its keys in capitals
+    ini['Processing'] = {'Algorithm': ALGORITHMS[config.model.model_type]}
+    for row in field_table():
+        if row.name in settings.get(row.section, {}):
+            section, key = row.ini.split('.')
+            if section not in ini:
+                ini.add_section(section)
+            ini[section][key] = _as_ini(row.name, values[row.section][row.name])
+    with atomic_path(path) as temporary, temporary.open('w') as file:
+        ini.write(file)
+
+
+def _as_ini(name: str, value: Any) -> str:
+    if name == 'backend':
+        return {own: title for title, own in BACKEND_NAMES.items()}.get(str(value), str(value))
+    return '' if value is None else str(value)
