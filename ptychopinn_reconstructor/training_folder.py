@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import time
+from itertools import chain, count
 from pathlib import Path
 
 from .config import Config, parse
@@ -107,5 +108,8 @@ def set_aside(folder: Path) -> list[Path]:
 
 
 def _dated(path: Path) -> Path:
+    """The name for keeping `path`: with its date, and with a number where another of the same second has that name."""
     stamp = time.strftime('%Y%m%d-%H%M%S', time.localtime(path.stat().st_mtime))
-    return path.with_name(f'{path.stem}-{stamp}{path.suffix}')
+    numbers = chain([''], (f'-{number}' for number in count(2)))
+    names = (path.with_name(f'{path.stem}-{stamp}{number}{path.suffix}') for number in numbers)
+    return next(name for name in names if not name.exists() or name.samefile(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,31 @@ from scans import backend_here
 
 from ptychopinn_reconstructor.backend import missing_modules
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / 'shared' / 'data'
+TESTS = Path(__file__).resolve().parent
+SHARED_DATA = TESTS.parents[1] / 'shared' / 'data'
+
+
+def _is_here(module: str) -> bool:
+    """Whether a package is installed; an editable install of ours leaves an empty namespace named ptychodus."""
+    spec = find_spec(module)
+    return spec is not None and spec.origin is not None
+
+
+# Where Ptychodus is not installed, the folders that test us inside it are left out, each with one line at the end.
+NEEDS = {'host': ['ptychodus'], 'gui': ['ptychodus', 'PyQt5', 'pytestqt'], 'integration': ['ptychodus', 'PyQt5']}
+LEFT_OUT = {folder: absent for folder, names in NEEDS.items() if (absent := [n for n in names if not _is_here(n)])}
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave these folders out, also where they are named on the command line."""
+    return True if LEFT_OUT.keys() & {*collection_path.relative_to(TESTS).parts} else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the folders that were left out."""
+    for folder, absent in LEFT_OUT.items():
+        reason = f'{" and ".join(absent)} not installed; `make test-ptychodus` runs them'
+        terminalreporter.write_line(f'LEFT OUT tests/{folder}: {reason}')
 
 
 @pytest.fixture

@@ -44,6 +44,7 @@ FRAMEWORKS = {
 ALL_FRAMEWORKS = set().union(*FRAMEWORKS.values()) | {'pytorch_lightning', 'lightning_fabric', 'jax'}
 QT = {'PyQt5', 'PyQt6', 'PySide2', 'PySide6'}
 WITH_QT = {f'{PACKAGE}.host.view', f'{PACKAGE}.host.window'}
+SHIM = ['host', 'ptychodus_plugins']
 LAZY = {'scipy', 'skimage', 'h5py', 'matplotlib', 'ptychodus'} | ALL_FRAMEWORKS | QT
 UNPICKLERS = {'pickle', 'dill', 'cloudpickle', 'joblib', 'marshal', 'shelve', 'jsonpickle'}
 SETTERS: tuple[str, ...] = (
@@ -240,6 +241,20 @@ def frameworks_qt_and_the_host_are_named_in_one_place(source: Source) -> list[Vi
 
 
 @rule
+def qt_is_imported_by_the_window_only(source: Source) -> list[Violation]:
+    """Ptychodus without a window runs where there is no Qt."""
+    found = [i for i in _imports(source) if i.eager and i.name in WITH_QT and source.name not in WITH_QT]
+    return _wrong(found, 'import what needs Qt inside the function that uses it')
+
+
+@rule
+def the_plugin_that_ptychodus_finds_imports_nothing(source: Source) -> list[Violation]:
+    """Ptychodus survives few of the errors that importing a plugin can raise."""
+    eager = [i for i in _imports(source) if i.eager and i.top != '__future__' and source.parts[:2] == SHIM]
+    return _wrong(eager, 'import it where a failure is caught')
+
+
+@rule
 def what_is_heavy_is_imported_inside_the_function_that_uses_it(source: Source) -> list[Violation]:
     """Except where the whole module is loaded lazily: physics, and with it the pipeline, a backend, the host."""
     allowed: set[str] = set()
@@ -312,6 +327,7 @@ def test_rule(check: Rule) -> None:
 BAD = """
 import os, torch, pickle
 import ptychopinn_reconstructor.cli
+from ptychopinn_reconstructor.host import view
 from ptychopinn_reconstructor.backends.torch_lightning import adapter
 from .. import physics
 os.environ['A'] = '1'
@@ -328,6 +344,8 @@ except:
         ('physics.bad', {'arrows_point_down', 'physics_is_numpy_and_scipy_only'}),
         ('worker', {'entry_points_do_not_import_each_other'}),
         ('backends.tensorflow_keras.bad', {'a_backend_knows_only_the_interface_and_its_own_framework'}),
+        ('host.ptychodus_plugins.bad', {'the_plugin_that_ptychodus_finds_imports_nothing'}),
+        ('host.bad', {'qt_is_imported_by_the_window_only'}),
         ('brand_new', {'arrows_point_down', 'what_is_heavy_is_imported_inside_the_function_that_uses_it'}),
         ('io.bad', {'frameworks_qt_and_the_host_are_named_in_one_place', 'arrows_point_down'}),
     ],
@@ -406,6 +424,21 @@ def test_importing_physics_or_the_pipeline_loads_no_framework() -> None:
     names = [source.name for source in SOURCES if source.part in ('physics', 'conformance') or _is_pipeline(source)]
     heavy = sorted({*ALL_FRAMEWORKS, *QT, 'ptychodus', 'h5py', 'matplotlib'})
     assert {name: found for name, found in _loaded_by(names, heavy).items() if found} == {}
+
+
+def test_entering_ptychodus_loads_nothing_heavy() -> None:
+    """What our plugin imports in every start of Ptychodus, before it knows whether this is a Ptychodus that it fits."""
+    names = [f'{PACKAGE}.host', f'{PACKAGE}.host.hook', f'{PACKAGE}.host.launcher']
+    heavy = [*NOT_LOADED, 'numpy', 'pydantic', 'rich', 'click', 'yaml', 'skimage']
+    assert _loaded_by(names, heavy) == {name: [] for name in names}
+
+
+def test_what_ptychodus_imports_when_it_starts_loads_nothing_heavy() -> None:
+    """The plugin, `install()` and the command; that a real start loads no framework is seen in tests/integration."""
+    host = f'{PACKAGE}.host'
+    names = [f'{host}.ptychodus_plugins.{PACKAGE}', host, f'{host}.launcher', f'{host}.hook']
+    assert set(names) <= NAMES
+    assert _loaded_by(names, [*NOT_LOADED, 'numpy', 'pydantic']) == {name: [] for name in names}
 
 
 def test_backends_refuse_their_bare_name() -> None:

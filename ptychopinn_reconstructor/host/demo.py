@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +23,18 @@ from ..commands.folders import check_output_folder
 from ..commands.report import pairs, table
 from ..commands.scans import default_margin
 from ..config import BACKEND_NAMES, PLUGIN_SECTION, Config
+from ..errors import PtychoPINNError
 from ..files import writable_folder
 from ..io.ptychodus_folder import DIFFRACTION, PRODUCT, SETTINGS, TRUTH, write_ptychodus_folder
 from . import install
-from .library import LOGGER
+from .hook import LIBRARY, logger
 
 if TYPE_CHECKING:
     from ptychodus.api.workflow import ProductWorkflowAPI
     from ptychodus.model import ModelCore
 
     from ..physics.metrics import Comparison
+    from .library import PtychoPINNLibrary
 
 PRODUCTS = {'network': 'network.h5', 'refined': PRODUCT}  # by method: the files that are written
 REFINE = {'network': 0, 'refined': PASSES}
@@ -66,13 +69,13 @@ def demo(out: Path, backend: str, gui: bool, max_cpu_seconds: float, positions: 
     check_output_folder(out)
     if BACKEND_NAMES.get(backend, backend) not in installed():
         load_backend(backend)  # says what to install, before anything is written
+    _check_host()
     folder = writable_folder(out).absolute()
     settings = {'training': {'max_cpu_seconds': max_cpu_seconds}, 'execution': {'backend': backend}}
     model = folder / 'model' / 'model.zip'
     if gui and model.is_file():
         settings['inference'] = {'model_path': str(model), 'refine_passes': PASSES}
     write_ptychodus_folder(folder / 'input', demo_scan('A', 0, positions), settings)
-    install()  # for an editable install; a wheel has done it by itself
     if gui:
         return open_window(folder)
     losses = run_session(folder)
@@ -84,15 +87,34 @@ def demo(out: Path, backend: str, gui: bool, max_cpu_seconds: float, positions: 
     return 0
 
 
+def _check_host() -> None:
+    """Enter Ptychodus, which a wheel does by itself and an editable install does not."""
+    try:
+        version('ptychodus')
+    except PackageNotFoundError as error:
+        raise PtychoPINNError("Ptychodus is not installed here: pip install 'ptychodus[gui]>=1.6'") from error
+    install()
+
+
 @contextmanager
 def session(folder: Path, log_level: int) -> Iterator[tuple[ModelCore, ProductWorkflowAPI]]:
     """A session of Ptychodus with the settings and the scan in `folder`/input; its product."""
     from ptychodus.model import ModelCore
 
     with ModelCore(folder / 'input' / SETTINGS, log_level=log_level) as model:
+        _select(model)
         api = model.workflow_api
         patterns = api.load_assembled_diffraction_data(folder / 'input' / DIFFRACTION)
         yield model, api.load_product(folder / 'input' / PRODUCT, diffraction=patterns)
+
+
+def _select(model: ModelCore) -> None:
+    """Choose our algorithm, whatever our library is called beside others."""
+    library: PtychoPINNLibrary | None = getattr(model.processing_core.processing_api, LIBRARY, None)
+    if library is None:
+        raise PtychoPINNError('PtychoPINN is not available in this Ptychodus: see the warning above.')
+    algorithm = model.processing_core.algorithm_parameter
+    algorithm.set_value(algorithm.generate_key(library.name, library.reconstructors[0].name))
 
 
 def run_session(folder: Path) -> list[tuple[int, float]]:
@@ -111,7 +133,12 @@ def run_session(folder: Path) -> list[tuple[int, float]]:
 
 def open_window(folder: Path) -> int:
     """The window of Ptychodus on the scan; its exit code when it is closed."""
-    from .window import show_window
+    try:
+        from .window import show_window
+    except ImportError as error:
+        raise PtychoPINNError(
+            f"The window of Ptychodus cannot be opened ({error}); install it with: pip install 'ptychodus[gui]'"
+        ) from error
 
     with session(folder, logging.INFO) as (model, _):
         return show_window(model)
@@ -120,7 +147,7 @@ def open_window(folder: Path) -> int:
 @contextmanager
 def _told() -> Iterator[None]:
     """What the plugin tells the log panel is printed, without Ptychodus's own log; errors are told by the command."""
-    logger, handler = logging.getLogger(LOGGER), _Echo()
+    handler = _Echo()
     handler.addFilter(lambda record: record.levelno < logging.ERROR)
     before = logger.level, logger.propagate
     logger.setLevel(logging.INFO)

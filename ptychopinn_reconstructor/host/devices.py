@@ -39,6 +39,10 @@ class Devices(Observable):
             found = []
         return ALWAYS + [name for name in found if name not in ALWAYS]
 
+    def known(self, backend: str) -> list[str] | None:
+        """The devices of a backend by its entry-point name; None when they are not known yet."""
+        return self._known.get(backend)
+
     def look(self) -> None:
         """Ask for the devices of the backend in the settings, unless they are known or being asked for."""
         try:
@@ -63,10 +67,12 @@ class Devices(Observable):
             return
         except (PtychoPINNError, OSError) as error:
             self._logger.info('The devices are not known, auto and cpu can be chosen: %s', error)
+            self._session.foreground(self._session.changed)
             self._asked.discard(backend)
             return
-        self._session.foreground(functools.partial(self._found, backend, found[0]))
+        self._session.foreground(functools.partial(self.add, backend, found[0]))
 
-    def _found(self, backend: str, names: list[str]) -> None:
+    def add(self, backend: str, names: list[str]) -> None:
+        """Tell the observers of the devices of a backend; in the main thread."""
         self._known[backend] = names
         self.notify_observers()

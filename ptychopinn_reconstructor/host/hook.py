@@ -38,6 +38,7 @@ class HostMismatch(PtychoPINNError):  # noqa: N818 - says what is wrong with the
     """This Ptychodus is not one that the plugin can enter."""
 
 
+@functools.cache  # the launcher or a script may have called it before the plugin does: one warning, not two
 def install() -> None:
     """Wrap the host's constructors, once; what keeps that from working is one logged warning."""
     try:

@@ -8,18 +8,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..config import PLUGIN_SECTION, FieldInfo
+from ..backend import installed
+from ..config import BACKEND_NAMES, PLUGIN_SECTION, FieldInfo
 from ..errors import PtychoPINNError
 from .model_file import TITLES
-from .settings import shown
+from .settings import HOST_MODEL_PATH, shown
 
 if TYPE_CHECKING:
     from .reconstructor import PtychoPINNReconstructor
     from .settings import PluginSettings
 
-RUN, ADVANCED = 'Run', 'Advanced'
+ADVANCED = 'Advanced'
 MODEL_TYPES = {'pinn': 'PINN', 'supervised': 'Supervised'}
-NO_MODEL = 'No model: train one (Train), or load one (Load Model in the menu beside it).'
+NO_MODEL = '<b>No model</b><br>Train one, or load one (Load Model in the menu beside Train).'
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,13 @@ class Field:
     unit: str = ''
     empty: str = ''
     text: str = ''  # instead of the description in config.py
+    caption: str = ''  # of the dialog for a path; others have none
+    file_filter: str = ''  # of a file; a folder has none
 
 
 # In the order of the panel; the last group is closed at first.
 GROUPS: dict[str, tuple[Field, ...]] = {
-    'Model': (
-        Field(
-            'model_path', 'File', empty='none: train or load one', text='The model (model.zip) that Infer uses.'
-        ),
-    ),
-    RUN: (
+    'Run': (
         Field('backend', 'Backend', text='The framework that trains the network and infers with it.'),
         Field('device', 'Device', text='Where the network runs. auto: the best device that is there. '
               'Others can be typed: cuda:1, mps, gpu:0 ...; one that is not there is an error.'),
@@ -51,10 +49,10 @@ GROUPS: dict[str, tuple[Field, ...]] = {
         Field('nepochs', 'Epochs', 'epochs'),
         Field('batch_size', 'Batch size', 'patterns', 'automatic'),
         Field('learning_rate', 'Learning rate'),
-        Field('nll_weight', 'Poisson likelihood'),
-        Field('mae_weight', 'Amplitude error'),
-        Field('far_field_weight', 'Far-field error'),
-        Field('validation_fraction', 'Held-out part'),
+        Field('nll_weight', 'Likelihood weight'),
+        Field('mae_weight', 'Amplitude weight'),
+        Field('far_field_weight', 'Far-field weight'),
+        Field('validation_fraction', 'Held-out part', 'fraction of the patterns'),
         Field('early_stop_patience', 'Early stop after', 'epochs', 'never'),
         Field('probe_trainable', 'Train the probe'),
         Field('intensity_scale_trainable', 'Train the scale'),
@@ -67,7 +65,7 @@ GROUPS: dict[str, tuple[Field, ...]] = {
         Field('object_big', 'Shared canvas'),
         Field('n_filters_scale', 'Width'),
         Field('amp_activation', 'Amplitude function'),
-        Field('amplitude_max', 'Largest amplitude'),
+        Field('amplitude_max', 'Largest amplitude', 'transmission'),
     ),
     'Data': (
         Field('probe_power', 'Probe power'),
@@ -79,21 +77,25 @@ GROUPS: dict[str, tuple[Field, ...]] = {
         Field('sync_neighbors', 'Synchronization', 'neighbors', 'none'),
         Field('inference_batch_size', 'Batch size', 'patterns'),
     ),
-    'Folders': (
-        Field('output_dir', 'Training', empty='chosen on Train',
-              text='Folder for checkpoints, metrics and the model of a training. Empty: the folder chosen on Train.'),
-        Field('scratch_dir', 'Scratch', empty='automatic',
+    'Files': (
+        Field('model_path', 'Model', empty='none', text='The model (model.zip) that Infer uses. Train and Load Model '
+              'set it.', caption='Choose Model', file_filter='PtychoPINN Model (*.zip)'),
+        Field('output_dir', 'Training folder', empty='chosen on Train',
+              text='Folder for checkpoints, metrics and the model of a training. Empty: the folder chosen on Train.',
+              caption='Choose Training Output Folder'),
+        Field('scratch_dir', 'Scratch folder', empty='automatic',
               text='Folder with room for a copy of the patterns while a job runs. '
-              'Empty: that for temporary files, or another with enough space.'),
+              'Empty: that for temporary files, or another with enough space.',
+              caption='Choose Scratch Folder'),
     ),
     ADVANCED: (
         Field('seed', 'Seed'),
-        Field('scheduler', 'Learning-rate schedule'),
-        Field('accum_steps', 'Accumulated batches', 'batches'),
+        Field('scheduler', 'Rate schedule'),
+        Field('accum_steps', 'Batches a step', 'batches'),
         Field('gradient_clip_val', 'Gradient limit'),
-        Field('max_cpu_seconds', 'CPU time limit', 's', 'no limit'),
+        Field('max_cpu_seconds', 'CPU time limit (s)', 's', 'no limit'),
         Field('n_groups', 'Regions an epoch', 'regions', 'automatic'),
-        Field('sequential_sampling', 'Sequential sampling'),
+        Field('sequential_sampling', 'In scan order'),
         Field('subsample_seed', 'Seed of Train on', text='Seed of the draw of the patterns that are trained on.'),
         Field('refine_probe_first', 'Probe refinement', 'passes', 'none'),
         Field('checkpoint_save_top_k', 'Best epochs kept', 'epochs'),
@@ -121,11 +123,26 @@ def tool_tip(field: Field, settings: PluginSettings) -> str:
     parameter, row = settings[field.name], settings.rows.get(field.name)
     text = field.text or (_in_the_panel(row, field, _can_be_empty(field, parameter)) if row is not None else '')
     facts = [
-        f'Unit: {field.unit}' if field.unit else '',
+        f'Unit: {field.unit or "none"}' if field.unit or hasattr(parameter, 'get_minimum') else '',
         f'Default: {_default(field, settings.defaults[field.name])}',
         f'INI: {shown(row) if row is not None else f"[{PLUGIN_SECTION}] {ONLY_IN_PLUGIN[field.name]}"}',
     ]
     return f'<p>{html.escape(text)}</p><p>{"<br>".join(html.escape(fact) for fact in facts if fact)}</p>'
+
+
+def zero(field: Field, parameter: Any) -> str:
+    """What is shown instead of a 0; nothing where 0 is a number like others, or cannot be chosen."""
+    return field.empty if parameter.get_minimum() == 0 else ''
+
+
+def suffix(field: Field) -> str:
+    """The unit behind a number; nothing where the label says it already."""
+    return f' {field.unit}' if field.unit and field.unit not in field.label.casefold() else ''
+
+
+def is_installed(backend: str) -> bool:
+    """Whether a backend, by its name in the settings, can be used."""
+    return BACKEND_NAMES.get(backend, backend) in installed()
 
 
 def _can_be_empty(field: Field, parameter: Any) -> bool:
@@ -137,7 +154,7 @@ def _in_the_panel(row: FieldInfo, field: Field, can_be_empty: bool) -> str:
     text = row.description
     if not can_be_empty:
         text = re.sub(r'; None: [^;.]*', '', text)
-    for word, said in {'None:': f'0, {field.empty}:', 'True:': 'Checked:', 'False:': 'Unchecked:'}.items():
+    for word, said in {'None:': f'0 ({field.empty}):', 'True:': 'Checked:', 'False:': 'Unchecked:'}.items():
         text = text.replace(word, said)
     if can_be_empty and '0' not in text:
         text = f'{text} 0: {field.empty}.'
@@ -148,16 +165,17 @@ def _in_the_panel(row: FieldInfo, field: Field, can_be_empty: bool) -> str:
 def _default(field: Field, value: object) -> str:
     if isinstance(value, bool):
         return 'checked' if value else 'unchecked'
-    if field.empty and (not value or str(value) in ('.', '/path/to/model.zip')):
+    if field.empty and (not value or str(value) in ('.', HOST_MODEL_PATH)):
         return field.empty
     return str(value)
 
 
 @dataclass(frozen=True)
 class Status:
-    """The line about the model in use, as HTML, and whether there is something wrong with it."""
+    """The line about the model in use, as HTML, with a tool tip, and whether there is something wrong with it."""
 
     text: str
+    tool_tip: str = ''
     wrong: bool = False
 
 
@@ -178,4 +196,5 @@ def status(reconstructor: PtychoPINNReconstructor) -> Status:
         f'grid size {network.gridsize}',
         f'trained on {scans}: {training.get("patterns", "?")} patterns, {len(model.losses)} epochs',
     ]
-    return Status(f'<b>{html.escape(model.path.name)}</b><br>{"<br>".join(html.escape(line) for line in lines)}')
+    text = f'<b>{html.escape(model.path.name)}</b><br>{"<br>".join(html.escape(line) for line in lines)}'
+    return Status(text, tool_tip=str(model.path))

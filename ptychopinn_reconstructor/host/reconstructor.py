@@ -59,7 +59,7 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
 
     def get_progress_goal(self) -> int:
         """Epochs of a training, percent of a reconstruction."""
-        return int(self.settings['nepochs'].get_value()) if self.session.is_training else WHOLE
+        return int(self.settings['nepochs'].get_value()) if self.session.selected is not None else WHOLE
 
     # Models
 
@@ -264,11 +264,15 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
         try:
             yield
         except PtychoPINNError as error:
-            self.logger.error('%s', error)
+            self._tell(error)
             raise
         except OSError as error:
-            self.logger.error('%s', error)
+            self._tell(error)
             raise OutputError(f'A file cannot be read or written: {error}; check the folder.') from error
+
+    def _tell(self, error: Exception) -> None:
+        self.logger.error('%s', error)
+        self.session.foreground(self.session.changed)
 
 
 def hand_over(scan: HostScan, folder: Path) -> None:

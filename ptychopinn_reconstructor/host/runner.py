@@ -94,13 +94,12 @@ class Worker:
                 yield from self._checked(message)
                 if message['event'] == 'done':
                     return
-                continue
             now = time.monotonic()
-            if self.process.poll() is not None:
+            if not message and self.process.poll() is not None:
                 ended = now if ended is None else ended
                 if message is not None or now - ended > LAST_WORDS:
                     raise self._death()
-            elif deadline is None and self.should_stop():
+            elif deadline is None and self.should_stop():  # asked however fast messages come
                 self._send('stop')
                 deadline = now + GRACE
             elif deadline is not None and now > deadline:

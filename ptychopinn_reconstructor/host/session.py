@@ -38,11 +38,17 @@ def connect(core: Any, library: PtychoPINNLibrary, task_manager: Any, product_ap
     session.should_stop = lambda: bool(monitor.is_stopping or task_manager.is_stopping)
     session.closing = lambda: bool(task_manager.is_stopping)
     session.foreground = task_manager.put_foreground_task
-    session.changed = algorithm.notify_observers
+    session.changed = functools.partial(_look_anew, algorithm, monitor)
     if algorithm.get_value() == 'none_none':
         algorithm.set_value(algorithm.generate_key(library.name, library.reconstructors[0].name))
     _guard_training(core, session, product_api)
     _pass_selected_scan()
+
+
+def _look_anew(algorithm: Any, monitor: Any) -> None:
+    """Infer's button follows the algorithm, the log panel the monitor."""
+    algorithm.notify_observers()
+    monitor.notify_observers()
 
 
 class Shown:
@@ -98,7 +104,8 @@ def _shown(session: Session, product_api: Any, monitor: Any, kwargs: dict[str, A
     try:
         item = product_api.get_item(kwargs['product_index'])
         name = f'{item.get_name()}_{key}_training'
-        index = product_api.insert_product(item.get_product(), name=name, dataset=item.get_dataset())
+        index = product_api.insert_product(item.get_product(), dataset=item.get_dataset())
+        product_api.get_item(index).set_name(name)  # 1.6 cannot name it at once
         session.select(index)
         return Shown(product_api.get_item(index), monitor)
     except Exception as error:  # a training without its picture is better than none

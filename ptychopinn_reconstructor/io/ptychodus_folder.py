@@ -25,6 +25,7 @@ DIFFRACTION, PRODUCT, SETTINGS, TRUTH = 'diffraction.h5', 'product.h5', 'setting
 PHOTON_ENERGY = 8000.0  # eV
 DETECTOR_PIXEL = 75e-6  # meters
 EV_TIMES_METERS = 1.2398419843320026e-6  # Planck's constant times the speed of light, in eV m
+TITLES = {name: title for title, name in BACKEND_NAMES.items()}
 ALGORITHMS = {'pinn': 'ptychopinn_pinn', 'supervised': 'ptychopinn_supervised'}
 
 Settings = Mapping[str, Mapping[str, Any]]  # section -> field -> value, as for Config.merged
@@ -83,7 +84,8 @@ def detector_distance(
 def write_settings(path: str | Path, settings: Settings) -> None:
     """Write settings as an INI file of Ptychodus: the algorithm, and the given ones under their section and key.
 
-    `settings` are by section and field of config.py, as for `Config.merged`, which checks them: ConfigError.
+    `settings` are by section and field of config.py, as for `Config.merged`, which checks them: ConfigError. Those
+    that are None are left out.
     """
     config = Config().merged(settings)
     values = config.to_json()
@@ -91,16 +93,11 @@ def write_settings(path: str | Path, settings: Settings) -> None:
     ini.optionxform = str  # type: ignore[assignment,method-assign]  # Ptychodus writes its keys in capitals
     ini['Processing'] = {'Algorithm': ALGORITHMS[config.model.model_type]}
     for row in field_table():
-        if row.name in settings.get(row.section, {}):
+        value = values[row.section][row.name]
+        if row.name in settings.get(row.section, {}) and row.name != 'model_type' and value is not None:
             section, key = row.ini.split('.')
             if section not in ini:
                 ini.add_section(section)
-            ini[section][key] = _as_ini(row.name, values[row.section][row.name])
+            ini[section][key] = TITLES.get(value, value) if row.name == 'backend' else str(value)
     with atomic_path(path) as temporary, temporary.open('w') as file:
         ini.write(file)
-
-
-def _as_ini(name: str, value: Any) -> str:
-    if name == 'backend':
-        return {own: title for title, own in BACKEND_NAMES.items()}.get(str(value), str(value))
-    return '' if value is None else str(value)

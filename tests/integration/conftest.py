@@ -35,14 +35,23 @@ def make_site(tmp_path: Path, packages: Path) -> MakeSite:
     """Makes an environment with the given wheels, installed in this order."""
 
     def make(*wheels: Path, packages: Path = packages) -> Site:
-        site = Site(tmp_path / 'environment', packages)
+        site = Site.new(tmp_path / 'environment', packages)
         site.install(*wheels)
         return site
 
     return make
 
 
+@pytest.fixture(scope='session')
+def shared_site(tmp_path_factory: pytest.TempPathFactory, packages: Path, wheels: dict[str, Path]) -> Site:
+    """An environment with Ptychodus and our wheel, which no test changes."""
+    site = Site.new(tmp_path_factory.mktemp('shared') / 'environment', packages)
+    site.install(wheels[HOST], wheels[OURS])
+    site.start()  # compiles what it imports, for every copy
+    return site
+
+
 @pytest.fixture
-def site(make_site: MakeSite, wheels: dict[str, Path]) -> Site:
-    """An environment with Ptychodus and our wheel."""
-    return make_site(wheels[HOST], wheels[OURS])
+def site(tmp_path: Path, shared_site: Site) -> Site:
+    """An environment with Ptychodus and our wheel, for a test that changes it."""
+    return shared_site.copy(tmp_path / 'environment')

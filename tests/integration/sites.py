@@ -15,7 +15,7 @@ import zipfile
 from dataclasses import dataclass
 from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 PURELIB = Path(sysconfig.get_paths()['purelib'])
 OURS, HOST = 'ptychopinn-reconstructor', 'ptychodus'
@@ -99,12 +99,23 @@ class Site:
     """A virtual environment of its own, with its own home folder."""
 
     folder: Path
-    packages: Path
 
-    def __post_init__(self) -> None:
-        subprocess.run([sys.executable, '-m', 'venv', '--without-pip', self.folder], check=True, timeout=60)
-        (self.purelib / 'linked.pth').write_text(f'{self.packages}\n')
-        (self.folder / 'home').mkdir()
+    @classmethod
+    def new(cls, folder: Path, packages: Path) -> Self:
+        """An empty environment that sees the given packages."""
+        subprocess.run([sys.executable, '-m', 'venv', '--without-pip', folder], check=True, timeout=60)
+        site = cls(folder)
+        (site.purelib / 'linked.pth').write_text(f'{packages}\n')
+        (folder / 'home').mkdir()
+        return site
+
+    def copy(self, folder: Path) -> Site:
+        """Another environment with the same content."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        for script in (folder / 'bin').iterdir():
+            if not script.is_symlink():
+                script.write_text(script.read_text().replace(str(self.folder), str(folder)))
+        return Site(folder)
 
     @property
     def bin(self) -> Path:

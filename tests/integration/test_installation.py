@@ -37,8 +37,8 @@ def test_ptychodus_finds_us_in_either_order(make_site: MakeSite, wheels: Wheels,
     assert window['warnings'] == []
 
 
-def test_starting_ptychodus_loads_no_framework_and_no_qt(site: Site) -> None:
-    started = site.start()
+def test_starting_ptychodus_loads_no_framework_and_no_qt(shared_site: Site) -> None:
+    started = shared_site.start()
     assert set(KEYS) <= set(started['keys'])
     assert {*FRAMEWORKS, 'PyQt5'} & set(started['modules']) == set()
 
@@ -49,7 +49,7 @@ def test_an_upgrade_of_ptychodus_keeps_us(make_site: MakeSite, wheels: Wheels, t
         pytest.skip('no Ptychodus 1.6 to upgrade from: make test-ptychodus installs it in .venv-ptychodus-1.6')
     site = make_site(wheel_of(HOST, tmp_path, next(oldest.glob('lib/python*/site-packages'))), wheels[OURS])
     assert set(KEYS) <= set(site.start()['keys'])
-    assert site.call('ptychodus', '--version').stdout.split()[-1].startswith('1.6')
+    assert '1.6.0' in site.call('ptychodus', '--version').stdout
     site.install(wheels[HOST])
     started = site.start()
     assert set(KEYS) <= set(started['keys']) and started['warnings'] == []
@@ -73,7 +73,8 @@ def test_without_our_wheel_ptychodus_is_as_if_we_had_never_been(site: Site, whee
     assert not set(KEYS) & set(result['keys'])
     assert not [name for name in result['modules'] if 'ptychopinn' in name and not name.startswith('ptychodus.')]
     spoken = site.call('ptychodus', '--batch', 'reconstruct')
-    assert 'ptychopinn' not in (spoken.stdout + spoken.stderr).casefold()
+    assert spoken.returncode == 2 and 'ptychodus' in spoken.stderr
+    assert 'ptychopinn_reconstructor' not in spoken.stdout + spoken.stderr
 
 
 def test_without_ptychodus_our_command_line_works(site: Site) -> None:
@@ -97,15 +98,13 @@ def test_an_editable_install_harms_nothing_and_has_its_own_command(
     site = make_site(wheels[HOST])
     site.pip('install', '--no-deps', '--no-index', '--no-build-isolation', '--editable', tree)
     started = site.start()
-    assert started['keys'] and not set(KEYS) & set(started['keys'])
+    assert not set(KEYS) & set(started['keys']) and started['warnings'] == []
     window = site.window('ptychopinn_reconstructor.host.launcher')
     assert set(KEYS) <= set(window['entries']) and window['warnings'] == []
 
 
 @pytest.mark.oldest_host
-def test_our_command_beside_the_found_plugin_adds_us_once(site: Site) -> None:
-    window = site.window('ptychopinn_reconstructor.host.launcher')
+def test_our_command_beside_the_found_plugin_adds_us_once(shared_site: Site) -> None:
+    window = shared_site.window('ptychopinn_reconstructor.host.launcher')
     assert set(KEYS) <= set(window['entries']) and window['warnings'] == []
     assert [key for key in window['entries'] if key.startswith('ptychopinn')] == KEYS
-    result = site.call('ptychodus-ptychopinn', '--version')
-    assert result.returncode == 0 and version(HOST) in result.stdout

@@ -1,0 +1,249 @@
+"""The panel: every setting in it, both ways, and what it says of model, backend and device."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ptychodus.api.parameters import BooleanParameter, IntegerParameter, RealParameter
+from PyQt5.QtCore import QPoint, QPointF, Qt
+from PyQt5.QtGui import QWheelEvent
+from PyQt5.QtWidgets import QApplication, QComboBox, QFormLayout, QPushButton, QWidget
+from pytestqt.qtbot import QtBot
+from window import HANG, Window, enter, line_of, press_to, shown
+
+from ptychopinn_reconstructor.backend import installed
+from ptychopinn_reconstructor.config import BACKEND_NAMES
+from ptychopinn_reconstructor.errors import ConfigError
+from ptychopinn_reconstructor.host.devices import Devices
+from ptychopinn_reconstructor.host.panel import GROUPS, LABELS, Field, fields
+from ptychopinn_reconstructor.host.settings import PluginSettings
+from ptychopinn_reconstructor.host.view import DeviceViewController
+
+PATHS = ('model_path', 'output_dir', 'scratch_dir')
+BOTH = pytest.mark.parametrize('model_type', ['pinn', 'supervised'])
+
+
+def all_fields(settings: PluginSettings, model_type: str) -> list[Field]:
+    return [field for group in GROUPS for field in fields(group, settings, model_type)]
+
+
+def another(window: Window, name: str) -> Any:
+    """A value that a setting does not have yet, as it is typed in or chosen."""
+    parameter = window.settings[name]
+    value = parameter.get_value()
+    if isinstance(parameter, BooleanParameter):
+        return not value
+    if isinstance(parameter, IntegerParameter):
+        return value + 2
+    if isinstance(parameter, RealParameter):
+        return 0.75 * value if value else 0.5
+    if name in PATHS:
+        return f'/somewhere/{name}'
+    if name == 'device':
+        return 'cuda:1'
+    box = window.widget(name)
+    assert isinstance(box, QComboBox)
+    return next(box.itemText(i) for i in range(box.count()) if box.itemText(i) != value)
+
+
+def devices_of(panel: Any) -> Devices:
+    """What the combo box of the devices is filled from."""
+    controller = next(each for each in panel._view_controllers if isinstance(each, DeviceViewController))
+    return controller.devices
+
+
+def test_the_panel_holds_every_setting_once(window: Window) -> None:
+    assert sorted(LABELS) == sorted(window.settings.parameters)
+    assert sum(len(group) for group in GROUPS.values()) == len(LABELS)
+
+
+@BOTH
+def test_fields_that_do_not_apply_are_not_there(window: Window, model_type: str) -> None:
+    window.select(model_type)
+    there = {field.name for field in all_fields(window.settings, model_type)}
+    for name in LABELS:
+        assert (window.panel.findChild(QWidget, name) is not None) == (name in there), name
+    assert ('nll_weight' in there, 'far_field_weight' in there) == (model_type == 'pinn', model_type == 'supervised')
+
+
+@BOTH
+def test_every_field_changes_its_setting_and_follows_it(window: Window, model_type: str) -> None:
+    window.select(model_type)
+    window.open_advanced()
+    before = {}
+    for field in all_fields(window.settings, model_type):
+        name, widget, parameter = field.name, window.widget(field.name), window.settings[field.name]
+        before[name] = shown(widget)
+        value = another(window, name)
+        enter(widget, value)
+        assert parameter.get_value() == (Path(value) if name == 'model_path' else value), name
+        assert shown(widget) != before[name], name
+    config = window.settings.config(model_type).to_json()
+    for name, row in window.settings.rows.items():
+        if name in before:
+            set_to = window.settings[name].get_value()
+            expected = str(set_to) if name in PATHS else BACKEND_NAMES.get(set_to, set_to)
+            assert config[row.section][name] == expected, name
+    for name, value in window.settings.defaults.items():
+        window.settings[name].set_value(value)
+    assert {name: shown(window.widget(name)) for name in before} == before
+
+
+@BOTH
+def test_every_field_says_what_it_does(window: Window, model_type: str) -> None:
+    window.select(model_type)
+    explained = set()
+    for form in window.panel.findChildren(QFormLayout):
+        for row in range(form.rowCount()):
+            label, field = (form.itemAt(row, role).widget() for role in (QFormLayout.LabelRole, QFormLayout.FieldRole))
+            assert label.toolTip() == field.toolTip()
+            assert re.search(r'INI: \[PtychoPINN\w+\] \w+', field.toolTip())
+            assert re.search(r'Default: \S', field.toolTip())
+            assert 'None' not in field.toolTip() and 'True' not in field.toolTip()
+            explained.add(field.objectName())
+    assert explained == {field.name for field in all_fields(window.settings, model_type)}
+    assert 'Unit: patterns' in window.widget('batch_size').toolTip()
+    assert '0 (never): train to the end' in window.widget('early_stop_patience').toolTip()
+
+
+def test_settings_are_saved_and_opened(window: Window, tmp_path: Path) -> None:
+    kept = {}
+    for field in all_fields(window.settings, 'pinn'):
+        enter(window.widget(field.name), another(window, field.name))
+        kept[field.name] = shown(window.widget(field.name))
+    view = window.view.settings_view
+    window.answer = tmp_path / 'session.ini'
+    save, load = (view.button_box.button(kind) for kind in (view.button_box.Save, view.button_box.Open))
+    window.click(save)
+    window.controller._settings_controller._sync_dialog.reject()  # whether to take the values of a product: no
+    assert 'Device = cuda:1' in window.answer.read_text()
+    for name, value in window.settings.defaults.items():
+        window.settings[name].set_value(value)
+    assert {name: shown(window.widget(name)) for name in kept} != kept
+    window.click(load)
+    assert {name: shown(window.widget(name)) for name in kept} == kept
+    window.select('supervised')
+    assert shown(window.widget('device')) == 'cuda:1'
+
+
+def test_backends_that_are_there_can_be_chosen_and_another_is_kept(window: Window) -> None:
+    box = window.widget('backend')
+    assert isinstance(box, QComboBox)
+    assert {BACKEND_NAMES[box.itemText(i)] for i in range(box.count())} == set(installed())
+    window.settings['backend'].set_value('JAX')
+    assert shown(box) == 'JAX (not installed)'
+    window.select('supervised')
+    assert shown(window.widget('backend')) == 'JAX (not installed)'
+    assert window.settings['backend'].get_value() == 'JAX'
+    press_to(box, 'PyTorch')
+    assert window.settings['backend'].get_value() == 'PyTorch'
+    press_to(box, 'JAX (not installed)')
+    assert window.settings['backend'].get_value() == 'JAX'
+
+
+def test_a_value_that_is_none_of_the_choices_is_shown_and_kept(window: Window) -> None:
+    window.settings['amp_activation'].set_value('tanh')
+    assert shown(window.widget('amp_activation')) == 'tanh (unknown)'
+    enter(window.widget('nepochs'), 12)
+    assert window.settings['amp_activation'].get_value() == 'tanh'
+
+
+def test_devices_are_found_by_a_worker(window: Window, qtbot: QtBot) -> None:
+    box, devices = window.widget('device'), devices_of(window.panel)
+    assert isinstance(box, QComboBox)
+    assert [box.itemText(i) for i in range(box.count())][:2] == ['auto', 'cpu']
+    qtbot.waitUntil(lambda: devices.known('torch') is not None, timeout=HANG)  # since the panel was shown
+    assert 'cpu' in (devices.known('torch') or [])
+    assert not {'torch', 'tensorflow', 'lightning', 'keras'} & sys.modules.keys()
+
+
+def test_devices_of_the_backend_can_be_chosen_or_typed(window: Window) -> None:
+    devices = devices_of(window.panel)
+    known = devices.known('torch') or []
+    enter(window.widget('device'), 'cuda:0')
+    devices.add('torch', ['cpu', 'cuda:0', 'cuda:1'])
+    try:
+        for model_type in ('supervised', 'pinn'):
+            window.select(model_type)
+            box = window.widget('device')
+            assert isinstance(box, QComboBox)
+            assert [box.itemText(i) for i in range(box.count())] == ['auto', 'cpu', 'cuda:0', 'cuda:1']
+            assert shown(box) == 'cuda:0'
+        press_to(box, 'cuda:1')
+        assert window.settings['device'].get_value() == 'cuda:1'
+        window.settings['backend'].set_value('JAX')
+        assert [box.itemText(i) for i in range(box.count())] == ['auto', 'cpu']
+        assert shown(box) == 'cuda:1'
+        enter(box, '')
+        assert window.settings['device'].get_value() == 'auto'
+    finally:
+        devices.add('torch', known)
+
+
+def test_devices_that_cannot_be_found_leave_auto_and_cpu(window: Window, tmp_path: Path, qtbot: QtBot) -> None:
+    (tmp_path / 'file').touch()
+    window.settings['scratch_dir'].set_value(str(tmp_path / 'file'))
+    devices = Devices(window.settings, window.library.session, window.library.get_logger())
+    devices.look()
+    qtbot.waitUntil(lambda: 'The devices are not known' in window.log(), timeout=HANG)
+    assert devices.names() == ['auto', 'cpu'] and devices.known('torch') is None
+
+
+def test_a_typed_number_replaces_one_that_could_not_be_read(window: Window) -> None:
+    window.settings['learning_rate'].set_value_from_string('fast')
+    with pytest.raises(ConfigError, match=r"\[PtychoPINNPlugin\] LearningRate = 'fast'"):
+        window.settings.config('pinn')
+    enter(window.widget('learning_rate'), 0.001)
+    assert window.settings.config('pinn').training.learning_rate == 0.001
+
+
+def test_the_wheel_scrolls_and_changes_nothing(window: Window) -> None:
+    for name in ('nepochs', 'backend', 'device'):
+        widget = window.widget(name)
+        widget.clearFocus()
+        before = shown(widget)
+        where = QPointF(5, 5)
+        turn = QWheelEvent(
+            where, where, QPoint(), QPoint(0, -120), Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier,
+            Qt.ScrollPhase.NoScrollPhase, False,
+        )  # fmt: skip
+        QApplication.sendEvent(widget, turn)
+        assert shown(widget) == before, name
+
+
+def test_files_are_chosen_in_a_dialog(window: Window, tmp_path: Path) -> None:
+    window.answer = tmp_path
+    for name in ('output_dir', 'scratch_dir'):
+        button = window.widget(name).findChild(QPushButton)
+        window.click(button)
+        assert window.settings[name].get_value() == str(tmp_path)
+    assert window.settings.config('pinn').training.output_dir == tmp_path
+    enter(window.widget('output_dir'), ' ')
+    assert window.settings.config('pinn').training.output_dir is None
+
+
+def test_the_status_says_what_is_wrong_with_a_model(window: Window, tmp_path: Path, qtbot: QtBot) -> None:
+    assert 'No model' in window.status()
+    broken = tmp_path / 'broken.zip'
+    broken.write_bytes(b'PK not a bundle')
+    for path, expected in ((tmp_path / 'gone.zip', 'There is no file'), (broken, 'broken.zip')):
+        enter(window.widget('model_path'), path)
+        assert expected in window.status() and str(path.name) in window.status()
+    enter(window.widget('model_path'), '')
+    assert 'No model' in window.status()
+    assert line_of(window.widget('model_path')).placeholderText() == 'none'
+
+
+@BOTH
+def test_pictures_of_the_panel(window: Window, model_type: str) -> None:
+    window.select(model_type)
+    window.picture(f'window-{model_type}')
+    window.open_advanced()
+    QApplication.processEvents()
+    window.panel.resize(window.panel.width(), window.panel.sizeHint().height())
+    window.picture(f'panel-{model_type}', window.panel)
+    assert window.panel.sizeHint().width() < 600

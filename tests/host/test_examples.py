@@ -1,0 +1,121 @@
+"""The examples for Ptychodus, each in a short form, run as a user runs them: in new processes, in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptychopinn_reconstructor.backend import missing_modules
+from ptychopinn_reconstructor.bundle import open_bundle
+from ptychopinn_reconstructor.io import ObjectFile, read_object, read_product
+from ptychopinn_reconstructor.pipeline import evaluate
+
+EXAMPLES = Path(__file__).resolve().parents[2] / 'examples'
+TITLES = {'torch': 'PyTorch', 'tensorflow': 'TensorFlow'}
+pytestmark = pytest.mark.slow
+
+
+def run(folder: Path, *command: str) -> str:
+    """Run a command in `folder`, with the programs of this environment; what it printed."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, 'PATH': path, 'HOME': str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def phase_psnr(result: Path, truth: Path) -> float:
+    """Of a product's object against the truth, dB."""
+    return evaluate(read_object(result), read_object(truth)).phase_psnr
+
+
+def flat_phase_psnr(folder: Path) -> float:
+    """Of the object that every example starts from."""
+    start, truth = read_object(folder / 'product.h5'), read_object(folder / 'truth.h5')
+    assert np.ptp(np.abs(start.object)) == 0
+    blurred = ObjectFile(start.object + 1e-6 * truth.object, start.origin, start.positions)  # flat: nothing to align
+    return evaluate(blurred, truth).phase_psnr
+
+
+def is_a_reconstruction(result: Path, folder: Path) -> bool:
+    """Whether an object is far better than the one that the scan in `folder` starts from."""
+    return phase_psnr(result, folder / 'truth.h5') > max(20.0, flat_phase_psnr(folder) + 6.0)
+
+
+@pytest.mark.skipif(bool(missing_modules('torch')), reason='the example uses PyTorch')
+def test_a_scripted_session(tmp_path: Path) -> None:
+    said = run(tmp_path, sys.executable, '-P', str(EXAMPLES / 'scripted_session.py'), '15')
+    assert is_a_reconstruction(tmp_path / 'result.h5', tmp_path / 'scan')
+    assert f'{phase_psnr(tmp_path / "result.h5", tmp_path / "scan" / "truth.h5"):.1f} dB' in said
+    trained = open_bundle(tmp_path / 'trained' / 'model.zip').manifest
+    losses = read_product(tmp_path / 'result.h5').losses
+    assert [list(loss) for loss in losses] == trained['training']['losses']
+    assert losses[-1][1] < 0.5 * losses[0][1]
+    assert f'{len(losses)} epochs' in said and trained['backend'] == 'torch'
+
+
+@pytest.mark.parametrize('trains', list(TITLES))
+def test_a_model_of_one_backend_gives_the_same_object_with_the_other(tmp_path: Path, trains: str) -> None:
+    if missing := [module for name in TITLES for module in missing_modules(name)]:
+        pytest.skip(f'needs both backends; missing: {", ".join(missing)}')
+    said = run(tmp_path, sys.executable, '-P', str(EXAMPLES / 'switch_backend.py'), '6', TITLES[trains])
+    products = [read_product(tmp_path / f'{title}.h5') for title in TITLES.values()]
+    one, other = (product.object for product in products)
+    assert 0 < np.abs(one - other).max() < 1e-5 * np.abs(one).max()
+    assert np.abs(one).std() > 0.01  # an object, not the flat one that both started from
+    assert open_bundle(tmp_path / 'trained' / 'model.zip').manifest['backend'] == trains
+    assert f'trained with {TITLES[trains]}' in said
+    for name, product in zip(TITLES, products, strict=True):
+        assert TITLES[name] in product.comments or name in product.comments
+
+
+def shortened(settings: Path, backend: str, seconds: int) -> str:
+    """The example's INI file with another backend and training time."""
+    text = settings.read_text()
+    assert text.count('Backend = PyTorch') == text.count('MaxCpuSeconds = 60') == 1
+    text = text.replace('Backend = PyTorch', f'Backend = {TITLES[backend]}')
+    return text.replace('MaxCpuSeconds = 60', f'MaxCpuSeconds = {seconds}')
+
+
+@pytest.mark.parametrize('backend', list(TITLES))
+def test_batch_mode(tmp_path: Path, backend: str) -> None:
+    if missing := missing_modules(backend):
+        pytest.skip(f'{TITLES[backend]} is not installed: {", ".join(missing)}')
+    batch = EXAMPLES / 'batch_mode'
+    (tmp_path / 'short.ini').write_text(shortened(batch / 'settings.ini', backend, 15))
+    said = run(tmp_path, 'sh', str(batch / 'run.sh'), 'short.ini')
+    scan, result = tmp_path / 'scan', tmp_path / 'result' / 'product.000100.h5'
+    assert sorted(path.name for path in (tmp_path / 'result').iterdir())[-1] == result.name
+    assert is_a_reconstruction(result, scan)
+    assert f'{phase_psnr(result, scan / "truth.h5"):.4g} dB' in said
+    assert open_bundle(tmp_path / 'trained' / 'model.zip').manifest['backend'] == backend
+
+    # The same model and scan give the same object on our own command line.
+    options = ['--backend', backend, '--refine', '2', '--output-dir', 'again', '--quiet']
+    run(tmp_path, 'ptychopinn', 'reconstruct', 'scan', '--model', 'scan/model.zip', *options)
+    ours, theirs = read_product(tmp_path / 'again' / 'product.h5'), read_product(result)
+    shift = np.subtract(ours.origin, theirs.origin)
+    assert np.abs(shift - np.rint(shift)).max() < 1e-3
+    assert compare_on_common_canvas(ours.object, theirs.object, np.rint(shift).astype(int)) < 1e-6
+
+
+def compare_on_common_canvas(a: np.ndarray, b: np.ndarray, shift: np.ndarray) -> float:
+    """Largest difference of two objects where both are, relative to the amplitude; a[i + shift] lies on b[i]."""
+    low = np.maximum(0, -shift)
+    high = np.minimum(b.shape, a.shape - shift)
+    window = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
+    moved = tuple(slice(start + by, stop + by) for start, stop, by in zip(low, high, shift, strict=True))
+    assert np.prod(high - low) > 0.8 * min(a.size, b.size)
+    return float(np.abs(a[moved] - b[window]).max() / np.abs(b).max())
