@@ -51,11 +51,16 @@ system-libraries:
 test: $(STAMP) system-libraries ## run all tests; ends with the reasons of whatever was skipped
 	$(BIN)/pytest
 
-test-torch-only: ## make .venv-torch, without TensorFlow, and run all tests that need no TensorFlow there
-test-tensorflow-only: ## make .venv-tensorflow, without PyTorch, and run all tests that need no PyTorch there
+# That nothing needs the other framework: install, commands, worker, training and reconstruction, the basics of the
+# conformance suite. `make test` has both frameworks and runs every numerical test with each; here they would only repeat.
+ALONE := packaging architecture backend_loading bundle cli cli_errors pipeline worker conformance
+BASICS := trained_in_one_process or its_framework or who_it_is or versions or device or results_and_events or patches_equal
+test-torch-only: ## make .venv-torch, without TensorFlow, and test there that nothing needs it
+test-tensorflow-only: ## make .venv-tensorflow, without PyTorch, and test there that nothing needs it
 test-torch-only test-tensorflow-only: test-%-only: .venv-%/.installed
 	.venv-$*/bin/python -P -c 'from ptychopinn_reconstructor import backend; assert backend.installed() == ["$*"], backend.installed()'
-	.venv-$*/bin/pytest
+	.venv-$*/bin/pytest $(ALONE:%=tests/test_%.py) tests/test_$*_backend.py tests/test_$*_physics.py \
+	  -k 'not test_conformance or TestBackends and ($(BASICS))'
 
 # The installed wheel is tested, not the checkout: `pytest`, not `python -m pytest`, which would put the checkout first.
 # Types are checked here once more, against those of Ptychodus and Qt. pytest-qt stops everything where Qt cannot load.
@@ -68,7 +73,7 @@ test-ptychodus: $(HOSTS:=/.wheel) system-libraries ## test the wheel inside Ptyc
 	  MYPYPATH=../tests $(call MYPY,.venv-ptychodus) ../$$folder/*.py; cd ..; done
 	set -e; for host in $(HOSTS); do options=; \
 	  $$host/bin/python -P -c '$(INSTALLED)'; \
-	  $$host/bin/python -P -c 'import PyQt5.QtWidgets' || options='-p no:pytest-qt'; \
+	  $$host/bin/python -P -c 'import PyQt5.QtWidgets' || options='-p no:pytest-qt --ignore tests/gui --ignore tests/integration'; \
 	  test $$host = .venv-ptychodus || options="$$options -m oldest_host"; \
 	  $$host/bin/pytest $$options $(HOST_TESTS); done
 

@@ -20,7 +20,7 @@ Generated from the fields of `ptychopinn_reconstructor/config.py`; see `ptychopi
 Precedence: command line over file (`--config`) over default. `--set KEY=VALUE` takes every setting by its YAML key,
 with or without its section. Settings that say "`--set` only" have a single supported value so far and refuse others.
 
-In Ptychodus the keys of `[PtychoPINNModel]`, `[PtychoPINNTraining]` and `[PtychoPINNInference]` are the host's own, with
+In Ptychodus the keys of `[PtychoPINNModel]`, `[PtychoPINNTraining]` and `[PtychoPINNInference]` are its own, with
 its defaults; the others are in the section `[PtychoPINNPlugin]`. There 0 means "automatic" where `null` is the default
 here, and an empty text or `.` means "none". The host decides N (from the patterns), the model type (from the algorithm)
 and the files. Keys that are "default only" here have no effect yet, and the log panel says so when one is changed. Two

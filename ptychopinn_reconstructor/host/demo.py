@@ -102,19 +102,20 @@ def session(folder: Path, log_level: int) -> Iterator[tuple[ModelCore, ProductWo
     from ptychodus.model import ModelCore
 
     with ModelCore(folder / 'input' / SETTINGS, log_level=log_level) as model:
-        _select(model)
+        library = _library(model)
+        algorithm = model.processing_core.algorithm_parameter
+        algorithm.set_value(algorithm.generate_key(library.name, library.reconstructors[0].name))
         api = model.workflow_api
         patterns = api.load_assembled_diffraction_data(folder / 'input' / DIFFRACTION)
         yield model, api.load_product(folder / 'input' / PRODUCT, diffraction=patterns)
 
 
-def _select(model: ModelCore) -> None:
-    """Choose our algorithm, whatever our library is called beside others."""
+def _library(model: ModelCore) -> PtychoPINNLibrary:
+    """Ours, whatever it is called beside others."""
     library: PtychoPINNLibrary | None = getattr(model.processing_core.processing_api, LIBRARY, None)
     if library is None:
         raise PtychoPINNError('PtychoPINN is not available in this Ptychodus: see the warning above.')
-    algorithm = model.processing_core.algorithm_parameter
-    algorithm.set_value(algorithm.generate_key(library.name, library.reconstructors[0].name))
+    return library
 
 
 def run_session(folder: Path) -> list[tuple[int, float]]:
@@ -140,8 +141,8 @@ def open_window(folder: Path) -> int:
             f"The window of Ptychodus cannot be opened ({error}); install it with: pip install 'ptychodus[gui]'"
         ) from error
 
-    with session(folder, logging.INFO) as (model, _):
-        return show_window(model)
+    with session(folder, logging.INFO) as (model, product):
+        return show_window(model, lambda: _library(model).session.select(product.get_product_index()))
 
 
 @contextmanager

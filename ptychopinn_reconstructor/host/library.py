@@ -32,10 +32,10 @@ class TrainingView(Protocol):
 class Session:
     """What a reconstructor may ask of the host; without a host it runs to its end and shows nothing.
 
-    `closing` says whether the host is about to end, `foreground` runs a function in its main thread, `changed` lets
-    it look anew for a model and for messages (in its main thread), `select` shows the product of an index in its window. While a training is queued or runs,
-    `is_training` is set; while it runs, `selected` is the scan that was selected in the host, and `training` shows how
-    it goes.
+    `closing` says whether the host is about to end, `foreground` runs a function in its main thread. There, `changed`
+    lets it look anew for a model and for messages, and `select` shows the product of an index in its window. While a
+    training is queued or runs, `is_training` is set; while it runs, `selected` is the scan that was selected in the
+    host, and `training` shows how it goes.
     """
 
     should_stop: ShouldStop = never

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ADVANCED = 'Advanced'
 MODEL_TYPES = {'pinn': 'PINN', 'supervised': 'Supervised'}
-NO_MODEL = '<b>No model</b><br>Train one, or load one (Load Model in the menu beside Train).'
+NO_MODEL = '<b>No model</b><br>Train one, or load one (menu beside Train).'
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,11 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
         """Write the scan as the host writes it for PtychoPINN: NPZ, patterns as intensity."""
         with self._told():
             HostScan.of(parameters)
-            with atomic_path(Path(file_path)) as temporary:
+            if not parameters.product.object_.get_array().size:
+                name = parameters.product.metadata.name
+                raise ScanError(f'The product {name!r} has no object, which the file holds; initialize it first.')
+            path = Path(file_path)
+            with atomic_path(path if path.suffix == '.npz' else path.with_name(f'{path.name}.npz')) as temporary:
                 save_ptychopinn_training_data(temporary, parameters)
 
     # Jobs

@@ -189,7 +189,9 @@ class DeviceViewController(ParameterViewController, Observer):
         with QSignalBlocker(self._box):
             self._box.clear()
             self._box.addItems(self.devices.names())
-            self._box.setCurrentText(self._parameter.get_value())
+            value = self._parameter.get_value()
+            self._box.setCurrentIndex(self._box.findText(value))  # where the arrow keys start from
+            self._box.setEditText(value)
 
     def _update(self, observable: Observable) -> None:
         if observable is self._backend and self._box.isVisible():

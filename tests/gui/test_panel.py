@@ -56,6 +56,17 @@ def devices_of(panel: Any) -> Devices:
     return controller.devices
 
 
+@BOTH
+def test_pictures_of_the_panel(window: Window, model_type: str) -> None:
+    window.select(model_type)
+    window.picture(f'window-{model_type}')
+    window.open_advanced()
+    QApplication.processEvents()
+    window.panel.resize(window.panel.width(), window.panel.sizeHint().height())
+    window.picture(f'panel-{model_type}', window.panel)
+    assert window.panel.sizeHint().width() < 600
+
+
 def test_the_panel_holds_every_setting_once(window: Window) -> None:
     assert sorted(LABELS) == sorted(window.settings.parameters)
     assert sum(len(group) for group in GROUPS.values()) == len(LABELS)
@@ -236,14 +247,3 @@ def test_the_status_says_what_is_wrong_with_a_model(window: Window, tmp_path: Pa
     enter(window.widget('model_path'), '')
     assert 'No model' in window.status()
     assert line_of(window.widget('model_path')).placeholderText() == 'none'
-
-
-@BOTH
-def test_pictures_of_the_panel(window: Window, model_type: str) -> None:
-    window.select(model_type)
-    window.picture(f'window-{model_type}')
-    window.open_advanced()
-    QApplication.processEvents()
-    window.panel.resize(window.panel.width(), window.panel.sizeHint().height())
-    window.picture(f'panel-{model_type}', window.panel)
-    assert window.panel.sizeHint().width() < 600

@@ -115,6 +115,10 @@ class Window:
         queued = tasks.background_queue_size + tasks.foreground_queue_size
         return not (monitor.is_processing or self.library.session.is_training or queued)
 
+    def object_of(self, index: int) -> Any:
+        """The object of a product, (H, W)."""
+        return self.product(index).get_product().object_.get_array()[0]
+
     # What a user does
 
     def select(self, model_type: str) -> None:
@@ -171,6 +175,20 @@ def window_on(scan: Path, settings: Path | None = None) -> Iterator[Window]:
             window.controller._run_tasks_timer.stop()
             window.view.close()
             window.view.deleteLater()
+
+
+def workers(of: int | None = None) -> list[int]:
+    """The worker processes of a process, this one by default, that run a job; those that only list devices are left out."""
+    found = []
+    for entry in Path('/proc').glob('[0-9]*'):
+        try:
+            command = (entry / 'cmdline').read_bytes().split(b'\0')
+            parent = int((entry / 'stat').read_text().rpartition(')')[2].split()[1])
+        except OSError:  # it has just ended
+            continue
+        if parent == (of or os.getpid()) and command[3:5] == [b'ptychopinn_reconstructor.worker', b'torch']:
+            found.append(int(entry.name))
+    return found
 
 
 # Widgets: what they show, and how a user changes it

@@ -147,6 +147,14 @@ class Host:
         return list(self.monitor.get_log_handler().messages())
 
 
+def unstarted(settings: Path | None = None, **changes: Any) -> Host:
+    """Ptychodus whose worker thread does not run: for settings, and for calls of a reconstructor itself."""
+    logging.getLogger('ptychopinn_reconstructor').setLevel(logging.INFO)
+    host = Host(ModelCore(settings))
+    host.set(**({} if settings else QUICK) | changes)
+    return host
+
+
 @contextmanager
 def session(settings: Path | None = None, backend: str = 'torch', **changes: Any) -> Iterator[Host]:
     """Ptychodus without a window, with quick settings unless a file of settings is given."""

@@ -144,5 +144,5 @@ def test_the_window_opens_on_the_scan_with_the_algorithm_selected(tmp_path: Path
     done = run(tmp_path, '--gui', '--out', 'd', *SHORT, command=[sys.executable, '-P', '-c', WINDOW])
     assert done.returncode == 0, done.stdout + done.stderr
     shown = next(line for line in done.stdout.splitlines() if line.startswith('SHOWN'))
-    assert 'ptychopinn_pinn' in shown and "'simulated'" in shown, shown
+    assert 'ptychopinn_pinn' in shown and "'simulated'" in shown and "'Train'" in shown, shown
     assert (tmp_path / 'd' / 'input' / 'product.h5').exists() and not (tmp_path / 'd' / 'product.h5').exists()

@@ -56,7 +56,7 @@ def is_a_reconstruction(result: Path, folder: Path) -> bool:
 
 @pytest.mark.skipif(bool(missing_modules('torch')), reason='the example uses PyTorch')
 def test_a_scripted_session(tmp_path: Path) -> None:
-    said = run(tmp_path, sys.executable, '-P', str(EXAMPLES / 'scripted_session.py'), '15')
+    said = run(tmp_path, sys.executable, '-P', str(EXAMPLES / 'scripted_session.py'), '10')
     assert is_a_reconstruction(tmp_path / 'result.h5', tmp_path / 'scan')
     assert f'{phase_psnr(tmp_path / "result.h5", tmp_path / "scan" / "truth.h5"):.1f} dB' in said
     trained = open_bundle(tmp_path / 'trained' / 'model.zip').manifest
@@ -70,7 +70,7 @@ def test_a_scripted_session(tmp_path: Path) -> None:
 def test_a_model_of_one_backend_gives_the_same_object_with_the_other(tmp_path: Path, trains: str) -> None:
     if missing := [module for name in TITLES for module in missing_modules(name)]:
         pytest.skip(f'needs both backends; missing: {", ".join(missing)}')
-    said = run(tmp_path, sys.executable, '-P', str(EXAMPLES / 'switch_backend.py'), '6', TITLES[trains])
+    said = run(tmp_path, sys.executable, '-P', str(EXAMPLES / 'switch_backend.py'), '4', TITLES[trains])
     products = [read_product(tmp_path / f'{title}.h5') for title in TITLES.values()]
     one, other = (product.object for product in products)
     assert 0 < np.abs(one - other).max() < 1e-5 * np.abs(one).max()
@@ -94,7 +94,7 @@ def test_batch_mode(tmp_path: Path, backend: str) -> None:
     if missing := missing_modules(backend):
         pytest.skip(f'{TITLES[backend]} is not installed: {", ".join(missing)}')
     batch = EXAMPLES / 'batch_mode'
-    (tmp_path / 'short.ini').write_text(shortened(batch / 'settings.ini', backend, 15))
+    (tmp_path / 'short.ini').write_text(shortened(batch / 'settings.ini', backend, 10))
     said = run(tmp_path, 'sh', str(batch / 'run.sh'), 'short.ini')
     scan, result = tmp_path / 'scan', tmp_path / 'result' / 'product.000100.h5'
     assert sorted(path.name for path in (tmp_path / 'result').iterdir())[-1] == result.name

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from host_sessions import PINN, SUPERVISED, Case, Finished, run_command, same_grid, session
 from ptychodus.api.io import load_product
-from ptychodus.api.product import Product
 
 from ptychopinn_reconstructor.bundle import open_bundle
 
@@ -94,23 +93,19 @@ def test_the_log_panel_tells_what_happened(scripted: Finished) -> None:
     assert 'ERROR' not in log
 
 
-def object_of(path: Path) -> Product:
-    return load_product(path)
-
-
 def test_the_command_line_finds_the_same_object(trained: Finished, folder: Path, tmp_path: Path) -> None:
     model = trained.folder / 'out' / 'model.zip'
     run_command('ptychopinn', 'reconstruct', folder, '--model', model, '--output-dir', tmp_path, '--device', 'cpu')
     one, other = same_grid(
         load_product(trained.folder / 'infer.h5').object_, load_product(tmp_path / 'product.h5').object_
     )
-    assert one.shape == load_product(trained.folder / 'infer.h5').object_.get_array().shape[1:]
+    assert one.shape == load_product(tmp_path / 'product.h5').object_.get_array().shape[1:]
     assert np.abs(one - other).max() < SAME and np.ptp(np.abs(one)) > 0.01
 
 
 @pytest.mark.oldest_host
 def test_batch_mode_trains_and_finds_the_same_object(trained: Finished, folder: Path, tmp_path: Path) -> None:
-    """`ptychodus -b train` leaves model.zip, `ptychodus -b reconstruct` product.NNNNNN.h5; same settings, same model."""
+    """`-b train` leaves model.zip, `-b reconstruct` product.NNNNNN.h5; the same settings give the same model."""
     given, output, found = (tmp_path / name for name in ('in', 'out', 'found'))
     shutil.copytree(folder, given)
     shutil.copy(trained.folder / 'settings.ini', given / 'settings.ini')

@@ -1,4 +1,4 @@
-"""The pytest plugin of the checks of reconstructors. Opted into by `pytest_plugins`; the host is imported on first use."""
+"""The pytest plugin of the checks of reconstructors. Opted into by `pytest_plugins`; the host is imported later."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from .watch import Heard, Workplace, fingerprint, in_thread, listen
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """A training: where, on what, what was heard, what it changed outside its folder, and the reconstructor after it."""
+    """A training: where it ran, the reconstructor after it, what was heard, and what it changed outside its folder."""
 
     place: Workplace
     instance: Instance

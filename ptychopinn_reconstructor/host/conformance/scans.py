@@ -52,9 +52,8 @@ def simulated(*, modes: int = 1, masked: bool = False) -> Simulated:
     shape = _canvas(centers)
     scan = simulate(n=N, positions=centers, object=_object(shape), modes=modes, photons=1e6)
     assert scan.probe is not None
-    patterns = np.array(scan.diffraction)
-    if masked:
-        patterns[:, BAD] = 0
+    patterns, bad = np.array(scan.diffraction), BAD if masked else np.zeros_like(BAD)
+    patterns[:, bad] = 0
     product = Product(
         metadata=_metadata(),
         probe_positions=_positions(centers, shape),
@@ -63,19 +62,19 @@ def simulated(*, modes: int = 1, masked: bool = False) -> Simulated:
         losses=[],
     )
     truth = Object(np.array(scan.object, dtype=complex), PIXEL, CENTER)
-    return Simulated(ReconstructInput(patterns, BAD.copy() if masked else None, product), truth, centers)
+    return Simulated(ReconstructInput(patterns, bad, product), truth, centers)
 
 
 def copy_of(parameters: ReconstructInput) -> ReconstructInput:
     """The same in arrays of its own, which a job may spoil."""
-    product, bad = parameters.product, parameters.bad_pixels
+    product = parameters.product
     copied = replace(
         product,
         probe_positions=product.probe_positions.copy(),
         probes=product.probes.copy(),
         object_=product.object_.copy(),
     )
-    return ReconstructInput(parameters.diffraction_patterns.copy(), None if bad is None else bad.copy(), copied)
+    return ReconstructInput(parameters.diffraction_patterns.copy(), parameters.bad_pixels.copy(), copied)
 
 
 def near_field(parameters: ReconstructInput) -> ReconstructInput:
@@ -88,9 +87,8 @@ def write_layout(parameters: ReconstructInput, folder: Path) -> None:
     """The host's standard layout: diffraction.h5 and product.h5."""
     wavelength = energy_eV_to_wavelength_m(ENERGY_EV)
     detector = PixelGeometry(*[wavelength * DISTANCE_M / (N * size) for size in (PIXEL.width_m, PIXEL.height_m)])
-    bad = np.zeros((N, N), dtype=bool) if parameters.bad_pixels is None else parameters.bad_pixels
     indexes = np.array(parameters.product.probe_positions.get_indexes())
-    data = AssembledDiffractionData(indexes, parameters.diffraction_patterns, detector, bad)
+    data = AssembledDiffractionData(indexes, parameters.diffraction_patterns, detector, parameters.bad_pixels)
     save_diffraction_data(folder / 'diffraction.h5', data)
     save_product(folder / 'product.h5', parameters.product)
 

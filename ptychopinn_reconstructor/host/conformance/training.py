@@ -51,9 +51,7 @@ class TrainingChecks:
         assert not trained.changed_input
         check_progress(trained.heard)
 
-    def test_training_on_nothing_is_an_error(
-        self, conformance_jobs: Runs, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_training_on_nothing_is_an_error(self, conformance_jobs: Runs, caplog: pytest.LogCaptureFixture) -> None:
         """P27, P45, P62: raised in one sentence, which is also logged where the host shows it."""
         place = conformance_jobs.place()
         reconstructor = conformance_jobs.new(place).reconstructor

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from ptychodus.api.reconstruct import ReconstructInput
 
 Output = TypeVar('Output')
@@ -134,16 +135,15 @@ def children() -> set[int]:
 def fingerprint(parameters: ReconstructInput) -> str:
     """A hash of every array that is handed in."""
     product = parameters.product
-    arrays = [
+    arrays: list[NDArray[Any]] = [
         parameters.diffraction_patterns,
+        parameters.bad_pixels,
         product.probes.get_array(),
         product.object_.get_array(),
         product.probe_positions.get_indexes(),
         product.probe_positions.get_coordinates_x_m(),
         product.probe_positions.get_coordinates_y_m(),
     ]
-    if parameters.bad_pixels is not None:
-        arrays.append(parameters.bad_pixels)
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f'{array.dtype}{array.shape}'.encode() + np.ascontiguousarray(array).tobytes())

@@ -1,0 +1,209 @@
+"""Train, stop, resume, infer in the window of Ptychodus, and what it says when something goes wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pytestqt.qtbot import QtBot
+from window import HANG, Window, shown, workers
+
+from ptychopinn_reconstructor.training_folder import can_resume, epochs_done
+
+LONG = 400  # epochs that no test waits for
+SOON = 2.0  # seconds in which a job that was stopped, or killed, has to be over
+pytestmark = pytest.mark.slow
+
+
+def wait(condition: Any) -> None:
+    """Let the window live until something is so."""
+    from PyQt5.QtTest import QTest
+
+    end = time.monotonic() + HANG / 1000
+    while not condition():
+        assert time.monotonic() < end, 'gave up waiting'
+        QTest.qWait(20)
+
+
+def short(window: Window, epochs: int = LONG) -> None:
+    """Settings of a training of seconds."""
+    for name, value in {'nepochs': epochs, 'n_filters_scale': 1, 'device': 'cpu'}.items():
+        window.settings[name].set_value(value)
+
+
+@dataclass
+class Stopped:
+    """A training that was stopped, and what the window showed while it ran."""
+
+    folder: Path
+    product: int
+    selected: str
+    curve: list[float]
+    object: Any
+    progress: tuple[int, int, bool]
+    seconds: float
+    refused: list[tuple[str, str]]
+    infer: bool
+    log: str
+
+
+@pytest.fixture(scope='module')
+def stopped(shared_window: Window, tmp_path_factory: pytest.TempPathFactory) -> Stopped:
+    """Train, look, try to train once more, stop."""
+    window, folder = shared_window, tmp_path_factory.mktemp('training')
+    window.select('pinn')
+    short(window)
+    window.progress.text_edit.clear()
+    window.train(folder)
+    product = window.products.currentIndex()
+    before = window.object_of(product)
+    wait(lambda: len(window.curve()) >= 3 and not np.array_equal(window.object_of(product), before))
+    bar = window.progress.progress_bar
+    window.picture('running')
+    looked = {
+        'selected': window.products.currentText(),
+        'curve': window.curve(),
+        'object': window.object_of(product),
+        'progress': (bar.value(), bar.maximum(), window.progress.stop_button.isVisible()),
+    }
+    window.train(folder)
+    refused = list(window.errors)
+    window.products.setCurrentIndex(product)
+    begin = time.monotonic()
+    window.click(window.progress.stop_button)
+    wait(lambda: not window.api.task_monitor.is_processing)
+    seconds = time.monotonic() - begin
+    wait(window.is_idle)
+    infer = window.actions.reconstruct_button.isEnabled() and window.library.reconstructors[0].is_model_loaded()
+    return Stopped(
+        folder, product, seconds=seconds, refused=refused, infer=infer, log=window.log(), **looked  # type: ignore[arg-type]
+    )
+
+
+def test_a_training_shows_its_losses_its_object_and_its_progress(stopped: Stopped) -> None:
+    assert stopped.selected == 'simulated_ptychopinn_pinn_training'
+    assert all(np.isfinite(stopped.curve)) and stopped.curve[-1] < stopped.curve[0]
+    assert np.iscomplexobj(stopped.object) and np.std(np.abs(stopped.object)) > 0
+    value, maximum, has_stop = stopped.progress
+    assert 0 < value <= maximum == LONG and has_stop
+    assert 'Epoch 1 of 400: loss' in stopped.log and 'PyTorch on cpu' in stopped.log
+
+
+def test_a_second_training_is_refused_while_one_runs(stopped: Stopped) -> None:
+    assert [who for who, _ in stopped.refused] == ['Train Local']
+    assert 'A PtychoPINN training is running' in stopped.refused[0][1]
+
+
+def test_stop_ends_a_training_soon_and_keeps_its_checkpoint(stopped: Stopped) -> None:
+    assert stopped.seconds < SOON
+    assert can_resume(stopped.folder) and not (stopped.folder / 'model.zip').exists()
+    assert 'Stopped' in stopped.log and not stopped.infer
+
+
+@dataclass
+class Trained:
+    """A training that was gone on with to its end."""
+
+    model: Path
+    product: int
+    before: int
+    status: str
+    can_infer: bool
+    log: str
+
+
+@pytest.fixture(scope='module')
+def trained(shared_window: Window, stopped: Stopped) -> Trained:
+    """Resume the stopped training for three epochs more."""
+    window, before = shared_window, epochs_done(stopped.folder)
+    window.select('pinn')
+    short(window, epochs=before + 3)
+    window.settings['resume'].set_value(True)
+    window.progress.text_edit.clear()
+    window.train(stopped.folder)
+    product = window.products.currentIndex()
+    wait(window.is_idle)
+    window.settings['resume'].set_value(False)
+    can_infer = window.actions.reconstruct_button.isEnabled()
+    model = stopped.folder / 'model.zip'
+    return Trained(model, product, before, window.status(), can_infer, window.log())
+
+
+def test_a_training_is_resumed_to_its_end(trained: Trained) -> None:
+    assert f'Epoch {trained.before + 1} of {trained.before + 3}' in trained.log
+    assert 'Epoch 1 of' not in trained.log
+    assert epochs_done(trained.model.parent) == trained.before + 3
+
+
+def test_after_a_training_its_model_is_in_use(window: Window, trained: Trained) -> None:
+    assert trained.can_infer
+    for said in ('model.zip', 'PINN, PyTorch, N = 32', 'grid size 1', 'trained on simulated: 100 patterns'):
+        assert said in trained.status
+    window.settings['model_path'].set_value(trained.model)
+    window.select('supervised')
+    assert 'model.zip' in window.status()
+
+
+def test_infer_shows_the_object(window: Window, trained: Trained) -> None:
+    window.settings['model_path'].set_value(trained.model)
+    window.infer()
+    wait(window.is_idle)
+    product = window.products.currentIndex()
+    assert window.products.currentText() == 'simulated_ptychopinn_pinn'
+    found, start = window.object_of(product), window.object_of(0)
+    assert found.shape == start.shape and np.ptp(np.angle(found)) > 0.1 and np.ptp(np.angle(start)) == 0
+    assert len(window.curve()) == trained.before + 3
+    window.picture('finished')
+    window.view.object_action.trigger()
+    table = window.view.object_view.tree_view
+    table.setCurrentIndex(table.model().index(product, 0))
+    window.picture('object')
+    window.view.processing_action.trigger()
+    assert not window.errors
+
+
+def test_a_loaded_model_can_be_used_at_once(window: Window, trained: Trained) -> None:
+    assert not window.actions.reconstruct_button.isEnabled()
+    window.load_model(trained.model)
+    wait(window.is_idle)
+    assert window.actions.reconstruct_button.isEnabled() and not window.errors
+    assert 'N = 32' in window.status()
+    assert shown(window.widget('model_path').findChild(type(window.widget('model_path')))) is not None
+
+
+def test_a_broken_model_is_refused_in_a_dialog_and_in_the_log(window: Window, tmp_path: Path) -> None:
+    broken = tmp_path / 'broken.zip'
+    broken.write_bytes(b'PK not a bundle')
+    window.load_model(broken)
+    assert [who for who, _ in window.errors] == ['Load Model'] and 'broken.zip' in window.errors[0][1]
+    wait(lambda: 'broken.zip' in window.log())
+    assert 'No model' in window.status()
+
+
+def test_an_unknown_backend_is_told_in_the_log(window: Window, tmp_path: Path) -> None:
+    window.settings['backend'].set_value('JAX')
+    window.train(tmp_path)
+    wait(window.is_idle)
+    assert "[PtychoPINNPlugin] Backend = 'JAX' is not known; choose one of: PyTorch, TensorFlow." in window.log()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_worker_is_told_in_the_log(window: Window, tmp_path: Path) -> None:
+    short(window)
+    window.train(tmp_path)
+    wait(lambda: 'Epoch 1 of' in window.log())
+    (pid,) = workers()
+    os.kill(pid, signal.SIGKILL)
+    begin = time.monotonic()
+    wait(lambda: not window.api.task_monitor.is_processing)
+    assert time.monotonic() - begin < SOON
+    wait(lambda: 'exit code -9' in window.log())
+    assert 'out of memory' in window.log()
+    wait(window.is_idle)
+    assert window.actions.train_button.isEnabled()

@@ -1,0 +1,275 @@
+"""Training inside Ptychodus: what on, how it is stopped and resumed, and what becomes of a worker that dies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from host_sessions import PINN, SUPERVISED, Case, Finished, Host, session, unstarted
+from ptychodus.api.object import Object
+
+from ptychopinn_reconstructor.bundle import open_bundle
+from ptychopinn_reconstructor.errors import OutputError, ScanError
+from ptychopinn_reconstructor.handover import PREFIX
+from ptychopinn_reconstructor.host.runner import WorkerDied
+from ptychopinn_reconstructor.host.session import BusyError
+from ptychopinn_reconstructor.host.training_data import TrainingFiles, training_files
+
+SOON = 1.0
+LONG = 400
+HANG = 120.0
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    with session() as found:
+        yield found
+
+
+def losses_of(model: Path) -> list[tuple[int, float]]:
+    return [(int(epoch), float(loss)) for epoch, loss in open_bundle(model).manifest['training']['losses']]
+
+
+# What is trained on
+
+
+def test_the_files_of_a_folder(tmp_path: Path) -> None:
+    """The first kind that is there, in a fixed order; what a training of ours has left is none of it."""
+
+    def add(*names: str) -> TrainingFiles | None:
+        for name in names:
+            (tmp_path / name).touch()
+        return training_files(tmp_path)
+
+    assert add('probe.npz', 'settings.ini', 'product.h5') is None
+    assert add('b.npz', 'a.npz') == TrainingFiles((tmp_path / 'a.npz', tmp_path / 'b.npz'))
+    assert add('test_data.npz') == TrainingFiles(tuple(tmp_path / f'{n}.npz' for n in ('a', 'b', 'test_data')))
+    assert add('diffraction.h5') == TrainingFiles((tmp_path,))
+    (tmp_path / 'product.h5').unlink()
+    with pytest.raises(ScanError, match=r'diffraction\.h5 but no product\.h5'):
+        training_files(tmp_path)
+    assert add('train_data.npz') == TrainingFiles((tmp_path / 'train_data.npz',), tmp_path / 'test_data.npz')
+    (tmp_path / 'test_data.npz').unlink()
+    assert training_files(tmp_path) == TrainingFiles((tmp_path / 'train_data.npz',))
+    with pytest.raises(ScanError, match='not a folder'):
+        training_files(tmp_path / 'absent')
+
+
+@pytest.fixture
+def exported(folder: Path, tmp_path: Path) -> Path:
+    """What the host exports for PtychoPINN: patterns as intensity."""
+    host = unstarted()
+    host.open(folder).export_training_data(tmp_path / 'exported.npz', algorithm=PINN)
+    return tmp_path / 'exported.npz'
+
+
+@pytest.mark.slow
+@pytest.mark.oldest_host
+def test_training_on_what_the_host_exports(exported: Path, trained: Finished, case: Case, tmp_path: Path) -> None:
+    """train_data.npz and test_data.npz, intensity understood as intensity: the losses are those of the product."""
+    host = unstarted()
+    given = tmp_path / 'given'
+    given.mkdir()
+    shutil.copy(exported, given / 'train_data.npz')
+    shutil.copy(exported, given / 'test_data.npz')
+    outputs = list(host.library.reconstructors[0].train(given, given))
+    assert [output.progress for output in outputs] == [1, 2]
+    training = open_bundle(given / 'model.zip').manifest['training']
+    assert training['scans'] == [str(given / 'train_data.npz')]
+    assert len(outputs[-1].validation_loss) == 2
+    mine, theirs = losses_of(given / 'model.zip'), losses_of(trained.folder / 'out' / 'model.zip')
+    assert np.allclose(mine, theirs, rtol=0.1), (mine, theirs)
+    log = '\n'.join(host.log())
+    assert 'counts' in log and 'train_data.npz, validated on test_data.npz' in log
+    scaling = [
+        open_bundle(path).manifest['scaling'] for path in (given / 'model.zip', trained.folder / 'out/model.zip')
+    ]
+    assert scaling[0]['mean_counts'] == pytest.approx(scaling[1]['mean_counts'])
+
+
+@pytest.mark.slow
+def test_training_on_a_folder_of_exported_files(exported: Path, tmp_path: Path) -> None:
+    host = unstarted(**{'PtychoPINNTraining.NumEpochs': 1})
+    given = tmp_path / 'given'
+    given.mkdir()
+    for name in ('b.npz', 'a.npz'):
+        shutil.copy(exported, given / name)
+    list(host.library.reconstructors[0].train(given, tmp_path / 'out'))
+    assert open_bundle(tmp_path / 'out' / 'model.zip').manifest['training']['scans'] == [
+        str(given / 'a.npz'),
+        str(given / 'b.npz'),
+    ]
+    assert sorted(path.name for path in given.iterdir()) == ['a.npz', 'b.npz']
+
+
+def test_nothing_to_train_on_is_a_sentence(tmp_path: Path) -> None:
+    """Without files and without a selected product."""
+    host = unstarted()
+    with pytest.raises(ScanError, match=r'train_data\.npz .* diffraction\.h5'):
+        next(iter(host.library.reconstructors[0].train(tmp_path, tmp_path / 'out')))
+    assert not (tmp_path / 'out').exists()
+
+
+def test_an_export_gets_its_suffix_and_needs_an_object(case: Case, tmp_path: Path) -> None:
+    """As the host's own export, which NumPy gives the suffix; a product without an object is a sentence."""
+    pinn = unstarted().library.reconstructors[0]
+    pinn.export_training_data(tmp_path / 'a scan', case.input)
+    pinn.export_training_data(tmp_path / 'other.npz', case.input)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a scan.npz', 'other.npz']
+    with np.load(tmp_path / 'a scan.npz') as file:
+        assert np.array_equal(file['diff3d'], case.scan.diffraction)
+        assert np.allclose(file['xcoords'], case.scan.positions[:, 1])
+    with pytest.raises(ScanError, match='object'):
+        pinn.export_training_data(tmp_path / 'third.npz', case.with_product(object_=Object(None, None, None)).input)
+    assert not (tmp_path / 'third.npz').exists()
+
+
+@pytest.mark.slow
+def test_supervised_training_uses_the_object(case: Case, folder: Path, tmp_path: Path) -> None:
+    """As its label: trained on the true one it gives another model than on the flat one, and says what it is."""
+    host = unstarted(**{'PtychoPINNTraining.NumEpochs': 1})
+    reconstructor = host.library.reconstructors[1]
+    assert case.scan.object is not None
+    before = case.product.object_
+    true = Object(case.scan.object.astype(complex), before.get_pixel_geometry(), before.get_center())
+    (tmp_path / 'in').mkdir()
+    losses = []
+    for name, product in (('true', replace(case.product, object_=true)), ('flat', case.product)):
+        with host.library.session.training_on(replace(case.input, product=product)):
+            (output,) = reconstructor.train(tmp_path / 'in', tmp_path / name)
+        losses.append(output.training_loss[0].value)
+        manifest = open_bundle(tmp_path / name / 'model.zip').manifest
+        assert manifest['config']['model']['model_type'] == 'supervised'
+    assert losses[0] > 2 * losses[1]
+    without = replace(case.input, product=replace(case.product, object_=Object(None, None, None)))
+    with host.library.session.training_on(without), pytest.raises(ScanError, match='Supervised training needs an obj'):
+        list(reconstructor.train(tmp_path / 'in', tmp_path / 'none'))
+
+
+# Stop, resume, busy
+
+
+def wait_for(host: Host, is_it: Callable[[], bool]) -> float:
+    """Run the host's main loop until `is_it`; the seconds that took."""
+    begin = time.monotonic()
+    while not is_it():
+        host.model.run_tasks()
+        assert time.monotonic() - begin < HANG
+        time.sleep(0.02)
+    return time.monotonic() - begin
+
+
+def worker_of(host: Host) -> int:
+    """The process id of the running job: the child whose command line names the worker."""
+    children = Path(f'/proc/{os.getpid()}/task').glob('*/children')
+    pids = [int(pid) for file in children for pid in file.read_text().split()]
+    (found,) = (p for p in pids if b'ptychopinn_reconstructor.worker' in Path(f'/proc/{p}/cmdline').read_bytes())
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.oldest_host
+def test_stop_and_resume(host: Host, folder: Path, tmp_path: Path) -> None:
+    """Stop within about a second, no model yet, the last checkpoint kept; a further Train goes on from it if asked."""
+    host.set(**{'PtychoPINNTraining.NumEpochs': LONG})
+    (tmp_path / 'in').mkdir()
+    out = tmp_path / 'out'
+    product = host.open(folder)
+    product.train_reconstructor_local(tmp_path / 'in', out, algorithm=PINN)
+    wait_for(host, lambda: host.monitor.get_progress() >= 2)
+    assert host.monitor.get_progress_goal() == LONG
+
+    with pytest.raises(BusyError, match='training is running'):
+        product.train_reconstructor_local(tmp_path / 'in', tmp_path / 'second', algorithm=PINN)
+    count = len(host.products())
+    host.monitor.stop_processing()
+    seconds = wait_for(host, lambda: not host.monitor.is_processing)
+    assert seconds < SOON + 0.5 and host.monitor.get_last_error() is None
+    assert not (out / 'model.zip').exists() and list(out.glob('checkpoints/last.*'))
+    assert not host.library.reconstructors[0].is_model_loaded() and not host.library.session.is_training
+    assert not (tmp_path / 'second').exists() and len(host.products()) == count
+    log = '\n'.join(host.log())
+    assert '[WARNING]' in log and 'last checkpoint' in log and 'A PtychoPINN training is running' in log
+    shown = host.products()[1]
+    stopped_at = shown.losses[-1].epoch
+    assert stopped_at >= 2
+
+    host.set(**{'PtychoPINNTraining.NumEpochs': stopped_at + 2, 'PtychoPINNPlugin.Resume': True})
+    product.train_reconstructor_local(tmp_path / 'in', out, algorithm=PINN, block=True)
+    losses = losses_of(out / 'model.zip')
+    assert [epoch for epoch, _ in losses] == list(range(1, losses[-1][0] + 1))
+    assert losses[-1][0] == stopped_at + 2
+    assert np.allclose(losses[:stopped_at], [(loss.epoch, loss.value) for loss in shown.losses])
+    assert host.library.reconstructors[0].is_model_loaded()
+    assert host.monitor.get_progress() == stopped_at + 2
+
+
+@pytest.mark.slow
+def test_a_second_training_waits_for_nothing_when_the_first_has_failed(
+    host: Host, folder: Path, tmp_path: Path
+) -> None:
+    """A training that ends with an error, or that the host refuses, does not keep the next from starting."""
+    product = host.open(folder)
+    (tmp_path / 'in').mkdir()
+    host.set(**{'PtychoPINNPlugin.ScratchDir': str(tmp_path / 'absent')})
+    for _ in range(2):
+        with pytest.raises(OutputError, match='absent is no folder'):
+            product.train_reconstructor_local(tmp_path / 'in', tmp_path / 'out', algorithm=PINN, block=True)
+    assert not host.library.session.is_training and host.library.session.selected is None
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_told_within_a_second(host: Host, folder: Path, model: Path, tmp_path: Path) -> None:
+    """In training and in inference: the exception for a script, the panel for a user; the host goes on."""
+    (tmp_path / 'in').mkdir()
+    (tmp_path / 'scratch').mkdir()
+    host.set(
+        **{
+            'PtychoPINNTraining.NumEpochs': LONG,
+            'PtychoPINNPlugin.RefinePasses': 1000,
+            'PtychoPINNPlugin.ScratchDir': str(tmp_path / 'scratch'),
+            'PtychoPINNInference.ModelPath': model,
+        }
+    )
+    product = host.open(folder)
+    jobs: list[Callable[[], Any]] = [
+        lambda: product.train_reconstructor_local(tmp_path / 'in', tmp_path / 'out', algorithm=PINN),
+        lambda: product.reconstruct_local(algorithm=PINN),
+    ]
+    for start in jobs:
+        start()
+        wait_for(host, lambda: host.monitor.get_progress() in (1, 2, 3) or host.monitor.get_progress() >= 90)
+        assert len(list((tmp_path / 'scratch').iterdir())) == 1
+        os.kill(worker_of(host), signal.SIGKILL)
+        assert wait_for(host, lambda: not host.monitor.is_processing) < SOON
+        error = host.monitor.get_last_error()
+        assert isinstance(error, WorkerDied) and 'exit code -9' in str(error) and 'memory' in str(error)
+        assert any('[ERROR]' in line and 'exit code -9' in line for line in host.log())
+        assert list((tmp_path / 'scratch').iterdir()) == [], 'the scratch folder goes with the job'
+        host.monitor.update_progress(0, 100)
+    assert not any(path.name.startswith(PREFIX) for path in (tmp_path / 'out').iterdir())
+    host.set(**{'PtychoPINNPlugin.RefinePasses': 0})
+    found = product.reconstruct_local(algorithm=SUPERVISED, block=True).get_product()
+    assert np.ptp(np.abs(found.object_.get_array())) > 0.01
+
+
+@pytest.mark.slow
+def test_closing_ptychodus_ends_the_worker(folder: Path, tmp_path: Path) -> None:
+    """At once, though a training has hours to go."""
+    (tmp_path / 'in').mkdir()
+    with session(**{'PtychoPINNTraining.NumEpochs': LONG}) as host:
+        host.open(folder).train_reconstructor_local(tmp_path / 'in', tmp_path / 'out', algorithm=PINN)
+        wait_for(host, lambda: host.monitor.get_progress() >= 1)
+        pid = worker_of(host)
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 3 * SOON
+    assert not Path(f'/proc/{pid}').exists()
+    assert list((tmp_path / 'out').glob('checkpoints/last.*'))
