@@ -16,8 +16,8 @@ FILE = re.compile(r'`(tests/[\w/]+\.py)`(?:\s+\(([\w,\s]+)\))?')
 
 
 def source_of(file: str) -> str:
-    """What may define a test of that file: for the checks over any reconstructor, the suite itself."""
-    paths = sorted(SUITE.glob('*.py')) if file == OVER_ANY else [ROOT / file]
+    """What may define a test of that file: for the checks over any reconstructor, the suite too."""
+    paths = [ROOT / file, *(sorted(SUITE.glob('*.py')) if file == OVER_ANY else ())]
     return '\n'.join(path.read_text(encoding='utf-8') for path in paths)
 
 
@@ -41,7 +41,7 @@ def test_every_clause_names_tests_that_exist(number: str, text: str) -> None:
 def test_every_check_over_any_reconstructor_names_its_clauses() -> None:
     """And each of these clauses names the check."""
     texts = {f'P{number}': text for number, text in CLAUSES}
-    checks = re.findall(r'def test_(\w+)\(.*?"""(.*?)"""', source_of(OVER_ANY), re.DOTALL)
+    checks = re.findall(r'    def test_(\w+)\(.*?"""(.*?)"""', source_of(OVER_ANY), re.DOTALL)
     assert len(checks) > 15
     for name, docstring in checks:
         cited = re.findall(r'\bP\d+\b', docstring.partition(':')[0])

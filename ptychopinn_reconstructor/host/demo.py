@@ -71,7 +71,7 @@ def demo(out: Path, backend: str, gui: bool, max_cpu_seconds: float, positions: 
         load_backend(backend)  # says what to install, before anything is written
     _check_host()
     folder = writable_folder(out).absolute()
-    settings = {'training': {'max_cpu_seconds': max_cpu_seconds}, 'execution': {'backend': backend}}
+    settings = {'training': _training(max_cpu_seconds), 'execution': {'backend': backend}}
     model = folder / 'model' / 'model.zip'
     if gui and model.is_file():
         settings['inference'] = {'model_path': str(model), 'refine_passes': PASSES}
@@ -85,6 +85,13 @@ def demo(out: Path, backend: str, gui: bool, max_cpu_seconds: float, positions: 
         click.echo(line)
     check_reached(figures['refined']['phase_psnr'])
     return 0
+
+
+def _training(max_cpu_seconds: float) -> dict[str, Any]:
+    """Our own defaults where those of Ptychodus differ, so that the network is that of `ptychopinn demo`."""
+    default = Config().training
+    same = {key: getattr(default, key) for key in ('nepochs', 'intensity_scale_trainable')}
+    return {**same, 'max_cpu_seconds': max_cpu_seconds}
 
 
 def _check_host() -> None:

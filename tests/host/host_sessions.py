@@ -31,6 +31,7 @@ from ptychopinn_reconstructor.scan import Scan
 
 PINN, SUPERVISED = 'ptychopinn_pinn', 'ptychopinn_supervised'
 PIXEL = 1e-8  # meters
+ENERGY, DISTANCE = 8000.0, 1.0  # eV, meters
 CENTER = (3.1e-6, -2.3e-6)  # meters, [x, y], of the object: nowhere near zero
 TITLES = {'torch': 'PyTorch', 'tensorflow': 'TensorFlow'}
 QUICK = {
@@ -65,8 +66,8 @@ class Case:
         metadata = ProductMetadata(
             name='demo',
             comments='made by a test',
-            detector_distance_m=1.0,
-            photon_energy_eV=8000.0,
+            detector_distance_m=DISTANCE,
+            photon_energy_eV=ENERGY,
             probe_photon_count=1e5,
             exposure_time_s=0.5,
             mass_attenuation_m2_per_kg=0.0,
@@ -81,7 +82,9 @@ class Case:
     @property
     def data(self) -> AssembledDiffractionData:
         patterns = np.array(self.scan.diffraction)
-        return AssembledDiffractionData(self.indexes, patterns, PixelGeometry(2e-4, 2e-4), self.bad_pixels)
+        # Of the detector: the host derives the pixel of the object from it.
+        pixel = self.product.metadata.photon_wavelength_m * DISTANCE / (patterns.shape[-1] * PIXEL)
+        return AssembledDiffractionData(self.indexes, patterns, PixelGeometry(pixel, pixel), self.bad_pixels)
 
     @property
     def input(self) -> ReconstructInput:

@@ -402,6 +402,18 @@ def test_a_broken_reconstructor_is_found_out(tmp_path: Path, caplog: pytest.LogC
         run_check(name, subject_of(kind, **declared), tmp_path / 'broken', arguments)
 
 
+def test_beside_the_upstream_package_the_library_has_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P4: it then fills the host's own library of our name; both can be chosen."""
+    assert PtychoPINNLibrary(SettingsRegistry()).name == 'PtychoPINN'
+    (tmp_path / 'ptycho').mkdir()
+    (tmp_path / 'ptycho' / '__init__.py').touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    name = PtychoPINNLibrary(SettingsRegistry()).name
+    assert name == 'PtychoPINN-Plugin' and '_' not in name
+
+
 def test_without_a_subject_the_suite_says_what_to_do(tmp_path: Path) -> None:
     """In a project of its own, with nothing but what specs/conformance.md asks for, less the fixture."""
     (tmp_path / 'conftest.py').write_text("pytest_plugins = ['ptychopinn_reconstructor.host.conformance.plugin']\n")

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from ptychodus.api.io import save_ptychopinn_training_data
+from ptychodus.api.io import load_product, save_ptychopinn_training_data
 from ptychodus.api.object import Object
 from ptychodus.api.product import LossValue
 from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput, TrainableReconstructor, TrainOutput
 
-from ptychopinn_reconstructor.host.conformance import Instance, Subject
+from ptychopinn_reconstructor.host.conformance import FORMS, Instance, Subject
 
 EPOCHS = 5
 LOGGER = 'toy_reconstructor'
@@ -79,11 +79,13 @@ class Toy(TrainableReconstructor):
         return ValueError(text)
 
     def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
-        files = sorted(input_path.glob('*.npz'))
-        if not files and self.selected is None:
+        files, layout = sorted(input_path.glob('*.npz')), input_path / 'product.h5'
+        if not files and not layout.exists() and self.selected is None:
             raise self.failure(f'There is nothing to train on in {input_path}.')
         if files:
             learned = np.load(files[0])['objectGuess']
+        elif layout.exists():
+            learned = load_product(layout).object_.get_layer(0)
         else:
             assert self.selected is not None
             learned = self.selected.product.object_.get_layer(0).copy()
@@ -121,7 +123,7 @@ def subject_of(kind: type[Toy], **changes: Any) -> Subject:
     settings: dict[str, Any] = {
         'library': 'Toys',
         'make': make,
-        'training_forms': frozenset({'pair', 'exported', 'selected'}),
+        'training_forms': frozenset(FORMS),
         'likeness': 0.9,
         'logger': LOGGER,
     }
