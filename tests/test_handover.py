@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -34,8 +35,8 @@ def arrays_of_a_scan(dtype: str = 'uint16') -> dict[str, NDArray[Any]]:
     return {
         'diffraction': np.asarray(scan.diffraction).astype(dtype),
         'positions': scan.positions,
-        'probe': scan.probe,
-        'object': scan.object,
+        'probe': np.asarray(scan.probe),
+        'object': np.asarray(scan.object),
         'bad_pixels': bad,
         'pattern_indexes': np.arange(9) * 3 + 1,
     }
@@ -169,8 +170,8 @@ def test_without_a_choice_the_system_s_folder_with_enough_space(
 ) -> None:
     """The folder for temporary files unless it is full, or lies in memory while another does not."""
     free = {tmp_path: 10 * MIB + HEADROOM, Path('/var/tmp'): 20 * MIB + HEADROOM}
-    monkeypatch.setattr(handover.tempfile, 'gettempdir', lambda: str(tmp_path))
-    monkeypatch.setattr(handover.shutil, 'disk_usage', lambda folder: Usage(0, 0, free[folder]))
+    monkeypatch.setattr(tempfile, 'gettempdir', lambda: str(tmp_path))
+    monkeypatch.setattr(shutil, 'disk_usage', lambda folder: Usage(0, 0, free[folder]))
     assert Scratch(9 * MIB).parent == tmp_path
     assert Scratch(15 * MIB).parent == Path('/var/tmp')
     with pytest.raises(OutputError, match=rf'{tmp_path} has 74 MiB free, /var/tmp has 84 MiB free'):
@@ -227,7 +228,7 @@ def test_leftovers_go_before_the_space_is_looked_at(tmp_path: Path, monkeypatch:
     killed, left = start_owner(tmp_path)
     killed.kill()
     killed.communicate()
-    monkeypatch.setattr(handover.shutil, 'disk_usage', lambda folder: Usage(0, 0, 0 if left.exists() else HEADROOM))
+    monkeypatch.setattr(shutil, 'disk_usage', lambda folder: Usage(0, 0, 0 if left.exists() else HEADROOM))
     with Scratch(0, tmp_path) as mine:
         assert folders(tmp_path) == [mine.path.name]
 

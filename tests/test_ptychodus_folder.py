@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -62,7 +63,7 @@ def test_the_object_pixel_follows_from_wavelength_distance_and_detector(tmp_path
 
 
 def test_the_settings_are_those_given_and_the_algorithm(tmp_path: Path) -> None:
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         'model': {'model_type': 'supervised'},
         'training': {'nepochs': 7, 'probe_trainable': True, 'early_stop_patience': None},
         'execution': {'backend': 'tensorflow'},

@@ -160,7 +160,7 @@ def train_request(job: Path, output: Path, **changes: Any) -> TrainRequest:
 
 
 def is_epoch(said: Said) -> bool:
-    return said['event'] == 'epoch' and said['stage'] == 'train'
+    return bool(said['event'] == 'epoch' and said['stage'] == 'train')
 
 
 NOISY = """

@@ -71,7 +71,7 @@ def demo(out: Path, backend: str, gui: bool, max_cpu_seconds: float, positions: 
         load_backend(backend)  # says what to install, before anything is written
     _check_host()
     folder = writable_folder(out).absolute()
-    settings = {'training': _training(max_cpu_seconds), 'execution': {'backend': backend}}
+    settings: dict[str, dict[str, Any]] = {'training': _training(max_cpu_seconds), 'execution': {'backend': backend}}
     model = folder / 'model' / 'model.zip'
     if gui and model.is_file():
         settings['inference'] = {'model_path': str(model), 'refine_passes': PASSES}

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pytestqt.qtbot import QtBot
 from window import HANG, Window, shown, workers
 
 from ptychopinn_reconstructor.training_folder import can_resume, epochs_done
@@ -82,7 +81,13 @@ def stopped(shared_window: Window, tmp_path_factory: pytest.TempPathFactory) -> 
     wait(window.is_idle)
     infer = window.actions.reconstruct_button.isEnabled() and window.library.reconstructors[0].is_model_loaded()
     return Stopped(
-        folder, product, seconds=seconds, refused=refused, infer=infer, log=window.log(), **looked  # type: ignore[arg-type]
+        folder,
+        product,
+        seconds=seconds,
+        refused=refused,
+        infer=infer,
+        log=window.log(),
+        **looked,  # type: ignore[arg-type]
     )
 
 

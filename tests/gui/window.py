@@ -166,9 +166,7 @@ def window_on(scan: Path, settings: Path | None = None) -> Iterator[Window]:
     with pytest.MonkeyPatch.context() as patch, ModelCore(settings, log_level=logging.INFO) as model:
         window = Window(model, patch)
         api = model.workflow_api
-        api.load_product(
-            scan / 'product.h5', diffraction=api.load_assembled_diffraction_data(scan / 'diffraction.h5')
-        )
+        api.load_product(scan / 'product.h5', diffraction=api.load_assembled_diffraction_data(scan / 'diffraction.h5'))
         try:
             yield window
         finally:
@@ -178,7 +176,7 @@ def window_on(scan: Path, settings: Path | None = None) -> Iterator[Window]:
 
 
 def workers(of: int | None = None) -> list[int]:
-    """The worker processes of a process, this one by default, that run a job; those that only list devices are left out."""
+    """The worker processes of a process, this one by default, that run a job; not those that list devices."""
     found = []
     for entry in Path('/proc').glob('[0-9]*'):
         try:
@@ -233,4 +231,3 @@ def press_to(box: QComboBox, text: str) -> None:
     key = Qt.Key.Key_Down if wanted > box.currentIndex() else Qt.Key.Key_Up
     for _ in range(abs(wanted - box.currentIndex())):
         QTest.keyClick(box, key)
-
