@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 WHOLE = 100  # progress of a complete reconstruction: percent
 AFTER_NETWORK = 90  # percent at which the network's object is complete, when it is refined afterwards
 SCAN_FOLDER = 'scan'
+DRAWN_EVERY = 1.0  # seconds: the host's window is drawn once a second, and a loss curve takes it a while
 Preview = tuple[NDArray[np.complex64], Sequence[float]]  # an object and its origin
 
 
@@ -206,6 +208,7 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
     def _training(self, worker: Worker, request: TrainRequest, scratch: Path, output: Path) -> Iterator[TrainOutput]:
         losses: list[LossValue] = []
         held_out: list[LossValue] = []
+        shown = float('-inf')
         for message in self._run(worker, request):
             if message['event'] == 'epoch' and message.get('stage') == 'train':
                 epoch = int(message['epoch'])
@@ -213,12 +216,16 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
                 if message.get('val_loss') is not None:
                     held_out.append(LossValue(epoch, float(message['val_loss'])))
                 self.logger.info(_epoch_line(message))
-                self._show(None, losses)
+                if time.monotonic() - shown > DRAWN_EVERY:
+                    shown = time.monotonic()
+                    self._show(None, losses)
                 yield TrainOutput(list(losses), list(held_out), progress=epoch)
             elif message['event'] == 'preview':
                 self._show((_taken(scratch / message['object']), message['origin']), losses)
             elif message['event'] == 'done':
+                losses = [LossValue(int(epoch), float(value)) for epoch, value in message['losses']]
                 self._adopt(Path(message['model']), output)
+        self._show(None, losses)  # after a stop too
 
     def _show(self, preview: Preview | None, losses: list[LossValue]) -> None:
         """Let the host show the losses, and the object as the network sees it now."""
