@@ -71,6 +71,7 @@ test-ptychodus: $(HOSTS:=/.wheel) system-libraries ## test the wheel inside Ptyc
 	cd .typecheck && $(call MYPY,.venv-ptychodus) -p ptychopinn_reconstructor.host
 	set -e; for folder in $(HOST_TESTS); do cd .typecheck; \
 	  MYPYPATH=../tests $(call MYPY,.venv-ptychodus) ../$$folder/*.py; cd ..; done
+	cd .typecheck && MYPYPATH=../tests:../tests/host $(call MYPY,.venv-ptychodus) ../tests/benchmarks/host_figures.py
 	set -e; for host in $(HOSTS); do options=; \
 	  $$host/bin/python -P -c '$(INSTALLED)'; \
 	  $$host/bin/python -P -c 'import PyQt5.QtWidgets' || options='-p no:pytest-qt --ignore tests/gui --ignore tests/integration'; \
@@ -83,7 +84,7 @@ demo: .venv-ptychodus/.wheel system-libraries ## a scripted session of Ptychodus
 gui: .venv-ptychodus/.wheel system-libraries ## open the window of Ptychodus on the scan of the demo
 	.venv-ptychodus/bin/python -P -m ptychopinn_reconstructor.host.demo --gui --backend $(BACKEND) --out demo
 
-bench: $(STAMP) ## measure speed and memory, write tests/benchmarks/RESULTS.md
+bench: $(STAMP) .venv-ptychodus/.wheel system-libraries ## measure speed and memory, write tests/benchmarks/RESULTS.md
 	$(BIN)/python tests/benchmarks/bench.py
 
 quality: $(STAMP) ## measure the image quality on simulated and real scans

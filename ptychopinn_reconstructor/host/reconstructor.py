@@ -160,6 +160,9 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
                 hand_over(scan, scratch.path / SCAN_FOLDER)
                 request = ReconstructRequest(scan=scratch.path / SCAN_FOLDER, model=model.path, config=config.to_json())
                 for message in self._run(worker, request):
+                    if message['event'] == 'done':
+                        for line in (*message['notes'], message['comments']):
+                            self.logger.info('%s', line)
                     if (output := _output(scan, message, scratch.path, model, config)) is not None:
                         yield output
 
@@ -209,23 +212,26 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
         losses: list[LossValue] = []
         held_out: list[LossValue] = []
         shown = float('-inf')
-        for message in self._run(worker, request):
-            if message['event'] == 'epoch' and message.get('stage') == 'train':
-                epoch = int(message['epoch'])
-                losses.append(LossValue(epoch, float(message['train_loss'])))
-                if message.get('val_loss') is not None:
-                    held_out.append(LossValue(epoch, float(message['val_loss'])))
-                self.logger.info(_epoch_line(message))
-                if time.monotonic() - shown > DRAWN_EVERY:
-                    shown = time.monotonic()
-                    self._show(None, losses)
-                yield TrainOutput(list(losses), list(held_out), progress=epoch)
-            elif message['event'] == 'preview':
-                self._show((_taken(scratch / message['object']), message['origin']), losses)
-            elif message['event'] == 'done':
-                losses = [LossValue(int(epoch), float(value)) for epoch, value in message['losses']]
-                self._adopt(Path(message['model']), output)
-        self._show(None, losses)  # after a stop too
+        try:
+            for message in self._run(worker, request):
+                if message['event'] == 'epoch' and message.get('stage') == 'train':
+                    epoch = int(message['epoch'])
+                    losses.append(LossValue(epoch, float(message['train_loss'])))
+                    if message.get('val_loss') is not None:
+                        held_out.append(LossValue(epoch, float(message['val_loss'])))
+                    self.logger.info(_epoch_line(message))
+                    if time.monotonic() - shown > DRAWN_EVERY:
+                        shown = time.monotonic()
+                        self._show(None, losses)
+                    yield TrainOutput(list(losses), list(held_out), progress=epoch)
+                elif message['event'] == 'preview':
+                    self._show((_taken(scratch / message['object']), message['origin']), losses)
+                elif message['event'] == 'done':
+                    losses = [LossValue(int(epoch), float(value)) for epoch, value in message['losses']]
+                    self._adopt(Path(message['model']), output)
+        finally:  # after a stop too, and when it fails
+            if losses:
+                self._show(None, losses)
 
     def _show(self, preview: Preview | None, losses: list[LossValue]) -> None:
         """Let the host show the losses, and the object as the network sees it now."""
@@ -264,6 +270,9 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
                     yield message
         except Interrupted as stopped:
             self.logger.warning('%s', stopped)
+        except GeneratorExit:  # the host has seen its Stop before the job did, and closes this iterator
+            self.logger.warning('%s', worker.when_stopped)
+            raise
 
     def _warn(self, notes: Iterator[str] | Sequence[str]) -> None:
         for note in notes:

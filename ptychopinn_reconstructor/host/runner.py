@@ -24,7 +24,7 @@ from typing import IO, Any, Self
 from .. import errors
 from ..errors import Interrupted, PtychoPINNError
 from ..events import ShouldStop, never
-from ..requests import Request
+from ..requests import Request, TrainRequest
 
 POLL = 0.05  # seconds between two looks at the child and at the host's wish to stop
 GRACE = 0.7  # seconds that a job has to stop by itself
@@ -48,6 +48,8 @@ class Worker:
         self.scratch, self.backend, self.should_stop = scratch, backend, should_stop
         self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._said: deque[str] = deque(maxlen=STDERR_LINES)
+        self._deadline: float | None = None  # until when a job that was asked to stop may go on
+        self.when_stopped = 'Stopped on request.'  # the sentence for it, also where the job itself had no time for one
 
     def __enter__(self) -> Self:
         command = [sys.executable, '-P', '-m', 'ptychopinn_reconstructor.worker']
@@ -80,6 +82,8 @@ class Worker:
 
     def ask(self, request: Request) -> None:
         """Send the one request."""
+        if isinstance(request, TrainRequest):
+            self.when_stopped = 'Stopped on request; the last checkpoint is kept.'
         self._send(request.model_dump_json())
 
     def events(self) -> Iterator[Message]:
@@ -87,7 +91,7 @@ class Worker:
 
         Raises the worker's own error, Interrupted when it was stopped, WorkerDied when it ended without either.
         """
-        deadline = ended = None
+        ended = None
         while True:
             message = self._next()
             if message:
@@ -99,11 +103,10 @@ class Worker:
                 ended = now if ended is None else ended
                 if message is not None or now - ended > LAST_WORDS:
                     raise self._death()
-            elif deadline is None and self.should_stop():  # asked however fast messages come
-                self._send('stop')
-                deadline = now + GRACE
-            elif deadline is not None and now > deadline:
-                raise Interrupted('Stopped on request; the last checkpoint is kept.')
+            elif self._deadline is None and self.should_stop():  # asked however fast messages come
+                self._ask_to_stop()
+            elif self._deadline is not None and now > self._deadline:
+                raise Interrupted(self.when_stopped)
 
     def _next(self) -> Message | None:
         """The next message; {} when stdout has ended, None when nothing has come for a while."""
@@ -123,20 +126,27 @@ class Worker:
     def _death(self) -> PtychoPINNError:
         code = self.process.wait()
         if self.should_stop():
-            return Interrupted('Stopped on request; the last checkpoint is kept.')
+            return Interrupted(self.when_stopped)
         return WorkerDied(f'The worker process ended with exit code {code}{_cause(code)}{self._last_words()}')
 
     def _last_words(self) -> str:
         lines = [line for line in self._said if line.strip()]
         return f' Its last words: {lines[-1].strip()}' if lines else ''
 
+    def _ask_to_stop(self) -> float:
+        """Ask the job to stop, once; until when it may go on."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + GRACE
+            self._send('stop')
+        return self._deadline
+
     def _end(self) -> None:
         """Ask, terminate, kill: each time with a little patience."""
         if self.process.poll() is None:
-            self._send('stop')
-            for patience, act in ((GRACE, self.process.terminate), (0.25, self.process.kill)):
+            rest = max(0.0, self._ask_to_stop() - time.monotonic())
+            for patience, act in ((rest, self.process.terminate), (0.25, self.process.kill)):
                 try:
-                    self.process.wait(0.0 if self.should_stop() and patience == GRACE else patience)
+                    self.process.wait(patience)
                     break
                 except subprocess.TimeoutExpired:
                     act()

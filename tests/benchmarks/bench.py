@@ -1,5 +1,7 @@
 """`make bench`: speed and memory, one thread, every measurement in a new process; writes tests/benchmarks/RESULTS.md.
 
+What is measured inside Ptychodus runs in the environment of `make test-ptychodus`.
+
 Nothing is asserted: times are those of one machine at one moment. The ratios stand beside them because they compare:
 each reference (a matrix product, an FFT2, the whole of which a part is) is measured in the same run.
 
@@ -24,6 +26,7 @@ from pathlib import Path
 from processes import Cells, command_line_rows, import_rows, spawn
 
 HERE = Path(__file__).resolve().parent
+HOST_PYTHON = HERE.parents[1] / '.venv-ptychodus' / 'bin' / 'python'
 PACKAGES = ('ptychopinn-reconstructor', 'torch', 'lightning', 'tensorflow', 'keras', 'numpy', 'scipy')
 Section = Callable[[Path, bool], Iterable[Cells]]
 
@@ -46,6 +49,19 @@ def command_line(work: Path, quick: bool) -> Iterator[Cells]:
     return command_line_rows(work, (256, 512) if quick else (1024, 8192))
 
 
+def inside_ptychodus(backend: str, *parts: str) -> Section:
+    """Parts of host_figures.py, each in a process of its own, in the environment of Ptychodus."""
+
+    def rows(work: Path, quick: bool) -> Iterator[Cells]:
+        for part in parts:
+            say(f'  {part}, {backend} ...')
+            done = spawn(work, '-P', HERE / 'host_figures.py', part, backend, python=HOST_PYTHON)
+            for what, measured, asked in json.loads(done.output.splitlines()[-1]):
+                yield what, measured, '', f'asked: {asked}' if asked else ''
+
+    return rows
+
+
 SECTIONS: dict[str, Section] = {
     'Machine': kernels(('machine', 64)),
     'Imports': lambda work, quick: import_rows(),
@@ -56,6 +72,10 @@ SECTIONS: dict[str, Section] = {
     'Stitching': kernels(('stitching', 64), ('stitching', 128)),
     'Refinement engine': kernels(('engine', 64), ('engine', 128)),
     'Command line, N = 64': command_line,
+    'Inside Ptychodus, PyTorch (wall time where it says nothing else)': inside_ptychodus(
+        'torch', 'start', 'infer', 'memory', 'ends'
+    ),
+    'Inside Ptychodus, TensorFlow': inside_ptychodus('tensorflow', 'infer', 'ends'),
 }
 
 

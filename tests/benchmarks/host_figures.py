@@ -1,9 +1,9 @@
-"""What Ptychodus is promised of its plugin, measured inside the real host; prints a table in markdown.
+"""What Ptychodus is promised of its plugin, measured inside the real host: a part of `make bench`.
 
-Run in an environment with Ptychodus and its window, on a quiet machine; a line of the table is measured in new
-processes. Nothing is asserted: the limit stands beside the figure.
+Runs in an environment with Ptychodus and its window, one part a process, and prints JSON rows of (what, measured, what
+was asked for). Nothing is asserted.
 
-    QT_QPA_PLATFORM=offscreen python -P tests/benchmarks/host_figures.py [--backend torch] [--only NAME ...]
+    QT_QPA_PLATFORM=offscreen python -P tests/benchmarks/host_figures.py PART BACKEND
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,7 @@ REPEATS = 3
 HANG = 120.0
 SIDE, PATTERNS = 64, 1024
 LARGE_SIDE, LARGE_BYTES = 256, 2 * 2**30
-HANDOVER_EVENTS = {'network'}  # stages of which the first event says that the scan has been handed over and prepared
-Row = tuple[str, str, str]  # what, measured, limit
+Row = tuple[str, str, str]  # what, measured, asked
 
 
 def cpu() -> float:
@@ -99,10 +99,10 @@ def start(backend: str) -> list[Row]:
 
         create, panels = PanelFactory.create_view_controller, 0.0
 
-        def timed_create(self: Any, name: str) -> Any:
+        def timed_create(self: PanelFactory, reconstructor_name: str) -> Any:
             nonlocal panels
             at = cpu()
-            panel = create(self, name)
+            panel = create(self, reconstructor_name)
             panels += cpu() - at
             return panel
 
@@ -119,7 +119,7 @@ def start(backend: str) -> list[Row]:
     parts = ', '.join(f'{name} {seconds:.3f}' for name, seconds in spent.items())
     total = sum(spent.values())
     return [
-        ('our CPU time in the start of Ptychodus', f'{total:.3f} s ({parts})', '< 0.2 s'),
+        (f'our CPU time in the start of Ptychodus {version("ptychodus")}', f'{total:.3f} s ({parts})', '< 0.2 s'),
         ('frameworks imported in its process', ', '.join(frameworks) or 'none', 'none'),
     ]
 
@@ -281,7 +281,8 @@ def ends(backend: str) -> list[Row]:
     """From Stop to idle, from the worker's death to the report."""
     from host_sessions import PINN, TITLES, session, small_case
 
-    stops, reports = [], []
+    stops: list[float] = []
+    reports: list[float] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / 'empty').mkdir()
@@ -320,7 +321,7 @@ def _wait(host: Any, is_it: Callable[[], bool]) -> None:
 
 def _orphaned(backend: str) -> float:
     """Seconds from SIGKILL of a training Ptychodus to the end of its worker."""
-    command = [sys.executable, '-P', str(HERE), '--part', 'host_to_kill', '--backend', backend]
+    command = [sys.executable, '-P', str(HERE), 'host_to_kill', backend]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as host:
         assert host.stdout is not None
         pid = int(host.stdout.readline())
@@ -356,35 +357,19 @@ def _seconds(values: list[float]) -> str:
     return f'{statistics.median(values):.2f} s ({", ".join(f"{value:.2f}" for value in values)})'
 
 
-PARTS = {'start': start, 'infer': infer, 'memory': memory, 'ends': ends}
-
-
-def table(backend: str, names: list[str]) -> str:
-    """All parts, each in a process of its own."""
-    lines = [f'| Ptychodus, backend {backend} | measured | limit |', '|---|---|---|']
-    for name in names:
-        command = [sys.executable, '-P', str(HERE), '--part', name, '--backend', backend]
-        with tempfile.TemporaryDirectory() as home:
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env={**os.environ, 'HOME': home})
-        if done.returncode:
-            lines.append(f'| {name} | failed with exit code {done.returncode} | |')
-            continue
-        lines += ['| ' + ' | '.join(row) + ' |' for row in json.loads(done.stdout.splitlines()[-1])]
-    return '\n'.join(lines)
+PARTS = {'start': start, 'infer': infer, 'memory': memory, 'ends': ends, 'host_to_kill': host_to_kill}
 
 
 def main() -> None:
-    """Print the table, or the rows of one part as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--backend', default='torch')
-    parser.add_argument('--only', nargs='*', choices=list(PARTS), default=list(PARTS))
-    parser.add_argument('--part', choices=[*PARTS, 'host_to_kill'])
+    """Print the rows of a part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('part', choices=list(PARTS))
+    parser.add_argument('backend', choices=['torch', 'tensorflow'])
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
-    if options.part:
-        print(json.dumps({**PARTS, 'host_to_kill': host_to_kill}[options.part](options.backend)))
-    else:
-        print(table(options.backend, options.only))
+    with tempfile.TemporaryDirectory() as home:  # Ptychodus reads settings there
+        os.environ['HOME'] = home
+        print(json.dumps(PARTS[options.part](options.backend)))
 
 
 if __name__ == '__main__':

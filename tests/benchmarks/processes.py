@@ -38,13 +38,14 @@ class Usage:
 
 
 def environment(work: Path) -> dict[str, str]:
-    """One thread, no GPU, and no compiled kernels from an earlier run."""
-    return os.environ | THREADS | {'CUDA_VISIBLE_DEVICES': '', 'TORCHINDUCTOR_CACHE_DIR': str(work / 'inductor')}
+    """One thread, no GPU, no screen, temporary files in `work`, and no compiled kernels from an earlier run."""
+    own = {'CUDA_VISIBLE_DEVICES': '', 'QT_QPA_PLATFORM': 'offscreen', 'TMPDIR': str(work)}
+    return os.environ | THREADS | own | {'TORCHINDUCTOR_CACHE_DIR': str(work / 'inductor')}
 
 
-def spawn(work: Path, *arguments: Any) -> Usage:
-    """Run this Python with `arguments` and watch it; a failure raises CalledProcessError."""
-    command = [sys.executable, *map(str, arguments)]
+def spawn(work: Path, *arguments: Any, python: str | Path = sys.executable) -> Usage:
+    """Run a Python, this one by default, with `arguments` and watch it; a failure raises CalledProcessError."""
+    command = [str(python), *map(str, arguments)]
     out, err = work / 'stdout', work / 'stderr'
     with out.open('w') as stdout, err.open('w') as stderr:
         start, anonymous = time.perf_counter(), 0.0

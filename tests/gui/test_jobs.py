@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from grids import same_grid
+from ptychodus.api.io import load_product
 from window import HANG, Window, shown, workers
 
 from ptychopinn_reconstructor.training_folder import can_resume, epochs_done
 
 LONG = 400  # epochs that no test waits for
+SAME = 1e-6
 SOON = 2.0  # seconds in which a job that was stopped, or killed, has to be over
 pytestmark = pytest.mark.slow
 
@@ -171,6 +176,22 @@ def test_infer_shows_the_object(window: Window, trained: Trained) -> None:
     window.picture('object')
     window.view.processing_action.trigger()
     assert not window.errors
+
+
+def test_the_command_line_finds_the_same_object(
+    window: Window, trained: Trained, scan_folder: Path, tmp_path: Path
+) -> None:
+    window.settings['model_path'].set_value(trained.model)
+    window.settings['device'].set_value('cpu')
+    window.infer()
+    wait(window.is_idle)
+    in_the_window = window.product(window.products.currentIndex()).get_product().object_
+    command = [Path(sys.executable).with_name('ptychopinn'), 'reconstruct', scan_folder]
+    options = ['--model', trained.model, '--device', 'cpu', '--quiet', '--output-dir', tmp_path]
+    subprocess.run([*command, *options], check=True, timeout=120, capture_output=True)
+    one, other = same_grid(load_product(tmp_path / 'product.h5').object_, in_the_window)
+    assert one.shape == other.shape and min(one.shape) > 50 and np.ptp(np.abs(one)) > 0.01
+    assert np.abs(one - other).max() < SAME
 
 
 def test_a_loaded_model_can_be_used_at_once(window: Window, trained: Trained) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from host_sessions import CENTER, PIXEL, Case, Finished, Host, same_grid, small_case, unstarted
+from grids import same_grid
+from host_sessions import CENTER, PIXEL, Case, Finished, Host, small_case, unstarted
 from ptychodus.api.geometry import PixelGeometry
 from ptychodus.api.io import load_product
 from ptychodus.api.object import Object, ObjectCenter

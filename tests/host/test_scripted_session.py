@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from host_sessions import PINN, SUPERVISED, Case, Finished, run_command, same_grid, session
+from grids import same_grid
+from host_sessions import PINN, SUPERVISED, Case, Finished, run_command, session
 from ptychodus.api.io import load_product
 
 from ptychopinn_reconstructor.bundle import open_bundle
@@ -90,6 +91,10 @@ def test_the_log_panel_tells_what_happened(scripted: Finished) -> None:
     log = '\n'.join(scripted.facts['log'])
     assert re.search(r'Epoch 1 of 2: loss \S+', log) and 'Epoch 2 of 2' in log
     assert "the selected product 'demo'" in log and ' on cpu' in log and 'Model: model.zip: pinn' in log
+    inference = log.rpartition('Model: model.zip')[2]
+    assert 'Probe power is' in inference and re.search(
+        r'pinn, backend \w+, 0 refinement passes, residual 0\.', inference
+    )
     assert 'ERROR' not in log
 
 
