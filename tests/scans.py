@@ -1,12 +1,15 @@
-"""Small simulated scans, short configurations, and the backend to run them with."""
+"""Small simulated scans, products, short configurations, and the backend to run them with."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ptychopinn_reconstructor.backend import installed
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.physics.simulate import simulate
+from ptychopinn_reconstructor.reconstruction import Reconstruction
 from ptychopinn_reconstructor.scan import Scan
 
 
@@ -37,3 +40,24 @@ def short_config(**changes: Any) -> Config:
         section, field = key.split('__')
         values.setdefault(section, {})[field] = value
     return Config().merged(values)
+
+
+def noise_product(seed: int = 0, modes: int = 2, n: int = 20, **changes: Any) -> Reconstruction:
+    """A reconstruction of noise with pixels that are not square."""
+    random = np.random.default_rng(seed)
+
+    def noise(*shape: int) -> np.ndarray:
+        return (random.normal(size=shape) + 1j * random.normal(size=shape)).astype(np.complex64)
+
+    fields: dict[str, Any] = {
+        'object': noise(91, 80),
+        'origin': (41.25, 37.5),
+        'probe': noise(modes, 16, 16),
+        'positions': random.uniform(-30, 30, (n, 2)),
+        'pixel_size': (2e-8, 1e-8),
+        'name': 'test',
+        'comments': 'a comment',
+        'losses': ((0, 2.5), (4, 1.25)),
+        'metadata': {'photon_energy_eV': 8000.0, 'probe_position_indexes': np.arange(n) + 3},
+    }
+    return Reconstruction(**{**fields, **changes})

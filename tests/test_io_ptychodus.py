@@ -14,6 +14,7 @@ import pytest
 from bad_inputs import hdf5, replace_dataset, write_good_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scans import noise_product
 
 from ptychopinn_reconstructor.errors import OutputError, ScanError
 from ptychopinn_reconstructor.io import lazy as lazy_module
@@ -27,28 +28,7 @@ from ptychopinn_reconstructor.io import (
 )
 from ptychopinn_reconstructor.io.lazy import LazyPatterns
 from ptychopinn_reconstructor.io.matching import match_by_index
-from ptychopinn_reconstructor.reconstruction import NOMINAL_PIXEL_SIZE, Reconstruction
-
-
-def make(seed: int = 0, modes: int = 2, n: int = 20, **changes: Any) -> Reconstruction:
-    """A reconstruction of noise with pixels that are not square."""
-    random = np.random.default_rng(seed)
-
-    def noise(*shape: int) -> np.ndarray:
-        return (random.normal(size=shape) + 1j * random.normal(size=shape)).astype(np.complex64)
-
-    fields: dict[str, Any] = {
-        'object': noise(91, 80),
-        'origin': (41.25, 37.5),
-        'probe': noise(modes, 16, 16),
-        'positions': random.uniform(-30, 30, (n, 2)),
-        'pixel_size': (2e-8, 1e-8),
-        'name': 'test',
-        'comments': 'a comment',
-        'losses': ((0, 2.5), (4, 1.25)),
-        'metadata': {'photon_energy_eV': 8000.0, 'probe_position_indexes': np.arange(n) + 3},
-    }
-    return Reconstruction(**{**fields, **changes})
+from ptychopinn_reconstructor.reconstruction import NOMINAL_PIXEL_SIZE
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -62,7 +42,7 @@ def test_written_product_reads_back(
     tmp_path: Path, seed: int, modes: int, pixel: tuple[float, float], origin: tuple[float, float]
 ) -> None:
     """D31, D36."""
-    result = make(seed, modes, pixel_size=pixel, origin=origin)
+    result = noise_product(seed, modes, pixel_size=pixel, origin=origin)
     write_product(tmp_path / 'p.h5', result)
     back = read_product(tmp_path / 'p.h5')
     np.testing.assert_array_equal(back.object, result.object)
@@ -77,7 +57,7 @@ def test_written_product_reads_back(
 
 def test_meters_in_the_file(tmp_path: Path) -> None:
     """D32: index = (x_m - center_x_m) / pixel_width_m + (W - 1) / 2, x along columns."""
-    result = make()
+    result = noise_product()
     write_product(tmp_path / 'p.h5', result)
     with h5py.File(tmp_path / 'p.h5') as file:
         assert file['object'].shape == (1, 91, 80) and file['probe'].shape == (1, 2, 16, 16)
@@ -92,16 +72,16 @@ def test_meters_in_the_file(tmp_path: Path) -> None:
 
 def test_nominal_pixel_size_is_said(tmp_path: Path) -> None:
     """D37."""
-    write_product(tmp_path / 'p.h5', make(pixel_size=None))
+    write_product(tmp_path / 'p.h5', noise_product(pixel_size=None))
     back = read_product(tmp_path / 'p.h5')
     assert back.pixel_size == (NOMINAL_PIXEL_SIZE, NOMINAL_PIXEL_SIZE)
     assert 'nominal object pixel of 10 nm' in back.comments and back.comments.startswith('a comment')
-    np.testing.assert_allclose(back.positions, make().positions, atol=1e-9)
+    np.testing.assert_allclose(back.positions, noise_product().positions, atol=1e-9)
 
 
 def test_old_names_are_understood(tmp_path: Path) -> None:
     """D31: probe_energy_eV, costs, a probe of three axes and no pixel size of its own."""
-    write_product(tmp_path / 'p.h5', make())
+    write_product(tmp_path / 'p.h5', noise_product())
     with h5py.File(tmp_path / 'p.h5', 'a') as file:
         del file.attrs['photon_energy_eV'], file['loss_values'], file['loss_epochs'], file['object_layer_spacing_m']
         file.attrs['probe_energy_eV'] = 7000.0
@@ -111,7 +91,7 @@ def test_old_names_are_understood(tmp_path: Path) -> None:
         file['probe'] = probe
     back = read_product(tmp_path / 'p.h5')
     assert back.metadata['photon_energy_eV'] == 7000.0 and back.losses == ((0, 3.0), (1, 2.0))
-    np.testing.assert_array_equal(back.probe, make().probe)
+    np.testing.assert_array_equal(back.probe, noise_product().probe)
 
 
 def test_folder_file_and_product_elsewhere(tmp_path: Path) -> None:
@@ -128,7 +108,7 @@ def test_folder_file_and_product_elsewhere(tmp_path: Path) -> None:
 
 def test_probe_and_object_of_a_product(tmp_path: Path) -> None:
     """D40, D41."""
-    result = make()
+    result = noise_product()
     write_product(tmp_path / 'product.h5', result)
     np.testing.assert_array_equal(read_probe(tmp_path / 'product.h5'), result.probe)
     found = read_object(tmp_path)
@@ -170,13 +150,13 @@ def test_a_slot_that_was_never_filled_is_left_out() -> None:
 def test_left_out_patterns_are_named_and_keep_their_indexes(tmp_path: Path) -> None:
     """D35: the host's indexes of what is left travel with the scan."""
     patterns = np.random.default_rng(0).poisson(9, (30, 16, 16)).astype(np.uint16)
-    write_product(tmp_path / 'product.h5', make())
+    write_product(tmp_path / 'product.h5', noise_product())
     write_diffraction(tmp_path / 'diffraction.h5', patterns, np.arange(30)[::-1])
     file = read_scan(tmp_path)
     assert file.scan.pattern_indexes is not None and any('Left out 10 patterns' in note for note in file.notes)
     np.testing.assert_array_equal(file.scan.pattern_indexes, np.arange(22, 2, -1))
     np.testing.assert_array_equal(file.scan.diffraction, patterns[7:27])
-    np.testing.assert_allclose(file.scan.positions, make().positions[::-1], atol=1e-9)
+    np.testing.assert_allclose(file.scan.positions, noise_product().positions[::-1], atol=1e-9)
 
 
 @pytest.mark.parametrize('storage', [{}, {'chunks': (7, 16, 16), 'compression': 'lzf'}], ids=['plain', 'chunked'])
@@ -230,19 +210,19 @@ def test_lazy_patterns_index_like_numpy(tmp_path_factory: pytest.TempPathFactory
 
 def test_unwritable_product_is_one_sentence_and_leaves_the_old_one(tmp_path: Path) -> None:
     """D2."""
-    write_product(tmp_path / 'p.h5', make())
+    write_product(tmp_path / 'p.h5', noise_product())
     before = (tmp_path / 'p.h5').read_bytes()
     with pytest.raises(TypeError):
-        write_product(tmp_path / 'p.h5', make(metadata={'exposure_time_s': [1, 2]}))
+        write_product(tmp_path / 'p.h5', noise_product(metadata={'exposure_time_s': [1, 2]}))
     assert (tmp_path / 'p.h5').read_bytes() == before and os.listdir(tmp_path) == ['p.h5']
     with pytest.raises(OutputError, match='Cannot write'):
-        write_product(tmp_path / 'p.h5' / 'q.h5', make())
+        write_product(tmp_path / 'p.h5' / 'q.h5', noise_product())
 
 
 def test_a_product_is_no_scan_of_another_size(tmp_path: Path) -> None:
     """D3, D12."""
     folder = write_good_folder(tmp_path)
-    write_product(folder / 'product.h5', replace(make(), probe=np.ones((1, 32, 32), np.complex64)))
+    write_product(folder / 'product.h5', replace(noise_product(), probe=np.ones((1, 32, 32), np.complex64)))
     with pytest.raises(ScanError, match='32 pixels wide'):
         read_scan(folder)
 
@@ -251,44 +231,3 @@ def test_results_lie_on_the_grid_of_the_products_object(tmp_path: Path) -> None:
     """D32, U11."""
     scan = read_scan(write_good_folder(tmp_path)).scan
     assert scan.on_object_grid and scan.object_origin == (29.5, 29.5)
-
-
-def test_what_the_host_exports_is_read_as_counts(tmp_path: Path) -> None:
-    """D25, D16: a real export of values that are not whole numbers, with and without a mask of bad pixels."""
-    host = pytest.importorskip('ptychodus.api.io', reason='Ptychodus is not installed', exc_type=ImportError)
-    reconstruct = pytest.importorskip('ptychodus.api.reconstruct', exc_type=ImportError)
-    patterns = np.random.default_rng(0).uniform(0, 40, (20, 16, 16)).astype(np.float32)
-    write_product(tmp_path / 'product.h5', make(metadata={}))
-    write_diffraction(tmp_path / 'diffraction.h5', patterns, bad_pixels=np.eye(16, dtype=bool))
-    product = host.load_product(tmp_path / 'product.h5')
-    given_ = reconstruct.prepare_reconstruct_input(host.load_diffraction_data(tmp_path / 'diffraction.h5'), product)
-    for i, parameters in enumerate((given_, replace(given_, bad_pixels=None))):
-        host.save_ptychopinn_training_data(tmp_path / f'{i}.npz', parameters, inpaint_bad_pixels=False)
-        file, hdf5_file = read_scan(tmp_path / f'{i}.npz'), read_scan(tmp_path)
-        scan, same = file.scan, hdf5_file.scan
-        assert scan.domain == 'counts' and any('Ptychodus exports' in note for note in file.notes)
-        np.testing.assert_array_equal(scan.probe, same.probe)
-        np.testing.assert_array_equal(scan.object, same.object)
-        np.testing.assert_allclose(scan.positions, same.positions + same.object_origin, atol=1e-9)
-        assert scan.bad_pixels is not None and scan.bad_pixels.sum() == (16, 0)[i]
-        np.testing.assert_array_equal(
-            scan.counts(slice(None))[:, ~np.eye(16, dtype=bool)], patterns[:, ~np.eye(16, dtype=bool)]
-        )
-
-
-def test_the_host_itself_reads_what_we_write(tmp_path: Path) -> None:
-    """D30 to D36: the host pairs the same patterns and finds the same places in the object."""
-    host = pytest.importorskip('ptychodus.api.io', reason='Ptychodus is not installed', exc_type=ImportError)
-    reconstruct = pytest.importorskip('ptychodus.api.reconstruct', exc_type=ImportError)
-    patterns = np.random.default_rng(0).poisson(9, (30, 16, 16)).astype(np.uint16)
-    write_product(tmp_path / 'product.h5', make())
-    write_diffraction(tmp_path / 'diffraction.h5', patterns)
-    product = host.load_product(tmp_path / 'product.h5')
-    given_ = reconstruct.prepare_reconstruct_input(host.load_diffraction_data(tmp_path / 'diffraction.h5'), product)
-    scan = read_scan(tmp_path).scan
-    geometry, places = product.object_.get_geometry(), given_.product.probe_positions
-    column = geometry.map_probe_positions_to_object_x_px(places)
-    row = geometry.map_probe_positions_to_object_y_px(places)
-    np.testing.assert_array_equal(scan.diffraction, given_.diffraction_patterns)
-    np.testing.assert_allclose(scan.positions + scan.object_origin, np.stack([row, column], 1), atol=1e-9)
-    assert [(loss.epoch, loss.value) for loss in product.losses] == [(0, 2.5), (4, 1.25)]

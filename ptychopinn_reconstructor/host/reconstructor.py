@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from ptychodus.api.io import save_ptychopinn_training_data
 from ptychodus.api.observer import Observable, Observer
 from ptychodus.api.product import LossValue
 from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput, TrainableReconstructor, TrainOutput
@@ -24,6 +23,7 @@ from ..handover import Scratch, write_arrays
 from ..requests import ReconstructRequest, Request, TrainRequest
 from ..training_folder import MODEL, can_resume
 from .model_file import ModelFile
+from .releases import export_training_data
 from .runner import Message, Worker
 from .scans import HostScan
 from .training_data import training_files
@@ -144,7 +144,7 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
                 raise ScanError(f'The product {name!r} has no object, which the file holds; initialize it first.')
             path = Path(file_path)
             with atomic_path(path if path.suffix == '.npz' else path.with_name(f'{path.name}.npz')) as temporary:
-                save_ptychopinn_training_data(temporary, parameters)
+                export_training_data(temporary, parameters)
 
     # Jobs
 

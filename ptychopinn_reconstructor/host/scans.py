@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from ptychodus.api.object import Object, ObjectCenter, ObjectGeometry
 from ptychodus.api.probe import ProbeSequence
-from ptychodus.api.probe_positions import ProbePositionSequence
 from ptychodus.api.product import LossValue, Product
 from ptychodus.api.reconstruct import ReconstructInput
 
 from ..errors import ScanError
+from .releases import indexes_of, is_far_field, positions_px
 
 SAME_PIXEL = 1e-3  # relative difference of two pixel sizes that are the same
 
@@ -38,7 +38,7 @@ class HostScan:
         """A scan from the host's input; ScanError for what the method cannot do (near field, patterns not square)."""
         product, patterns = parameters.product, parameters.diffraction_patterns
         name = product.metadata.name
-        if not product.metadata.far_field:
+        if not is_far_field(product.metadata):
             raise ScanError(
                 f'The product {name!r} is near field (see its metadata); PtychoPINN is for far-field ptychography.'
             )
@@ -56,7 +56,7 @@ class HostScan:
             'probe': np.asarray(self.product.probes.get_probe_no_opr().get_array()),
             'object': self._object(),
             'bad_pixels': self.bad_pixels,
-            'pattern_indexes': np.asarray(self.product.probe_positions.get_indexes()),
+            'pattern_indexes': indexes_of(self.product.probe_positions),
         }
 
     def _object(self) -> NDArray[np.complex64] | None:
@@ -104,16 +104,6 @@ class HostScan:
             object_=on_host_canvas(object, origin, self.geometry),
             losses=[LossValue(int(epoch), float(value)) for epoch, value in losses],
         )
-
-
-def positions_px(geometry: ObjectGeometry, positions: ProbePositionSequence) -> NDArray[np.float64]:
-    """Positions (n, 2) [row, column] in pixels of the object, by the host's own mapping."""
-    if hasattr(geometry, 'map_probe_positions_to_object_x_px'):
-        x = geometry.map_probe_positions_to_object_x_px(positions)
-        y = geometry.map_probe_positions_to_object_y_px(positions)
-        return np.stack([y, x], axis=1).astype(np.float64)
-    points = [geometry.map_coordinates_probe_to_object(position) for position in positions]  # 1.6
-    return np.array([[point.y_px, point.x_px] for point in points], dtype=np.float64)
 
 
 def on_host_canvas(values: NDArray[np.complex64], origin: Sequence[float], geometry: ObjectGeometry) -> Object:

@@ -132,13 +132,13 @@ class StatusViewController(ParameterViewController, Observer):
 
 
 class ChoiceViewController(ParameterViewController, Observer):
-    """One of several values; another that the settings hold is shown as what it is, and kept."""
+    """One of several values; another is shown as what it is as long as the settings hold it."""
 
     def __init__(
         self, parameter: Parameter[str], choices: Sequence[str], strange: Callable[[str], str] = lambda value: 'unknown'
     ) -> None:
         super().__init__()
-        self._parameter, self._strange = parameter, strange
+        self._parameter, self._known, self._strange = parameter, len(choices), strange
         self._box = QComboBox()
         for choice in choices:
             self._box.addItem(choice, choice)
@@ -152,6 +152,8 @@ class ChoiceViewController(ParameterViewController, Observer):
 
     def _show(self) -> None:
         value = self._parameter.get_value()
+        while self._box.count() > self._known:
+            self._box.removeItem(self._known)
         if self._box.findData(value) < 0:
             word = self._strange(value)
             self._box.addItem(f'{value} ({word})' if word else value, value)

@@ -26,7 +26,11 @@ NUMBERS = (
     'mass_attenuation_m2_per_kg', 'tomography_angle_deg', 'focus_object_distance_m', 'tilt_angle_deg',
 )  # fmt: skip
 _TEXTS = ('polarization',)
-_OLD_NAMES = {'photon_energy_eV': 'probe_energy_eV', 'loss_values': 'costs'}
+_OLD_NAMES = {
+    'photon_energy_eV': 'probe_energy_eV',
+    'mass_attenuation_m2_per_kg': 'mass_attenuation_m2_kg',
+    'loss_values': 'costs',
+}
 
 
 def read_diffraction_product(
@@ -123,7 +127,9 @@ def write_product(path: str | Path, result: Reconstruction) -> None:
     indexes = result.metadata.get(INDEXES_KEY)
     with atomic_path(path) as temporary, h5py.File(temporary, 'w') as file:
         file.attrs.update({'name': result.name, 'comments': comments, 'far_field': True})
-        file.attrs.update({key: float(result.metadata.get(key, 0.0)) for key in NUMBERS})
+        for key in NUMBERS:
+            for name in {key, _OLD_NAMES.get(key, key)}:  # 1.6 reads the older one
+                file.attrs[name] = float(result.metadata.get(key, 0.0))
         file.attrs.update({key: str(result.metadata[key]) for key in _TEXTS if key in result.metadata})
         file[INDEXES_KEY] = np.arange(len(result.positions)) if indexes is None else np.asarray(indexes)
         file['probe_position_y_m'], file['probe_position_x_m'] = (result.positions * size).T

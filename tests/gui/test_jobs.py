@@ -200,7 +200,7 @@ def test_a_loaded_model_can_be_used_at_once(window: Window, trained: Trained) ->
     wait(window.is_idle)
     assert window.actions.reconstruct_button.isEnabled() and not window.errors
     assert 'N = 32' in window.status()
-    assert shown(window.widget('model_path').findChild(type(window.widget('model_path')))) is not None
+    assert shown(window.widget('model_path')) == str(trained.model)
 
 
 def test_a_broken_model_is_refused_in_a_dialog_and_in_the_log(window: Window, tmp_path: Path) -> None:

@@ -87,6 +87,8 @@ def test_every_field_changes_its_setting_and_follows_it(window: Window, model_ty
     window.open_advanced()
     before = {}
     for field in all_fields(window.settings, model_type):
+        if field.name == 'backend' and len(installed()) < 2:
+            continue
         name, widget, parameter = field.name, window.widget(field.name), window.settings[field.name]
         before[name] = shown(widget)
         value = another(window, name)
@@ -144,16 +146,16 @@ def test_settings_are_saved_and_opened(window: Window, tmp_path: Path) -> None:
 def test_backends_that_are_there_can_be_chosen_and_another_is_kept(window: Window) -> None:
     box = window.widget('backend')
     assert isinstance(box, QComboBox)
-    assert {BACKEND_NAMES[box.itemText(i)] for i in range(box.count())} == set(installed())
+    there = [box.itemText(i) for i in range(box.count())]
+    assert {BACKEND_NAMES[title] for title in there} == set(installed())
     window.settings['backend'].set_value('JAX')
     assert shown(box) == 'JAX (not installed)'
     window.select('supervised')
     assert shown(window.widget('backend')) == 'JAX (not installed)'
     assert window.settings['backend'].get_value() == 'JAX'
-    press_to(box, 'PyTorch')
+    press_to(window.widget('backend'), 'PyTorch')
     assert window.settings['backend'].get_value() == 'PyTorch'
-    press_to(box, 'JAX (not installed)')
-    assert window.settings['backend'].get_value() == 'JAX'
+    assert [box.itemText(i) for i in range(box.count())] == there
 
 
 def test_a_value_that_is_none_of_the_choices_is_shown_and_kept(window: Window) -> None:

@@ -16,17 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from ptychodus.api.assemble import AssembledDiffractionData
+from ptychodus.api.constants import energy_eV_to_wavelength_m
 from ptychodus.api.geometry import PixelGeometry
 from ptychodus.api.io import save_diffraction_data, save_product
 from ptychodus.api.object import Object, ObjectCenter, ObjectPosition
 from ptychodus.api.probe import ProbeSequence
 from ptychodus.api.probe_positions import ProbePositionSequence
-from ptychodus.api.product import Product, ProductMetadata
+from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput
 from ptychodus.model import ModelCore
 from scans import small_scan
 
 from ptychopinn_reconstructor.host.library import PtychoPINNLibrary
+from ptychopinn_reconstructor.host.releases import product_metadata
 from ptychopinn_reconstructor.scan import Scan
 
 PINN, SUPERVISED = 'ptychopinn_pinn', 'ptychopinn_supervised'
@@ -63,7 +65,7 @@ class Case:
             geometry.map_coordinates_object_to_probe(ObjectPosition(index, column - corner[1], row - corner[0]))
             for index, (row, column) in enumerate(scan.positions)
         ]
-        metadata = ProductMetadata(
+        metadata = product_metadata(
             name='demo',
             comments='made by a test',
             detector_distance_m=DISTANCE,
@@ -72,7 +74,7 @@ class Case:
             exposure_time_s=0.5,
             mass_attenuation_m2_per_kg=0.0,
             tomography_angle_deg=0.0,
-            far_field=far_field,
+            **({} if far_field else {'far_field': False}),
         )
         probes = ProbeSequence(scan.probe.astype(complex)[None], None, pixel)
         product = Product(metadata, ProbePositionSequence(points), probes, guess, [])
@@ -83,7 +85,7 @@ class Case:
     def data(self) -> AssembledDiffractionData:
         patterns = np.array(self.scan.diffraction)
         # Of the detector: the host derives the pixel of the object from it.
-        pixel = self.product.metadata.photon_wavelength_m * DISTANCE / (patterns.shape[-1] * PIXEL)
+        pixel = energy_eV_to_wavelength_m(ENERGY) * DISTANCE / (patterns.shape[-1] * PIXEL)
         return AssembledDiffractionData(self.indexes, patterns, PixelGeometry(pixel, pixel), self.bad_pixels)
 
     @property

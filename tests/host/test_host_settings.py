@@ -56,7 +56,6 @@ def config_of(host: Host, model_type: str = 'pinn') -> Config:
     return host.library.settings.config(model_type)
 
 
-@pytest.mark.oldest_host
 def test_settings_survive_an_ini_file(host: Host, tmp_path: Path) -> None:
     before = {name: host.get(name) for name in CHANGED}
     assert all(before[name] != value for name, value in CHANGED.items() if not name.endswith(('Device', 'Scale')))
@@ -134,7 +133,6 @@ GridSize = 1
 """
 
 
-@pytest.mark.oldest_host
 def test_a_file_from_before_the_plugin_works_unchanged(tmp_path: Path) -> None:
     """No section of ours; the built-in library's own defaults mean nothing by themselves and cause no warning."""
     (tmp_path / 'settings.ini').write_text(OLD)
@@ -215,7 +213,6 @@ def test_a_number_out_of_range(tmp_path: Path, text: str) -> None:
 # The model
 
 
-@pytest.mark.oldest_host
 def test_the_model_of_the_settings_is_opened_when_it_is_used(host: Host, model: Path, case: Case) -> None:
     pinn, supervised = host.library.reconstructors
     assert not pinn.is_model_loaded() and pinn.model is None

@@ -72,7 +72,6 @@ def exported(folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.oldest_host
 def test_training_on_what_the_host_exports(exported: Path, trained: Finished, tmp_path: Path) -> None:
     """train_data.npz with intensities, understood as such: the same training as on the product itself."""
     host = unstarted()
@@ -179,7 +178,6 @@ def worker_of(host: Host) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.oldest_host
 def test_stop_and_resume(host: Host, folder: Path, tmp_path: Path) -> None:
     """Stop within about a second, no model yet, the last checkpoint kept; a further Train goes on from it if asked."""
     host.set(**{'PtychoPINNTraining.NumEpochs': LONG})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +13,20 @@ from grids import same_grid
 from host_sessions import PINN, SUPERVISED, Case, Finished, run_command, session
 from ptychodus.api.io import load_product
 
+from ptychopinn_reconstructor.backend import missing_modules
 from ptychopinn_reconstructor.bundle import open_bundle
+from ptychopinn_reconstructor.host.conformance.scans import positions_of
 
 pytestmark = pytest.mark.slow
 SAME = 1e-6
 
 
-@pytest.mark.oldest_host
 def test_the_library_and_its_keys(trained: Finished) -> None:
     facts = trained.facts
     assert {PINN, SUPERVISED} <= set(facts['keys']) and facts['default'] == PINN
     assert not facts['loaded_before'] and facts['loaded_after']
 
 
-@pytest.mark.oldest_host
 def test_the_model_is_left_in_the_output_folder(scripted: Finished) -> None:
     model = scripted.folder / 'out' / 'model.zip'
     assert scripted.facts['model_path'] == str(model)
@@ -35,7 +36,6 @@ def test_the_model_is_left_in_the_output_folder(scripted: Finished) -> None:
     assert not list((scripted.folder / 'empty').iterdir())
 
 
-@pytest.mark.oldest_host
 def test_no_framework_and_no_pickle_in_the_host(scripted: Finished) -> None:
     """After a whole session; nor Qt, which nobody has asked for."""
     facts = scripted.facts
@@ -66,9 +66,9 @@ def test_the_object_is_on_the_canvas_of_the_host(scripted: Finished, case: Case)
     assert product.object_.get_geometry() == before.object_.get_geometry()
     assert np.ptp(np.abs(product.object_.get_array())) > 0.01
     assert product.metadata.comments.startswith('made by a test\n') and 'residual' in product.metadata.comments
-    assert product.metadata.photon_energy_eV == 8000.0
-    assert np.array_equal(product.probe_positions.get_indexes(), before.probe_positions.get_indexes())
-    assert np.allclose(product.probe_positions.get_coordinates_x_m(), before.probe_positions.get_coordinates_x_m())
+    kept = replace(product.metadata, name=before.metadata.name, comments=before.metadata.comments)
+    assert kept == before.metadata
+    assert np.allclose(positions_of(product), positions_of(before), rtol=1e-12)
     assert product.probes.get_array().shape == before.probes.get_array().shape
 
 
@@ -108,7 +108,6 @@ def test_the_command_line_finds_the_same_object(trained: Finished, folder: Path,
     assert np.abs(one - other).max() < SAME and np.ptp(np.abs(one)) > 0.01
 
 
-@pytest.mark.oldest_host
 def test_batch_mode_trains_and_finds_the_same_object(trained: Finished, folder: Path, tmp_path: Path) -> None:
     """`-b train` leaves model.zip, `-b reconstruct` product.NNNNNN.h5; the same settings give the same model."""
     given, output, found = (tmp_path / name for name in ('in', 'out', 'found'))
@@ -137,6 +136,8 @@ def test_batch_mode_fails_with_a_sentence(folder: Path, tmp_path: Path) -> None:
 
 def test_other_backends_open_the_model(trained: Finished, folder: Path) -> None:
     """The object of one backend's model is that of the other's network, but for rounding."""
+    if missing := missing_modules('tensorflow'):
+        pytest.skip(f'TensorFlow is not installed: {", ".join(missing)}')
     with session(backend='tensorflow') as host:
         host.set(**{'PtychoPINNInference.ModelPath': trained.folder / 'out' / 'model.zip'})
         found = host.open(folder).reconstruct_local(block=True).get_product().object_.get_array()

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from ptychodus.api.io import load_product, save_ptychopinn_training_data
+from ptychodus.api.io import load_product
 from ptychodus.api.object import Object
 from ptychodus.api.product import LossValue
 from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput, TrainableReconstructor, TrainOutput
 
 from ptychopinn_reconstructor.host.conformance import FORMS, Instance, Subject
+from ptychopinn_reconstructor.host.releases import export_training_data, is_far_field
 
 EPOCHS = 5
 LOGGER = 'toy_reconstructor'
@@ -72,7 +73,7 @@ class Toy(TrainableReconstructor):
         return 'NumPy Zipped Archive (*.npz)'
 
     def export_training_data(self, file_path: Path, parameters: ReconstructInput) -> None:
-        save_ptychopinn_training_data(file_path, parameters)
+        export_training_data(file_path, parameters)
 
     def failure(self, text: str) -> ValueError:
         logging.getLogger(LOGGER).error(text)
@@ -100,7 +101,7 @@ class Toy(TrainableReconstructor):
             yield TrainOutput([LossValue(e, 1 / e) for e in range(1, epoch + 1)], [], progress=epoch)
 
     def reconstruct(self, parameters: ReconstructInput) -> Iterator[ReconstructOutput]:
-        if not parameters.product.metadata.far_field:
+        if not is_far_field(parameters.product.metadata):
             raise self.failure('The product is near field, which this reconstructor does not know.')
         array = self.model()
         for progress in (EPOCHS // 2, EPOCHS):

@@ -18,14 +18,12 @@ Wheels = dict[str, Path]
 MakeSite = Callable[..., Site]
 
 
-@pytest.mark.oldest_host
 def test_the_installed_wheel_is_tested_and_not_the_checkout() -> None:
     assert Path(ptychopinn_reconstructor.__file__).is_relative_to(PURELIB)
     assert (PURELIB / 'ptychodus' / 'plugins' / 'ptychopinn_reconstructor.py').exists()
     assert str(ROOT) not in sys.path
 
 
-@pytest.mark.oldest_host
 @pytest.mark.parametrize('order', [(HOST, OURS), (OURS, HOST)], ids=' then '.join)
 def test_ptychodus_finds_us_in_either_order(make_site: MakeSite, wheels: Wheels, order: tuple[str, str]) -> None:
     site = make_site(*(wheels[name] for name in order))
@@ -62,7 +60,6 @@ def test_an_upgrade_of_our_wheel_keeps_ptychodus_and_us(site: Site, wheels: Whee
     assert site.start()['keys'] == before
 
 
-@pytest.mark.oldest_host
 def test_without_our_wheel_ptychodus_is_as_if_we_had_never_been(site: Site, wheels: Wheels) -> None:
     with_us = site.start()
     site.uninstall(OURS)
@@ -103,7 +100,6 @@ def test_an_editable_install_harms_nothing_and_has_its_own_command(
     assert set(KEYS) <= set(window['entries']) and window['warnings'] == []
 
 
-@pytest.mark.oldest_host
 def test_our_command_beside_the_found_plugin_adds_us_once(shared_site: Site) -> None:
     window = shared_site.window('ptychopinn_reconstructor.host.launcher')
     assert set(KEYS) <= set(window['entries']) and window['warnings'] == []

@@ -16,7 +16,6 @@ Wheels = dict[str, Path]
 MakeSite = Callable[..., Site]
 
 
-@pytest.mark.oldest_host
 def test_ptychodus_starts_without_any_backend(make_site: MakeSite, wheels: Wheels, no_frameworks: Path) -> None:
     site = make_site(wheels[HOST], wheels[OURS], packages=no_frameworks)
     program = (
@@ -28,7 +27,6 @@ def test_ptychodus_starts_without_any_backend(make_site: MakeSite, wheels: Wheel
     assert set(KEYS) <= set(site.window()['entries'])
 
 
-@pytest.mark.oldest_host
 @pytest.mark.parametrize('command', ['ptychodus', 'ptychodus-ptychopinn'])
 def test_the_command_line_of_ptychodus_is_as_before(shared_site: Site, command: str) -> None:
     shown = shared_site.call(command, '--version')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +16,7 @@ from ptychodus.api.product import LossValue, Product
 from ptychodus.api.reconstruct import ReconstructOutput
 
 from .runs import Reconstruction, Runs
-from .scans import NAME, Simulated, simulated
+from .scans import NAME, Simulated, positions_of, simulated
 from .watch import Heard
 
 HALF = 0.5  # pixel
@@ -96,9 +97,8 @@ def check_product(product: Product, scan: Simulated) -> None:
     """P20, P32, P34, P36: what the host needs of a product, whatever is in it."""
     asked = scan.unknown.product
     assert product.metadata.name == NAME, 'the host drops the losses of a product whose name has changed'
-    assert product.metadata.photon_energy_eV == asked.metadata.photon_energy_eV
-    for mine, theirs in zip(_positions(product), _positions(asked), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
+    assert replace(product.metadata, comments=asked.metadata.comments) == asked.metadata
+    np.testing.assert_array_equal(positions_of(product), positions_of(asked))
     object_ = product.object_
     array = object_.get_array()
     assert np.iscomplexobj(array) and array.ndim == 3 and array.size and np.isfinite(array).all()
@@ -109,11 +109,6 @@ def check_product(product: Product, scan: Simulated) -> None:
     assert product.probes.get_pixel_geometry() == asked.probes.get_pixel_geometry()
     assert np.isfinite(product.probes.get_array()).all()
     check_losses(product.losses)
-
-
-def _positions(product: Product) -> tuple[NDArray[Any], ...]:
-    positions = product.probe_positions
-    return positions.get_indexes(), positions.get_coordinates_x_m(), positions.get_coordinates_y_m()
 
 
 class ResultChecks:

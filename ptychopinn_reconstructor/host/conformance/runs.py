@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ptychodus.api.io import save_ptychopinn_training_data
 from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput, TrainOutput
 
+from ..releases import export_training_data
 from .scans import Simulated, copy_of, simulated, write_layout
 from .subject import Instance, Subject
 from .watch import Heard, Workplace, fingerprint, in_thread, listen
@@ -105,7 +105,7 @@ class Runs:
 
 def _pair(scan: ReconstructInput, folder: Path, instance: Instance) -> None:
     for name in ('train_data.npz', 'test_data.npz'):
-        save_ptychopinn_training_data(folder / name, scan)
+        export_training_data(folder / name, scan)
 
 
 def _exported(scan: ReconstructInput, folder: Path, instance: Instance) -> None:

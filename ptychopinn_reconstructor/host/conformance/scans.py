@@ -18,6 +18,8 @@ from ptychodus.api.probe_positions import ProbePosition, ProbePositionSequence
 from ptychodus.api.product import Product, ProductMetadata
 from ptychodus.api.reconstruct import ReconstructInput
 
+from ..releases import indexes_of, product_metadata
+
 N = 32  # pixels, the side of a pattern
 ROWS, COLUMNS, STEP, JITTER = 8, 11, 4.0, 1.0  # pixels; the canvas is not square
 BORDER = 2.0  # pixels
@@ -77,6 +79,11 @@ def copy_of(parameters: ReconstructInput) -> ReconstructInput:
     return ReconstructInput(parameters.diffraction_patterns.copy(), parameters.bad_pixels.copy(), copied)
 
 
+def positions_of(product: Product) -> NDArray[np.float64]:
+    """Index, x and y (meters) of every scan position, (n, 3)."""
+    return np.array([(position.index, position.x_m, position.y_m) for position in product.probe_positions])
+
+
 def near_field(parameters: ReconstructInput) -> ReconstructInput:
     """The same scan with a product that says it is near field."""
     product = parameters.product
@@ -87,7 +94,7 @@ def write_layout(parameters: ReconstructInput, folder: Path) -> None:
     """The host's standard layout: diffraction.h5 and product.h5."""
     wavelength = energy_eV_to_wavelength_m(ENERGY_EV)
     detector = PixelGeometry(*[wavelength * DISTANCE_M / (N * size) for size in (PIXEL.width_m, PIXEL.height_m)])
-    indexes = np.array(parameters.product.probe_positions.get_indexes())
+    indexes = indexes_of(parameters.product.probe_positions)
     data = AssembledDiffractionData(indexes, parameters.diffraction_patterns, detector, parameters.bad_pixels)
     save_diffraction_data(folder / 'diffraction.h5', data)
     save_product(folder / 'product.h5', parameters.product)
@@ -133,7 +140,7 @@ def _positions(centers: NDArray[np.float64], shape: tuple[int, int]) -> ProbePos
 
 
 def _metadata() -> ProductMetadata:
-    return ProductMetadata(
+    return product_metadata(
         name=NAME,
         comments='simulated',
         detector_distance_m=DISTANCE_M,

@@ -17,6 +17,8 @@ import pytest
 from numpy.typing import NDArray
 from ptychodus.api.reconstruct import ReconstructInput
 
+from .scans import positions_of
+
 Output = TypeVar('Output')
 Result = TypeVar('Result')
 GUARD = 300.0  # seconds after which a job counts as hanging
@@ -140,9 +142,7 @@ def fingerprint(parameters: ReconstructInput) -> str:
         parameters.bad_pixels,
         product.probes.get_array(),
         product.object_.get_array(),
-        product.probe_positions.get_indexes(),
-        product.probe_positions.get_coordinates_x_m(),
-        product.probe_positions.get_coordinates_y_m(),
+        positions_of(product),
     ]
     digest = hashlib.sha256()
     for array in arrays:
