@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,8 @@ def export_training_data(path: Path, parameters: ReconstructInput) -> None:
     if 'inpaint_bad_pixels' in signature(save_ptychopinn_training_data).parameters:
         save_ptychopinn_training_data(path, parameters)
         return
-    product, patterns, bad_pixels = parameters.product, parameters.diffraction_patterns, parameters.bad_pixels
+    product, patterns = parameters.product, parameters.diffraction_patterns
+    bad_pixels = cast('NDArray[np.bool_] | None', parameters.bad_pixels)
     rows, columns = positions_px(product.object_.get_geometry(), product.probe_positions).T
     np.savez(
         path,

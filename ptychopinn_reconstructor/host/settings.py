@@ -151,14 +151,14 @@ class PluginSettings:
             self._unreadable.pop(row.ini, None)
             write(value, notify=notify)
 
-        def set_value_from_string(text: str) -> None:
+        def set_value_from_string(value: str) -> None:
             try:
-                read(text)
+                read(value)
             except ValueError:
-                self._unreadable[row.ini] = text
-                self._logger.error('%s = %r cannot be read; expected %s.', shown(row), text, _kind(row))
+                self._unreadable[row.ini] = value
+                self._logger.error('%s = %r cannot be read; expected %s.', shown(row), value, _kind(row))
 
-        parameter.set_value_from_string = set_value_from_string  # type: ignore[method-assign]
+        parameter.set_value_from_string = set_value_from_string  # type: ignore[assignment,method-assign]
         parameter.set_value = set_value  # type: ignore[method-assign]
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ptychodus.api.observer import Observable, Observer
-from ptychodus.api.parameters import BooleanParameter, IntegerParameter, Parameter, PathParameter
+from ptychodus.api.parameters import BooleanParameter, IntegerParameter, Parameter, PathParameter, RealParameter
 from ptychodus.controller.parameters import (
     CheckBoxParameterViewController,
     DecimalLineEditParameterViewController,
@@ -99,6 +99,7 @@ class PanelFactory(ReconstructorViewControllerFactory):
             return ChoiceViewController(parameter, there, lambda title: '' if is_installed(title) else 'not installed')
         if choices := self._settings.choices(field.name):
             return ChoiceViewController(parameter, choices)
+        assert isinstance(parameter, RealParameter)
         return DecimalLineEditParameterViewController(parameter)
 
 
@@ -309,14 +310,23 @@ def _guard_wheels(panel: QWidget) -> None:
             widget.installEventFilter(guard)
 
 
+def rows_of(panel: QWidget) -> Iterator[tuple[QWidget, QWidget]]:
+    """Label and field of every setting in a panel."""
+    roles = (QFormLayout.ItemRole.LabelRole, QFormLayout.ItemRole.FieldRole)
+    for form in panel.findChildren(QFormLayout):
+        for row in range(form.rowCount()):
+            found = [form.itemAt(row, role) for role in roles]
+            label, field = (item.widget() for item in found if item is not None)
+            if label is not None and field is not None:
+                yield label, field
+
+
 def _finish_labels(panel: QWidget) -> None:
     """A label has the tool tip of its field, and all of them one width, so that the fields stand in one column."""
     labels = []
-    for form in panel.findChildren(QFormLayout):
-        for row in range(form.rowCount()):
-            label, field = (form.itemAt(row, role) for role in (QFormLayout.LabelRole, QFormLayout.FieldRole))
-            label.widget().setToolTip(field.widget().toolTip())
-            labels.append(label.widget())
+    for label, field in rows_of(panel):
+        label.setToolTip(field.toolTip())
+        labels.append(label)
     width = max(label.sizeHint().width() for label in labels)
     for label in labels:
         label.setMinimumWidth(width)

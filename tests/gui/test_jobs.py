@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from grids import same_grid
 from ptychodus.api.io import load_product
-from window import HANG, Window, shown, workers
+from window import HANG, QTest, Window, shown, workers
 
 from ptychopinn_reconstructor.training_folder import can_resume, epochs_done
 
@@ -27,8 +27,6 @@ pytestmark = pytest.mark.slow
 
 def wait(condition: Any) -> None:
     """Let the window live until something is so."""
-    from PyQt5.QtTest import QTest
-
     end = time.monotonic() + HANG / 1000
     while not condition():
         assert time.monotonic() < end, 'gave up waiting'
@@ -92,7 +90,7 @@ def stopped(shared_window: Window, tmp_path_factory: pytest.TempPathFactory) -> 
         refused=refused,
         infer=infer,
         log=window.log(),
-        **looked,  # type: ignore[arg-type]
+        **looked,
     )
 
 
@@ -172,7 +170,9 @@ def test_infer_shows_the_object(window: Window, trained: Trained) -> None:
     window.picture('finished')
     window.view.object_action.trigger()
     table = window.view.object_view.tree_view
-    table.setCurrentIndex(table.model().index(product, 0))
+    rows = table.model()
+    assert rows is not None
+    table.setCurrentIndex(rows.index(product, 0))
     window.picture('object')
     window.view.processing_action.trigger()
     assert not window.errors
@@ -186,9 +186,9 @@ def test_the_command_line_finds_the_same_object(
     window.infer()
     wait(window.is_idle)
     in_the_window = window.product(window.products.currentIndex()).get_product().object_
-    command = [Path(sys.executable).with_name('ptychopinn'), 'reconstruct', scan_folder]
-    options = ['--model', trained.model, '--device', 'cpu', '--quiet', '--output-dir', tmp_path]
-    subprocess.run([*command, *options], check=True, timeout=120, capture_output=True)
+    command = [Path(sys.executable).with_name('ptychopinn'), 'reconstruct', scan_folder, '--model', trained.model]
+    options = ['--device', 'cpu', '--quiet', '--output-dir', tmp_path]
+    subprocess.run([str(word) for word in (*command, *options)], check=True, timeout=120, capture_output=True)
     one, other = same_grid(load_product(tmp_path / 'product.h5').object_, in_the_window)
     assert one.shape == other.shape and min(one.shape) > 50 and np.ptp(np.abs(one)) > 0.01
     assert np.abs(one - other).max() < SAME

@@ -11,7 +11,7 @@ import pytest
 from ptychodus.api.parameters import BooleanParameter, IntegerParameter, RealParameter
 from PyQt5.QtCore import QPoint, QPointF, Qt
 from PyQt5.QtGui import QWheelEvent
-from PyQt5.QtWidgets import QApplication, QComboBox, QFormLayout, QPushButton, QWidget
+from PyQt5.QtWidgets import QApplication, QComboBox, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 from window import HANG, Window, enter, line_of, press_to, shown
 
@@ -21,7 +21,7 @@ from ptychopinn_reconstructor.errors import ConfigError
 from ptychopinn_reconstructor.host.devices import Devices
 from ptychopinn_reconstructor.host.panel import GROUPS, LABELS, Field, fields
 from ptychopinn_reconstructor.host.settings import PluginSettings
-from ptychopinn_reconstructor.host.view import DeviceViewController
+from ptychopinn_reconstructor.host.view import DeviceViewController, rows_of
 
 PATHS = ('model_path', 'output_dir', 'scratch_dir')
 BOTH = pytest.mark.parametrize('model_type', ['pinn', 'supervised'])
@@ -110,14 +110,12 @@ def test_every_field_changes_its_setting_and_follows_it(window: Window, model_ty
 def test_every_field_says_what_it_does(window: Window, model_type: str) -> None:
     window.select(model_type)
     explained = set()
-    for form in window.panel.findChildren(QFormLayout):
-        for row in range(form.rowCount()):
-            label, field = (form.itemAt(row, role).widget() for role in (QFormLayout.LabelRole, QFormLayout.FieldRole))
-            assert label.toolTip() == field.toolTip()
-            assert re.search(r'INI: \[PtychoPINN\w+\] \w+', field.toolTip())
-            assert re.search(r'Default: \S', field.toolTip())
-            assert 'None' not in field.toolTip() and 'True' not in field.toolTip()
-            explained.add(field.objectName())
+    for label, field in rows_of(window.panel):
+        assert label.toolTip() == field.toolTip()
+        assert re.search(r'INI: \[PtychoPINN\w+\] \w+', field.toolTip())
+        assert re.search(r'Default: \S', field.toolTip())
+        assert 'None' not in field.toolTip() and 'True' not in field.toolTip()
+        explained.add(field.objectName())
     assert explained == {field.name for field in all_fields(window.settings, model_type)}
     assert 'Unit: patterns' in window.widget('batch_size').toolTip()
     assert '0 (never): train to the end' in window.widget('early_stop_patience').toolTip()

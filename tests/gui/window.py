@@ -14,13 +14,14 @@ from ptychodus.controller import ControllerCore
 from ptychodus.model import ModelCore
 from ptychodus.view import ViewCore
 from ptychodus.view.widgets import DecimalLineEdit, ExceptionDialog
+from PyQt5 import QtTest
 from PyQt5.QtCore import Qt
-from PyQt5.QtTest import QTest
 from PyQt5.QtWidgets import QAbstractSpinBox, QCheckBox, QComboBox, QLabel, QLineEdit, QPushButton, QToolButton, QWidget
 
 from ptychopinn_reconstructor.host.hook import LIBRARY
 from ptychopinn_reconstructor.host.library import PtychoPINNLibrary
 
+QTest: Any = QtTest.QTest  # its stubs take its functions for methods
 HANG = 120_000  # milliseconds after which a test gives up
 SIZE = (1400, 1000)
 KEYS = {'pinn': 'ptychopinn_pinn', 'supervised': 'ptychopinn_supervised'}
@@ -150,7 +151,9 @@ class Window:
     def load_model(self, path: Path) -> None:
         """Load Model in the menu."""
         self.answer = path
-        self._processing._load_model_action.trigger()
+        action = self._processing._load_model_action
+        assert action is not None
+        action.trigger()
 
     def picture(self, name: str, widget: QWidget | None = None) -> None:
         """Write a picture of the window, or of a widget in it, where PTYCHOPINN_SCREENSHOTS says."""

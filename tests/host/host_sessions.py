@@ -60,7 +60,7 @@ class Case:
         pixel = PixelGeometry(width_m=PIXEL, height_m=PIXEL)
         guess = Object(np.ones_like(scan.object, dtype=complex), pixel, ObjectCenter(*center))
         geometry = guess.get_geometry()
-        corner = scan.object_origin or (0.0, 0.0)
+        corner = scan.object_origin
         points = [
             geometry.map_coordinates_object_to_probe(ObjectPosition(index, column - corner[1], row - corner[0]))
             for index, (row, column) in enumerate(scan.positions)
@@ -152,7 +152,7 @@ class Host:
         return list(self.monitor.get_log_handler().messages())
 
 
-def unstarted(settings: Path | None = None, **changes: Any) -> Host:
+def unstarted(settings: Path | None = None, /, **changes: Any) -> Host:
     """Ptychodus whose worker thread does not run: for settings, and for calls of a reconstructor itself."""
     logging.getLogger('ptychopinn_reconstructor').setLevel(logging.INFO)
     host = Host(ModelCore(settings))
@@ -161,7 +161,7 @@ def unstarted(settings: Path | None = None, **changes: Any) -> Host:
 
 
 @contextmanager
-def session(settings: Path | None = None, backend: str = 'torch', **changes: Any) -> Iterator[Host]:
+def session(settings: Path | None = None, backend: str = 'torch', /, **changes: Any) -> Iterator[Host]:
     """Ptychodus without a window, with quick settings unless a file of settings is given."""
     logging.getLogger('ptychopinn_reconstructor').setLevel(logging.INFO)
     with ModelCore(settings) as model:

@@ -21,7 +21,7 @@ def test_what_the_host_exports_is_read_as_counts(tmp_path: Path) -> None:
     write_diffraction(tmp_path / 'diffraction.h5', patterns, bad_pixels=np.eye(16, dtype=bool))
     product = load_product(tmp_path / 'product.h5')
     given = prepare_reconstruct_input(load_diffraction_data(tmp_path / 'diffraction.h5'), product)
-    for i, parameters in enumerate((given, replace(given, bad_pixels=None))):
+    for i, parameters in enumerate((given, replace(given, bad_pixels=None))):  # type: ignore[arg-type]
         export_training_data(tmp_path / f'{i}.npz', parameters)
         file, hdf5_file = read_scan(tmp_path / f'{i}.npz'), read_scan(tmp_path)
         scan, same = file.scan, hdf5_file.scan

@@ -215,7 +215,7 @@ def test_a_number_out_of_range(tmp_path: Path, text: str) -> None:
 
 def test_the_model_of_the_settings_is_opened_when_it_is_used(host: Host, model: Path, case: Case) -> None:
     pinn, supervised = host.library.reconstructors
-    assert not pinn.is_model_loaded() and pinn.model is None
+    assert [pinn.is_model_loaded(), pinn.model] == [False, None]
     host.set(**{'PtychoPINNInference.ModelPath': model})
     assert pinn.is_model_loaded() and supervised.is_model_loaded()
     assert pinn.model is not None and 'N = 32' in str(pinn.model) and 'trained on demo' in str(pinn.model)

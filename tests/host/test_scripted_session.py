@@ -138,7 +138,7 @@ def test_other_backends_open_the_model(trained: Finished, folder: Path) -> None:
     """The object of one backend's model is that of the other's network, but for rounding."""
     if missing := missing_modules('tensorflow'):
         pytest.skip(f'TensorFlow is not installed: {", ".join(missing)}')
-    with session(backend='tensorflow') as host:
+    with session(None, 'tensorflow') as host:
         host.set(**{'PtychoPINNInference.ModelPath': trained.folder / 'out' / 'model.zip'})
         found = host.open(folder).reconstruct_local(block=True).get_product().object_.get_array()
     one = load_product(trained.folder / 'infer.h5').object_.get_array()
