@@ -10,8 +10,8 @@ CONTENT.venv-torch := -e '.[torch,dev]'
 CONTENT.venv-tensorflow := -e '.[dev]' $(TENSORFLOW)
 
 # Beside Ptychodus the package is not editable: Ptychodus finds its plugins only where a wheel puts them.
-CONTENT.venv-ptychodus := '.[torch,dev]' $(TENSORFLOW) 'ptychodus[gui]==1.7.0' 'pytest-qt>=4.4'
-CONTENT.venv-ptychodus-1.6 := '.[torch,dev]' 'ptychodus[gui]==1.6.0' 'pytest-qt>=4.4'
+CONTENT.venv-ptychodus := '.[torch,dev,dev-ptychodus]' $(TENSORFLOW) 'ptychodus[gui]==1.7.0'
+CONTENT.venv-ptychodus-1.6 := '.[torch,dev,dev-ptychodus]' 'ptychodus[gui]==1.6.0'
 HOSTS := .venv-ptychodus .venv-ptychodus-1.6
 SOURCES := $(shell find ptychopinn_reconstructor backends configs -name __pycache__ -prune -o -print)
 HOST_TESTS := tests/host tests/gui tests/integration

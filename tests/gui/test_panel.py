@@ -31,6 +31,11 @@ def all_fields(settings: PluginSettings, model_type: str) -> list[Field]:
     return [field for group in GROUPS for field in fields(group, settings, model_type)]
 
 
+def changeable(settings: PluginSettings, model_type: str) -> list[Field]:
+    """All but the backend where there is only one to choose from."""
+    return [each for each in all_fields(settings, model_type) if each.name != 'backend' or len(installed()) > 1]
+
+
 def another(window: Window, name: str) -> Any:
     """A value that a setting does not have yet, as it is typed in or chosen."""
     parameter = window.settings[name]
@@ -86,9 +91,7 @@ def test_every_field_changes_its_setting_and_follows_it(window: Window, model_ty
     window.select(model_type)
     window.open_advanced()
     before = {}
-    for field in all_fields(window.settings, model_type):
-        if field.name == 'backend' and len(installed()) < 2:
-            continue
+    for field in changeable(window.settings, model_type):
         name, widget, parameter = field.name, window.widget(field.name), window.settings[field.name]
         before[name] = shown(widget)
         value = another(window, name)
@@ -123,7 +126,7 @@ def test_every_field_says_what_it_does(window: Window, model_type: str) -> None:
 
 def test_settings_are_saved_and_opened(window: Window, tmp_path: Path) -> None:
     kept = {}
-    for field in all_fields(window.settings, 'pinn'):
+    for field in changeable(window.settings, 'pinn'):
         enter(window.widget(field.name), another(window, field.name))
         kept[field.name] = shown(window.widget(field.name))
     view = window.view.settings_view
