@@ -57,11 +57,21 @@ def check_resumable(folder: Path, stored: Config, config: Config) -> None:
 
 def epochs_done(folder: Path) -> int:
     """Complete epochs of the training in `folder`, from its metrics.csv."""
+    return max((int(row['epoch']) for row in _metrics(folder)), default=0)
+
+
+def losses_so_far(folder: Path) -> list[tuple[int, float]]:
+    """(epoch, training loss) of the training in `folder`, from its metrics.csv."""
+    return [(int(row['epoch']), float(row['train_loss'])) for row in _metrics(folder) if row.get('train_loss')]
+
+
+def _metrics(folder: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv that are of an epoch; none where the file is not."""
     path = folder / 'metrics.csv'
     if not path.exists():
-        return 0
+        return []
     with path.open(newline='') as lines:
-        return max((int(row['epoch']) for row in csv.DictReader(lines) if (row['epoch'] or '').isdigit()), default=0)
+        return [row for row in csv.DictReader(lines) if (row['epoch'] or '').isdigit()]
 
 
 def replacing(folder: Path, emit: Emit) -> Emit:

@@ -44,19 +44,21 @@ COLUMNS = {
     'amplitude_ratio': 'ratio',
 }
 
-
-@click.command()
-@click.option('--out', default='demo', show_default=True, type=click.Path(path_type=Path), help='Folder for all files.')
-@click.option(
-    '--seed', type=click.IntRange(0), default=0, show_default=True, help='Seed of the scans and the training.'
-)
-@click.option(
+training_time_option = click.option(
     '--max-cpu-seconds',
     type=click.FloatRange(1),
     default=150.0,
     show_default=True,
     help='CPU time of the training, seconds.',
 )
+
+
+@click.command()
+@click.option('--out', default='demo', show_default=True, type=click.Path(path_type=Path), help='Folder for all files.')
+@click.option(
+    '--seed', type=click.IntRange(0), default=0, show_default=True, help='Seed of the scans and the training.'
+)
+@training_time_option
 @click.option('--positions', type=click.IntRange(64), default=1024, show_default=True, help='Patterns of each scan.')
 @click.option('--backend', default=Config().execution.backend, show_default=True, help='Backend to train with.')
 @json_option

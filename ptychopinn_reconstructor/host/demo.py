@@ -18,7 +18,7 @@ import click
 
 from ..backend import installed, load_backend
 from ..commands.app import OneLineErrors, debug_option
-from ..commands.demo import COLUMNS, METHODS, PASSES, check_reached, demo_scan
+from ..commands.demo import COLUMNS, METHODS, PASSES, check_reached, demo_scan, training_time_option
 from ..commands.folders import check_output_folder
 from ..commands.report import pairs, table
 from ..commands.scans import default_margin
@@ -50,13 +50,7 @@ class Demo(OneLineErrors):
 @click.option('--out', default='demo', show_default=True, type=click.Path(path_type=Path), help='Folder for all files.')
 @click.option('--backend', default=Config().execution.backend, show_default=True, help='torch or tensorflow.')
 @click.option('--gui', is_flag=True, help='Open the window of Ptychodus on the scan instead.')
-@click.option(
-    '--max-cpu-seconds',
-    type=click.FloatRange(1),
-    default=150.0,
-    show_default=True,
-    help='CPU time of the training, seconds.',
-)
+@training_time_option
 @click.option('--positions', type=click.IntRange(64), default=1024, show_default=True, help='Patterns of the scan.')
 @debug_option
 def demo(out: Path, backend: str, gui: bool, max_cpu_seconds: float, positions: int) -> int:

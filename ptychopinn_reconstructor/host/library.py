@@ -12,7 +12,8 @@ from ptychodus.api.reconstruct import ReconstructInput, Reconstructor, Reconstru
 from ptychodus.api.settings import SettingsRegistry
 
 from ..events import ShouldStop, never
-from .reconstructor import Preview, PtychoPINNReconstructor
+from .messages import Preview
+from .reconstructor import PtychoPINNReconstructor
 from .scans import HostScan
 from .settings import PluginSettings
 

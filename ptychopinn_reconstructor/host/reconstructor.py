@@ -8,10 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from ptychodus.api.observer import Observable, Observer
 from ptychodus.api.product import LossValue
 from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput, TrainableReconstructor, TrainOutput
@@ -21,7 +19,8 @@ from ..errors import BundleError, Interrupted, OutputError, PtychoPINNError, Sca
 from ..files import atomic_path
 from ..handover import Scratch, write_arrays
 from ..requests import ReconstructRequest, Request, TrainRequest
-from ..training_folder import MODEL, can_resume
+from ..training_folder import MODEL, can_resume, losses_so_far
+from .messages import WHOLE, Preview, epoch_line, output_of, result_line, taken
 from .model_file import ModelFile
 from .releases import export_training_data
 from .runner import Message, Worker
@@ -32,11 +31,8 @@ if TYPE_CHECKING:
     from .library import Session
     from .settings import PluginSettings
 
-WHOLE = 100  # progress of a complete reconstruction: percent
-AFTER_NETWORK = 90  # percent at which the network's object is complete, when it is refined afterwards
 SCAN_FOLDER = 'scan'
 DRAWN_EVERY = 1.0  # seconds: the host's window is drawn once a second, and a loss curve takes it a while
-Preview = tuple[NDArray[np.complex64], Sequence[float]]  # an object and its origin
 
 
 class PtychoPINNReconstructor(TrainableReconstructor, Observer):
@@ -161,9 +157,8 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
                 request = ReconstructRequest(scan=scratch.path / SCAN_FOLDER, model=model.path, config=config.to_json())
                 for message in self._run(worker, request):
                     if message['event'] == 'done':
-                        for line in (*message['notes'], message['comments']):
-                            self.logger.info('%s', line)
-                    if (output := _output(scan, message, scratch.path, model, config)) is not None:
+                        self._conclude(message)
+                    if (output := output_of(scan, message, scratch.path, model, config)) is not None:
                         yield output
 
     def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
@@ -200,6 +195,11 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
                 )
                 yield from self._training(worker, request, scratch.path, Path(output_path))
 
+    def _conclude(self, message: Message) -> None:
+        """Tell what was decided about the data, and how well the object explains them."""
+        for line in (*message['notes'], result_line(message)):
+            self.logger.info('%s', line)
+
     def _resumes(self, folder: Path) -> bool:
         if not self.settings.resume.get_value():
             return False
@@ -209,23 +209,25 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
         return True
 
     def _training(self, worker: Worker, request: TrainRequest, scratch: Path, output: Path) -> Iterator[TrainOutput]:
-        losses: list[LossValue] = []
+        earlier = losses_so_far(request.output_dir) if request.resume else []
+        losses = [LossValue(epoch, value) for epoch, value in earlier]
         held_out: list[LossValue] = []
         shown = float('-inf')
         try:
             for message in self._run(worker, request):
                 if message['event'] == 'epoch' and message.get('stage') == 'train':
                     epoch = int(message['epoch'])
+                    losses = [loss for loss in losses if loss.epoch < epoch]  # one that no checkpoint held is redone
                     losses.append(LossValue(epoch, float(message['train_loss'])))
                     if message.get('val_loss') is not None:
                         held_out.append(LossValue(epoch, float(message['val_loss'])))
-                    self.logger.info(_epoch_line(message))
+                    self.logger.info(epoch_line(message))
                     if time.monotonic() - shown > DRAWN_EVERY:
                         shown = time.monotonic()
                         self._show(None, losses)
                     yield TrainOutput(list(losses), list(held_out), progress=epoch)
                 elif message['event'] == 'preview':
-                    self._show((_taken(scratch / message['object']), message['origin']), losses)
+                    self._show((taken(scratch / message['object']), message['origin']), losses)
                 elif message['event'] == 'done':
                     losses = [LossValue(int(epoch), float(value)) for epoch, value in message['losses']]
                     self._adopt(Path(message['model']), output)
@@ -305,41 +307,3 @@ def _for_model(config: Config, model: ModelFile) -> Config:
     if config.data.probe_power != 'auto':
         return config
     return config.merged({'data': {'probe_power': model.config.data.probe_power}})
-
-
-def _taken(path: Path) -> NDArray[np.complex64]:
-    """An array that the worker has left, which is then removed."""
-    values: NDArray[np.complex64] = np.load(path, allow_pickle=False)
-    path.unlink()
-    return values
-
-
-def _output(
-    scan: HostScan, message: Message, scratch: Path, model: ModelFile, config: Config
-) -> ReconstructOutput | None:
-    """What the host gets of a message: a product with the object so far, or the complete one."""
-    if message['event'] not in ('preview', 'done'):
-        return None
-    done = message['event'] == 'done'
-    product = scan.product_with(
-        _taken(scratch / message['object']),
-        message['origin'],
-        probe=_taken(scratch / message['probe']) if done else None,
-        losses=message['losses'] if done else model.losses,
-        comment=message['comments'] if done else '',
-    )
-    return ReconstructOutput(product, progress=WHOLE if done else _percent(message, config))
-
-
-def _percent(message: dict[str, Any], config: Config) -> int:
-    """How far a reconstruction is, below WHOLE."""
-    passes = config.inference.refine_passes
-    network = AFTER_NETWORK if passes else WHOLE - 1
-    if message['stage'] == 'network':
-        return max(1, int(network * message['patterns'] / message['total']))
-    return min(WHOLE - 1, network + int((WHOLE - network) * message['epoch'] / message['total']))
-
-
-def _epoch_line(message: Message) -> str:
-    held_out = f', held-out loss {message["val_loss"]:.5g}' if message.get('val_loss') is not None else ''
-    return f'Epoch {message["epoch"]} of {message["total"]}: loss {message["train_loss"]:.5g}{held_out}'

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ptychodus.api.reconstruct import ReconstructOutput
 
 from ..errors import PtychoPINNError
-from .reconstructor import Preview, PtychoPINNReconstructor
+from .messages import Preview
+from .reconstructor import PtychoPINNReconstructor
 from .scans import HostScan
 
 if TYPE_CHECKING:

@@ -214,6 +214,20 @@ def test_stop_and_resume(host: Host, folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_resumed_training_goes_on_with_the_losses_of_the_earlier_epochs(case: Case, tmp_path: Path) -> None:
+    """So that the curve is whole while it runs, not only in the end."""
+    host = unstarted()
+    (tmp_path / 'in').mkdir()
+    with host.library.session.training_on(case.input):
+        *_, before = host.library.reconstructors[0].train(tmp_path / 'in', tmp_path / 'out')
+        host.set(**{'PtychoPINNPlugin.Resume': True, 'PtychoPINNTraining.NumEpochs': 3})
+        (after,) = host.library.reconstructors[0].train(tmp_path / 'in', tmp_path / 'out')
+    assert after.progress == 3 and [loss.epoch for loss in after.training_loss] == [1, 2, 3]
+    values = [[loss.value for loss in output.training_loss[:2]] for output in (before, after)]
+    assert values[1] == pytest.approx(values[0])
+
+
+@pytest.mark.slow
 def test_a_second_training_waits_for_nothing_when_the_first_has_failed(
     host: Host, folder: Path, tmp_path: Path
 ) -> None:
