@@ -128,7 +128,7 @@ def write_product(path: str | Path, result: Reconstruction) -> None:
     with atomic_path(path) as temporary, h5py.File(temporary, 'w') as file:
         file.attrs.update({'name': result.name, 'comments': comments, 'far_field': True})
         for key in NUMBERS:
-            for name in {key, _OLD_NAMES.get(key, key)}:  # 1.6 reads the older one
+            for name in dict.fromkeys((key, _OLD_NAMES.get(key, key))):  # Ptychodus 1.6 reads the older one
                 file.attrs[name] = float(result.metadata.get(key, 0.0))
         file.attrs.update({key: str(result.metadata[key]) for key in _TEXTS if key in result.metadata})
         file[INDEXES_KEY] = np.arange(len(result.positions)) if indexes is None else np.asarray(indexes)
