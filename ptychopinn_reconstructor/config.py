@@ -7,7 +7,11 @@ them. A field whose effect is not there yet is refused when set away from its de
 
 from __future__ import annotations
 
+import ast
+import functools
+import inspect
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
 
@@ -33,7 +37,7 @@ class Section(BaseModel):
     """Base of the five: immutable, unknown keys refused, docstrings are descriptions."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
-        frozen=True, extra='forbid', use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+        frozen=True, extra='forbid', protected_namespaces=(), allow_inf_nan=False
     )
 
     @model_validator(mode='after')
@@ -207,7 +211,7 @@ class ExecutionConfig(Section):
 class Config(BaseModel):
     """Everything that can be set, with the version of its format."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra='forbid', use_attribute_docstrings=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra='forbid')
 
     format_version: Literal[1] = FORMAT_VERSION
     """Version of this layout; older ones are brought up by `migrate`."""
@@ -272,7 +276,24 @@ def field_table() -> Iterator[FieldInfo]:
             )
             applies: Any = extra.get('applies', 'both')
             supported = not extra.get('fixed', False)
-            yield FieldInfo(section, name, field.default, str(ini), option, applies, supported, field.description or '')
+            description = _docstrings()[model.__name__, name]
+            yield FieldInfo(section, name, field.default, str(ini), option, applies, supported, description)
+
+
+@functools.cache
+def _docstrings() -> dict[tuple[str, str], str]:
+    """The text below each field in this file, by class and field.
+
+    pydantic's own use_attribute_docstrings looks for this file among all modules: 0.1 s in a process like Ptychodus's.
+    """
+    found: dict[tuple[str, str], str] = {}
+    classes = [node for node in ast.parse(Path(__file__).read_text('utf-8')).body if isinstance(node, ast.ClassDef)]
+    for model in classes:
+        for field, text in pairwise(model.body):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str() as words)):
+                    found[model.name, name] = inspect.cleandoc(words)
+    return found
 
 
 def section_of(key: str) -> tuple[str, str]:
