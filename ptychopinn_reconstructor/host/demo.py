@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -64,6 +66,8 @@ def demo(out: Path, backend: str, gui: bool, max_cpu_seconds: float, positions: 
     if BACKEND_NAMES.get(backend, backend) not in installed():
         load_backend(backend)  # says what to install, before anything is written
     _check_host()
+    if gui:
+        _check_screen()
     folder = writable_folder(out).absolute()
     settings: dict[str, dict[str, Any]] = {'training': _training(max_cpu_seconds), 'execution': {'backend': backend}}
     model = folder / 'model' / 'model.zip'
@@ -95,6 +99,15 @@ def _check_host() -> None:
     except PackageNotFoundError as error:
         raise PtychoPINNError("Ptychodus is not installed here: pip install 'ptychodus[gui]>=1.6'") from error
     install()
+
+
+def _check_screen() -> None:
+    """Qt itself would abort."""
+    if sys.platform == 'linux' and not {'DISPLAY', 'WAYLAND_DISPLAY', 'QT_QPA_PLATFORM'} & os.environ.keys():
+        raise PtychoPINNError(
+            'There is no screen for the window: DISPLAY and WAYLAND_DISPLAY are not set; start it on a desktop or '
+            'through ssh -X, or set QT_QPA_PLATFORM (vnc, for example).'
+        )
 
 
 @contextmanager

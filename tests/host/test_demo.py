@@ -108,6 +108,24 @@ def test_bad_input_is_one_sentence(tmp_path: Path, arguments: list[str], said: s
     assert [path.name for path in tmp_path.iterdir()] == ['file']
 
 
+@pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere there always is a screen')
+def test_without_a_screen_the_window_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    """Qt would abort the process."""
+    hidden = {'DISPLAY', 'WAYLAND_DISPLAY', 'QT_QPA_PLATFORM'}
+    without = {name: value for name, value in environment(tmp_path).items() if name not in hidden}
+    done = subprocess.run(
+        [*DEMO, '--gui', '--out', 'd'],
+        cwd=tmp_path,
+        env=without,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1 and 'There is no screen' in done.stderr and 'QT_QPA_PLATFORM' in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and not (tmp_path / 'd').exists()
+
+
 def test_ctrl_c_ends_the_demo_and_its_worker(tmp_path: Path) -> None:
     if missing := missing_modules('torch'):
         pytest.skip(f'torch is not installed: {", ".join(missing)}')
