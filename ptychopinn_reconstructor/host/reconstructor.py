@@ -286,14 +286,17 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
         try:
             yield
         except PtychoPINNError as error:
-            self._tell(error)
+            self._tell(str(error))
             raise
         except OSError as error:
-            self._tell(error)
-            raise OutputError(f'A file cannot be read or written: {error}; check the folder.') from error
+            self._tell(text := f'A file cannot be read or written: {error}; check the folder.')
+            raise OutputError(text) from error
+        except Exception as error:  # a fault of ours, or of the host's: it must be seen too
+            self._tell(f'PtychoPINN has failed: {type(error).__name__}: {error}')
+            raise
 
-    def _tell(self, error: Exception) -> None:
-        self.logger.error('%s', error)
+    def _tell(self, text: str) -> None:
+        self.logger.error('%s', text)
         self.session.foreground(self.session.changed)
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import importlib
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 from ptychodus.api.reconstruct import ReconstructOutput
@@ -104,7 +105,7 @@ def _shown(session: Session, product_api: Any, monitor: Any, kwargs: dict[str, A
     """A copy of the selected product, at the end of the host's list, for a training to be shown in."""
     try:
         item = product_api.get_item(kwargs['product_index'])
-        name = f'{item.get_name()}_{key}_training'
+        name = training_name(item.get_name(), key)
         index = product_api.insert_product(item.get_product(), dataset=item.get_dataset())
         product_api.get_item(index).set_name(name)  # 1.6 cannot name it at once
         session.select(index)
@@ -112,6 +113,15 @@ def _shown(session: Session, product_api: Any, monitor: Any, kwargs: dict[str, A
     except Exception as error:  # a training without its picture is better than none
         logger.warning('The training is not shown: %s', error)
         return None
+
+
+def training_name(name: str, key: str) -> str:
+    """The name of the product that shows a training with algorithm `key` on the product `name`.
+
+    Training goes on with a product that has shown one already: its tag, and the host's counter, are not added again.
+    """
+    tag = f'_{key}_training'
+    return re.sub(rf'{re.escape(tag)}(-\d+)?$', '', name) + tag
 
 
 def _pass_selected_scan() -> None:

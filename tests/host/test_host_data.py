@@ -238,6 +238,13 @@ REFUSED: dict[str, tuple[Any, str]] = {
 }
 
 
+def test_a_fault_of_the_program_is_told_too(host: Host, case: Case) -> None:
+    """Whatever it is: the host shows an error of its thread nowhere."""
+    with pytest.raises(AttributeError):
+        next(iter(host.library.reconstructors[0].reconstruct(replace(case.input, product=None))))  # type: ignore[arg-type]
+    assert any('[ERROR]' in line and 'has failed: AttributeError' in line for line in host.log())
+
+
 @pytest.mark.parametrize('what', REFUSED)
 def test_what_the_method_cannot_do_is_refused_with_a_sentence(
     host: Host, case: Case, tmp_path: Path, what: str

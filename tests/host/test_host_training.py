@@ -20,7 +20,7 @@ from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.errors import OutputError, ScanError
 from ptychopinn_reconstructor.handover import PREFIX
 from ptychopinn_reconstructor.host.runner import WorkerDied
-from ptychopinn_reconstructor.host.session import BusyError
+from ptychopinn_reconstructor.host.session import BusyError, training_name
 from ptychopinn_reconstructor.host.training_data import TrainingFiles, training_files
 
 SOON = 1.0
@@ -154,6 +154,12 @@ def test_supervised_training_uses_the_object(case: Case, folder: Path, tmp_path:
     without = replace(case.input, product=replace(case.product, object_=Object(None, None, None)))
     with host.library.session.training_on(without), pytest.raises(ScanError, match='Supervised training needs an obj'):
         list(reconstructor.train(tmp_path / 'in', tmp_path / 'none'))
+
+
+@pytest.mark.parametrize('name', ['scan', f'scan_{PINN}_training', f'scan_{PINN}_training-12'])
+def test_the_product_of_a_training_is_tagged_once(name: str) -> None:
+    assert training_name(name, PINN) == f'scan_{PINN}_training'
+    assert training_name(name, SUPERVISED) == f'{name}_{SUPERVISED}_training'
 
 
 # Stop, resume, busy
