@@ -171,8 +171,8 @@ class InferenceConfig(Section):
 
     model_path: Path | None = _field(None, ini='PtychoPINNInference.ModelPath')
     """The model bundle (model.zip); the command line's --model comes first."""
-    inference_batch_size: int = _field(64, ge=1)
-    """Patterns a batch; does not change the result."""
+    inference_batch_size: int | None = _field(None, ge=1)
+    """Patterns a batch; does not change the result. None: 64, and fewer above N = 128 (about a million pixels)."""
     sync_neighbors: int = _field(24, ge=0, le=128)
     """Neighbors of a patch in the phase synchronization; 0: none, patches are averaged as they are."""
     refine_passes: int = _field(0, ge=0, le=1000)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .physics.prepare import PreparedScan
 
 IN_MEMORY = 512 * 2**20  # bytes of patches kept in memory; more go to a scratch file
+BATCH_PIXELS, LARGEST_BATCH = 2**20, 64  # of the detector, and patterns: what bounds the memory of the network
 SHOWN_PATTERNS = 1024  # predicted for a preview in training: seconds on one core at most
 
 
@@ -54,6 +55,11 @@ class Report:
         }
 
 
+def batch_size(config: Config, n_pixels: int) -> int:
+    """Patterns a batch: as it is set, or as many as BATCH_PIXELS hold, at most LARGEST_BATCH."""
+    return config.inference.inference_batch_size or max(1, min(LARGEST_BATCH, BATCH_PIXELS // n_pixels**2))
+
+
 def network_object(
     prepared: PreparedScan,
     network: Network,
@@ -68,7 +74,7 @@ def network_object(
 
     `previews` are shown what there is after each batch, and the complete object; they also hear of the progress.
     """
-    size, n = config.inference.inference_batch_size, support_size(prepared.n_pixels)
+    size, n = batch_size(config, prepared.n_pixels), support_size(prepared.n_pixels)
     weight, total = probe_weight(prepared.probe), len(prepared)
     previews, origin = previews or Previews(ignore, None), prepared.layout.origin
     with patch_store((total, n, n), scratch) as store:
@@ -105,7 +111,7 @@ def stitched(u: NDArray[np.complex64], prepared: PreparedScan, index: NDArray[np
         prepared.layout.part(index),
         prepared.probe,
         neighbors=config.inference.sync_neighbors,
-        batches=iter(even_batches(np.arange(len(index)), config.inference.inference_batch_size)),
+        batches=iter(even_batches(np.arange(len(index)), batch_size(config, prepared.n_pixels))),
     )
 
 
@@ -128,7 +134,7 @@ def inspected(job: TrainingJob, previews: Previews) -> TrainingJob:
 
     def made_by(network: Network) -> NDArray[np.complex64] | None:
         parts = []
-        for part in even_batches(index, config.inference.inference_batch_size):
+        for part in even_batches(index, batch_size(config, prepared.n_pixels)):
             if job.should_stop():
                 return None
             parts.append(predicted(prepared, network, part, weight))

@@ -223,6 +223,13 @@ def test_events_tell_the_whole_story(scan: Scan, model: Path) -> None:
     assert any(event.data.get('stage') == 'refine' for event in events)
 
 
+@pytest.mark.parametrize(('n', 'expected'), [(32, 64), (128, 64), (256, 16), (512, 4), (2048, 1)])
+def test_a_batch_of_inference_follows_the_size_of_the_patterns(n: int, expected: int) -> None:
+    """MEMORY: about a million pixels and at most 64 patterns, unless it is set."""
+    assert inference.batch_size(Config(), n) == expected
+    assert inference.batch_size(Config().merged({'inference': {'inference_batch_size': 100}}), n) == 100
+
+
 def test_patches_that_do_not_fit_in_memory_go_to_a_scratch_file(
     scan: Scan, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

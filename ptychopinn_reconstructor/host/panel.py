@@ -75,7 +75,7 @@ GROUPS: dict[str, tuple[Field, ...]] = {
     'Inference': (
         Field('refine_passes', 'Refinement', 'passes', 'none'),
         Field('sync_neighbors', 'Synchronization', 'neighbors', 'none'),
-        Field('inference_batch_size', 'Batch size', 'patterns'),
+        Field('inference_batch_size', 'Batch size', 'patterns', 'automatic'),
     ),
     'Files': (
         Field('model_path', 'Model', empty='none', text='The model (model.zip) that Infer uses. Train and Load Model '
