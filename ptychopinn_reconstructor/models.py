@@ -160,10 +160,18 @@ def choose_probe(
     return _fitting_probe(scan.probe, scan, bundle), 'scan', _unlike(scan.probe, bundle, "The scan's probe")
 
 
+def likeness_of_another(probe: NDArray[np.complex64], bundle: Bundle) -> float | None:
+    """The correlation of a probe (modes, N, N) with that of the training; None where it is one of the training's."""
+    scaling = bundle.manifest['scaling']
+    known = (scaling.get('refined_from'), *scaling.get('other_probes', ()))
+    likeness = probe_likeness(probe, bundle.probe)
+    return None if likeness >= SAME_PROBE or probe_digest(probe) in known else likeness
+
+
 def _unlike(probe: NDArray[np.complex64], bundle: Bundle, what: str) -> list[str]:
     """A warning when a probe is not the one of the training."""
-    likeness = probe_likeness(probe, bundle.probe)
-    if likeness >= SAME_PROBE or probe_digest(probe) in bundle.manifest['scaling'].get('other_probes', ()):
+    likeness = likeness_of_another(probe, bundle)
+    if likeness is None:
         return []
     return [
         f'{what} differs from the one the model was trained with (correlation {likeness:.3f}); '

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..bundle import open_bundle
+from ..bundle import Bundle, open_bundle
 from ..config import BACKEND_NAMES, Config
 from ..errors import BundleError
-from ..models import bundle_config
+from ..models import bundle_config, likeness_of_another
+from ..physics.scaling import resolve_probe_power
+from ..scan import checked_probe
 from .scans import HostScan
 
 SAMPLE = 32  # patterns whose counts are looked at before starting
@@ -22,15 +24,14 @@ TITLES = {name: title for title, name in BACKEND_NAMES.items()}
 
 @dataclass(frozen=True, eq=False)
 class ModelFile:
-    """A model bundle: its path, the configuration it was trained with, its manifest and its number of probe modes.
+    """A model bundle, its path and the configuration it was trained with.
 
     `written` is the time of its last change, in nanoseconds, since a training replaces the file.
     """
 
     path: Path
     config: Config
-    manifest: dict[str, Any]
-    modes: int
+    bundle: Bundle
     written: int
 
     @classmethod
@@ -38,11 +39,16 @@ class ModelFile:
         """Open and check all of a bundle; BundleError in one sentence."""
         bundle = open_bundle(path)
         written = path.stat().st_mtime_ns
-        return cls(path.absolute(), bundle_config(bundle), dict(bundle.manifest), len(bundle.probe), written)
+        return cls(path.absolute(), bundle_config(bundle), bundle, written)
 
     def is_at(self, path: Path | None) -> bool:
         """Whether a path still leads to this model."""
         return path == self.path and path.is_file() and path.stat().st_mtime_ns == self.written
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """What the bundle says of itself."""
+        return self.bundle.manifest
 
     @property
     def losses(self) -> list[tuple[int, float]]:
@@ -67,14 +73,15 @@ class ModelFile:
                 f'The model {self.path.name} is for patterns of N = {self.config.model.N} pixels but this scan has '
                 f'{size}; load a model trained for this N, or crop the patterns on loading.'
             )
-        if modes != self.modes:
+        mine = len(self.bundle.probe)
+        if modes != mine:
             raise BundleError(
-                f'The model {self.path.name} was trained with {self.modes} probe mode(s) but this probe has {modes}; '
+                f'The model {self.path.name} was trained with {mine} probe mode(s) but this probe has {modes}; '
                 'use a probe with as many modes, or train anew.'
             )
 
     def notes(self, scan: HostScan, config: Config) -> Iterator[str]:
-        """What is different from the training, as warnings: gridsize, probe power, dose."""
+        """What is different from the training, as warnings: gridsize, probe, its power, dose."""
         if self.config.model.gridsize != config.model.gridsize:
             yield (
                 f'The model was trained with gridsize {self.config.model.gridsize} but the settings say '
@@ -84,6 +91,18 @@ class ModelFile:
         if asked not in ('auto', mine):
             yield f'The model was trained with ProbePower {mine} but the settings say {asked}; {asked} is used.'
         before, now = float(self.manifest['scaling'].get('mean_counts') or 0), mean_counts(scan)
+        probe = checked_probe(scan.product.probes.get_probe_no_opr().get_array())
+        if (likeness := likeness_of_another(probe, self.bundle)) is not None:
+            yield (
+                f'The probe differs from the one that the model was trained with (correlation {likeness:.3f}); '
+                'use that one, or train with this one, if the object looks wrong.'
+            )
+        trained, found = self.manifest['scaling'].get('probe_power'), resolve_probe_power(probe, now)
+        if asked == mine == 'auto' and now > 0 and found.choice != trained:
+            yield (
+                f'The power of the probe was {trained} in the training and is {found.choice} here (mean counts / '
+                f'sum |P|^2 = {found.ratio:.3g}): the amplitude has another unit; set ProbePower if it should not.'
+            )
         if before > 0 and now > 0 and not 1 / DOSE_RANGE < now / before < DOSE_RANGE:
             yield (
                 f'The patterns hold {now:.3g} counts on average but the model was trained on {before:.3g}; '

@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from host_sessions import PINN, SUPERVISED, Case, Host, small_case, unstarted
+from ptychodus.api.probe import ProbeSequence
 
 from ptychopinn_reconstructor.config import PLUGIN_SECTION, Config, field_table
 from ptychopinn_reconstructor.errors import BundleError, ConfigError, PtychoPINNError
@@ -314,3 +316,25 @@ def test_what_differs_from_the_training_is_told_before_a_worker_starts(
     assert list(opened.notes(HostScan.of(other.input), config_of(host))) == [
         line.partition(': ')[2] for line in warnings
     ]
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (lambda probe: 30 * probe, 'power of the probe was absolute in the training and is from_counts here'),
+        (np.abs, 'The probe differs from the one that the model was trained with'),
+        (lambda probe: 1.1j * probe, None),
+    ],
+    ids=['power', 'shape', 'the same'],
+)
+def test_another_probe_is_told_before_a_worker_starts(
+    host: Host, model: Path, case: Case, tmp_path: Path, change: Any, words: str | None
+) -> None:
+    before_a_worker_starts(host, tmp_path)
+    host.set(**{'PtychoPINNInference.ModelPath': model})
+    probes = case.product.probes
+    other = ProbeSequence(change(probes.get_array()).astype(complex), None, probes.get_pixel_geometry())
+    with pytest.raises(PtychoPINNError, match='scratch space'):
+        next(iter(host.library.reconstructors[0].reconstruct(case.with_product(probes=other).input)))
+    warnings = [line for line in host.log() if '[WARNING]' in line]
+    assert len(warnings) == (words is not None) and (words is None or words in warnings[0])
