@@ -282,13 +282,15 @@ def test_given_domain_wins_and_notes_say_so(tmp_path: Path) -> None:
 def _scan(seed: int, n: int, modes: int, dtype: str, domain: str) -> Scan:
     random = np.random.default_rng(seed)
     values = random.poisson(9, (n, 16, 16)).astype(dtype)
+    positions = random.uniform(-20, 40, (n, 2))
+    positions[:2] = [[-20, -20], [40, 40]]  # two at random may lie too close to be a scan
 
     def complex_(*shape: int) -> np.ndarray:
         return (random.normal(size=shape) + 1j * random.normal(size=shape)).astype(np.complex64)
 
     return Scan(
         diffraction=np.sqrt(values) if domain == 'amplitude' else values,
-        positions=random.uniform(-20, 40, (n, 2)),
+        positions=positions,
         probe=complex_(modes, 16, 16),
         domain=domain,  # type: ignore[arg-type]
         object=complex_(90, 80),

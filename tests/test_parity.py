@@ -29,6 +29,8 @@ from ptychopinn_reconstructor.backends.torch_lightning import physics as torch_p
 from ptychopinn_reconstructor.backends.torch_lightning import weights as torch_weights  # noqa: E402
 
 Weights = dict[str, NDArray[np.float32]]
+KINK = 1e-6  # some ten times the rounding of a convolution in single precision
+LEAKY_RELUS = 13
 SIZES = pytest.mark.parametrize('n_pixels', [64, 128])
 
 
@@ -64,12 +66,39 @@ def data(n_pixels: int, gridsize: int) -> Data:
     return Data(batch, probe, np.broadcast_to(good, batch.counts.shape).astype(np.float32))
 
 
-def trained_like(config: Config) -> Weights:
+def trained_like(config: Config, seed: int = 3) -> Weights:
     """Weights of a network that does something: those freshly drawn with a head ten times as strong."""
-    weights = keras_weights.to_neutral(keras_network.build_network(config, seed=3))
-    rng = np.random.default_rng(4)
+    weights = keras_weights.to_neutral(keras_network.build_network(config, seed=seed))
+    rng = np.random.default_rng(seed + 1)
     bias = rng.uniform(-0.2, 0.2, weights['head.bias'].shape).astype(np.float32)
     return weights | {'head.kernel': 10 * weights['head.kernel'], 'head.bias': bias}
+
+
+def smooth_there(config: Config, batch: RegionBatch) -> Weights:
+    """Such weights that no leaky ReLU of the network has an input of zero but for rounding.
+
+    At its kink the gradient has two values. Which of them a backend takes is rounding's choice, and changes with the
+    processor: one such unit among a million has made 1.6e-4 of a bias's gradient, all other weights agreeing to 1e-6.
+    """
+    draws = (trained_like(config, seed) for seed in range(3, 103))
+    return next(weights for weights in draws if nearest_to_a_kink(config, weights, batch) > KINK)
+
+
+def nearest_to_a_kink(config: Config, weights: Weights, batch: RegionBatch) -> float:
+    """The smallest input of a leaky ReLU, in units of the root mean square of its layer."""
+    network, leaky_relu = torch_network.build_network(config), torch.nn.functional.leaky_relu
+    torch_weights.load_neutral(network, weights)
+    smallest: list[float] = []
+
+    def watched(x: Any, slope: float) -> Any:
+        smallest.append(float(x.abs().min() / x.square().mean().sqrt()))
+        return leaky_relu(x, slope)
+
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(torch_network.nnf, 'leaky_relu', watched)
+        network(torch.from_numpy(batch.root4), torch.from_numpy(batch.backprojection))
+    assert len(smallest) == LEAKY_RELUS
+    return min(smallest)
 
 
 def likelihood(physics: Any, patches: Any, counts: Any, corners: Any, fractions: Any, probe: Any, good: Any) -> Any:
@@ -182,7 +211,8 @@ def test_equal_weights_give_equal_patches(n_pixels: int, activation: str) -> Non
 def test_equal_weights_give_equal_losses_and_gradients(n_pixels: int, kind: str, gridsize: int) -> None:
     """Issue: the loss of a batch agrees to 1e-5 relative, the gradient of each weight array to 1e-4; three modes."""
     config = configuration(n_pixels, model__gridsize=gridsize)
-    weights, given = trained_like(config), data(n_pixels, gridsize)
+    given = data(n_pixels, gridsize)
+    weights = smooth_there(config, given.batch)
     one, two = torch_outcome(config, weights, given, kind), keras_outcome(config, weights, given, kind)
     assert two.loss == pytest.approx(one.loss, rel=1e-5)
     found = differences(two, one)
@@ -193,7 +223,8 @@ def test_equal_weights_give_equal_losses_and_gradients(n_pixels: int, kind: str,
 def test_both_are_near_the_gradient_in_double_precision(gridsize: int) -> None:
     """Neither backend is right by agreement alone: the same loss and gradient in float64 lie as near to each."""
     config = configuration(64, model__gridsize=gridsize)
-    weights, given = trained_like(config), data(64, gridsize)
+    given = data(64, gridsize)
+    weights = smooth_there(config, given.batch)
     exact = torch_outcome(config, weights, given, 'pinn', double=True)
     for outcome in (keras_outcome(config, weights, given, 'pinn'), torch_outcome(config, weights, given, 'pinn')):
         assert outcome.loss == pytest.approx(exact.loss, rel=1e-5)
