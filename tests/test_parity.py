@@ -95,7 +95,7 @@ def nearest_to_a_kink(config: Config, weights: Weights, batch: RegionBatch) -> f
         return leaky_relu(x, slope)
 
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr(torch_network.nnf, 'leaky_relu', watched)
+        patch.setattr(torch.nn.functional, 'leaky_relu', watched)
         network(torch.from_numpy(batch.root4), torch.from_numpy(batch.backprojection))
     assert len(smallest) == LEAKY_RELUS
     return min(smallest)

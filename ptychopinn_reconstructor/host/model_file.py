@@ -13,7 +13,6 @@ from ..bundle import Bundle, open_bundle
 from ..config import BACKEND_NAMES, Config
 from ..errors import BundleError
 from ..models import bundle_config, likeness_of_another
-from ..physics.scaling import resolve_probe_power
 from ..scan import checked_probe
 from .scans import HostScan
 
@@ -82,6 +81,8 @@ class ModelFile:
 
     def notes(self, scan: HostScan, config: Config) -> Iterator[str]:
         """What is different from the training, as warnings: gridsize, probe, its power, dose."""
+        from ..physics.scaling import resolve_probe_power
+
         if self.config.model.gridsize != config.model.gridsize:
             yield (
                 f'The model was trained with gridsize {self.config.model.gridsize} but the settings say '
