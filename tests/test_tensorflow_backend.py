@@ -31,6 +31,41 @@ def backend() -> Backend:
     return load_backend('tensorflow')
 
 
+TALKATIVE = """
+import sys
+sys.stderr.write('WARNING: All log messages before absl::InitializeLog() is called\\n')
+sys.stderr.write('I0000 00:01 port.cc] on\\nE0000 broken\\nwarning')
+"""
+
+
+IMPORT = """
+import sys
+from ptychopinn_reconstructor.backends.tensorflow_keras.framework import imported
+sys.path.insert(0, sys.argv[1])
+print('begin', file=sys.stderr)
+imported('talkative')
+"""
+
+
+@pytest.mark.parametrize(('level', 'lines'), [('2', ['E0000 broken', 'warning']), ('0', 4)])
+def test_what_tensorflow_says_too_early_is_left_out(tmp_path: Path, level: str, lines: list[str] | int) -> None:
+    """Where TF_CPP_MIN_LOG_LEVEL asks for warnings only; whatever else is written comes through."""
+    (tmp_path / 'talkative.py').write_text(TALKATIVE)
+    command = [sys.executable, '-P', '-c', IMPORT, str(tmp_path)]
+    environment = {**os.environ, 'TF_CPP_MIN_LOG_LEVEL': level}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    heard = done.stderr.partition('begin\n')[2].splitlines()
+    assert heard == lines or len(heard) == lines
+
+
+def test_our_programs_import_tensorflow_without_a_word() -> None:
+    """As they set TF_CPP_MIN_LOG_LEVEL: what is on stderr is an error of ours, or one of TensorFlow's."""
+    script = "from ptychopinn_reconstructor.backend import load_backend; load_backend('tensorflow').devices()"
+    quiet = {**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '2', 'CUDA_VISIBLE_DEVICES': ''}
+    done = subprocess.run([sys.executable, '-P', '-c', script], env=quiet, capture_output=True, text=True, check=True)
+    assert done.stderr == ''
+
+
 OPEN = """
 import sys, keras, numpy as np
 import ptychopinn_reconstructor.backends.tensorflow_keras.model

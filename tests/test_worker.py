@@ -330,14 +330,14 @@ def test_a_bad_request_is_an_error_too(line: str, tmp_path: Path) -> None:
     assert error['event'] == 'error' and 'ValidationError' in error['message'] and '\n' not in error['message']
 
 
-def test_a_full_disk_in_the_job_is_a_sentence(job: Path, tmp_path: Path) -> None:
+def test_a_full_disk_in_the_job_is_a_sentence(job: Path, tmp_path: Path, backend_name: str) -> None:
     """A limit on the size of files stands for the full disk."""
     limited = (
         'import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (1, 1));'
         "runpy.run_module('ptychopinn_reconstructor.worker', run_name='__main__')"
     )
     command = [sys.executable, '-P', '-c', limited]
-    asked = train_request(job, tmp_path / 'out', config=config()).model_dump_json() + '\n'
+    asked = train_request(job, tmp_path / 'out', config=config(backend_name)).model_dump_json() + '\n'
     with subprocess.Popen(command, cwd=job, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdin is not None and worker.stdout is not None
         worker.stdin.write(asked)
