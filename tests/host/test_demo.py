@@ -126,13 +126,18 @@ def test_without_a_screen_the_window_is_refused_with_a_sentence(tmp_path: Path) 
     assert len(done.stderr.strip().splitlines()) == 1 and not (tmp_path / 'd').exists()
 
 
+def hears_ctrl_c() -> None:
+    """Also where the tests themselves were started in the background, which makes a shell ignore it for all below."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_ends_the_demo_and_its_worker(tmp_path: Path) -> None:
     if missing := missing_modules('torch'):
         pytest.skip(f'torch is not installed: {", ".join(missing)}')
     arguments = [*DEMO, '--out', 'd', *SHORT]
     with subprocess.Popen(
         arguments, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=hears_ctrl_c,
     ) as process:  # fmt: skip
         assert process.stdout is not None
         for line in process.stdout:
