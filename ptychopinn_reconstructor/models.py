@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from .backend import Backend, TrainedModel, load_backend
 from .bundle import Bundle, Predict, SelfTest, VerifyReport, open_bundle, verify_bundle, write_bundle
 from .config import Config, parse
+from .domain import Domain
 from .errors import BundleError, ConfigError, ScanError
 from .physics.scaling import InputScaler
 from .scan import Scan
@@ -62,11 +63,12 @@ def write_model(
     guess: NDArray[np.complex64] | None = None,
     others: Sequence[NDArray[np.complex64]] = (),
     sources: Sequence[str] = (),
+    domain: Domain | None = None,
 ) -> Path:
     """Write the bundle of a trained model; its self-test is replayed from disk before the file gets its name.
 
     `guess` is the probe that the training has refined, `others` are the probes of further scans, `sources` what was
-    trained on.
+    trained on, `domain` what the model was trained for (None: scans like `prepared`).
     """
     probe = trained.probes[0]
     counts = prepared.counts(np.linspace(0, len(prepared) - 1, SELF_TEST_PATTERNS).astype(np.int64))
@@ -101,6 +103,7 @@ def write_model(
             'model_type': config.model.model_type,
             'losses': [list(pair) for pair in trained.losses],
             'patterns': len(prepared),
+            'domain': (domain or Domain.of_scans(prepared)).to_json(),
             'interrupted': trained.interrupted,
         },
         versions=backend.versions() | own_versions(),

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from .backend import TrainedModel, TrainingJob, load_backend
 from .bundle import Bundle, open_bundle
 from .config import Config
+from .domain import Domain
 from .errors import BundleError, ConfigError, Interrupted, ScanError
 from .events import Emit, Event, ShouldStop, ignore, log, never
 from .files import writable_folder
 from .inference import Report, inspected, network_object
 from .io import ObjectFile
-from .models import bundle_config, choose_probe, open_fitting, same_probe, write_model
+from .models import bundle_config, choose_probe, likeness_of_another, open_fitting, same_probe, write_model
 from .outputs import MetricsTable, write_config, write_probe
 from .physics.grouping import Split, check_oversampling, hold_out, region_size
 from .physics.metrics import Comparison, compare
@@ -121,7 +122,15 @@ def train(
     named = list(sources) or [str(scan.metadata.get('name', 'unnamed')) for scan in scans]
     others = [scan.probe for scan in scans[1:] if scan.probe is not None]
     model = write_model(
-        folder / 'model.zip', backend, config, prepared[0], trained, guess=guess, others=others, sources=named
+        folder / 'model.zip',
+        backend,
+        config,
+        prepared[0],
+        trained,
+        guess=guess,
+        others=others,
+        sources=named,
+        domain=Domain.of_scans(*prepared[: len(scans)]),
     )
     emit(Event('done', {'model': str(model), **trained.summary}))
     return Trained(model, trained, notes)
@@ -275,7 +284,9 @@ def reconstruct(
         prepared = prepare_scan(scan, probe=chosen, mode=mode, stride=backend.stride)
         execution = config.execution.model_dump(mode='json')
         network = backend.network(described.merged({'execution': execution}), bundle.weights, device)
-    report.notes += [gauge_note(prepared), *empty_note(scan)]
+    outside = Domain.from_json(bundle.manifest['training'].get('domain')).outside(Domain.of_scans(prepared))
+    report.notes += [gauge_note(prepared), *empty_note(scan), *outside.values()]
+    unlike = ['probe shape'] if likeness_of_another(chosen, bundle) is not None else []
     report.facts = {
         'backend': backend.name,
         'device': device,
@@ -286,6 +297,7 @@ def reconstruct(
         'power_ratio': float(prepared.gauge.ratio),
         'patterns': len(prepared),
         'N': prepared.n_pixels,
+        'outside_training': [*unlike, *outside],
     }
     previews = Previews(emit, preview_seconds)
     canvas = network_object(

@@ -293,3 +293,13 @@ def test_memory_does_not_grow_with_the_number_of_patterns(
     patterns_mib = 59 * scan.diffraction.size * 8 / 2**20
     assert patterns_mib > 50
     assert peaks[1] - peaks[0] < 0.5 * patterns_mib
+
+
+def test_a_scan_unlike_the_training_is_told_and_one_like_it_is_not(scan: Scan, model: Path) -> None:
+    """TRUST: the bundle keeps what the model was trained for; a dose far from it is in the notes and the facts."""
+    domain = open_bundle(model).manifest['training']['domain']
+    assert domain['counts'] == pytest.approx([scan.mean_counts] * 2)
+    weak = replace(scan, diffraction=np.floor(np.asarray(scan.diffraction) / 8))
+    own, other = (pipeline.reconstruct(s, model, config_of()).report for s in (scan, weak))
+    assert own.facts['outside_training'] == [] and not any('trained on' in note for note in own.notes)
+    assert other.facts['outside_training'] == ['dose'] and any('similar dose' in note for note in other.notes)
