@@ -72,16 +72,27 @@ class ModelConfig(Section):
     """Largest object amplitude that the sigmoid can reach (transmission; 1 = empty)."""
     object_big: bool = _field(True, ini='PtychoPINNModel.ObjectBig', applies='pinn')
     """True: the patterns of a region share one canvas, so that overlapping patches must agree. False: each alone."""
-    probe_big: bool = _field(False, ini='PtychoPINNModel.ProbeBig', fixed=True)
-    """True: a patch larger than N/2, for probes with tails."""
+    probe_big: bool = _field(False, ini='PtychoPINNModel.ProbeBig')
+    """True: patches of 3/4 N instead of N/2, for probes with tails."""
     probe_mask: bool = _field(False, ini='PtychoPINNModel.ProbeMask', fixed=True)
     """True: the probe is set to zero outside a circle of diameter N/2."""
-    pad_object: bool = _field(True, ini='PtychoPINNModel.PadObject', fixed=True)
-    """True: outside the patches of a region the object is 1 (empty)."""
+    pad_object: bool = _field(True, ini='PtychoPINNModel.PadObject')
+    """True: a patch covers the middle of its window, the rest is 1 (empty); False: it covers all N x N pixels."""
     probe_scale: float = _field(1.0, ini='PtychoPINNModel.ProbeScale', fixed=True)
     """Factor on the probe's amplitude; the absolute gauge (probe_power) makes it 1."""
     gaussian_smoothing_sigma: float = _field(0.0, ini='PtychoPINNModel.GaussianSmoothingSigma', fixed=True)
     """Standard deviation in pixels of a smoothing of the patches."""
+
+    @property
+    def block(self) -> int:
+        """Patch pixels along one side of a cell of the network's grid, whose side is N/4."""
+        return 4 if not self.pad_object else 3 if self.probe_big else 2
+
+    @property
+    def patch_size(self) -> int:
+        """Side n of a patch in pixels: N/2, 3/4 N or N; N must be known."""
+        assert self.N is not None
+        return self.block * self.N // 4
 
 
 class DataConfig(Section):

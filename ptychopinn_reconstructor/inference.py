@@ -20,7 +20,6 @@ from .errors import Interrupted
 from .events import Event, ShouldStop, ignore, never
 from .physics.gauge import LARGEST_CHANGE, count_gauge
 from .physics.prepare import even_batches
-from .physics.scaling import support_size
 from .physics.stitching import Stitcher, collect, contributions, probe_weight
 from .previews import Previews
 
@@ -74,8 +73,8 @@ def network_object(
 
     `previews` are shown what there is after each batch, and the complete object; they also hear of the progress.
     """
-    size, n = batch_size(config, prepared.n_pixels), support_size(prepared.n_pixels)
-    weight, total = probe_weight(prepared.probe), len(prepared)
+    size, n = batch_size(config, prepared.n_pixels), prepared.patch_size
+    weight, total = probe_weight(prepared.probe, n), len(prepared)
     previews, origin = previews or Previews(ignore, None), prepared.layout.origin
     with patch_store((total, n, n), scratch) as store:
         with report.stage('network', total):
@@ -124,7 +123,7 @@ def inspected(job: TrainingJob, previews: Previews) -> TrainingJob:
     """The same job, which also shows the first scan's object after an epoch: at most SHOWN_PATTERNS of its patterns."""
     prepared, config, epoch = job.scans[0], job.config, 0
     index = np.arange(0, len(prepared), -(-len(prepared) // SHOWN_PATTERNS), dtype=np.int64)
-    weight = probe_weight(prepared.probe)
+    weight = probe_weight(prepared.probe, prepared.patch_size)
 
     def emit(event: Event) -> None:
         nonlocal epoch

@@ -27,15 +27,18 @@ if TYPE_CHECKING:
 
 SELF_TEST_PATTERNS = 4
 SAME_PROBE = 0.98  # normalized correlation above which two probes are the same
-NETWORK_SETTINGS = ('N', 'n_filters_scale', 'amp_activation', 'amplitude_max')  # what builds the network
+# What builds the network.
+NETWORK_SETTINGS = ('N', 'n_filters_scale', 'amp_activation', 'amplitude_max', 'probe_big', 'pad_object')
 
 
 def predictor(backend: Backend, device: str = 'cpu') -> Predict:
     """`predict(bundle, counts)` for writing and verifying bundles: patches from the bundle alone."""
 
     def predict(bundle: Bundle, counts: NDArray[np.float32]) -> NDArray[np.complex64]:
-        network = backend.network(exact(bundle_config(bundle)), bundle.weights, device)
-        return network.predict(*InputScaler(bundle.probe).counts_to_input(counts))
+        config = bundle_config(bundle)
+        network = backend.network(exact(config), bundle.weights, device)
+        scaler = InputScaler(bundle.probe, patch_size=config.model.patch_size)
+        return network.predict(*scaler.counts_to_input(counts))
 
     return predict
 
@@ -72,7 +75,8 @@ def write_model(
     """
     probe = trained.probes[0]
     counts = prepared.counts(np.linspace(0, len(prepared) - 1, SELF_TEST_PATTERNS).astype(np.int64))
-    inputs = InputScaler(probe).counts_to_input(counts)
+    scaler = InputScaler(probe, patch_size=config.model.patch_size)
+    inputs = scaler.counts_to_input(counts)
     fresh_weights = backend.fresh_weights(config, config.training.seed)
     patches, fresh = (
         backend.network(exact(config), weights, 'cpu').predict(*inputs) for weights in (trained.weights, fresh_weights)
@@ -93,7 +97,7 @@ def write_model(
             'probe_power': prepared.gauge.choice,
             'power_ratio': float(prepared.gauge.ratio),
             'mean_counts': prepared.scan.mean_counts,
-            'amplitude_unit': InputScaler(probe).amplitude_unit,
+            'amplitude_unit': scaler.amplitude_unit,
             'refined_from': None if guess is None else probe_digest(guess),
             'other_probes': [probe_digest(other) for other in others],
         },

@@ -99,7 +99,13 @@ def train(
     )
     mode = config.data.probe_power
     prepared = tuple(
-        prepare_scan(scan, probe=first if same_probe(scan, scans[0]) else None, mode=mode, stride=backend.stride)
+        prepare_scan(
+            scan,
+            probe=first if same_probe(scan, scans[0]) else None,
+            mode=mode,
+            stride=backend.stride,
+            patch_size=config.model.patch_size,
+        )
         for scan in everything
     )
     notes = (*notes, *(note for scan in prepared for note in (gauge_note(scan), *empty_note(scan.scan))))
@@ -281,7 +287,9 @@ def reconstruct(
         # A trained scale is part of the bundle's probe: rescaling that to the counts would undo it.
         scaled = source == 'bundle' and described.training.intensity_scale_trainable
         mode = 'absolute' if scaled else config.data.probe_power
-        prepared = prepare_scan(scan, probe=chosen, mode=mode, stride=backend.stride)
+        prepared = prepare_scan(
+            scan, probe=chosen, mode=mode, stride=backend.stride, patch_size=described.model.patch_size
+        )
         execution = config.execution.model_dump(mode='json')
         network = backend.network(described.merged({'execution': execution}), bundle.weights, device)
     outside = Domain.from_json(bundle.manifest['training'].get('domain')).outside(Domain.of_scans(prepared))

@@ -1,6 +1,6 @@
 """The steps of a training: which regions of which scan in what order, and their arrays. The same for every backend.
 
-Shapes: R regions of K patterns on one canvas each, N detector pixels, n = N/2 pixels of a patch.
+Shapes: R regions of K patterns on one canvas each, N detector pixels, n pixels of a patch.
 """
 
 from __future__ import annotations

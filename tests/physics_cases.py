@@ -23,14 +23,15 @@ def complex_array(rng: np.random.Generator, *shape: int) -> NDArray[np.complex12
 
 
 class Case:
-    """A region of K patches under a probe of some modes, in double precision."""
+    """A region of K patches of n pixels under a probe of some modes, in double precision."""
 
-    def __init__(self, modes: int, seed: int = 0) -> None:
+    def __init__(self, modes: int, seed: int = 0, n: int = N // 2) -> None:
+        self.n, self.inset = n, (N - n) // 2
         rng = np.random.default_rng(seed)
         y, x = np.mgrid[:N, :N] - (N - 1) / 2
         envelope = np.exp(-(x**2 + y**2) / (2 * 4.0**2))
         self.probe = 30 * envelope * complex_array(rng, modes, N, N)
-        self.patches = np.exp(0.3 * complex_array(rng, K, N // 2, N // 2))
+        self.patches = np.exp(0.3 * complex_array(rng, K, n, n))
         positions = rng.uniform(0, 12, size=(K, 2))
         self.layout = geometry.layout(positions, N)
         self.counts = rng.poisson(20.0, size=(K, N, N)).astype(float)
@@ -39,7 +40,7 @@ class Case:
     @property
     def weight(self) -> NDArray[np.float64]:
         """Sum over modes of abs(P)^2 on the support, (n, n)."""
-        return scaling.crop_support((np.abs(self.probe) ** 2).sum(axis=0))
+        return scaling.crop_support((np.abs(self.probe) ** 2).sum(axis=0), self.n)
 
 
 def direct_factors(case: Case, u: NDArray[Any]) -> NDArray[np.complex128]:
@@ -61,9 +62,9 @@ def direct_assembly(case: Case) -> NDArray[np.complex128]:
     total = np.full(case.layout.shape, 1e-3 * case.weight.max(), dtype=complex)
     norm = total.copy()
     for i in range(K):
-        window = geometry.patch_slice(case.layout.corners[i], N // 2, N // 4)
+        window = geometry.patch_slice(case.layout.corners[i], case.n, case.inset)
         total[window] += factors[i] * u[i]
-        norm[window] += scaling.crop_support((np.abs(shifted[i]) ** 2).sum(axis=0))
+        norm[window] += scaling.crop_support((np.abs(shifted[i]) ** 2).sum(axis=0), case.n)
     canvas: NDArray[np.complex128] = total / norm
     return canvas
 
@@ -94,7 +95,7 @@ class PhysicsChecks:
         """The region's canvas, flat: (1, height * width)."""
         _, fractions, corners = self.region(case)
         height, width = case.layout.shape
-        index = self.physics.window_index(corners + N // 4, N // 2, width)
+        index = self.physics.window_index(corners + case.inset, case.n, width)
         shifted = self.physics.shift_probe(probe, fractions)
         return self.physics.assemble(patches, probe, shifted, fractions, index, height * width)
 
@@ -121,10 +122,11 @@ class PhysicsChecks:
         assert found.dtype == np.float32
         assert np.abs(found - expected).max() <= 1e-5 * expected.max()
 
+    @pytest.mark.parametrize('n', [N // 2, 3 * N // 4, N])
     @pytest.mark.parametrize('modes', [1, 3])
-    def test_canvas_equals_a_direct_numpy_assembly(self, modes: int) -> None:
+    def test_canvas_equals_a_direct_numpy_assembly(self, modes: int, n: int) -> None:
         """B26: synchronized and assembled as method.md says; numpy shifts by ramps in single precision."""
-        case = Case(modes)
+        case = Case(modes, n=n)
         expected = direct_assembly(case)
         found = self.array(self.canvas(case, self.tensor(case.patches[None]), self.region(case)[0]))
         assert np.abs(found.reshape(case.layout.shape) - expected).max() < 1e-6 * np.abs(expected).max()
@@ -136,7 +138,7 @@ class PhysicsChecks:
         u = geometry.fourier_shift(case.weight * case.patches, case.layout.fractions)
         _, _, corners = self.region(case)
         height, width = case.layout.shape
-        index = self.physics.window_index(corners + N // 4, N // 2, width)
+        index = self.physics.window_index(corners + case.inset, case.n, width)
         found = self.array(self.physics.synchronizing_phases(self.tensor(u[None]), index, height * width))
         assert np.abs(found[0] - direct_factors(case, u)).max() < 1e-9
 
@@ -241,14 +243,15 @@ class PhysicsChecks:
         found = self.physics.exit_wave_loss(self.tensor(1.1 * turned), labels, probe)
         assert float(found) == pytest.approx(float(expected), rel=1e-9)
 
-    def test_far_field_loss_equals_the_oracle(self) -> None:
+    @pytest.mark.parametrize('n', [N // 2, 3 * N // 4, N])
+    def test_far_field_loss_equals_the_oracle(self, n: int) -> None:
         """B27: the error of the far field weighted by 1 / (counts + 1), the error cropped to the support."""
-        case = Case(2)
+        case = Case(2, n=n)
         labels = case.patches * 0.9
         probe = self.tensor(np.repeat(case.probe[None], K, axis=0))
         error = np.zeros((K, 2, N, N), dtype=complex)
-        support = slice(N // 4, N // 4 + N // 2)
-        error[:, :, support, support] = scaling.crop_support(case.probe) * (case.patches - labels)[:, None]
+        support = slice(case.inset, case.inset + case.n)
+        error[:, :, support, support] = scaling.crop_support(case.probe, case.n) * (case.patches - labels)[:, None]
         expected = (forward.measure(forward.propagate(error)) / (case.counts + 1)).mean()
         patches, labels, counts = (self.tensor(a) for a in (case.patches, labels, case.counts))
         assert float(self.physics.far_field_loss(patches, labels, probe, counts)) == pytest.approx(expected, rel=1e-7)

@@ -52,7 +52,7 @@ def test_a_small_bias_is_corrected_and_a_large_one_is_told(factor: float, correc
     prepared = prepare_scan(scan, mode='absolute', stride=16)
     index = np.arange(len(prepared))
     patches = factor * prepared.labels(index)
-    u = contributions(patches, probe_weight(prepared.probe), prepared.layout.fractions)
+    u = contributions(patches, probe_weight(prepared.probe, prepared.patch_size), prepared.layout.fractions)
     stitcher = collect(u, prepared.layout, prepared.probe, neighbors=8, batches=prepared.batches(64))
     plain, report = stitcher.canvas(), Report()
     found = in_gauge(prepared, stitcher, report)

@@ -54,9 +54,10 @@ def configuration(n_pixels: int, **changes: Any) -> Config:
 
 
 @cache
-def data(n_pixels: int, gridsize: int) -> Data:
+def data(n_pixels: int, gridsize: int, patch_size: int | None = None) -> Data:
     """Four patterns of a simulated scan with three modes: regions of gridsize^2 each."""
-    scan = prepare_scan(small_scan(n=n_pixels, positions=49, step=n_pixels / 12, modes=3), stride=16)
+    simulated = small_scan(n=n_pixels, positions=49, step=n_pixels / 12, modes=3)
+    scan = prepare_scan(simulated, stride=16, patch_size=patch_size)
     k = patterns_of_region(configuration(n_pixels, model__gridsize=gridsize))
     everything = np.arange(len(scan), dtype=np.int64)
     regions = epoch_regions(scan.positions, everything, k, n_groups=4 // k, seed=1, epoch=0)
@@ -188,11 +189,16 @@ def differences(one: Outcome, two: Outcome) -> dict[str, float]:
 
 
 @SIZES
-@pytest.mark.parametrize('activation', ['sigmoid', 'swish', 'softplus', 'relu'])
-def test_equal_weights_give_equal_patches(n_pixels: int, activation: str) -> None:
+@pytest.mark.parametrize(
+    'settings',
+    [{'amp_activation': name} for name in ('sigmoid', 'swish', 'softplus', 'relu')]
+    + [{'probe_big': True}, {'pad_object': False}],
+    ids=str,
+)
+def test_equal_weights_give_equal_patches(n_pixels: int, settings: dict[str, Any]) -> None:
     """B17: object patches differ by at most 1e-5 of the amplitude range, with the defaults and with a swollen head."""
-    config = configuration(n_pixels, model__amp_activation=activation)
-    weights, batch = trained_like(config), data(n_pixels, 1).batch
+    config = configuration(n_pixels, **{f'model__{name}': value for name, value in settings.items()})
+    weights, batch = trained_like(config), data(n_pixels, 1, config.model.patch_size).batch
     one, two = torch_network.build_network(config), keras_network.build_network(config)
     torch_weights.load_neutral(one, weights)
     keras_weights.load_neutral(two, weights)
@@ -206,12 +212,15 @@ def test_equal_weights_give_equal_patches(n_pixels: int, activation: str) -> Non
     assert np.abs(found - expected).max() <= 1e-5 * extent
 
 
-@SIZES
-@pytest.mark.parametrize(('kind', 'gridsize'), [('pinn', 1), ('pinn', 2), ('supervised', 1)])
-def test_equal_weights_give_equal_losses_and_gradients(n_pixels: int, kind: str, gridsize: int) -> None:
+@pytest.mark.parametrize(
+    ('n_pixels', 'kind', 'gridsize', 'big'),
+    [(n, *case, False) for n in (64, 128) for case in (('pinn', 1), ('pinn', 2), ('supervised', 1))]
+    + [(64, 'pinn', 2, True), (64, 'supervised', 1, True)],
+)
+def test_equal_weights_give_equal_losses_and_gradients(n_pixels: int, kind: str, gridsize: int, big: bool) -> None:
     """Issue: the loss of a batch agrees to 1e-5 relative, the gradient of each weight array to 1e-4; three modes."""
-    config = configuration(n_pixels, model__gridsize=gridsize)
-    given = data(n_pixels, gridsize)
+    config = configuration(n_pixels, model__gridsize=gridsize, model__probe_big=big)
+    given = data(n_pixels, gridsize, config.model.patch_size)
     weights = smooth_there(config, given.batch)
     one, two = torch_outcome(config, weights, given, kind), keras_outcome(config, weights, given, kind)
     assert two.loss == pytest.approx(one.loss, rel=1e-5)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ptychopinn_reconstructor.config import ModelConfig
 from ptychopinn_reconstructor.errors import ConfigError
 from ptychopinn_reconstructor.io import read_probe, read_scan
 from ptychopinn_reconstructor.physics.scaling import (
@@ -15,7 +17,6 @@ from ptychopinn_reconstructor.physics.scaling import (
     crop_support,
     probe_power,
     resolve_probe_power,
-    support_size,
 )
 
 N = 32
@@ -123,7 +124,7 @@ def test_an_empty_pattern_gives_its_support_back() -> None:
     empty = np.abs(np.fft.fftshift(np.fft.fft2(probe[0], norm='ortho'))) ** 2
     found = InputScaler(probe).counts_to_input(empty[None].astype(np.float32)).backprojection[0]
     density = np.abs(probe[0]) ** 2
-    expected = crop_support(density / (density + 0.05 * density.max()))
+    expected = crop_support(density / (density + 0.05 * density.max()), N // 2)
     # Where the far field is darker than 1 % of its maximum it is faded out, so not exactly.
     np.testing.assert_allclose(found[0], expected, atol=2e-3)
     np.testing.assert_allclose(found[1], 0, atol=2e-3)
@@ -204,9 +205,25 @@ def test_patterns_without_a_single_count_are_finite() -> None:
 
 
 @pytest.mark.parametrize('n_pixels', [16, 64, 128])
-def test_the_support_is_the_central_half(n_pixels: int) -> None:
-    """N: the patch has N/2 pixels and the center (N-1)/2 of the pattern's grid."""
+@pytest.mark.parametrize(
+    ('settings', 'part'),
+    [({}, 0.5), ({'probe_big': False}, 0.5), ({'probe_big': True}, 0.75), ({'pad_object': False}, 1.0)],
+)
+def test_a_patch_is_the_middle_of_its_window(n_pixels: int, settings: dict[str, Any], part: float) -> None:
+    """N, SETTINGS: N/2 pixels, 3/4 N with probe_big, N unless padded; its center is that of the pattern's grid."""
+    n = ModelConfig(N=n_pixels, **settings).patch_size
+    assert n == part * n_pixels
     coordinates = np.arange(n_pixels)[:, None] + 0 * np.arange(n_pixels)
-    cut = crop_support(coordinates)
-    assert cut.shape == (support_size(n_pixels),) * 2 == (n_pixels // 2,) * 2
+    cut = crop_support(coordinates, n)
+    assert cut.shape == (n, n)
     assert cut.mean() == (n_pixels - 1) / 2
+
+
+@pytest.mark.parametrize('n', [N // 2, 3 * N // 4, N])
+def test_a_larger_patch_sees_more_of_the_same_back_projection(n: int) -> None:
+    """SETTINGS: probe_big and pad_object crop the back-projection wider, and change nothing else of the input."""
+    whole = InputScaler(make_probe(), patch_size=N).counts_to_input(make_counts())
+    found = InputScaler(make_probe(), patch_size=n).counts_to_input(make_counts())
+    assert found.backprojection.shape == (3, 2, n, n)
+    np.testing.assert_array_equal(found.backprojection, crop_support(whole.backprojection, n))
+    np.testing.assert_array_equal(found.root4, whole.root4)

@@ -31,7 +31,7 @@ def assemble(
 ) -> NDArray[np.complex64]:
     """Patches in the probe's frame to a canvas, everything done batch by batch."""
     index = np.arange(len(patches))
-    weight = stitching.probe_weight(probe)
+    weight = stitching.probe_weight(probe, patches.shape[-1])
     u = np.concatenate(
         [stitching.contributions(patches[i], weight, laid.fractions[i]) for i in even_batches(index, batch)]
     )
@@ -214,7 +214,7 @@ def test_the_global_phase_is_that_of_the_weighted_mean() -> None:
     again = assemble(patches * np.complex64(np.exp(2.5j)), laid, probe_of(2), neighbors=8)
     np.testing.assert_allclose(again, found, rtol=1e-5, atol=1e-5)
     illumination = np.zeros(laid.shape)
-    weights = stitching.shifted_weight(probe_of(2), laid.fractions)
+    weights = stitching.shifted_weight(probe_of(2), laid.fractions, n)
     for weight, corner in zip(weights, laid.corners, strict=True):
         illumination[corner[0] + 4 : corner[0] + 12, corner[1] + 4 : corner[1] + 12] += weight
     assert abs(np.angle((illumination * found).sum())) < 1e-3
@@ -224,9 +224,9 @@ def test_modes_weigh_together() -> None:
     """MODES: the weight is the sum over modes of abs(P)^2, central part."""
     probe = probe_of(3)
     expected = (np.abs(probe.astype(complex)) ** 2).sum(axis=0)[4:12, 4:12]
-    np.testing.assert_allclose(stitching.probe_weight(probe), expected, rtol=1e-5)
-    np.testing.assert_allclose(stitching.shifted_weight(probe, np.zeros((1, 2)))[0], expected, rtol=1e-4, atol=1e-4)
-    weights = stitching.shifted_weight(probe, np.array([[0.0, 0.4], [-0.5, 0.5]]))
+    np.testing.assert_allclose(stitching.probe_weight(probe, n), expected, rtol=1e-5)
+    np.testing.assert_allclose(stitching.shifted_weight(probe, np.zeros((1, 2)), n)[0], expected, rtol=1e-4, atol=1e-4)
+    weights = stitching.shifted_weight(probe, np.array([[0.0, 0.4], [-0.5, 0.5]]), n)
     assert weights.shape == (2, n, n)
     assert weights.min() >= 0
 

@@ -10,6 +10,7 @@ from scans import short_config, small_scan
 
 from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.errors import BundleError
 from ptychopinn_reconstructor.pipeline import Trained, reconstruct, train
 
 pytest.importorskip('lightning', reason='PyTorch is not installed')
@@ -52,3 +53,16 @@ def test_training_goes_on_in_the_other(trained: dict[str, Trained], tmp_path: Pa
     assert open_bundle(further.model).manifest['backend'] == other
     before, after = (open_bundle(model).weights for model in (trained[one].model, further.model))
     assert 0 < max(float(np.abs(before[name] - after[name]).max()) for name in before) < 0.1
+
+
+@pytest.mark.parametrize(('setting', 'size'), [({'model__probe_big': True}, 24), ({'model__pad_object': False}, 32)])
+def test_larger_patches_are_kept_in_the_model(tmp_path: Path, setting: dict[str, bool], size: int) -> None:
+    """S1: trained in one backend, the bundle's patches are of that size, and the other makes the same object."""
+    config = config_of('torch', training__nepochs=2, **setting)
+    model = train([small_scan()], config, tmp_path).model
+    assert open_bundle(model).selftest.patches.shape[1:] == (size, size)
+    plain = {'model': {name.removeprefix('model__'): not on for name, on in setting.items()}}
+    one, two = (reconstruct(small_scan(), model, config_of(name).merged(plain)).reconstruction.object for name in BOTH)
+    assert 0 < np.abs(one - two).max() <= 1e-5 * np.abs(one).max()
+    with pytest.raises(BundleError, match=next(iter(setting)).removeprefix('model__')):
+        train([small_scan()], config.merged(plain), tmp_path / 'other', initial=model)

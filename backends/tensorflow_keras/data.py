@@ -13,6 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.backend import TrainingJob
+from ptychopinn_reconstructor.physics.prepare import PreparedScan
 from ptychopinn_reconstructor.steps import Step, Steps, region_batch
 
 from .model import Batch
@@ -41,7 +42,7 @@ class Source:
         return self._dataset(range(len(steps)), steps.__getitem__)
 
     def _dataset(self, numbers: range, step: Callable[[int], Step]) -> tf.data.Dataset:
-        shapes, types = zip(*_fields(self.job.scans[0].n_pixels), strict=True)
+        shapes, types = zip(*_fields(self.job.scans[0]), strict=True)
         self._pipelines.append(step)
         # TensorFlow keeps every Python function it has ever been given: this one must not keep the scans.
         source, pipeline = weakref.ref(self), len(self._pipelines) - 1
@@ -68,14 +69,14 @@ class Source:
         except Exception as error:
             self.error = self.error or error
             raise
-        none = np.empty((0, scan.n_pixels // 2, scan.n_pixels // 2), dtype=np.complex64)
+        none = np.empty((0, scan.patch_size, scan.patch_size), dtype=np.complex64)
         labels = none if batch.labels is None else batch.labels
         return [*batch[:-2], labels, np.array(batch.canvas, dtype=np.int64)]
 
 
-def _fields(n_pixels: int) -> list[tuple[tuple[int | None, ...], tf.DType]]:
+def _fields(scan: PreparedScan) -> list[tuple[tuple[int | None, ...], tf.DType]]:
     """Shape and type of each field of a Batch."""
-    n = n_pixels // 2
+    n_pixels, n = scan.n_pixels, scan.patch_size
     return [
         ((None, None, n_pixels, n_pixels), tf.float32),
         ((None, n_pixels, n_pixels), tf.float32),

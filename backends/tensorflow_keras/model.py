@@ -127,7 +127,7 @@ class PtychoPINN(keras.Model):
     def likelihood(self, patches: tf.Tensor, batch: Batch, probe: tf.Tensor) -> tf.Tensor:
         """Of the counts, for patches (R K, n, n) and each region's probe (R, 1, modes, N, N)."""
         shape = tf.shape(batch.counts)
-        n_pixels, n = self.probe_shape[-1], self.probe_shape[-1] // 2
+        n_pixels, n = self.probe_shape[-1], self.settings.model.patch_size
         pixels, width = batch.canvas[0] * batch.canvas[1], batch.canvas[1]
         shifted = physics.shift_probe(probe, batch.fractions)
         inner = physics.window_index(batch.corners + (n_pixels - n) // 2, n, width)

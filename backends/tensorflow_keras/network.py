@@ -1,6 +1,7 @@
 """The network in Keras: a residual U-Net on a space-to-depth grid, from a pattern to an object patch.
 
-Shapes: b patterns, N detector pixels, n = N/2 object pixels, g = N/4 grid cells, widths (w1, w2, w3); channels last.
+Shapes: b patterns, N detector pixels, g = N/4 grid cells of r x r object pixels (r = 2, 3 or 4), n = r g object pixels,
+widths (w1, w2, w3); channels last.
 The layers are named as in specs/backend_contract.md, B21.
 """
 
@@ -28,12 +29,20 @@ registered = keras.saving.register_keras_serializable(package='ptychopinn_recons
 
 @registered
 class SpaceToDepth(keras.layers.Layer):
-    """Patterns and back-projections rearranged to one grid."""
+    """Patterns and back-projections rearranged to one grid, whose cells hold `block`^2 pixels of the latter."""
+
+    def __init__(self, block: int = 2, **options: Any) -> None:
+        super().__init__(**options)
+        self.block = block
 
     def call(self, root4: tf.Tensor, backprojection: tf.Tensor) -> tf.Tensor:
-        """(b, N, N) and (b, 2, n, n) to (b, g, g, 24)."""
+        """(b, N, N) and (b, 2, n, n) to (b, g, g, 16 + 2 r^2)."""
         parts = tf.transpose(backprojection, (0, 2, 3, 1))
-        return tf.concat([tf.nn.space_to_depth(root4[..., None], 4), tf.nn.space_to_depth(parts, 2)], -1)
+        return tf.concat([tf.nn.space_to_depth(root4[..., None], 4), tf.nn.space_to_depth(parts, self.block)], -1)
+
+    def get_config(self) -> dict[str, Any]:
+        """What a saved model needs to build this layer."""
+        return super().get_config() | {'block': self.block}
 
 
 @registered
@@ -49,18 +58,18 @@ class DepthToSpace(keras.layers.Layer):
 class Patch(keras.layers.Layer):
     """Amplitude and phase; `amplitude_max` bounds the sigmoid amplitude, phases lie in (-pi, pi)."""
 
-    def __init__(self, amp_activation: str, amplitude_max: float, **options: Any) -> None:
+    def __init__(self, amp_activation: str, amplitude_max: float, block: int = 2, **options: Any) -> None:
         super().__init__(**options)
-        self.amp_activation, self.amplitude_max = amp_activation, amplitude_max
+        self.amp_activation, self.amplitude_max, self.block = amp_activation, amplitude_max, block
 
     def call(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """(b, g, g, 8) to amplitude and phase (b, n, n)."""
-        y = tf.nn.depth_to_space(x, 2)
+        """(b, g, g, 2 r^2) to amplitude and phase (b, n, n)."""
+        y = tf.nn.depth_to_space(x, self.block)
         return AMPLITUDES[self.amp_activation](y[..., 0], self.amplitude_max), pi * tf.tanh(y[..., 1])
 
     def get_config(self) -> dict[str, Any]:
         """What a saved model needs to build this layer."""
-        own = {'amp_activation': self.amp_activation, 'amplitude_max': self.amplitude_max}
+        own = {'amp_activation': self.amp_activation, 'amplitude_max': self.amplitude_max, 'block': self.block}
         return super().get_config() | own
 
 
@@ -97,11 +106,12 @@ def build_network(config: Config, precision: str = 'float32', seed: int = 0) -> 
         return DepthToSpace(**single)(conv(x, 4 * width, name, size=1))
 
     root4, backprojection = keras.Input((None, None), name='root4'), keras.Input((2, None, None), name='backprojection')
-    x = SpaceToDepth(**single)(root4, backprojection)  # (b, g, g, 24)
+    x = SpaceToDepth(model.block, **single)(root4, backprojection)  # (b, g, g, 16 + 2 r^2)
     x1 = residual(conv(x, w1, 'stem'), 'enc1')  # (b, g, g, w1)
     x2 = residual(conv(act(x1), w2, 'down1', stride=2), 'enc2')  # (b, g/2, g/2, w2)
     x3 = residual(conv(act(x2), w3, 'down2', stride=2), 'middle')  # (b, g/4, g/4, w3)
     x2 = residual(x2 + up(x3, w2, 'up2'), 'dec2')  # (b, g/2, g/2, w2)
     x1 = residual(x1 + up(x2, w1, 'up1'), 'dec1')  # (b, g, g, w1)
-    y = conv(act(x1), 8, 'head', gain=0.1)  # (b, g, g, 8); training starts near an empty object
-    return keras.Model([root4, backprojection], Patch(model.amp_activation, model.amplitude_max, **single)(y))
+    y = conv(act(x1), 2 * model.block**2, 'head', gain=0.1)  # (b, g, g, 2 r^2); training starts near an empty object
+    patch = Patch(model.amp_activation, model.amplitude_max, model.block, **single)
+    return keras.Model([root4, backprojection], patch(y))

@@ -1,6 +1,6 @@
 """The forward model and the losses in TensorFlow: the functions of physics/forward.py and stitching.py, same names.
 
-Shapes: R regions of K patterns, `modes` incoherent modes, N detector pixels, n = N/2 pixels of a patch, canvas (H, W)
+Shapes: R regions of K patterns, `modes` incoherent modes, N detector pixels, n pixels of a patch, canvas (H, W)
 of a region; N and n must be static, all else may be dynamic. Units as in physics/forward.py. Everything here is
 differentiable except where it says detached.
 """
@@ -113,13 +113,14 @@ def assemble(
 
     `probe` (R, 1, modes, N, N) weighs each patch in its own frame, `shifted` (R, K, modes, N, N) on the canvas.
     """
-    weight = crop_support(power(probe))
+    n = patches.shape[-1]
+    weight = crop_support(power(probe), n)
     contributions = fourier_shift(as_complex(weight) * patches, fractions)
     if patches.shape[1] != 1:
         factors = synchronizing_phases(contributions, index, canvas_pixels)
         contributions = contributions * factors[..., None, None]
     eps = EPSILON_WEIGHT * tf.reduce_max(weight, (-2, -1))
-    norm = scatter(crop_support(power(shifted)), index, canvas_pixels) + eps
+    norm = scatter(crop_support(power(shifted), n), index, canvas_pixels) + eps
     return (scatter(contributions, index, canvas_pixels) + as_complex(eps)) / as_complex(norm)
 
 
@@ -128,11 +129,9 @@ def power(probe: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(_square(probe), -3)
 
 
-def crop_support(images: tf.Tensor) -> tf.Tensor:
+def crop_support(images: tf.Tensor, n: int) -> tf.Tensor:
     """The central n x n of (..., N, N)."""
-    n_pixels = images.shape[-1]
-    n = n_pixels // 2
-    low = (n_pixels - n) // 2
+    low = (images.shape[-1] - n) // 2
     return images[..., low : low + n, low : low + n]
 
 
@@ -171,7 +170,7 @@ def amplitude_loss(intensity: tf.Tensor, counts: tf.Tensor, good: tf.Tensor) -> 
 
 def exit_wave_loss(patches: tf.Tensor, labels: tf.Tensor, probe: tf.Tensor) -> tf.Tensor:
     """Error of patches (b, n, n) against labels, weighted by abs(P)^2, after removing each patch's global phase."""
-    weight = crop_support(power(probe))
+    weight = crop_support(power(probe), patches.shape[-1])
     error = align_phase(patches, labels, weight) - labels
     mean = tf.reduce_sum(weight * _square(error), (-2, -1)) / tf.reduce_sum(weight, (-2, -1))
     return tf.reduce_mean(mean)
@@ -179,9 +178,10 @@ def exit_wave_loss(patches: tf.Tensor, labels: tf.Tensor, probe: tf.Tensor) -> t
 
 def far_field_loss(patches: tf.Tensor, labels: tf.Tensor, probe: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
     """Error of the complex far field within the support, each pixel weighted by 1/(counts + 1); mean per pixel."""
-    inset = (probe.shape[-1] - patches.shape[-1]) // 2
-    error = align_phase(patches, labels, crop_support(power(probe))) - labels
-    wave = tf.pad(crop_support(probe) * error[:, None], [[0, 0], [0, 0], [inset, inset], [inset, inset]])
+    n = patches.shape[-1]
+    inset = (probe.shape[-1] - n) // 2
+    error = align_phase(patches, labels, crop_support(power(probe), n)) - labels
+    wave = tf.pad(crop_support(probe, n) * error[:, None], [[0, 0], [0, 0], [inset, inset], [inset, inset]])
     return tf.reduce_mean(measure(propagate(wave[:, None]))[:, 0] / (counts + 1))
 
 

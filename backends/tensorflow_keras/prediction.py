@@ -16,8 +16,9 @@ class TensorFlowNetwork:
 
     def __init__(self, network: Any, config: Config, device: str) -> None:
         self.device = device
-        n = config.model.N
-        signature = [tf.TensorSpec((None, n, n)), tf.TensorSpec((None, 2, n and n // 2, n and n // 2))]
+        n_pixels = config.model.N
+        n = n_pixels and config.model.patch_size
+        signature = [tf.TensorSpec((None, n_pixels, n_pixels)), tf.TensorSpec((None, 2, n, n))]
         self.run = tf.function(lambda *inputs: network(list(inputs), training=False), input_signature=signature)
 
     def predict(self, root4: NDArray[np.float32], backprojection: NDArray[np.float32]) -> NDArray[np.complex64]:

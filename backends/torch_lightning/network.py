@@ -1,6 +1,7 @@
 """The network: a residual U-Net on a space-to-depth grid, from a pattern to an object patch in the probe's frame.
 
-Shapes: b patterns, N detector pixels, n = N/2 object pixels, g = N/4 grid cells, widths (w1, w2, w3).
+Shapes: b patterns, N detector pixels, g = N/4 grid cells of r x r object pixels (r = 2, 3 or 4), n = r g object pixels,
+widths (w1, w2, w3).
 """
 
 from __future__ import annotations
@@ -43,11 +44,12 @@ class SpaceToDepthUNet(nn.Module):
     `amplitude_max` bounds the sigmoid amplitude; phases lie in (-pi, pi).
     """
 
-    def __init__(self, widths: tuple[int, int, int], amp_activation: str, amplitude_max: float) -> None:
+    def __init__(self, widths: tuple[int, int, int], block: int, amp_activation: str, amplitude_max: float) -> None:
         super().__init__()
         w1, w2, w3 = widths
+        self.block = block
         self.amplitude, self.amplitude_max = AMPLITUDES[amp_activation], amplitude_max
-        self.stem = nn.Conv2d(24, w1, 3, padding=1)
+        self.stem = nn.Conv2d(16 + 2 * block**2, w1, 3, padding=1)
         self.enc1 = Residual(w1)
         self.down1 = nn.Conv2d(w1, w2, 3, stride=2, padding=1)
         self.enc2 = Residual(w2)
@@ -57,7 +59,7 @@ class SpaceToDepthUNet(nn.Module):
         self.dec2 = Residual(w2)
         self.up1 = nn.Conv2d(w2, 4 * w1, 1)
         self.dec1 = Residual(w1)
-        self.head = nn.Conv2d(w1, 8, 3, padding=1)
+        self.head = nn.Conv2d(w1, 2 * block**2, 3, padding=1)
         with torch.no_grad():  # training starts near an empty object
             self.head.weight.mul_(0.1)
             for bias in self.head.parameters():
@@ -65,18 +67,19 @@ class SpaceToDepthUNet(nn.Module):
 
     def forward(self, root4: Tensor, backprojection: Tensor) -> tuple[Tensor, Tensor]:
         """(b, N, N) and (b, 2, n, n) to amplitude and phase (b, n, n)."""
-        x = torch.cat([nnf.pixel_unshuffle(root4[:, None], 4), nnf.pixel_unshuffle(backprojection, 2)], 1)  # (b,24,g,g)
+        cells = nnf.pixel_unshuffle(root4[:, None], 4), nnf.pixel_unshuffle(backprojection, self.block)
+        x = torch.cat(cells, 1)  # (b, 16 + 2 r^2, g, g)
         x1 = self.enc1(self.stem(x.contiguous(memory_format=torch.channels_last)))  # (b, w1, g, g)
         x2 = self.enc2(self.down1(nnf.leaky_relu(x1, 0.1)))  # (b, w2, g/2, g/2)
         x3 = self.middle(self.down2(nnf.leaky_relu(x2, 0.1)))  # (b, w3, g/4, g/4)
         x2 = self.dec2(x2 + nnf.pixel_shuffle(self.up2(x3), 2))  # (b, w2, g/2, g/2)
         x1 = self.dec1(x1 + nnf.pixel_shuffle(self.up1(x2), 2))  # (b, w1, g, g)
-        y = nnf.pixel_shuffle(self.head(nnf.leaky_relu(x1, 0.1)), 2).float()  # (b, 2, n, n)
+        y = nnf.pixel_shuffle(self.head(nnf.leaky_relu(x1, 0.1)), self.block).float()  # (b, 2, n, n)
         return self.amplitude(y[:, 0], self.amplitude_max), pi * torch.tanh(y[:, 1])
 
 
 def build_network(config: Config) -> SpaceToDepthUNet:
     """The network that a configuration describes, weights as PyTorch draws them."""
     model = config.model
-    network = SpaceToDepthUNet(widths_of(model.n_filters_scale), model.amp_activation, model.amplitude_max)
+    network = SpaceToDepthUNet(widths_of(model.n_filters_scale), model.block, model.amp_activation, model.amplitude_max)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

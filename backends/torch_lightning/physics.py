@@ -1,6 +1,6 @@
 """The forward model and the losses in PyTorch: the functions of physics/forward.py and stitching.py, same names.
 
-Shapes: R regions of K patterns, `modes` incoherent modes, N detector pixels, n = N/2 pixels of a patch, canvas (H, W)
+Shapes: R regions of K patterns, `modes` incoherent modes, N detector pixels, n pixels of a patch, canvas (H, W)
 of a region. Units as in physics/forward.py. Everything here is differentiable except where it says detached.
 """
 
@@ -78,13 +78,14 @@ def assemble(
 
     `probe` (R, 1, modes, N, N) weighs each patch in its own frame, `shifted` (R, K, modes, N, N) on the canvas.
     """
-    weight = crop_support(power(probe))
+    n = patches.shape[-1]
+    weight = crop_support(power(probe), n)
     contributions = fourier_shift(weight * patches, fractions)
     if patches.shape[1] > 1:
         contributions = contributions * synchronizing_phases(contributions, index, canvas_pixels)[..., None, None]
     eps = EPSILON_WEIGHT * weight.amax(dim=(-2, -1))
     return (scatter(contributions, index, canvas_pixels) + eps) / (
-        scatter(crop_support(power(shifted)), index, canvas_pixels) + eps
+        scatter(crop_support(power(shifted), n), index, canvas_pixels) + eps
     )
 
 
@@ -93,11 +94,9 @@ def power(probe: Tensor) -> Tensor:
     return (probe.real.square() + probe.imag.square()).sum(dim=-3)
 
 
-def crop_support(images: Tensor) -> Tensor:
+def crop_support(images: Tensor, n: int) -> Tensor:
     """The central n x n of (..., N, N)."""
-    n_pixels = images.shape[-1]
-    n = n_pixels // 2
-    low = (n_pixels - n) // 2
+    low = (images.shape[-1] - n) // 2
     return images[..., low : low + n, low : low + n]
 
 
@@ -142,17 +141,17 @@ def amplitude_loss(intensity: Tensor, counts: Tensor, good: Tensor) -> Tensor:
 
 def exit_wave_loss(patches: Tensor, labels: Tensor, probe: Tensor) -> Tensor:
     """Error of patches (b, n, n) against labels, weighted by abs(P)^2, after removing each patch's global phase."""
-    weight = crop_support(power(probe))
+    weight = crop_support(power(probe), patches.shape[-1])
     error = align_phase(patches, labels, weight) - labels
     return ((weight * _square(error)).sum(dim=(-2, -1)) / weight.sum(dim=(-2, -1))).mean()
 
 
 def far_field_loss(patches: Tensor, labels: Tensor, probe: Tensor, counts: Tensor) -> Tensor:
     """Error of the complex far field within the support, each pixel weighted by 1/(counts + 1); mean per pixel."""
-    n_pixels = probe.shape[-1]
-    inset = (n_pixels - patches.shape[-1]) // 2
-    error = align_phase(patches, labels, crop_support(power(probe))) - labels
-    wave = torch.nn.functional.pad(crop_support(probe) * error[:, None], (inset,) * 4)
+    n = patches.shape[-1]
+    inset = (probe.shape[-1] - n) // 2
+    error = align_phase(patches, labels, crop_support(power(probe), n)) - labels
+    wave = torch.nn.functional.pad(crop_support(probe, n) * error[:, None], (inset,) * 4)
     return (measure(propagate(wave[:, None]))[:, 0] / (counts + 1)).mean()
 
 

@@ -16,21 +16,22 @@ from torch import nn
 
 from ptychopinn_reconstructor.recipe import check_weights
 
-ROOT4_CHANNELS, BACKPROJECTION_PARTS, BLOCK = 16, 2, 4  # of the stem's input; pixels of a 2 x 2 block
+ROOT4_CHANNELS, PARTS = 16, 2  # of the stem's input; the head's outputs and the back-projection have two
 SHUFFLED_OUTPUTS = ('up1', 'up2', 'head')
 
 
 def _output_order(layer: str, count: int) -> NDArray[np.int64]:
     """Position in PyTorch's order of each neutral output channel."""
     order = np.arange(count)
-    return order.reshape(-1, BLOCK).T.ravel() if layer in SHUFFLED_OUTPUTS else order
+    pixels = count // PARTS if layer == 'head' else 4
+    return order.reshape(-1, pixels).T.ravel() if layer in SHUFFLED_OUTPUTS else order
 
 
 def _input_order(layer: str, count: int) -> NDArray[np.int64]:
     """Position in PyTorch's order of each neutral input channel; only the stem sees rearranged pixels."""
     order = np.arange(count)
     if layer == 'stem':
-        order[ROOT4_CHANNELS:] = order[ROOT4_CHANNELS:].reshape(BACKPROJECTION_PARTS, BLOCK).T.ravel()
+        order[ROOT4_CHANNELS:] = order[ROOT4_CHANNELS:].reshape(PARTS, -1).T.ravel()
     return order
 
 

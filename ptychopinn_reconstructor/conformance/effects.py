@@ -50,6 +50,7 @@ class By:
         object.__setattr__(self, 'checks', checks)
 
 
+LARGER = 'test_larger_patches_equal_those_of_the_reference'
 LOSS = 'test_the_loss_is_that_of_the_reference'
 SUPERVISED: dict[str, Any] = {'model__model_type': 'supervised'}
 PROCESSES = 'test_trained_in_one_process_reconstructed_in_another'
@@ -63,9 +64,9 @@ EFFECTS: dict[str, Fixed | Learns | Same | By] = {
     'model.amp_activation': By(LOSS, 'test_patches_equal_those_of_the_reference'),
     'model.amplitude_max': By('test_only_the_sigmoid_is_bounded_by_amplitude_max'),
     'model.object_big': By(LOSS),
-    'model.probe_big': Fixed(True),
+    'model.probe_big': By(LOSS, LARGER),
     'model.probe_mask': Fixed(True),
-    'model.pad_object': Fixed(False),
+    'model.pad_object': By(LOSS, LARGER),
     'model.probe_scale': Fixed(2.0),
     'model.gaussian_smoothing_sigma': Fixed(1.0),
     'data.train_data_file': By(PROCESSES),

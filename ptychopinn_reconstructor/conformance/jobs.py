@@ -37,12 +37,12 @@ def scan(*, n: int = 32, positions: int = 100, modes: int = 1, photons: float = 
     return simulate(n=n, positions=positions, modes=modes, photons=photons, seed=seed, step=4.0, jitter=1.0)
 
 
-def prepared(backend: Backend, *, masked: bool = False, **settings: Any) -> PreparedScan:
+def prepared(backend: Backend, *, masked: bool = False, patch_size: int | None = None, **settings: Any) -> PreparedScan:
     """A scan as a backend receives it, with a few bad pixels where it is `masked`."""
     one = scan(**settings)
     if masked:
         one = replace(one, bad_pixels=BAD)
-    return prepare_scan(one, mode='absolute', stride=backend.stride)
+    return prepare_scan(one, mode='absolute', stride=backend.stride, patch_size=patch_size)
 
 
 def scan_with(original: Scan, diffraction: NDArray[Any]) -> PreparedScan:
@@ -73,7 +73,9 @@ def job(
     """A training job; `changes` are 'section__field' settings, and fields of TrainingJob."""
     config = configuration(backend, **{key: value for key, value in changes.items() if '__' in key})
     rest = {key: value for key, value in changes.items() if '__' not in key}
-    scans = scans or (prepare_scan(scan(), mode=config.data.probe_power, stride=backend.stride),)
+    scans = scans or (
+        prepare_scan(scan(), mode=config.data.probe_power, stride=backend.stride, patch_size=config.model.patch_size),
+    )
     splits = splits or tuple(split_of(one, config) for one in scans)
     return TrainingJob(scans, splits, config, folder, **rest)
 

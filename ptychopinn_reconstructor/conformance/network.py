@@ -47,6 +47,21 @@ class NetworkChecks:
         assert np.abs(found - expected).max() < CLOSE * range_of(expected)
         assert np.abs(expected - expected.mean()).max() > 0.1  # or any two networks would agree
 
+    @pytest.mark.parametrize(('setting', 'size'), [({'probe_big': True}, 36), ({'pad_object': False}, 48)])
+    def test_larger_patches_equal_those_of_the_reference(
+        self, backend: Backend, setting: dict[str, bool], size: int
+    ) -> None:
+        """B14, B19, B21, SETTINGS: probe_big and pad_object widen the patch; the NumPy network gives the same."""
+        config = jobs.configuration(backend, model__N=48, **{f'model__{name}': on for name, on in setting.items()})
+        weights = jobs.drawn_weights(oracle.shapes(config))
+        fresh = backend.fresh_weights(config, 0)
+        assert {name: values.shape for name, values in fresh.items()} == oracle.shapes(config)
+        data = jobs.prepared(backend, n=48, positions=9, patch_size=size).patterns(np.arange(5))
+        found = predicted(backend.network(config, weights, 'cpu'), data)
+        expected = oracle.patches_of(config, weights, data.root4, data.backprojection)
+        assert found.shape == (5, size, size)
+        assert np.abs(found - expected).max() < CLOSE * range_of(expected)
+
     @pytest.mark.parametrize('scale', [0.1, 1.0, 2.0])
     def test_weights_have_the_neutral_layout(self, backend: Backend, scale: float) -> None:
         """B18, B21: names, shapes and type, and nothing else; widths follow n_filters_scale and are at least 4."""

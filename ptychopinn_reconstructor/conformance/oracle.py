@@ -26,8 +26,9 @@ PIXELS_A_STEP = 65_536
 def shapes(config: Config) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the weights of `s2d_unet` (B21)."""
     w1, w2, w3 = (max(4, round(width * config.model.n_filters_scale / 2)) for width in (32, 48, 64))
-    kernels = {'stem': (3, 24, w1), 'down1': (3, w1, w2), 'down2': (3, w2, w3)}
-    kernels |= {'up2': (1, w3, 4 * w2), 'up1': (1, w2, 4 * w1), 'head': (3, w1, 8)}
+    r2 = config.model.block**2
+    kernels = {'stem': (3, 16 + 2 * r2, w1), 'down1': (3, w1, w2), 'down2': (3, w2, w3)}
+    kernels |= {'up2': (1, w3, 4 * w2), 'up1': (1, w2, 4 * w1), 'head': (3, w1, 2 * r2)}
     for block, width in (('enc1', w1), ('enc2', w2), ('middle', w3), ('dec2', w2), ('dec1', w1)):
         kernels |= {f'{block}.conv1': (3, width, width), f'{block}.conv2': (3, width, width)}
     found: dict[str, tuple[int, ...]] = {}
@@ -41,13 +42,13 @@ def patches_of(
 ) -> NDArray[np.complex128]:
     """Patches (b, n, n) of root4 (b, N, N) and backprojection (b, 2, n, n), in double precision."""
     net = _Net(weights)
-    parts = _to_depth(root4[..., None], 4), _to_depth(backprojection.transpose(0, 2, 3, 1), 2)
+    parts = _to_depth(root4[..., None], 4), _to_depth(backprojection.transpose(0, 2, 3, 1), config.model.block)
     x1 = net.residual('enc1', net.convolve('stem', np.concatenate(parts, axis=3).astype(np.float64)))
     x2 = net.residual('enc2', net.convolve('down1', _leaky(x1), stride=2))
     x3 = net.residual('middle', net.convolve('down2', _leaky(x2), stride=2))
     x2 = net.residual('dec2', x2 + _to_space(net.convolve('up2', x3), 2))
     x1 = net.residual('dec1', x1 + _to_space(net.convolve('up1', x2), 2))
-    y = _to_space(net.convolve('head', _leaky(x1)), 2)
+    y = _to_space(net.convolve('head', _leaky(x1)), config.model.block)
     phase = np.exp(1j * np.pi * np.tanh(y[..., 1]))
     return np.asarray(amplitude(y[..., 0], config.model.amp_activation, config.model.amplitude_max) * phase)
 
@@ -140,7 +141,7 @@ def _canvas(
     scan: PreparedScan, patches: NDArray[np.complex128], corners: NDArray[np.int64], fractions: Real
 ) -> NDArray[np.complex128]:
     """Patches synchronized by the leading eigenvector of their overlaps, the first one's phase kept, and assembled."""
-    weight = probe_weight(scan.probe)
+    weight = probe_weight(scan.probe, scan.patch_size)
     u = contributions(patches, weight, fractions).astype(np.complex128)
     height, width = (int(size) for size in corners.max(axis=0) + scan.n_pixels)
     inset = (scan.n_pixels - u.shape[-1]) // 2
@@ -151,6 +152,6 @@ def _canvas(
     leading = np.linalg.eigh(flat @ flat.conj().T)[1][:, -1]
     factors = np.exp(-1j * (np.angle(leading) - np.angle(leading[0])))
     light = np.zeros((height, width))
-    scatter_patches(light, shifted_weight(scan.probe, fractions).astype(np.float64), corners, inset)
+    scatter_patches(light, shifted_weight(scan.probe, fractions, scan.patch_size).astype(np.float64), corners, inset)
     eps = EPSILON_WEIGHT * float(weight.max())
     return np.asarray((np.tensordot(factors, placed, 1) + eps) / (light + eps))

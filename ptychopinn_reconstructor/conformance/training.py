@@ -31,6 +31,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # settings, and the
         {'model__gridsize': 3, 'training__mae_weight': 0.5, 'training__batch_size': 9},
         {},
     ),
+    'patches of 3/4 N': ({'model__probe_big': True}, {}),
+    'patches of N, gridsize 2': ({'model__pad_object': False, 'model__gridsize': 2, 'data__neighbor_count': 0}, {}),
     'each alone, 2 modes': (
         {
             'model__object_big': False,
@@ -58,7 +60,8 @@ class TrainingChecks:
         The weights come back bit by bit, and the probes as they were. Every setting of the case matters.
         """
         settings, about = list(CASES.values())[case]
-        scan = jobs.prepared(backend, **about)
+        size = jobs.configuration(backend, **settings).model.patch_size
+        scan = jobs.prepared(backend, patch_size=size, **about)
         heard = jobs.Listener()
         job = jobs.job(
             backend, tmp_path, (scan,), training__learning_rate=jobs.STILL, training__nepochs=1, emit=heard, **settings
@@ -74,7 +77,7 @@ class TrainingChecks:
         expected = oracle.epoch_losses(scan, job.splits[0], job.config, weights)
         assert trained.losses[0][1] == pytest.approx(expected[0], rel=1e-4)
         assert heard.epochs[0]['val_loss'] == pytest.approx(expected[1], rel=1e-4)
-        for key in settings.keys() - {'training__batch_size'}:
+        for key in settings.keys() - {'training__batch_size', 'model__probe_big', 'model__pad_object'}:
             others = {name: value for name, value in settings.items() if name != key}
             plain = jobs.job(backend, tmp_path, (scan,), training__nepochs=1, **others)
             assert oracle.epoch_losses(scan, plain.splits[0], plain.config, weights)[0] != pytest.approx(

@@ -107,7 +107,9 @@ class PluginSettings:
             if row.name != 'backend' and allowed and value not in allowed:
                 raise self._unknown(row, value, allowed)
             return value
-        return None if NoneType in kinds and not value else value
+        if row.name in HOST_DEFAULTS and value == HOST_DEFAULTS[row.name]:
+            return row.default
+        return None if NoneType in kinds and bool not in kinds and not value else value
 
     def _unknown(self, row: FieldInfo, value: str, allowed: list[str]) -> ConfigError:
         return ConfigError(f'{shown(row)} = {value!r} is not known; choose one of: {", ".join(allowed)}.')
@@ -134,11 +136,11 @@ class PluginSettings:
         if row.name == 'backend':
             return group.create_string_parameter(key, TITLES.get(_first_backend(), _first_backend()))
         if bool in kinds:
-            return group.create_boolean_parameter(key, bool(row.default))
+            return group.create_boolean_parameter(key, bool(HOST_DEFAULTS.get(row.name, row.default)))
         if int in kinds or float in kinds:
             low, high = limits(row)
             create = group.create_integer_parameter if int in kinds else group.create_real_parameter
-            parameter = create(key, row.default or 0, minimum=low, maximum=high)
+            parameter = create(key, HOST_DEFAULTS.get(row.name, row.default) or 0, minimum=low, maximum=high)
             self._forgive(parameter, row)
             return parameter
         return group.create_string_parameter(key, '' if row.default is None else str(row.default))
@@ -162,10 +164,8 @@ class PluginSettings:
         parameter.set_value = set_value  # type: ignore[method-assign]
 
 
-# Defaults of the host's own keys that have no effect here: an INI file that was saved with them means nothing by them.
-HOST_DEFAULTS: dict[str, Any] = {
-    'probe_big': True, 'pad_object': True, 'probe_scale': 4.0, 'nphotons': 1e6, 'positions_provided': True,
-}  # fmt: skip
+# Defaults of the host's own keys that are not ours: an INI file saved with them asks for nothing, so ours are meant.
+HOST_DEFAULTS: dict[str, Any] = {'probe_big': True, 'probe_scale': 4.0, 'nphotons': 1e6}
 HOST_MODEL_PATH = '/path/to/model.zip'
 
 

@@ -14,7 +14,7 @@ from ..errors import ConfigError, ScanError
 from ..scan import Scan, checked_probe
 from .forward import measure, propagate
 from .geometry import Layout, canonical_order, fourier_shift, gather_patches, layout, relative_positions
-from .scaling import Gauge, InputScaler, ProbePower, crop_support, resolve_probe_power
+from .scaling import Gauge, InputScaler, ProbePower, crop_support, resolve_probe_power, support_size
 
 SMALLEST_SHARE = 0.1  # of the unscattered probe on good pixels: below it there is nothing to extrapolate from
 
@@ -31,13 +31,17 @@ class Patterns(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PreparedScan:
-    """A scan whose patterns are addressed in canonical order; `gauge.probe` is in sqrt(counts)."""
+    """A scan whose patterns are addressed in canonical order; `gauge.probe` is in sqrt(counts).
+
+    `patch_size` is the side n of the network's patches.
+    """
 
     scan: Scan
     gauge: Gauge
     order: NDArray[np.int64]
     positions: NDArray[np.float64]
     layout: Layout
+    patch_size: int
 
     def __len__(self) -> int:
         return len(self.order)
@@ -61,7 +65,7 @@ class PreparedScan:
     @cached_property
     def scaler(self) -> InputScaler:
         """Turns counts into the network's input for this scan's probe."""
-        return InputScaler(self.probe, self.scan.bad_pixels)
+        return InputScaler(self.probe, self.scan.bad_pixels, self.patch_size)
 
     def counts(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
         """Counts (b, N, N) of patterns in canonical order."""
@@ -89,7 +93,7 @@ class PreparedScan:
                 'positions must be on the pixel grid of objectGuess.'
             )
         patches = gather_patches(truth, whole, self.n_pixels)
-        return crop_support(fourier_shift(patches, whole - corner)).astype(np.complex64)
+        return crop_support(fourier_shift(patches, whole - corner), self.patch_size).astype(np.complex64)
 
     def batches(self, size: int) -> Iterator[NDArray[np.int64]]:
         """Indices of all patterns in batches of at most `size`, split evenly."""
@@ -102,9 +106,16 @@ def even_batches(index: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]
 
 
 def prepare_scan(
-    scan: Scan, *, probe: NDArray[np.complex64] | None = None, mode: ProbePower = 'auto', stride: int = 4
+    scan: Scan,
+    *,
+    probe: NDArray[np.complex64] | None = None,
+    mode: ProbePower = 'auto',
+    stride: int = 4,
+    patch_size: int | None = None,
 ) -> PreparedScan:
     """Sort a scan, resolve the power of its probe (or of `probe`) and lay its patches on a canvas.
+
+    `patch_size` is the side n of the patches of the network that is to see the scan, None: N/2.
 
     Raises ConfigError when N is not a multiple of the network's `stride`, ScanError when there is no probe.
     """
@@ -121,7 +132,7 @@ def prepare_scan(
     grid = scan.object_origin if scan.on_object_grid else None
     laid = layout(scan.positions[order], scan.n_pixels, grid)
     gauge = resolve_probe_power(chosen, incident_counts(scan, chosen), mode)
-    return PreparedScan(scan, gauge, order, positions, laid)
+    return PreparedScan(scan, gauge, order, positions, laid, patch_size or support_size(scan.n_pixels))
 
 
 def incident_counts(scan: Scan, probe: NDArray[np.complex64]) -> float:

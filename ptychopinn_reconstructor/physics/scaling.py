@@ -53,15 +53,13 @@ def resolve_probe_power(probe: NDArray[np.complex64], mean_counts: float, mode: 
 
 
 def support_size(n_pixels: int) -> int:
-    """Side n = N/2 of the network's patch."""
+    """Side n = N/2 of the network's patch unless a model says otherwise (config.ModelConfig.patch_size)."""
     return n_pixels // 2
 
 
-def crop_support(images: NDArray[Any]) -> NDArray[Any]:
+def crop_support(images: NDArray[Any], n: int) -> NDArray[Any]:
     """The central n x n of (..., N, N)."""
-    n_pixels = images.shape[-1]
-    n = support_size(n_pixels)
-    low = (n_pixels - n) // 2
+    low = (images.shape[-1] - n) // 2
     return images[..., low : low + n, low : low + n]
 
 
@@ -76,6 +74,8 @@ class NetworkInput(NamedTuple):
 class InputScaler:
     """Turns counts into the network's input for one probe (modes, N, N) in sqrt(counts); the strongest mode guides.
 
+    `patch_size` is the side n of the network's patch, None: N/2.
+
     root4 = (sqrt(I)/s)^(1/2) with s = sqrt(sum abs(P)^2)/N, and the back-projection
     conj(P) F^-1{sqrt(I) t} / (abs(P)^2 + 0.05 max abs(P)^2), cropped to the support, real and imaginary, where
     t = F P / hypot(abs(F P), 0.01 max abs(F P)) is exp(i arg F P), faded out where the far field is dark.
@@ -84,6 +84,12 @@ class InputScaler:
 
     probe: NDArray[np.complex64]
     bad_pixels: NDArray[np.bool_] | None = None
+    patch_size: int | None = None
+
+    @property
+    def support(self) -> int:
+        """Side n of the network's patch and of the back-projection."""
+        return self.patch_size or support_size(self.probe.shape[-1])
 
     @cached_property
     def _guide(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
@@ -93,7 +99,7 @@ class InputScaler:
         phase = field / np.hypot(magnitude, DARK * magnitude.max())
         intensity = np.abs(strongest) ** 2
         back = np.conj(strongest) / (intensity + REGULARIZATION * intensity.max())
-        return phase.astype(np.complex64), crop_support(back).astype(np.complex64)
+        return phase.astype(np.complex64), crop_support(back, self.support).astype(np.complex64)
 
     @cached_property
     def _empty_pattern(self) -> NDArray[np.float32]:
@@ -106,7 +112,7 @@ class InputScaler:
 
     def counts_to_input(self, counts: NDArray[np.float32]) -> NetworkInput:
         """Network input of counts (b, N, N): the one place where counts are normalized."""
-        n = support_size(counts.shape[-1])
+        n = self.support
         found = NetworkInput(
             np.empty(counts.shape, dtype=np.float32), np.empty((len(counts), 2, n, n), dtype=np.float32)
         )
@@ -116,7 +122,7 @@ class InputScaler:
             block = slice(start, start + step)
             amplitude = np.sqrt(self._fill_bad_pixels(counts[block]))
             wave = fft.ifft2(fft.ifftshift(amplitude, axes=(-2, -1)) * phase, norm='ortho')
-            guess = crop_support(wave) * back
+            guess = crop_support(wave, n) * back
             found.root4[block] = np.sqrt(amplitude * np.float32(1 / self.amplitude_unit))
             found.backprojection[block, 0], found.backprojection[block, 1] = guess.real, guess.imag
         return found

@@ -24,16 +24,16 @@ from scipy.spatial import cKDTree
 
 from .forward import shift_probe
 from .geometry import Layout, fourier_shift, scatter_patches
-from .scaling import crop_support, support_size
+from .scaling import crop_support
 
 EPSILON_WEIGHT = 1e-3  # of the largest probe intensity: below it a canvas pixel tends to 1
 LEAST_SQUARES_STEPS = 2
 DIRECT_LIMIT = 20_000  # unknowns up to which the sparse system is factorized; conjugate gradients beyond
 
 
-def probe_weight(probe: NDArray[Any]) -> NDArray[np.float32]:
+def probe_weight(probe: NDArray[Any], n: int) -> NDArray[np.float32]:
     """w: sum over modes of abs(P)^2, central n x n; probe (modes, N, N)."""
-    return crop_support((np.abs(probe) ** 2).sum(axis=0)).astype(np.float32)
+    return crop_support((np.abs(probe) ** 2).sum(axis=0), n).astype(np.float32)
 
 
 def contributions(
@@ -48,10 +48,10 @@ def contributions(
     return fourier_shift(weighted, np.asarray(fractions, dtype=np.float64)).astype(np.complex64)
 
 
-def shifted_weight(probe: NDArray[np.complex64], fractions: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+def shifted_weight(probe: NDArray[np.complex64], fractions: NDArray[np.floating[Any]], n: int) -> NDArray[np.float32]:
     """Sum over modes of abs(P_f)^2, central n x n, for each offset (b, 2): (b, n, n), never negative."""
     shifted = shift_probe(probe, np.asarray(fractions, dtype=np.float64))
-    return np.asarray(crop_support((shifted.real**2 + shifted.imag**2).sum(axis=1)), dtype=np.float32)
+    return np.asarray(crop_support((shifted.real**2 + shifted.imag**2).sum(axis=1), n), dtype=np.float32)
 
 
 def neighbor_pairs(corners: NDArray[np.int64], neighbors: int, n: int) -> NDArray[np.int64]:
@@ -140,11 +140,12 @@ def _least_squares(
 class Stitcher:
     """Collects contributions on a canvas, batch by batch; `canvas` can be asked for at any time.
 
-    `layout` is of N-pixel patches; `probe` (modes, N, N) weighs them.
+    `layout` is of N-pixel windows; `probe` (modes, N, N) weighs the patches of `n` pixels.
     """
 
     layout: Layout
     probe: NDArray[np.complex64]
+    n: int
     _sum: NDArray[np.complex64] = field(init=False)
     _weight: NDArray[np.float32] = field(init=False)
 
@@ -154,17 +155,16 @@ class Stitcher:
 
     def add(self, u: NDArray[Any], index: NDArray[np.int64], phases: NDArray[np.float64] | None = None) -> None:
         """Add contributions (b, n, n) of the patches at `index`, turned by -phases."""
-        n_pixels = self.probe.shape[-1]
-        inset = (n_pixels - support_size(n_pixels)) // 2
+        inset = (self.probe.shape[-1] - self.n) // 2
         if phases is not None:
             u = u * np.exp(-1j * phases)[:, None, None].astype(np.complex64)
         corners = self.layout.corners[index]
         scatter_patches(self._sum, u, corners, inset)
-        scatter_patches(self._weight, shifted_weight(self.probe, self.layout.fractions[index]), corners, inset)
+        scatter_patches(self._weight, shifted_weight(self.probe, self.layout.fractions[index], self.n), corners, inset)
 
     def canvas(self, scale: float = 1.0) -> NDArray[np.complex64]:
         """The object so far, (H, W), times `scale`: 1 where nothing has been added; its weighted mean is real, > 0."""
-        eps = np.float32(EPSILON_WEIGHT * float(probe_weight(self.probe).max()))
+        eps = np.float32(EPSILON_WEIGHT * float(probe_weight(self.probe, self.n).max()))
         mean = complex(self._sum.sum(dtype=np.complex128))
         turned = self._sum * np.complex64(scale * (np.conj(mean) / abs(mean) if abs(mean) > 0 else 1.0))
         return np.asarray((turned + eps) / (self._weight + eps), dtype=np.complex64)
@@ -178,12 +178,12 @@ def collect(
     neighbors: int,
     batches: Iterator[NDArray[np.int64]],
 ) -> Stitcher:
-    """Synchronize all contributions `u` (n, m, m), possibly memory-mapped, and add them up."""
+    """Synchronize all contributions `u` (patches, n, n), possibly memory-mapped, and add them up."""
     phases = np.zeros(len(u))
     if neighbors:
         pairs = neighbor_pairs(layout.corners, neighbors, u.shape[-1])
         phases = synchronizing_phases(overlaps(u, layout.corners, pairs), pairs, len(u))
-    stitcher = Stitcher(layout, probe)
+    stitcher = Stitcher(layout, probe, u.shape[-1])
     for index in batches:
         stitcher.add(u[index], index, phases[index])
     return stitcher

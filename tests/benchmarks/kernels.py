@@ -87,7 +87,7 @@ def stitching(n: int, quick: bool) -> list[Row]:
     scan = prepared(n, total)
     turns = np.exp(2j * np.pi * np.random.default_rng(0).random(total))[:, None, None]
     patches = (scan.labels(np.arange(total)) * turns).astype(np.complex64)
-    weight, corners = s.probe_weight(scan.probe), scan.layout.corners
+    weight, corners = s.probe_weight(scan.probe, scan.patch_size), scan.layout.corners
     u = s.contributions(patches, weight, scan.layout.fractions)
     pairs = s.neighbor_pairs(corners, NEIGHBORS, u.shape[-1])
     c = s.overlaps(u, corners, pairs)
@@ -98,7 +98,7 @@ def stitching(n: int, quick: bool) -> list[Row]:
             s.contributions(patches[index], weight, scan.layout.fractions[index])
 
     def assemble() -> None:
-        stitcher = s.Stitcher(scan.layout, scan.probe)
+        stitcher = s.Stitcher(scan.layout, scan.probe, scan.patch_size)
         for index in scan.batches(BATCH):
             stitcher.add(u[index], index, phases[index])
         stitcher.canvas()

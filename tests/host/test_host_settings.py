@@ -41,6 +41,7 @@ CHANGED: dict[str, Any] = {
     'PtychoPINNModel.GridSize': 2,
     'PtychoPINNModel.NumFiltersScale': 1,
     'PtychoPINNModel.AmpActivation': 'swish',
+    'PtychoPINNModel.ProbeBig': False,
     'PtychoPINNTraining.BatchSize': 8,
     'PtychoPINNTraining.NumEpochs': 3,
     'PtychoPINNTraining.MAEWeight': 0.5,
@@ -143,15 +144,16 @@ def test_a_file_from_before_the_plugin_works_unchanged(tmp_path: Path) -> None:
     found = config_of(host)
     assert (found.model.gridsize, found.training.batch_size, found.training.nepochs) == (2, 32, 12)
     assert found.execution == Config().execution.model_copy(update={'progress': False})
+    assert found.model == Config().merged({'model': {'gridsize': 2, 'model_type': 'supervised'}}).model
     assert found.inference.model_path is None and not host.library.reconstructors[0].is_model_loaded()
     assert list(host.library.settings.ignored()) == []
 
 
 def test_what_has_no_effect_is_told(host: Host) -> None:
-    host.set(**{'PtychoPINNModel.PadObject': False, 'PtychoPINNTraining.NumPhotons': 5e6})
+    host.set(**{'PtychoPINNModel.ProbeMask': True, 'PtychoPINNTraining.NumPhotons': 5e6})
     told = list(host.library.settings.ignored())
     unsupported = {row.ini.split('.')[1] for row in field_table() if not row.supported}
-    expected = {'PadObject', 'NumPhotons'} & unsupported
+    expected = {'ProbeMask', 'NumPhotons'} & unsupported
     assert len(told) == len(expected) and all(any(key in line for line in told) for key in expected)
 
 
