@@ -11,6 +11,7 @@ from .commands.demo import demo
 from .commands.models import doctor, inspect, verify
 from .commands.reconstruct import reconstruct, refine
 from .commands.scans import evaluate, simulate
+from .commands.study import study
 from .commands.train import train
 
 
@@ -32,7 +33,7 @@ def main(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (simulate, train, reconstruct, refine, evaluate, compare, inspect, verify, doctor, demo):
+for command in (simulate, train, reconstruct, refine, evaluate, compare, study, inspect, verify, doctor, demo):
     main.add_command(command)
 
 if __name__ == '__main__':

@@ -407,15 +407,24 @@ def _comments(report: Report) -> str:
     )
 
 
-def evaluate(result: ObjectFile, truth: ObjectFile, *, margin: int | None = None) -> Comparison:
-    """Compare an object with the truth on the area of the scan, less `margin` pixels (None: 4)."""
+def evaluate(result: ObjectFile, truth: ObjectFile, *, margin: int | None = None, pistons: bool = False) -> Comparison:
+    """Compare an object with the truth on the area of the scan, less `margin` pixels (None: 4).
+
+    `pistons` removes the phase factor of each probe spot too, for scans without overlap.
+    """
     positions = result.positions if result.positions is not None else truth.positions
     if positions is None:
         raise ScanError(
             'Neither file holds scan positions, which say where the objects lie; pass a product.h5 as RESULT.'
         )
     return compare(
-        result.object, result.origin, truth.object, truth.origin, positions, margin=4 if margin is None else margin
+        result.object,
+        result.origin,
+        truth.object,
+        truth.origin,
+        positions,
+        margin=4 if margin is None else margin,
+        pistons=pistons,
     )
 
 

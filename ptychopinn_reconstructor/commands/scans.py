@@ -24,6 +24,9 @@ margin_option: Decorator = click.option(
     metavar='PIXELS',
     help='Left out of the comparison inside the outermost patch centers [default: N/16, or 4 where N is unknown].',
 )
+pistons_option: Decorator = click.option(
+    '--pistons', is_flag=True, help='Remove the phase of each probe spot too: for scans whose spots do not overlap.'
+)
 
 
 @click.command()
@@ -127,9 +130,10 @@ def _write(out: Path, scan: Scan, kind: str) -> None:
 @click.argument('result', metavar='RESULT', type=click.Path(path_type=Path))
 @click.argument('truth', metavar='TRUTH', type=click.Path(path_type=Path))
 @margin_option
+@pistons_option
 @json_option
 @debug_option
-def evaluate(result: Path, truth: Path, margin: int | None, as_json: bool) -> None:
+def evaluate(result: Path, truth: Path, margin: int | None, pistons: bool, as_json: bool) -> None:
     """Compare a reconstructed object with the true one.
 
     RESULT is a product.h5 or an NPZ file with an object and scan positions, TRUTH a file with an object. Shift, linear
@@ -140,7 +144,7 @@ def evaluate(result: Path, truth: Path, margin: int | None, as_json: bool) -> No
     found, true = read_object(result), read_object(truth)
     from ..pipeline import evaluate as compare_objects
 
-    comparison = compare_objects(found, true, margin=_margin(result) if margin is None else margin)
+    comparison = compare_objects(found, true, margin=_margin(result) if margin is None else margin, pistons=pistons)
     values = comparison.to_dict()
     from ..physics.metrics import LABELS
 

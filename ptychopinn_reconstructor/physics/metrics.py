@@ -24,6 +24,7 @@ from scipy import ndimage
 from ..errors import InputError
 from .frc import FRC, frc
 from .geometry import scan_area
+from .pistons import spot_labels, without_pistons
 from .registration import MAX_SHIFT, Alignment, align
 from .residual import Residual, residual
 
@@ -106,6 +107,7 @@ def compare(
     positions: NDArray[np.float64],
     *,
     margin: int = 4,
+    pistons: bool = False,
 ) -> Comparison:
     """Score a reconstructed object against the true one on the area that the scan covers.
 
@@ -119,6 +121,9 @@ def compare(
         (n, 2) patch centers [row, column] in object pixels, of the same scan for both.
     margin
         Pixels left out inside the outermost patch centers: 4 for simulated scans, 8 for the Siemens star.
+    pistons
+        Remove the phase factor of each probe spot too, before and after registration: for scans without overlap, whose
+        spots know nothing of each other's phase (see pistons.py). The `raw` and `global` figures keep it.
 
     Raises
     ------
@@ -132,7 +137,12 @@ def compare(
     _check(result, 'result', area, offset)
     true = np.asarray(truth[area], dtype=np.complex128)
     corner = (area[0].start + offset[0], area[1].start + offset[1])
-    placed, aligned, alignment = align(np.asarray(result, dtype=np.complex128), corner, true)
+    image = np.asarray(result, dtype=np.complex128)
+    placed, aligned, alignment = align(image, corner, true)
+    if pistons:
+        labels = spot_labels(np.asarray(positions), truth_origin, area)
+        _, aligned, alignment = align(without_pistons(placed, true, labels), (0.0, 0.0), true)
+        aligned = without_pistons(aligned, true, labels)
     if alignment.distance > MAX_SHIFT:
         raise InputError(
             f'The result is shifted by {alignment.distance:.1f} pixels against the truth, more than {MAX_SHIFT:g}; '

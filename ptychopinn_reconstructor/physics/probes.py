@@ -96,6 +96,22 @@ def probe_modes(
     return np.asarray(basis * np.sqrt(power)[:, None, None])
 
 
+def energy_diameter(probe: NDArray[Any], share: float = 0.9) -> float:
+    """Diameter in pixels of the circle about the probe's center of mass that holds `share` of its energy.
+
+    `probe` (N, N) or (modes, N, N); the intensities of incoherent modes are added. Between the distances of pixels the
+    energy inside is interpolated linearly. Two spots whose centers are this far apart count as 0 % overlap.
+    """
+    values = np.asarray(probe)
+    intensity = (np.abs(values) ** 2).reshape(-1, *values.shape[-2:]).sum(axis=0)
+    intensity = intensity / intensity.sum()
+    row, col = ((intensity.sum(axis=1 - axis) * np.arange(n)).sum() for axis, n in enumerate(intensity.shape))
+    rows, cols = np.indices(intensity.shape)
+    distance = np.hypot(rows - row, cols - col).ravel()
+    order = np.argsort(distance)
+    return float(2 * np.interp(share, np.cumsum(intensity.ravel()[order]), distance[order]))
+
+
 def check_size(n: int) -> None:
     """Raise ConfigError unless n pixels can be a pattern's side: divisible by 4 and at least 16."""
     if n % 4 or n < 16:

@@ -1,0 +1,94 @@
+"""The runs of a study: every combination of its factors, each once, under names that a folder can have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Any
+
+from .description import AUTO, Study
+
+FACTORS = ('model', 'backend', 'dose', 'overlap', 'gridsize', 'train_patterns', 'passes', 'seed')
+
+
+@dataclass(frozen=True)
+class Run:
+    """One reconstruction and what it depends on; None where a factor means nothing to this kind of model.
+
+    `dose` in photons a pattern, `overlap` in percent, `passes` of the engine (after the network, or alone), None: as
+    the reconstruction chooses by itself.
+    """
+
+    model: str
+    dose: float
+    overlap: float
+    seed: int
+    backend: str | None = None
+    gridsize: int | None = None
+    train_patterns: int | None = None
+    passes: int | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Run:
+        """The run of a row of the table."""
+        return cls(**{name: row.get(name) for name in FACTORS})  # type: ignore[arg-type]
+
+    def factors(self) -> dict[str, Any]:
+        """All factors by name, in the order of FACTORS."""
+        values = asdict(self)
+        return {name: values[name] for name in FACTORS}
+
+    @property
+    def name(self) -> str:
+        """A name that tells the factors apart."""
+        passes = AUTO if self.passes is None else str(self.passes)
+        return f'{self.training}_passes-{passes}' if self.backend else f'engine_{self.scan}_passes-{passes}'
+
+    @property
+    def scan(self) -> str:
+        """The name of the scan that is reconstructed."""
+        return f'{short_dose(self.dose)}-photons_{self.overlap:g}-overlap_seed-{self.seed}'
+
+    @property
+    def training_scan(self) -> str:
+        """The name of the scan that is trained on."""
+        return self.scan if self.train_patterns is None else f'{self.scan}_{self.train_patterns}-patterns'
+
+    @property
+    def training(self) -> str:
+        """The name of the training, which runs with other passes share."""
+        grid = '' if self.gridsize is None else f'_gridsize-{self.gridsize}'
+        return f'{self.model}-{self.backend}_{self.training_scan}{grid}'
+
+    @property
+    def pretraining(self) -> str:
+        """The name of the pretraining, which runs at any overlap share."""
+        return f'{self.model}-{self.backend}_{short_dose(self.dose)}-photons_seed-{self.seed}'
+
+
+def runs_of(study: Study) -> list[Run]:
+    """The runs of a study, seed by seed, so that an interrupted study shows whole curves early."""
+    found: dict[Run, None] = {}
+    for seed in range(study.seeds):
+        for model, dose, overlap in product(study.model, study.dose, study.overlap):
+            found.update(dict.fromkeys(_runs(study, Run(model, dose, overlap, seed))))
+    return list(found)
+
+
+def _runs(study: Study, run: Run) -> Iterator[Run]:
+    if run.model == 'engine':
+        yield from (replace(run, passes=passes) for passes in study.engine_passes)
+        return
+    gridsizes = study.gridsize if run.model == 'pinn' else ()
+    patterns = study.train_patterns if run.model != 'pretrained' else ()
+    for backend, gridsize, count in product(study.backend, gridsizes or (None,), patterns or (None,)):
+        for passes in study.passes:
+            number = passes if isinstance(passes, int) else None
+            yield replace(run, backend=backend, gridsize=gridsize, train_patterns=count, passes=number)
+
+
+def short_dose(photons: float) -> str:
+    """A number of photons as people write it: 1e5, 2.5e3."""
+    mantissa, exponent = f'{photons:.3e}'.split('e')
+    return f'{float(mantissa):g}e{int(exponent)}'
