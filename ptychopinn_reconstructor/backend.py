@@ -23,6 +23,7 @@ from .events import Emit, ShouldStop, ignore, never
 if TYPE_CHECKING:
     from .physics.grouping import Split
     from .physics.prepare import PreparedScan
+    from .physics.procedural import ProceduralPatterns
 
 
 GROUP = 'ptychopinn_reconstructor.backends'
@@ -36,6 +37,7 @@ class TrainingJob:
     `scans` are prepared and in canonical order, `splits` say which of their patterns to train and validate on.
     `configuration` is complete (N is set). `initial` are weights to start from, None: freshly drawn from the seed.
     `output_dir` receives `checkpoints/` and the metrics. `resume` goes on from `checkpoints/last.ckpt`.
+    `procedural` patterns are trained on instead of those of the scans, which then only validate.
     `inspect` is called after every epoch with the network as it stands, and must not change the training.
     """
 
@@ -47,6 +49,7 @@ class TrainingJob:
     resume: bool = False
     emit: Emit = ignore
     should_stop: ShouldStop = never
+    procedural: ProceduralPatterns | None = None
     inspect: Callable[[Network], None] | None = None
 
 

@@ -9,6 +9,7 @@ from .commands.app import App, debug_option
 from .commands.compare import compare
 from .commands.demo import demo
 from .commands.models import doctor, inspect, verify
+from .commands.pretrain import pretrain
 from .commands.reconstruct import reconstruct, refine
 from .commands.scans import evaluate, simulate
 from .commands.study import study
@@ -33,7 +34,10 @@ def main(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (simulate, train, reconstruct, refine, evaluate, compare, study, inspect, verify, doctor, demo):
+COMMANDS = (
+    simulate, pretrain, train, reconstruct, refine, evaluate, compare, study, inspect, verify, doctor, demo,
+)  # fmt: skip
+for command in COMMANDS:
     main.add_command(command)
 
 if __name__ == '__main__':

@@ -102,6 +102,8 @@ class DataConfig(Section):
     """Scan to train on; the command line's SCAN arguments come first."""
     test_data_file: Path | None = None
     """Scan to validate on, instead of holding out a part of the training scan."""
+    source: Literal['scans', 'procedural'] = 'scans'
+    """scans: train on the patterns of the scans; procedural: pretrain for their probe, on objects drawn on the fly."""
     measurement_domain: Literal['auto', 'counts', 'amplitude'] = 'auto'
     """Unit of the patterns in a file: counts, their square root, or decided by a test that refuses doubtful cases."""
     probe_power: Literal['auto', 'absolute', 'from_counts'] = 'auto'
@@ -143,6 +145,8 @@ class TrainingConfig(Section):
     """Weight of the total variation of the object."""
     far_field_weight: float = _field(1.0, ge=0, applies='supervised')
     """Weight of the error of the complex far field beside that of the exit wave."""
+    dose_range: float = _field(3.0, ge=1, le=1000, applies='supervised')
+    """Pretraining only: photons per pattern are drawn from the instrument's divided by this to those times this."""
     probe_trainable: bool = _field(False, ini='PtychoPINNTraining.ProbeTrainable', applies='pinn')
     """True: the probe is trained too, its power held."""
     intensity_scale_trainable: bool = _field(False, ini='PtychoPINNTraining.IntensityScaleTrainable', applies='pinn')

@@ -32,10 +32,10 @@ def write_config(path: Path, config: Config) -> None:
         temporary.write_text(yaml.safe_dump(config.to_json(), sort_keys=False))
 
 
-def write_probe(path: Path, probe: NDArray[np.complex64]) -> None:
-    """A probe (modes, N, N) in sqrt(counts) as NPZ, key `probe`."""
+def write_probe(path: Path, probe: NDArray[np.complex64], **others: NDArray[Any]) -> None:
+    """A probe (modes, N, N) in sqrt(counts) as NPZ, key `probe`, and other arrays that belong to it."""
     with atomic_path(path) as temporary:
-        np.savez(temporary, probe=probe)
+        np.savez(temporary, allow_pickle=False, probe=probe, **others)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

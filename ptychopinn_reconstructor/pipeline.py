@@ -5,25 +5,24 @@ Files are written by `outputs`; nothing here prints, and no framework is importe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .backend import TrainedModel, TrainingJob, load_backend
+from .backend import TrainingJob, load_backend
 from .bundle import Bundle, open_bundle
 from .config import Config
 from .domain import Domain
 from .errors import BundleError, ConfigError, Interrupted, ScanError
 from .events import Emit, Event, ShouldStop, ignore, log, never
 from .files import writable_folder
-from .inference import Report, inspected, network_object
+from .inference import Report, network_object
 from .io import ObjectFile
 from .models import bundle_config, choose_probe, likeness_of_another, open_fitting, same_probe, write_model
-from .outputs import MetricsTable, write_config, write_probe
+from .outputs import write_config, write_probe
 from .physics.grouping import Split, check_oversampling, hold_out, region_size
 from .physics.metrics import Comparison, compare
 from .physics.prepare import PreparedScan, prepare_scan
@@ -31,15 +30,7 @@ from .physics.refine import Refined, RefineOptions, refine, residuals
 from .previews import Previews
 from .reconstruction import Reconstruction
 from .scan import Scan
-
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """What `train` leaves: the bundle, how training went, and whether it was stopped before its end."""
-
-    model: Path
-    trained: TrainedModel
-    notes: tuple[str, ...]
+from .training_run import Trained, empty_note, gauge_note, trained_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +61,26 @@ def train(
     `initial` is a bundle whose weights are trained further; `sources` say in the model what it was trained on, such as
     the scans' paths (by default their names). `preview_seconds` is the smallest time between two previews of the first
     scan's object, None: no previews; they change nothing in the model, but the CPU time that `max_cpu_seconds` limits
-    holds theirs.
+    holds theirs. With data.source procedural the first scan only says what the instrument is (pretraining.py).
 
     Raises ScanError, ConfigError, BackendError or DeviceError before any work on bad input, TrainingError on a loss
     that is not finite, Interrupted when stopped before the first epoch was complete. A later stop still writes the
     model, and says so in `trained.interrupted`; unless `keep_interrupted`, it is Interrupted too, at once.
     """
+    if config.data.source == 'procedural':
+        from .pretraining import Instrument, pretrain
+
+        return pretrain(
+            Instrument.of_scan(scans[0], config.data.probe_power),
+            config,
+            output_dir,
+            initial=initial,
+            resume=resume,
+            keep_interrupted=keep_interrupted,
+            preview_seconds=preview_seconds,
+            emit=emit,
+            should_stop=should_stop,
+        )
     everything = [*scans, *([validation] if validation is not None else [])]
     config = complete_config(everything, config)
     if config.model.model_type == 'supervised' and any(scan.object is None for scan in everything):
@@ -116,13 +121,8 @@ def train(
         splits = (*(Split(np.union1d(*s), s.validation[:0]) for s in splits), _all_validation(len(prepared[-1])))
     write_config(folder / 'config.yaml', config)
     weights = start.weights if start else None
-    with logged(folder, config, emit, resume=resume) as tell:
-        job = TrainingJob(prepared, splits, config, folder, weights, resume, emit=tell, should_stop=should_stop)
-        trained = backend.train(job if preview_seconds is None else inspected(job, Previews(emit, preview_seconds)))
-    if trained.interrupted and not keep_interrupted:
-        raise Interrupted(f'Stopped; no model is written, and the last checkpoint in {folder / "checkpoints"} resumes.')
-    if not trained.losses:
-        raise Interrupted(f'Stopped before the first epoch was complete; no model is written to {folder}.')
+    job = TrainingJob(prepared, splits, config, folder, weights, resume, emit=emit, should_stop=should_stop)
+    trained = trained_by(backend, job, preview_seconds=preview_seconds, keep_interrupted=keep_interrupted)
     trained_probe = config.training.probe_trainable or config.training.intensity_scale_trainable
     guess = scans[0].probe if first is not None or trained_probe else None
     named = list(sources) or [str(scan.metadata.get('name', 'unnamed')) for scan in scans]
@@ -140,16 +140,6 @@ def train(
     )
     emit(Event('done', {'model': str(model), **trained.summary}))
     return Trained(model, trained, notes)
-
-
-@contextmanager
-def logged(folder: Path, config: Config, emit: Emit, *, resume: bool) -> Iterator[Emit]:
-    """An `emit` that also writes metrics.csv, unless logger_backend is none."""
-    if config.execution.logger_backend == 'none':
-        yield emit
-        return
-    with MetricsTable(folder / 'metrics.csv', resume=resume) as table:
-        yield table.watching(emit)
 
 
 def complete_config(scans: Sequence[Scan], config: Config) -> Config:
@@ -209,23 +199,6 @@ def shown_refinement(
 def flat_canvas(prepared: PreparedScan) -> NDArray[np.complex64]:
     """An empty object: 1 everywhere."""
     return np.ones(prepared.layout.shape, dtype=np.complex64)
-
-
-def gauge_note(prepared: PreparedScan) -> str:
-    """How the power of the probe was understood, for the user."""
-    _, ratio, choice = prepared.gauge
-    what = 'trusted' if choice == 'absolute' else 'rescaled so that mean |O|^2 = 1'
-    return f'Probe power is {choice}: q = mean counts / sum |P|^2 = {ratio:.3g}, so it is {what}.'
-
-
-def empty_note(scan: Scan) -> list[str]:
-    """A warning when patterns hold no counts: the shutter was closed, or the beam was lost."""
-    empty = np.flatnonzero(scan.pattern_counts == 0)
-    if not len(empty):
-        return []
-    return [
-        f'{len(empty)} patterns hold no counts (the first is number {empty[0]}); leave them out if the beam was off.'
-    ]
 
 
 def split_of(prepared: PreparedScan, config: Config) -> Split:

@@ -15,8 +15,10 @@ from .config import Config
 from .errors import ConfigError
 from .physics.grouping import covering_regions, epoch_regions, region_size
 from .physics.prepare import PreparedScan
+from .physics.procedural import ProceduralPatterns
 
 PIXELS_A_STEP = 65_536
+PROCEDURAL, PROCEDURAL_PATTERNS = -1, 4096  # the number of a scan that is none; patterns an epoch of such a one
 
 
 class Step(NamedTuple):
@@ -35,6 +37,7 @@ class RegionBatch(NamedTuple):
     corners: NDArray[np.int64]  # (R, K, 2), relative to the smallest of the region
     fractions: NDArray[np.float32]  # (R, K, 2)
     scan: NDArray[np.int64]  # (R,) which scan's probe
+    dose: NDArray[np.float32]  # (R,) photons in units of that probe's power; 1 for measured scans
     labels: NDArray[np.complex64] | None  # (R K, n, n)
     canvas: tuple[int, int]
 
@@ -99,6 +102,10 @@ class Steps:
         )
         return [Step(number, part) for part in np.split(regions, count)]
 
+    def batch(self, step: Step) -> RegionBatch:
+        """The arrays of a step."""
+        return region_batch(self.scans[step.scan], step, supervised=self.config.model.model_type == 'supervised')
+
     def of_validation(self) -> list[Step]:
         """Regions that cover the held-out patterns once; none where too few are held out."""
         steps = []
@@ -108,6 +115,44 @@ class Steps:
                 parts = np.array_split(regions, max(1, len(regions) // self.r))
                 steps += [Step(number, part) for part in parts]
         return steps
+
+
+class ProceduralSteps(Steps):
+    """The steps of a pretraining: patterns drawn on the fly, numbered through all epochs; scans only validate."""
+
+    def __init__(self, job: TrainingJob, source: ProceduralPatterns) -> None:
+        super().__init__(job)
+        self.source = source
+
+    def __len__(self) -> int:
+        patterns = self.config.data.n_groups or PROCEDURAL_PATTERNS
+        return max(1, patterns // (self.r * self.config.training.accum_steps)) * self.config.training.accum_steps
+
+    def of_epoch(self, epoch: int) -> list[Step]:
+        """The steps of an epoch (counted from 0); their regions hold the step's number instead of patterns."""
+        first = epoch * len(self)
+        return [Step(PROCEDURAL, np.array([[number]])) for number in range(first, first + len(self))]
+
+    def batch(self, step: Step) -> RegionBatch:
+        """Draw the patterns of a step, or read those of a validation."""
+        if step.scan != PROCEDURAL:
+            return super().batch(step)
+        drawn, r = self.source.draw(int(step.regions[0, 0]), self.r), self.r
+        return RegionBatch(
+            drawn.counts[:, None],
+            *drawn.input,
+            np.zeros((r, 1, 2), dtype=np.int64),
+            drawn.fractions[:, None],
+            np.zeros(r, dtype=np.int64),
+            np.full(r, drawn.dose, dtype=np.float32),
+            drawn.labels,
+            (self.source.n_pixels,) * 2,
+        )
+
+
+def steps_of(job: TrainingJob) -> Steps:
+    """The steps of a job: drawn from its scans, or procedural."""
+    return Steps(job) if job.procedural is None else ProceduralSteps(job, job.procedural)
 
 
 def region_batch(scan: PreparedScan, step: Step, *, supervised: bool) -> RegionBatch:
@@ -124,6 +169,7 @@ def region_batch(scan: PreparedScan, step: Step, *, supervised: bool) -> RegionB
         corners,
         data.fractions.reshape(r, k, 2),
         np.full(r, step.scan, dtype=np.int64),
+        np.ones(r, dtype=np.float32),
         scan.labels(step.regions.ravel()) if supervised else None,
         (height, width),
     )

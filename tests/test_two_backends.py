@@ -11,7 +11,8 @@ from scans import short_config, small_scan
 from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import BundleError
-from ptychopinn_reconstructor.pipeline import Trained, reconstruct, train
+from ptychopinn_reconstructor.pipeline import reconstruct, train
+from ptychopinn_reconstructor.training_run import Trained
 
 pytest.importorskip('lightning', reason='PyTorch is not installed')
 pytest.importorskip('tensorflow', reason='TensorFlow is not installed')

@@ -12,9 +12,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ptychopinn_reconstructor.backend import TrainingJob
 from ptychopinn_reconstructor.physics.prepare import PreparedScan
-from ptychopinn_reconstructor.steps import Step, Steps, region_batch
+from ptychopinn_reconstructor.steps import Step, Steps
 
 from .model import Batch
 
@@ -23,26 +22,27 @@ from .model import Batch
 class Source:
     """Makes pipelines of batches, and keeps what goes wrong in them: TensorFlow would wrap it in its own words."""
 
-    job: TrainingJob
+    steps: Steps
     error: Exception | None = field(default=None, init=False)
     _pipelines: list[Callable[[int], Step]] = field(default_factory=list, init=False)
 
-    def training(self, steps: Steps, first_epoch: int) -> tf.data.Dataset:
+    def training(self, first_epoch: int) -> tf.data.Dataset:
         """All epochs from `first_epoch` on, one after the other."""
+        steps = self.steps
         of_epoch = lru_cache(maxsize=2)(steps.of_epoch)
 
         def step(number: int) -> Step:
             epoch, place = divmod(number, len(steps))
             return of_epoch(epoch)[place]
 
-        return self._dataset(range(first_epoch * len(steps), self.job.config.training.nepochs * len(steps)), step)
+        return self._dataset(range(first_epoch * len(steps), self.steps.config.training.nepochs * len(steps)), step)
 
     def validation(self, steps: list[Step]) -> tf.data.Dataset:
         """The steps of a validation, once."""
         return self._dataset(range(len(steps)), steps.__getitem__)
 
     def _dataset(self, numbers: range, step: Callable[[int], Step]) -> tf.data.Dataset:
-        shapes, types = zip(*_fields(self.job.scans[0]), strict=True)
+        shapes, types = zip(*_fields(self.steps.scans[0]), strict=True)
         self._pipelines.append(step)
         # TensorFlow keeps every Python function it has ever been given: this one must not keep the scans.
         source, pipeline = weakref.ref(self), len(self._pipelines) - 1
@@ -57,19 +57,18 @@ class Source:
                 tensor.set_shape(shape)
             return Batch(*tensors)
 
-        workers = self.job.config.execution.num_workers
+        workers = self.steps.config.execution.num_workers
         parallel = {'num_parallel_calls': workers, 'deterministic': True} if workers else {}
         return tf.data.Dataset.range(numbers.start, numbers.stop).map(batch, **parallel).prefetch(1 + workers)
 
     def _arrays(self, pipeline: int, number: int) -> list[NDArray[Any]]:
         try:
-            step = self._pipelines[pipeline](number)
-            scan = self.job.scans[step.scan]
-            batch = region_batch(scan, step, supervised=self.job.config.model.model_type == 'supervised')
+            batch = self.steps.batch(self._pipelines[pipeline](number))
         except Exception as error:
             self.error = self.error or error
             raise
-        none = np.empty((0, scan.patch_size, scan.patch_size), dtype=np.complex64)
+        n = batch.backprojection.shape[-1]
+        none = np.empty((0, n, n), dtype=np.complex64)
         labels = none if batch.labels is None else batch.labels
         return [*batch[:-2], labels, np.array(batch.canvas, dtype=np.int64)]
 
@@ -84,6 +83,7 @@ def _fields(scan: PreparedScan) -> list[tuple[tuple[int | None, ...], tf.DType]]
         ((None, None, 2), tf.int64),
         ((None, None, 2), tf.float32),
         ((None,), tf.int64),
+        ((None,), tf.float32),
         ((None, n, n), tf.complex64),
         ((2,), tf.int64),
     ]

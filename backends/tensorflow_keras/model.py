@@ -31,6 +31,7 @@ class Batch(NamedTuple):
     corners: tf.Tensor  # (R, K, 2), relative to the smallest of the region
     fractions: tf.Tensor  # (R, K, 2)
     scan: tf.Tensor  # (R,) which scan's probe
+    dose: tf.Tensor  # (R,) photons in units of that probe's power
     labels: tf.Tensor  # (R K, n, n) complex, or (0, n, n)
     canvas: tf.Tensor  # (2,)
 
@@ -119,7 +120,8 @@ class PtychoPINN(keras.Model):
         """The loss of a batch, as model_type asks for it."""
         amplitude, phase = self.network([batch.root4, batch.backprojection])
         patches = physics.polar(amplitude, phase)
-        probes = tf.gather(self.current_probes(), batch.scan)
+        strength = physics.as_complex(tf.sqrt(batch.dose))[:, None, None, None]
+        probes = tf.gather(self.current_probes(), batch.scan) * strength
         if self.settings.model.model_type == 'supervised':
             return self._supervised_loss(patches, batch, probes)
         return self.likelihood(patches, batch, probes[:, None])

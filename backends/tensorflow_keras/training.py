@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob
 from ptychopinn_reconstructor.errors import BundleError
 from ptychopinn_reconstructor.recipe import StopRequested
-from ptychopinn_reconstructor.steps import Step, Steps, good_of, probes_of, unpadded
+from ptychopinn_reconstructor.steps import Step, Steps, good_of, probes_of, steps_of, unpadded
 
 from .callbacks import Checkpoints, EarlyStopping, Watch, loggers
 from .data import Source
@@ -31,7 +31,7 @@ def train(job: TrainingJob, device: str) -> TrainedModel:
     if job.resume and not last.exists():
         raise BundleError(f'There is nothing to resume: {last} does not exist; leave out --resume.')
     folder.mkdir(parents=True, exist_ok=True)
-    steps = Steps(job)
+    steps = steps_of(job)
     held_out = steps.of_validation()
     monitor = job.config.training.checkpoint_monitor_metric if held_out else 'train_loss'
     model, watch = new_model(job), Watch(job, device, len(steps), steps.r * steps.k)
@@ -64,7 +64,7 @@ def fit(
 ) -> bool:
     """Run Keras' fit to its end; False when it was asked to stop before."""
     watch, saving = own
-    training, source = job.config.training, Source(job)
+    training, source = job.config.training, Source(steps)
     callbacks = [watch, *loggers(job.config.execution.logger_backend, job.output_dir)]
     if training.early_stop_patience:
         callbacks.append(EarlyStopping(saving.monitor, training.early_stop_patience, list(watch.metrics)))
@@ -72,7 +72,7 @@ def fit(
     try:
         with quiet_tensorflow():
             model.fit(
-                source.training(steps, watch.epoch),
+                source.training(watch.epoch),
                 steps_per_epoch=len(steps),
                 initial_epoch=watch.epoch,
                 epochs=training.nepochs,

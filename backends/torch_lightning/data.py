@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ptychopinn_reconstructor.backend import TrainingJob
-from ptychopinn_reconstructor.physics.prepare import PreparedScan
-from ptychopinn_reconstructor.steps import Step, Steps, region_batch
+from ptychopinn_reconstructor.steps import Step, Steps
 
 from .module import Batch
 
@@ -54,11 +52,10 @@ class HeldOutSteps(Sampler[Step]):
 class StepData(Dataset[Batch]):
     """Turns a step into tensors."""
 
-    scans: tuple[PreparedScan, ...]
-    supervised: bool
+    steps: Steps
 
     def __getitem__(self, step: Step) -> Batch:
-        arrays = region_batch(self.scans[step.scan], step, supervised=self.supervised)
+        arrays = self.steps.batch(step)
         return Batch(
             counts=torch.from_numpy(arrays.counts),
             root4=torch.from_numpy(arrays.root4),
@@ -66,18 +63,19 @@ class StepData(Dataset[Batch]):
             corners=torch.from_numpy(arrays.corners),
             fractions=torch.from_numpy(arrays.fractions),
             scan=torch.from_numpy(arrays.scan),
+            dose=torch.from_numpy(arrays.dose),
             labels=None if arrays.labels is None else torch.from_numpy(arrays.labels),
             canvas=arrays.canvas,
         )
 
 
-def loader(job: TrainingJob, steps: Sampler[Step]) -> DataLoader[Batch]:
+def loader(steps: Steps, chosen: Sampler[Step]) -> DataLoader[Batch]:
     """A loader whose items are whole steps."""
-    execution = job.config.execution
+    execution = steps.config.execution
     return DataLoader(
-        StepData(job.scans, job.config.model.model_type == 'supervised'),
+        StepData(steps),
         batch_size=None,
-        sampler=steps,
+        sampler=chosen,
         num_workers=execution.num_workers,
         pin_memory=execution.pin_memory and torch.cuda.is_available(),  # PyTorch warns where there is no GPU
         persistent_workers=execution.num_workers > 0,

@@ -24,6 +24,7 @@ class Batch(NamedTuple):
     corners: Tensor  # (R, K, 2), relative to the smallest of the region
     fractions: Tensor  # (R, K, 2)
     scan: Tensor  # (R,) which scan's probe
+    dose: Tensor  # (R,) photons in units of that probe's power
     labels: Tensor | None  # (R K, n, n) complex
     canvas: tuple[int, int]
 
@@ -86,7 +87,7 @@ class PtychoPINN(pl.LightningModule):
         amplitude, phase = self.network(batch.root4, batch.backprojection)
         with torch.autocast(self.device.type, enabled=False):  # the physics stays in single precision
             patches = torch.polar(amplitude, phase)
-            probes = self.current_probes()[batch.scan]
+            probes = self.current_probes()[batch.scan] * batch.dose.sqrt()[:, None, None, None]
             if self.config.model.model_type == 'supervised':
                 return self._supervised_loss(patches, batch, probes)
             return self._likelihood(patches, batch, probes[:, None])

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob
 from ptychopinn_reconstructor.errors import BundleError
 from ptychopinn_reconstructor.recipe import StopRequested
-from ptychopinn_reconstructor.steps import Steps, good_of, probes_of, unpadded
+from ptychopinn_reconstructor.steps import good_of, probes_of, steps_of, unpadded
 
 from .callbacks import Watch, checkpoints
 from .data import EpochSteps, HeldOutSteps, loader
@@ -36,7 +36,7 @@ def train(job: TrainingJob, device: str) -> TrainedModel:
         raise BundleError(f'There is nothing to resume: {last} does not exist; leave out --resume.')
     module = new_module(job)
     watch = Watch(job)
-    steps = Steps(job)
+    steps = steps_of(job)
     held_out = HeldOutSteps(steps)
     monitor = job.config.training.checkpoint_monitor_metric if len(held_out) else 'train_loss'
     saving = checkpoints(folder, job, monitor)
@@ -46,8 +46,8 @@ def train(job: TrainingJob, device: str) -> TrainedModel:
         try:
             trainer.fit(
                 module,
-                loader(job, EpochSteps(steps)),
-                loader(job, held_out) if len(held_out) else None,
+                loader(steps, EpochSteps(steps)),
+                loader(steps, held_out) if len(held_out) else None,
                 ckpt_path=str(last) if job.resume else None,
             )
         except (StopRequested, SIGTERMException):  # Lightning raises its own when a handler of ours is there

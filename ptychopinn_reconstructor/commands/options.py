@@ -14,6 +14,9 @@ from .app import Decorator
 
 TRAIN_SECTIONS = ('model', 'data', 'training', 'execution')
 RECONSTRUCT_FIELDS = ('data.measurement_domain', 'data.probe_power', 'execution.backend', 'execution.device')
+# What a pretraining, which is supervised and reads no scan but for its counts, has no use for.
+NOT_PRETRAINING = ('model_type', 'gridsize', 'source', 'n_subsample', 'subsample_seed', 'neighbor_count',
+    'positions_provided', 'sequential_sampling', 'validation_fraction', 'refine_probe_first')  # fmt: skip
 # Settings that the command line takes by an argument of its own.
 OWN_ARGUMENTS = {
     'train_data_file': 'SCAN',
@@ -36,14 +39,16 @@ def commands_of(row: FieldInfo) -> tuple[str, ...]:
     """The commands that take a setting as an option."""
     if not row.supported or row.name in OWN_ARGUMENTS:
         return ()
-    train = ('train',) if row.section in TRAIN_SECTIONS else ()
+    train: tuple[str, ...] = ('train',) if row.section in TRAIN_SECTIONS else ()
+    if train and row.applies != 'pinn' and row.name not in NOT_PRETRAINING:
+        train = (*train, 'pretrain')
     reconstruct = row.section == 'inference' or f'{row.section}.{row.name}' in RECONSTRUCT_FIELDS
     taken = (*train, 'reconstruct') if reconstruct else train
     return taken if row.name == 'backend' else (*taken, 'compare')  # compare takes --backends
 
 
 def field_options(command: str) -> Decorator:
-    """All options of `command` (train, reconstruct or compare) that are settings; they arrive as section__field."""
+    """All options of a command (train, pretrain, reconstruct, compare) that are settings, as section__field."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         for row in reversed([row for row in field_table() if command in commands_of(row)]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,9 @@ from .report import notes, pairs, show
 from .stopping import stoppable
 
 if TYPE_CHECKING:
-    from ..pipeline import Trained
+    from ..events import Emit, ShouldStop
     from ..scan import Scan
+    from ..training_run import Trained
 
 
 @click.command()
@@ -65,11 +66,11 @@ def train(
     config = resolve(Config(), file, settings, options)
     folder = output_dir or config.training.output_dir
     if resume:
-        config = _resumed(_named(folder), file, settings, options)
+        config = resumed(named(folder), file, settings, options)
     if print_config:
         click.echo(as_yaml(config), nl=False)
         return
-    folder = _named(folder)
+    folder = named(folder)
     if not resume and not overwrite:
         refuse_to_replace(folder)
     run_training(
@@ -98,38 +99,58 @@ def run_training(
     as_json: bool = False,
 ) -> Trained:
     """Read, train, tell; raises Interrupted, with a sentence how to go on, when it was stopped."""
+    said: list[str] = []
+
+    def work(emit: Emit, should_stop: ShouldStop) -> Trained:
+        scans = [read_with_probe(path, config, probe, said) for path in paths]
+        held_out = None if validation is None else read_with_probe(validation, config, probe, said)
+        from ..pipeline import train as train_scans
+
+        return train_scans(
+            scans,
+            config,
+            folder,
+            validation=held_out,
+            initial=initial,
+            resume=resume,
+            sources=[str(path.absolute()) for path in paths],
+            emit=emit,
+            should_stop=should_stop,
+        )
+
+    again = f'ptychopinn train {" ".join(map(str, paths))} --output-dir {folder}'
+    return run_job(work, config, folder, again, said, resume=resume, quiet=quiet, as_json=as_json)
+
+
+def run_job(
+    work: Callable[[Emit, ShouldStop], Trained],
+    config: Config,
+    folder: Path,
+    again: str,
+    said: list[str],
+    *,
+    resume: bool,
+    quiet: bool,
+    as_json: bool,
+) -> Trained:
+    """Do the work of a training and tell; raises Interrupted, with the command that goes on, when it was stopped."""
     quiet_bar = quiet or not config.execution.progress
     cpu = time.process_time()
     with OutputFolder(folder) as output, stoppable() as should_stop, ProgressBar('reading', quiet=quiet_bar) as bar:
-        said: list[str] = []
-        scans = [_read(path, config, probe, said) for path in paths]
-        held_out = None if validation is None else _read(validation, config, probe, said)
-        from ..pipeline import train as train_scans
-
         emit = output.watching(bar.emit)
         try:
-            trained = train_scans(
-                scans,
-                config,
-                folder,
-                validation=held_out,
-                initial=initial,
-                resume=resume,
-                sources=[str(path.absolute()) for path in paths],
-                emit=emit if resume else replacing(folder, emit),
-                should_stop=should_stop,
-            )
+            trained = work(emit if resume else replacing(folder, emit), should_stop)
         except (Interrupted, VerificationError) as error:
             if not should_stop():
                 raise
-            raise Interrupted(f'Stopped too early for a model. {_how_to_go_on(paths, folder)}') from error
+            raise Interrupted(f'Stopped too early for a model. {_how_to_go_on(again, folder)}') from error
     summary = _summary(trained, said, time.process_time() - cpu)
     if as_json or not quiet:
         show(summary, as_json=as_json, text=_lines(summary))
     if trained.trained.interrupted:
         raise Interrupted(
             f'Stopped after epoch {summary["epochs"]} of {config.training.nepochs}; {trained.model} is the best. '
-            f'{_how_to_go_on(paths, folder)}'
+            f'{_how_to_go_on(again, folder)}'
         )
     return trained
 
@@ -145,12 +166,12 @@ def refuse_to_replace(folder: Path) -> None:
                 )
 
 
-def _how_to_go_on(paths: Sequence[Path], folder: Path) -> str:
-    resume = ' --resume' if any(folder.glob(LAST)) else ''
-    return f'Go on with: ptychopinn train {" ".join(map(str, paths))} --output-dir {folder}{resume}'
+def _how_to_go_on(again: str, folder: Path) -> str:
+    return f'Go on with: {again}{" --resume" if any(folder.glob(LAST)) else ""}'
 
 
-def _named(folder: Path | None) -> Path:
+def named(folder: Path | None) -> Path:
+    """The output folder; ConfigError when there is none."""
     if folder is None:
         raise ConfigError('No output folder is named; pass --output-dir DIR.')
     return folder
@@ -162,7 +183,7 @@ def _from_config(config: Config) -> tuple[Path, ...]:
     return (config.data.train_data_file,)
 
 
-def _resumed(folder: Path, file: str | None, settings: Sequence[str], options: dict[str, Any]) -> Config:
+def resumed(folder: Path, file: str | None, settings: Sequence[str], options: dict[str, Any]) -> Config:
     """The configuration of the training in `folder`, with what the command line changes; never another network."""
     stored = stored_config(folder)
     config = resolve(stored, file, settings, options)
@@ -170,7 +191,8 @@ def _resumed(folder: Path, file: str | None, settings: Sequence[str], options: d
     return config
 
 
-def _read(path: Path, config: Config, probe: str | None, said: list[str]) -> Scan:
+def read_with_probe(path: Path, config: Config, probe: str | None, said: list[str]) -> Scan:
+    """A scan that has a probe, its own or the one given; what the reader notes is added to `said`."""
     from ..io import read_scan
 
     found = read_scan(path, domain=config.data.measurement_domain, probe=probe)

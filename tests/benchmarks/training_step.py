@@ -80,12 +80,12 @@ class Parts:
         with quiet_lightning():
             trainer = make_trainer(job, 'cpu', [])
             trainer.limit_train_batches = 2  # enough to have an optimizer with all that it keeps
-            trainer.fit(new_module(job), loader(job, EpochSteps(Steps(job))))
+            trainer.fit(new_module(job), loader(Steps(job), EpochSteps(Steps(job))))
         module = trainer.lightning_module
         assert isinstance(module, PtychoPINN)
         self.module, self.optimizer = module.train(), trainer.optimizers[0]
         self.clip = job.config.training.gradient_clip_val
-        self.dataset, self.step = StepData(job.scans, supervised=False), Steps(job).of_epoch(0)[0]
+        self.dataset, self.step = StepData(Steps(job)), Steps(job).of_epoch(0)[0]
         self.batch: Batch = self.dataset[self.step]
 
     def data(self) -> None:

@@ -1,0 +1,102 @@
+"""`ptychopinn pretrain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..config import Config
+from ..errors import ConfigError
+from .app import debug_option, json_option, quiet_option
+from .configuration import as_yaml, resolve
+from .options import field_options
+from .train import named, read_with_probe, refuse_to_replace, resumed, run_job
+
+if TYPE_CHECKING:
+    from ..events import Emit, ShouldStop
+    from ..pretraining import Instrument
+    from ..training_run import Trained
+
+
+@click.command()
+@click.argument('scan', required=False, metavar='[SCAN]', type=click.Path(path_type=Path))
+@click.option('--probe', metavar='FILE[:KEY]', help="The instrument's probe [default: that of SCAN].")
+@click.option(
+    '--photons',
+    type=click.FloatRange(0, min_open=True),
+    metavar='NUMBER',
+    help="Photons incident per pattern [default: as SCAN has them, or the probe's own power].",
+)
+@click.option('--output-dir', type=click.Path(path_type=Path), help='Folder for model, checkpoints and metrics.')
+@click.option('--config', 'file', metavar='FILE', help='YAML file with settings, or the name of a shipped preset.')
+@click.option('--set', 'settings', multiple=True, metavar='KEY=VALUE', help='Any setting by its name; may be repeated.')
+@click.option('--from', 'initial', metavar='MODEL', type=click.Path(path_type=Path), help='Model to train further.')
+@click.option('--resume', is_flag=True, help='Go on from the last checkpoint in the output folder, with its settings.')
+@click.option('--overwrite', is_flag=True, help='Replace the training that the output folder holds.')
+@click.option('--print-config', is_flag=True, help='Print the complete configuration as YAML and stop.')
+@json_option
+@quiet_option
+@debug_option
+@field_options('pretrain')
+def pretrain(
+    scan: Path | None,
+    probe: str | None,
+    photons: float | None,
+    output_dir: Path | None,
+    file: str | None,
+    settings: tuple[str, ...],
+    initial: Path | None,
+    resume: bool,
+    overwrite: bool,
+    print_config: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Pretrain a network for an instrument, so that a new sample needs no training.
+
+    The network learns from objects of many kinds, drawn on the fly, under the instrument's own probe and with its
+    counting statistics. SCAN, if given, is any scan of the instrument: its counts, its bad pixels and, without --probe,
+    its probe are used, its object and positions are not. Without SCAN the probe's own power says how many photons there
+    are, or --photons. The output folder gets what a training writes, and probe.npz.
+    """
+    config = resolve(Config(), file, settings, options)
+    folder = output_dir or config.training.output_dir
+    if resume:
+        config = resumed(named(folder), file, settings, options)
+    if print_config:
+        click.echo(as_yaml(config), nl=False)
+        return
+    folder = named(folder)
+    if not resume and not overwrite:
+        refuse_to_replace(folder)
+    said: list[str] = []
+
+    def work(emit: Emit, should_stop: ShouldStop) -> Trained:
+        from ..pretraining import pretrain as pretrain_for
+
+        instrument = _instrument(scan, probe, photons, folder if resume else None, config, said)
+        return pretrain_for(
+            instrument, config, folder, initial=initial, resume=resume, emit=emit, should_stop=should_stop
+        )
+
+    again = ' '.join(['ptychopinn pretrain', *([str(scan)] if scan else []), f'--output-dir {folder}'])
+    run_job(work, config, folder, again, said, resume=resume, quiet=quiet, as_json=as_json)
+
+
+def _instrument(
+    scan: Path | None, probe: str | None, photons: float | None, resumed: Path | None, config: Config, said: list[str]
+) -> Instrument:
+    """The instrument that the options describe; a resumed pretraining knows its own."""
+    from ..io import read_probe
+    from ..pretraining import Instrument, read_instrument
+
+    if resumed is not None:
+        return read_instrument(resumed)
+    if scan is not None:
+        return Instrument.of_scan(read_with_probe(scan, config, probe, said), config.data.probe_power, photons)
+    if probe is None:
+        raise ConfigError('Neither a scan nor a probe is named; pass SCAN or --probe FILE[:KEY].')
+    return Instrument.of_probe(read_probe(probe), photons)

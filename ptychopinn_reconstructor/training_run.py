@@ -1,0 +1,73 @@
+"""What every training does, whatever it learns from: run the job, keep its metrics, tell how the probe was taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from .backend import Backend, TrainedModel, TrainingJob
+from .config import Config
+from .errors import Interrupted
+from .events import Emit
+from .inference import inspected
+from .outputs import MetricsTable
+from .physics.prepare import PreparedScan
+from .previews import Previews
+from .scan import Scan
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What `train` leaves: the bundle, how training went, and whether it was stopped before its end."""
+
+    model: Path
+    trained: TrainedModel
+    notes: tuple[str, ...]
+
+
+def trained_by(
+    backend: Backend, job: TrainingJob, *, preview_seconds: float | None, keep_interrupted: bool
+) -> TrainedModel:
+    """Run a job with its metrics.csv and previews; Interrupted when there is no model to write, or none wanted."""
+    folder = job.output_dir
+    with logged(folder, job.config, job.emit, resume=job.resume) as tell:
+        job = replace(job, emit=tell)
+        if preview_seconds is not None:
+            job = inspected(job, Previews(job.emit, preview_seconds))
+        trained = backend.train(job)
+    if trained.interrupted and not keep_interrupted:
+        raise Interrupted(f'Stopped; no model is written, and the last checkpoint in {folder / "checkpoints"} resumes.')
+    if not trained.losses:
+        raise Interrupted(f'Stopped before the first epoch was complete; no model is written to {folder}.')
+    return trained
+
+
+@contextmanager
+def logged(folder: Path, config: Config, emit: Emit, *, resume: bool) -> Iterator[Emit]:
+    """An `emit` that also writes metrics.csv, unless logger_backend is none."""
+    if config.execution.logger_backend == 'none':
+        yield emit
+        return
+    with MetricsTable(folder / 'metrics.csv', resume=resume) as table:
+        yield table.watching(emit)
+
+
+def gauge_note(prepared: PreparedScan) -> str:
+    """How the power of the probe was understood, for the user."""
+    _, ratio, choice = prepared.gauge
+    what = 'trusted' if choice == 'absolute' else 'rescaled so that mean |O|^2 = 1'
+    return f'Probe power is {choice}: q = mean counts / sum |P|^2 = {ratio:.3g}, so it is {what}.'
+
+
+def empty_note(scan: Scan) -> list[str]:
+    """A warning when patterns hold no counts: the shutter was closed, or the beam was lost."""
+    empty = np.flatnonzero(scan.pattern_counts == 0)
+    if not len(empty):
+        return []
+    return [
+        f'{len(empty)} patterns hold no counts (the first is number {empty[0]}); leave them out if the beam was off.'
+    ]
