@@ -192,6 +192,8 @@ class InferenceConfig(Section):
     """Neighbors of a patch in the phase synchronization; 0: none, patches are averaged as they are."""
     refine_passes: int = _field(0, ge=0, le=1000)
     """Passes of the refinement engine after stitching."""
+    split_frc: bool = False
+    """True: two halves of the patterns are stitched and refined too, and their agreement (FRC) tells the resolution."""
     middle_trim: int | None = _field(None, fixed=True)
     """Central part of a patch that is stitched, pixels; the weighting by the probe's power makes it unnecessary."""
     debug: bool = _field(False, fixed=True)

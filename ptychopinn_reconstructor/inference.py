@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,14 @@ from .config import Config
 from .errors import Interrupted
 from .events import Event, ShouldStop, ignore, never
 from .physics.gauge import LARGEST_CHANGE, count_gauge
+from .physics.halves import interleaved
 from .physics.prepare import even_batches
 from .physics.stitching import Stitcher, collect, contributions, probe_weight
 from .previews import Previews
 
 if TYPE_CHECKING:
     from .physics.prepare import PreparedScan
+    from .trust import Trust
 
 IN_MEMORY = 512 * 2**20  # bytes of patches kept in memory; more go to a scratch file
 BATCH_PIXELS, LARGEST_BATCH = 2**20, 64  # of the detector, and patterns: what bounds the memory of the network
@@ -40,6 +42,7 @@ class Report:
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
     residual: float = float('nan')
     residual_per_pattern: NDArray[np.float64] | None = None
+    trust: Trust | None = None
 
     @contextmanager
     def stage(self, name: str, patterns: int) -> Iterator[None]:
@@ -52,6 +55,20 @@ class Report:
             'cpu_seconds': round(time.process_time() - cpu, 4),
             'patterns_per_second': round(patterns / max(seconds, 1e-9), 1),
         }
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """An object to begin with (H, W), how uncertain it is, and the same from two halves of the scan.
+
+    `deviation` (H, W) is a standard deviation, NaN where unknown, None without a network; `source` says of what.
+    `halves` go with `physics.halves.interleaved`; none where no split is asked for.
+    """
+
+    canvas: NDArray[np.complex64]
+    deviation: NDArray[np.float32] | None = None
+    source: Literal['patches', 'models'] = 'patches'
+    halves: tuple[NDArray[np.complex64], ...] = ()
 
 
 def batch_size(config: Config, n_pixels: int) -> int:
@@ -68,10 +85,11 @@ def network_object(
     scratch: Path | None = None,
     previews: Previews | None = None,
     should_stop: ShouldStop = never,
-) -> NDArray[np.complex64]:
+) -> Start:
     """The network's object on the canvas of `prepared`: every position once, synchronized, stitched.
 
-    `previews` are shown what there is after each batch, and the complete object; they also hear of the progress.
+    With `split_frc` each of two interleaved halves of the patches is stitched too. `previews` are shown what there is
+    after each batch, and the complete object; they also hear of the progress.
     """
     size, n = batch_size(config, prepared.n_pixels), prepared.patch_size
     weight, total = probe_weight(prepared.probe, n), len(prepared)
@@ -88,11 +106,17 @@ def network_object(
                     canvas_so_far = partial(so_far, store, done, prepared, config)
                     previews.offer('network', canvas_so_far, origin, patterns=done, total=total)
         with report.stage('stitch', total):
-            stitcher = stitched(store, prepared, np.arange(total), config)
+            stitcher = stitched(store, prepared, np.arange(total), config, spread=True)
+        halves = []
+        if config.inference.split_frc:
+            with report.stage('stitch_halves', total):
+                for index in interleaved(total):
+                    halves.append(stitched(store, prepared, index, config, rows=index))
     with report.stage('gauge', total):
-        canvas = in_gauge(prepared, stitcher, report)
+        scale = gauge_scale(prepared, stitcher, report)
+        canvas, deviation = stitcher.canvas(scale), stitcher.deviation(scale)
     previews.offer('network', lambda: canvas, origin, complete=True, patterns=total, total=total)
-    return canvas
+    return Start(canvas, deviation, halves=tuple(half.canvas(scale) for half in halves))
 
 
 def predicted(
@@ -103,14 +127,27 @@ def predicted(
     return contributions(network.predict(data.root4, data.backprojection), weight, data.fractions)
 
 
-def stitched(u: NDArray[np.complex64], prepared: PreparedScan, index: NDArray[np.int64], config: Config) -> Stitcher:
-    """Contributions (b, n, n) of the patterns at `index`, synchronized and added up on the canvas of the whole scan."""
+def stitched(
+    u: NDArray[np.complex64],
+    prepared: PreparedScan,
+    index: NDArray[np.int64],
+    config: Config,
+    *,
+    rows: NDArray[np.int64] | None = None,
+    spread: bool = False,
+) -> Stitcher:
+    """Contributions of the patterns at `index`, synchronized and added up on the canvas of the whole scan.
+
+    They are u (b, n, n), or its `rows`; `spread` as in `collect`.
+    """
     return collect(
         u,
         prepared.layout.part(index),
         prepared.probe,
         neighbors=config.inference.sync_neighbors,
         batches=iter(even_batches(np.arange(len(index)), batch_size(config, prepared.n_pixels))),
+        rows=rows,
+        spread=spread,
     )
 
 
@@ -146,18 +183,17 @@ def inspected(job: TrainingJob, previews: Previews) -> TrainingJob:
     return replace(job, emit=emit, inspect=inspect)
 
 
-def in_gauge(prepared: PreparedScan, stitcher: Stitcher, report: Report) -> NDArray[np.complex64]:
-    """The stitched object with the amplitude that the counts ask for; as it is, with a note, when that is far off."""
-    canvas = stitcher.canvas()
-    scale = count_gauge(prepared, canvas)
+def gauge_scale(prepared: PreparedScan, stitcher: Stitcher, report: Report) -> float:
+    """The factor on the stitched object that the counts ask for; 1, with a note, when it is far off."""
+    scale = count_gauge(prepared, stitcher.canvas())
     report.facts['count_gauge'] = scale
     if abs(scale - 1) <= LARGEST_CHANGE:
-        return stitcher.canvas(scale)
+        return scale
     report.notes.append(
         f'The measured counts ask for {scale:.2f} times the amplitude of the network, too much to be corrected: '
         "the probe's power may be wrong (--probe-power from_counts), or the model may not fit this scan."
     )
-    return canvas
+    return 1.0
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from .events import Emit, Event
 from .files import atomic_path, writable_folder
 from .physics.geometry import scan_area
 from .reconstruction import NOMINAL_PIXEL_SIZE, Reconstruction
+
+if TYPE_CHECKING:
+    from .trust import Trust
 
 COLUMNS = ('epoch', 'train_loss', 'val_loss', 'learning_rate', 'patterns_seen', 'cpu_seconds')
 
@@ -127,9 +130,17 @@ def with_pixel_size(result: Reconstruction, pixel_size: float | None) -> Reconst
 
 
 def write_result(
-    folder: str | Path, result: Reconstruction, metrics: Mapping[str, Any], *, pixel_size: float | None = None
+    folder: str | Path,
+    result: Reconstruction,
+    metrics: Mapping[str, Any],
+    *,
+    pixel_size: float | None = None,
+    trust: Trust | None = None,
 ) -> dict[str, Path]:
-    """Write product.h5, the two pictures and metrics.json into `folder`; returns their paths by kind."""
+    """Write product.h5, the pictures and metrics.json into `folder`; returns their paths by kind.
+
+    The pictures are those of the object's amplitude and phase, and with `trust` those of `write_trust`.
+    """
     from .io.images import write_amplitude_phase
     from .io.ptychodus import write_product
 
@@ -139,5 +150,34 @@ def write_result(
     amplitude, phase = write_amplitude_phase(
         folder, result.object, pixel_size=result.pixel_size, area=scan_area(result.positions, result.origin)
     )
+    more = {} if trust is None else write_trust(folder, trust)
     write_json(folder / 'metrics.json', metrics)
-    return {'product': product, 'amplitude': amplitude, 'phase': phase, 'metrics': folder / 'metrics.json'}
+    return {'product': product, 'amplitude': amplitude, 'phase': phase, **more, 'metrics': folder / 'metrics.json'}
+
+
+def write_trust(folder: Path, trust: Trust) -> dict[str, Path]:
+    """Write residual_map.png and, where they are known, uncertainty.png and split_frc.png; their paths by kind.
+
+    Those of an earlier result that this one does not have are removed.
+    """
+    from .io.maps import write_frc, write_residual_map, write_uncertainty
+
+    size, files = trust.pixel_size, {name: folder / f'{name}.png' for name in ('uncertainty', 'split_frc')}
+    for path in files.values():
+        path.unlink(missing_ok=True)
+    places = trust.positions + trust.origin
+    residual_map = folder / 'residual_map.png'
+    written = {
+        'residual_map': write_residual_map(
+            residual_map, trust.misfit.per_pattern, places, trust.coverage, pixel_size=size
+        )
+    }
+    if trust.uncertainty is not None:
+        label = f'standard deviation of the {"patches" if trust.source == "patches" else "models"}'
+        written['uncertainty'] = write_uncertainty(
+            files['uncertainty'], trust.uncertainty, trust.coverage, label=label, pixel_size=size
+        )
+    if trust.split is not None:
+        curves = {'half against half': trust.split.to_json()['curve']}
+        written['split_frc'] = write_frc(files['split_frc'], curves, title='two halves of the patterns')
+    return written

@@ -5,7 +5,7 @@ Files are written by `outputs`; nothing here prints, and no framework is importe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from .domain import Domain
 from .errors import BundleError, ConfigError, Interrupted, ScanError
 from .events import Emit, Event, ShouldStop, ignore, log, never
 from .files import writable_folder
-from .inference import Report, network_object
+from .inference import Report, Start, network_object
 from .io import ObjectFile
 from .models import bundle_config, choose_probe, likeness_of_another, open_fitting, same_probe, write_model
 from .outputs import write_config, write_probe
@@ -31,6 +31,7 @@ from .previews import Previews
 from .reconstruction import Reconstruction
 from .scan import Scan
 from .training_run import Trained, empty_note, gauge_note, trained_by
+from .trust import assess, refined_halves
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,13 +282,13 @@ def reconstruct(
         'outside_training': [*unlike, *outside],
     }
     previews = Previews(emit, preview_seconds)
-    canvas = network_object(
+    start = network_object(
         prepared, network, config, report, scratch=scratch, previews=previews, should_stop=should_stop
     )
     passes = config.inference.refine_passes if refine_passes is None else refine_passes
     options = RefineOptions.after_network(passes, seed=described.training.seed)
     losses = _losses(bundle)
-    return finish(prepared, canvas, options, report, losses=losses, previews=previews, should_stop=should_stop)
+    return finish(prepared, start, options, report, losses=losses, previews=previews, should_stop=should_stop)
 
 
 def _losses(bundle: Bundle) -> tuple[tuple[int, float], ...]:
@@ -325,13 +326,14 @@ def refine_scan(
         'N': prepared.n_pixels,
     }
     previews, flat = Previews(emit, preview_seconds), flat_canvas(prepared)
-    result = finish(prepared, flat, options, report, losses=(), previews=previews, should_stop=should_stop)
+    start = Start(flat, halves=(flat, flat) if config.inference.split_frc else ())
+    result = finish(prepared, start, options, report, losses=(), previews=previews, should_stop=should_stop)
     return replace(result, network=None)
 
 
 def finish(
     prepared: PreparedScan,
-    canvas: NDArray[np.complex64],
+    start: Start,
     options: RefineOptions,
     report: Report,
     *,
@@ -339,8 +341,8 @@ def finish(
     previews: Previews,
     should_stop: ShouldStop,
 ) -> Result:
-    """Refine (if any passes are asked for), compute the residual and put everything into a Result."""
-    network, probe = canvas, prepared.probe
+    """Refine (if any passes are asked for), say how far it can be trusted and put everything into a Result."""
+    canvas, probe, halves = start.canvas, prepared.probe, start.halves
     report.facts['refine_passes'] = options.passes
     if options.passes:
         with report.stage('refine', len(prepared) * options.passes):
@@ -350,11 +352,23 @@ def finish(
         canvas, probe = found.canvas, found.probe
         report.facts['residual_by_pass'] = [float(value) for value in found.residuals]
         losses = losses or tuple(enumerate(report.facts['residual_by_pass'], start=1))
+        if halves:
+            with report.stage('refine_halves', len(prepared) * options.passes):
+                halves = refined_halves(prepared, halves, half_refinement(options, probe, previews.emit, should_stop))
     with report.stage('residual', len(prepared)):
         misfit = residuals(prepared, canvas, probe)
+    with report.stage('trust', len(prepared)):
+        report.trust = assess(
+            prepared,
+            misfit,
+            probe,
+            uncertainty=start.deviation,
+            source=start.source,
+            halves=halves,
+            outside=report.facts.get('outside_training', ()),
+        )
     report.residual = misfit.overall
-    report.residual_per_pattern = np.empty(len(prepared))
-    report.residual_per_pattern[prepared.order] = misfit.per_pattern
+    report.residual_per_pattern = report.trust.misfit.per_pattern
     scan, numbers = prepared.scan, prepared.scan.pattern_indexes
     reconstruction = Reconstruction(
         object=canvas,
@@ -368,15 +382,34 @@ def finish(
         metadata=dict(scan.metadata) | ({} if numbers is None else {'probe_position_indexes': numbers}),
     )
     previews.emit(Event('done', {'residual': report.residual}))
-    return Result(reconstruction, network, report)
+    return Result(reconstruction, start.canvas, report)
+
+
+def half_refinement(
+    options: RefineOptions, probe: NDArray[np.complex64], emit: Emit, should_stop: ShouldStop
+) -> Callable[[PreparedScan, NDArray[np.complex64]], NDArray[np.complex64]]:
+    """The same refinement for one half of the patterns, with the probe that the whole scan has found."""
+    fixed = replace(options, refine_probe=False)
+
+    def progress(event: Event) -> None:
+        if event.kind == 'progress':
+            emit(Event('progress', {**event.data, 'stage': 'refine half'}))
+
+    def refine_half(part: PreparedScan, canvas: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        found = refine(part, canvas, fixed, probe=probe, emit=progress, should_stop=should_stop)
+        if found.stopped:
+            raise Interrupted('Stopped before the halves of the scan were refined; nothing is written.')
+        return found.canvas
+
+    return refine_half
 
 
 def _comments(report: Report) -> str:
     facts = report.facts
+    assert report.trust is not None  # `finish` has seen to it
     return (
         f'ptychopinn-reconstructor: {facts["model_type"]}, backend {facts["backend"]}, {facts["refine_passes"]} '
-        f'refinement passes, residual {report.residual:.4g}, probe from {facts["probe_source"]}, '
-        f'power {facts["probe_power"]}.'
+        f'refinement passes, probe from {facts["probe_source"]}, power {facts["probe_power"]}, {report.trust.line()}.'
     )
 
 

@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SIMULATE = ('simulate', '--n', '32', '--positions', '64', '--step', '5', '--photons', '1e5')
 TRAIN = ('train', *backend_options())
 CHECKPOINT = {'torch': 'ckpt', 'tensorflow': 'keras'}  # the suffix of each backend's own format
-PRODUCED = {'product.h5', 'metrics.json', 'reconstructed_amplitude.png', 'reconstructed_phase.png'}
+PRODUCED = {'product.h5', 'metrics.json', 'reconstructed_amplitude.png', 'reconstructed_phase.png', 'residual_map.png'}
 
 
 def ok(*args: object) -> Result:
@@ -345,7 +345,7 @@ def test_every_option_in_the_table_of_settings_exists() -> None:
 
 
 def test_reconstruct_writes_what_the_pipeline_gives(results: Path) -> None:
-    assert set(snapshot(results / 'network')) == PRODUCED
+    assert set(snapshot(results / 'network')) == PRODUCED | {'uncertainty.png'}
     scan, model = read_scan(results / 'scan.npz').scan, results / 'model' / 'model.zip'
     expected = pipeline.reconstruct(scan, model, short_config()).reconstruction
     product = read_product(results / 'network' / 'product.h5')
@@ -367,9 +367,13 @@ def test_metrics_hold_the_residual_of_the_product(results: Path) -> None:
         np.testing.assert_allclose(
             np.array(found['residual_per_pattern'])[prepared.order], again.per_pattern, rtol=1e-4
         )
-        stages = {'prepare', 'network', 'stitch', 'gauge', 'residual'} | ({'refine'} if name == 'refined' else set())
+        stages = {'prepare', 'network', 'stitch', 'gauge', 'residual', 'trust'} | (
+            {'refine'} if name == 'refined' else set()
+        )
         assert set(found['stages']) == stages
         assert all(stage['patterns_per_second'] > 0 for stage in found['stages'].values())
+        assert found['trust']['r_factor'] == pytest.approx(again.r_factor, rel=1e-5)
+        assert found['trust']['uncertainty_of'] == 'patches' and found['trust']['split_frc'] is None
         assert found['peak_memory_mib'] > 10 and found['cpu_seconds'] > 0
         assert (found['backend'], found['patterns'], found['probe_source']) == (backend_here(), 64, 'scan')
 
@@ -430,13 +434,15 @@ def test_another_probe_is_used_and_reported(work: Path, tmp_path: Path) -> None:
 
 
 def test_the_engine_alone(work: Path, tmp_path: Path) -> None:
-    values = told('refine', work / 'scan.npz', '--output-dir', tmp_path, '--passes', 8, '--truth', work / 'scan.npz')
+    line = ('refine', work / 'scan.npz', '--output-dir', tmp_path, '--passes', 8, '--truth', work / 'scan.npz')
+    values = told(*line, '--split-frc')
     prepared = prepare_scan(read_scan(work / 'scan.npz').scan)
     flat = residuals(prepared, pipeline.flat_canvas(prepared), prepared.probe).overall
     assert values['residual'] < flat / 3
     assert len(values['residual_by_pass']) == 8 and values['backend'] == 'numpy'
     assert 0.9 < values['image']['amplitude_ratio'] < 1.1 and 'image_network' not in values
-    assert set(snapshot(tmp_path)) == PRODUCED  # no probe.npz: it was held fixed
+    assert 0.3 < values['trust']['split_frc']['area'] < 1
+    assert set(snapshot(tmp_path)) == PRODUCED | {'split_frc.png'}  # no probe.npz: it was held fixed
     np.testing.assert_array_equal(read_product(tmp_path / 'product.h5').probe, prepared.probe)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scans import small_scan
 
-from ptychopinn_reconstructor.inference import Report, in_gauge
+from ptychopinn_reconstructor.inference import Report, gauge_scale
 from ptychopinn_reconstructor.physics.gauge import count_gauge
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, prepare_scan
 from ptychopinn_reconstructor.physics.stitching import collect, contributions, probe_weight
@@ -55,7 +55,7 @@ def test_a_small_bias_is_corrected_and_a_large_one_is_told(factor: float, correc
     u = contributions(patches, probe_weight(prepared.probe, prepared.patch_size), prepared.layout.fractions)
     stitcher = collect(u, prepared.layout, prepared.probe, neighbors=8, batches=prepared.batches(64))
     plain, report = stitcher.canvas(), Report()
-    found = in_gauge(prepared, stitcher, report)
+    found = stitcher.canvas(gauge_scale(prepared, stitcher, report))
     assert bool(report.notes) is not corrected
     middle = np.s_[25:-25, 25:-25]
     ratio = float(np.abs(found[middle]).mean() / np.abs(plain[middle]).mean())

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from ptychopinn_reconstructor.errors import OutputError
-from ptychopinn_reconstructor.io import images, write_amplitude_phase, write_comparison
+from ptychopinn_reconstructor.io import drawing, images, write_amplitude_phase, write_comparison
 
 
 def _step_object(height: int = 60, width: int = 80) -> np.ndarray:
@@ -63,7 +63,7 @@ def test_a_flat_object_is_drawn_without_warning(tmp_path: Path, value: complex) 
 @given(width=st.integers(4, 20_000), pixel=st.none() | st.floats(1e-10, 1e-6))
 def test_scale_bar(width: int, pixel: float | None) -> None:
     """D52: 1, 2 or 5 times a power of ten; a tenth to a quarter of the width."""
-    length, label = images.scale_bar_length(width, pixel)
+    length, label = drawing.scale_bar_length(width, pixel)
     number, unit = label.split()
     meters = float(number) * {'px': 1.0 if pixel is None else math.nan, 'nm': 1e-9, 'µm': 1e-6}[unit]
     assert math.isclose(length * (pixel or 1.0), meters, rel_tol=1e-5)
@@ -73,9 +73,9 @@ def test_scale_bar(width: int, pixel: float | None) -> None:
 
 def test_scale_bar_of_a_known_case() -> None:
     """D52: 330 pixels of 18 nm are 5.94 µm wide; a quarter is 1.485 µm."""
-    length, label = images.scale_bar_length(330, 18e-9)
+    length, label = drawing.scale_bar_length(330, 18e-9)
     assert label == '1 µm' and math.isclose(length, 1e-6 / 18e-9)
-    assert images.scale_bar_length(321, None) == (50.0, '50 px')
+    assert drawing.scale_bar_length(321, None) == (50.0, '50 px')
 
 
 def test_phase_is_not_torn_near_pi() -> None:

@@ -303,3 +303,24 @@ def test_a_scan_unlike_the_training_is_told_and_one_like_it_is_not(scan: Scan, m
     own, other = (pipeline.reconstruct(s, model, config_of()).report for s in (scan, weak))
     assert own.facts['outside_training'] == [] and not any('trained on' in note for note in own.notes)
     assert other.facts['outside_training'] == ['dose'] and any('similar dose' in note for note in other.notes)
+
+
+def test_where_the_patches_of_a_network_disagree_the_object_is_wrong(scan: Scan, model: Path) -> None:
+    """TRUST: the uncertainty and the true error of the details (high-passed phase and all) rise together."""
+    from scipy import ndimage
+
+    from ptychopinn_reconstructor.physics.geometry import scan_area
+
+    assert scan.object is not None
+    result = pipeline.reconstruct(scan, model, config_of())
+    found, trust = result.reconstruction, result.report.trust
+    assert trust is not None and trust.uncertainty is not None and trust.source == 'patches'
+    truth = ObjectFile(scan.object, scan.object_origin, scan.positions)
+    compared = pipeline.evaluate(pipeline.as_object_file(found), truth, margin=2)
+    ratio = compared.result / compared.truth
+    detail = ratio - (ndimage.gaussian_filter(ratio.real, 6.0) + 1j * ndimage.gaussian_filter(ratio.imag, 6.0))
+    deviation = trust.uncertainty[scan_area(found.positions, found.origin, 2)]
+    assert deviation.shape == detail.shape and np.isfinite(deviation).all()
+    smooth = [np.sqrt(ndimage.gaussian_filter(np.abs(values) ** 2, 4.0)) for values in (detail, deviation)]
+    assert np.corrcoef(smooth[0].ravel(), smooth[1].ravel())[0, 1] > 0.4
+    assert f'patches disagree by {trust.uncertain(50):.2g}' in found.comments

@@ -110,6 +110,11 @@ def reconstruct(
     show_default=True,
     help="Whether the probe's power is trusted (counts) or rescaled.",
 )
+@click.option(
+    '--split-frc',
+    is_flag=True,
+    help='Reconstruct two halves of the patterns too: their agreement is the resolution.',
+)
 @result_options
 def refine(
     scan: Path,
@@ -118,6 +123,7 @@ def refine(
     seed: int,
     measurement_domain: str,
     probe_power: str,
+    split_frc: bool,
     output_dir: Path,
     probe: str | None,
     truth: Path | None,
@@ -130,7 +136,8 @@ def refine(
 
     Writes the same files as reconstruct, and with --refine-probe also probe.npz. No model and no framework is needed.
     """
-    config = Config().merged({'data': {'measurement_domain': measurement_domain, 'probe_power': probe_power}})
+    data = {'measurement_domain': measurement_domain, 'probe_power': probe_power}
+    config = Config().merged({'data': data, 'inference': {'split_frc': split_frc}})
     job = Job(output_dir, truth, margin, pixel_size, as_json, quiet)
     with stoppable() as should_stop, ProgressBar('reading', quiet=quiet) as bar:
         job.read(scan, config, probe)
@@ -186,7 +193,13 @@ class Job:
         result.report.notes[:0] = self.notes
         image, network = self._compared(result)
         self.metrics = metrics_of(result, image, network, time.process_time() - self.cpu)
-        self.files = write_result(self.folder, result.reconstruction, self.metrics, pixel_size=self.pixel_size)
+        self.files = write_result(
+            self.folder,
+            result.reconstruction,
+            self.metrics,
+            pixel_size=self.pixel_size,
+            trust=result.report.trust,
+        )
 
     def _compared(self, result: Result) -> tuple[Comparison | None, Comparison | None]:
         if self.truth is None:

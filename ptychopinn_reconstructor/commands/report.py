@@ -61,6 +61,7 @@ def metrics_of(
     return {
         **report.facts,
         'residual': report.residual,
+        'trust': None if report.trust is None else report.trust.to_json(),
         'stages': report.stages,
         'cpu_seconds': round(cpu_seconds, 3),
         'peak_memory_mib': round(peak_memory_mib(), 1),
@@ -76,7 +77,7 @@ def result_lines(metrics: Mapping[str, Any], files: Mapping[str, Any]) -> list[s
     speed = ', '.join(f'{name} {stage["patterns_per_second"]:.0f}' for name, stage in stages.items())
     head = {
         'patterns': metrics['patterns'],
-        'residual': metrics['residual'],
+        **trust_rows(metrics['trust'] or {'residual': metrics['residual']}),
         'patterns per second': speed,
         'CPU time': f'{metrics["cpu_seconds"]:.1f} s',
         'peak memory': f'{metrics["peak_memory_mib"]:.0f} MiB',
@@ -86,6 +87,19 @@ def result_lines(metrics: Mapping[str, Any], files: Mapping[str, Any]) -> list[s
         if key in metrics:
             lines += [f'{title}:', *(f'  {line}' for line in image_lines(metrics[key]))]
     return [*lines, *notes(metrics['notes']), *pairs(files)]
+
+
+def trust_rows(trust: Mapping[str, Any]) -> dict[str, Any]:
+    """How far a result can be trusted: residual, R-factor, uncertainty and resolution, as far as they are known."""
+    split = trust.get('split_frc')
+    seventh = split['resolution']['seventh'] if split else {}
+    size = None if seventh.get('pixels') is None else f'{seventh["pixels"]:.1f} px'
+    return {
+        'residual': trust['residual'],
+        'R-factor': trust.get('r_factor'),
+        'uncertainty, median': trust.get('uncertainty_median'),
+        'half-data FRC 1/7': size if seventh.get('nm') is None else f'{size} = {seventh["nm"]:.3g} nm',
+    }
 
 
 def image_lines(metrics: Mapping[str, float]) -> list[str]:

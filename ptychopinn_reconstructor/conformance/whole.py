@@ -93,6 +93,17 @@ class PipelineChecks:
         assert plain < residual(sync_neighbors=0)
         assert residual(refine_passes=2) < 0.8 * plain
 
+    @pytest.mark.slow
+    def test_a_result_says_how_far_to_trust_it(self, shipped: Shipped) -> None:
+        """TRUST, SETTINGS: disagreement of the patches always; with split_frc the agreement of two halves."""
+        split = shipped.config.merged({'inference': {'split_frc': True, 'refine_passes': 1}})
+        plain, halved = (pipeline.reconstruct(shipped.scan, shipped.model, c).report for c in (shipped.config, split))
+        assert plain.trust is not None and halved.trust is not None
+        assert plain.trust.split is None and halved.trust.split is not None
+        assert 0.3 < halved.trust.split.area < 1 and 'refine_halves' in halved.stages
+        median = plain.trust.uncertain(50)
+        assert median is not None and 0 < median < 0.5 and halved.trust.uncertain(50) == pytest.approx(median, rel=1e-5)
+
     def test_the_measurement_domain_is_the_unit_of_a_file(self, backend: Backend, tmp_path: Path) -> None:
         """SETTINGS: measurement_domain amplitude squares what the file holds."""
         write_npz(tmp_path / 'scan.npz', jobs.scan())

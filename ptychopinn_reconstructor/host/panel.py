@@ -76,6 +76,7 @@ GROUPS: dict[str, tuple[Field, ...]] = {
         Field('refine_passes', 'Refinement', 'passes', 'none'),
         Field('sync_neighbors', 'Synchronization', 'neighbors', 'none'),
         Field('inference_batch_size', 'Batch size', 'patterns', 'automatic'),
+        Field('split_frc', 'Resolution from halves'),
     ),
     'Files': (
         Field('model_path', 'Model', empty='none', text='The model (model.zip) that Infer uses. Train and Load Model '

@@ -38,12 +38,42 @@ class FRC:
         names = ('area', 'frequency_half', 'frequency_seventh', 'frequency_half_bit')
         return {f'frc_{name}': float(getattr(self, name)) for name in names}
 
+    def to_json(self, pixel_size: tuple[float, float] | None = None) -> dict[str, Any]:
+        """Everything in plain JSON types, the curve too.
+
+        `area`; `resolution`: for `half` (0.5), `seventh` (1/7) and `half_bit` the last crossing as `frequency` (cycles
+        per pixel), `pixels` (its period) and `nm` (with `pixel_size`, (height, width) in meters, of which the larger
+        counts); None where nothing is above the threshold, or the size is unknown. `curve`: the lists `frequency`,
+        `correlation` and `half_bit`.
+        """
+        unit = None if pixel_size is None else max(pixel_size) * 1e9
+        found = {name: getattr(self, f'frequency_{name}') for name in ('half', 'seventh', 'half_bit')}
+        return {
+            'area': self.area,
+            'resolution': {name: _resolution(frequency, unit) for name, frequency in found.items()},
+            'curve': {
+                'frequency': self.frequency.tolist(),
+                'correlation': self.curve.tolist(),
+                'half_bit': self.half_bit.tolist(),
+            },
+        }
+
+
+def _resolution(frequency: float, unit: float | None) -> dict[str, float | None]:
+    pixels = 1 / frequency if frequency > 0 else None
+    return {
+        'frequency': frequency,
+        'pixels': pixels,
+        'nm': None if pixels is None or unit is None else pixels * unit,
+    }
+
 
 def frc(a: NDArray[Any], b: NDArray[Any]) -> FRC:
     """Fourier ring correlation of two aligned complex (or real) images (H, W) of the same shape.
 
     On the largest square from the upper left, each image less its mean, Tukey window 0.4, no smoothing. The half-bit
-    threshold takes the number of Fourier pixels on a shell as the number of independent ones. Raises InputError when
+    threshold takes the number of Fourier pixels on a shell as the number of independent ones; it and 1/7 are those for
+    two halves of the data and then tell the resolution of the whole, 0.5 that of one half. Raises InputError when
     shapes differ or are below 4 pixels. Source: van Heel & Schatz, J. Struct. Biol. 151, 250 (2005), equations 2, 17.
     """
     if a.shape != b.shape or a.ndim != 2 or min(a.shape) < 4:

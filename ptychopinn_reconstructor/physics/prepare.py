@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -94,6 +94,11 @@ class PreparedScan:
             )
         patches = gather_patches(truth, whole, self.n_pixels)
         return crop_support(fourier_shift(patches, whole - corner), self.patch_size).astype(np.complex64)
+
+    def part(self, index: NDArray[np.int64]) -> PreparedScan:
+        """The patterns at `index` (canonical order, increasing) alone, on the same canvas."""
+        order, positions = self.order[index], self.positions[index]
+        return replace(self, order=order, positions=positions, layout=self.layout.part(index))
 
     def batches(self, size: int) -> Iterator[NDArray[np.int64]]:
         """Indices of all patterns in batches of at most `size`, split evenly."""

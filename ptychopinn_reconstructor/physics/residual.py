@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,16 @@ from ..errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Residual:
-    """Misfit of predicted and measured patterns: `error` sum (sqrt I_pred - sqrt I)^2 and `counts` sum I, both (n,)."""
+    """Misfit of predicted and measured patterns; sums over the good pixels of each, (n,).
+
+    `error` sum (sqrt I_pred - sqrt I)^2, `counts` sum I, `deviation` sum abs(sqrt I_pred - sqrt I), `amplitude`
+    sum sqrt I.
+    """
 
     error: NDArray[np.float64]
     counts: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+    amplitude: NDArray[np.float64]
 
     @property
     def per_pattern(self) -> NDArray[np.float64]:
@@ -28,10 +34,22 @@ class Residual:
         """Normalized residual of all patterns together."""
         return float(self.error.sum() / max(float(self.counts.sum()), 1.0))
 
+    @property
+    def r_factor(self) -> float:
+        """Crystallographers' R: sum abs(sqrt I_pred - sqrt I) / sum sqrt I of all patterns together."""
+        return float(self.deviation.sum() / max(float(self.amplitude.sum()), 1.0))
+
+    def ordered(self, order: NDArray[np.int64]) -> Residual:
+        """The same with pattern i at `order[i]`: from canonical order to that of the file."""
+        found = Residual(*(np.empty_like(getattr(self, field.name)) for field in fields(self)))
+        for field in fields(self):
+            getattr(found, field.name)[order] = getattr(self, field.name)
+        return found
+
     @classmethod
     def join(cls, parts: list[Residual]) -> Residual:
         """The residual of several batches as one, in their order."""
-        return cls(np.concatenate([p.error for p in parts]), np.concatenate([p.counts for p in parts]))
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
 
 def residual(
@@ -48,7 +66,8 @@ def residual(
             f'The predicted patterns have shape {predicted_intensity.shape}, the measured ones {counts.shape}; '
             'both must be (n, N, N).'
         )
-    measured = np.asarray(counts, dtype=np.float64)
-    square = (np.sqrt(np.asarray(predicted_intensity, dtype=np.float64)) - np.sqrt(measured)) ** 2
     mask = np.ones(counts.shape[1:], dtype=bool) if good is None else good
-    return Residual(square[:, mask].sum(axis=1), measured[:, mask].sum(axis=1))
+    intensity = np.asarray(counts, dtype=np.float64)[:, mask]
+    amplitude = np.sqrt(intensity)
+    difference = np.sqrt(np.asarray(predicted_intensity, dtype=np.float64)[:, mask]) - amplitude
+    return Residual(*(values.sum(axis=1) for values in (difference**2, intensity, np.abs(difference), amplitude)))

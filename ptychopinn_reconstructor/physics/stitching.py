@@ -22,6 +22,7 @@ from scipy import sparse
 from scipy.sparse import csgraph, linalg
 from scipy.spatial import cKDTree
 
+from .disagreement import Disagreement
 from .forward import shift_probe
 from .geometry import Layout, fourier_shift, scatter_patches
 from .scaling import crop_support
@@ -76,11 +77,14 @@ def overlap(u_i: NDArray[Any], u_j: NDArray[Any], offset: NDArray[np.int64]) -> 
     return complex(np.vdot(mine, other))
 
 
-def overlaps(u: NDArray[Any], corners: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.complex128]:
-    """c_ij of all pairs (p,)."""
+def overlaps(
+    u: NDArray[Any], corners: NDArray[np.int64], pairs: NDArray[np.int64], rows: NDArray[np.int64] | None = None
+) -> NDArray[np.complex128]:
+    """c_ij of all pairs (p,); patch i is u[rows[i]], by default u[i]."""
     offsets = corners[pairs[:, 1]] - corners[pairs[:, 0]]
+    there = pairs if rows is None else rows[pairs]
     return np.array(
-        [overlap(u[i], u[j], d) for (i, j), d in zip(pairs.tolist(), offsets, strict=True)], dtype=np.complex128
+        [overlap(u[i], u[j], d) for (i, j), d in zip(there.tolist(), offsets, strict=True)], dtype=np.complex128
     )
 
 
@@ -140,34 +144,47 @@ def _least_squares(
 class Stitcher:
     """Collects contributions on a canvas, batch by batch; `canvas` can be asked for at any time.
 
-    `layout` is of N-pixel windows; `probe` (modes, N, N) weighs the patches of `n` pixels.
+    `layout` is of N-pixel windows; `probe` (modes, N, N) weighs the patches of `n` pixels. With `spread`, how far
+    overlapping patches disagree is collected too: `deviation`.
     """
 
     layout: Layout
     probe: NDArray[np.complex64]
     n: int
+    spread: bool = False
     _sum: NDArray[np.complex64] = field(init=False)
     _weight: NDArray[np.float32] = field(init=False)
 
     def __post_init__(self) -> None:
         self._sum = np.zeros(self.layout.shape, dtype=np.complex64)
         self._weight = np.zeros(self.layout.shape, dtype=np.float32)
+        self._eps = EPSILON_WEIGHT * float(probe_weight(self.probe, self.n).max())
+        self._spread = Disagreement(self.layout.shape, self._eps) if self.spread else None
 
     def add(self, u: NDArray[Any], index: NDArray[np.int64], phases: NDArray[np.float64] | None = None) -> None:
         """Add contributions (b, n, n) of the patches at `index`, turned by -phases."""
         inset = (self.probe.shape[-1] - self.n) // 2
         if phases is not None:
             u = u * np.exp(-1j * phases)[:, None, None].astype(np.complex64)
-        corners = self.layout.corners[index]
+        corners, weight = self.layout.corners[index], shifted_weight(self.probe, self.layout.fractions[index], self.n)
         scatter_patches(self._sum, u, corners, inset)
-        scatter_patches(self._weight, shifted_weight(self.probe, self.layout.fractions[index], self.n), corners, inset)
+        scatter_patches(self._weight, weight, corners, inset)
+        if self._spread is not None:
+            self._spread.add(u, weight, corners, inset)
 
     def canvas(self, scale: float = 1.0) -> NDArray[np.complex64]:
         """The object so far, (H, W), times `scale`: 1 where nothing has been added; its weighted mean is real, > 0."""
-        eps = np.float32(EPSILON_WEIGHT * float(probe_weight(self.probe, self.n).max()))
+        eps = np.float32(self._eps)
         mean = complex(self._sum.sum(dtype=np.complex128))
         turned = self._sum * np.complex64(scale * (np.conj(mean) / abs(mean) if abs(mean) > 0 else 1.0))
         return np.asarray((turned + eps) / (self._weight + eps), dtype=np.complex64)
+
+    def deviation(self, scale: float = 1.0) -> NDArray[np.float32] | None:
+        """Standard deviation of the patches about the object, (H, W), times `scale`; NaN where fewer than two meet.
+
+        None unless `spread` was asked for.
+        """
+        return None if self._spread is None else self._spread.deviation(scale)
 
 
 def collect(
@@ -177,13 +194,19 @@ def collect(
     *,
     neighbors: int,
     batches: Iterator[NDArray[np.int64]],
+    rows: NDArray[np.int64] | None = None,
+    spread: bool = False,
 ) -> Stitcher:
-    """Synchronize all contributions `u` (patches, n, n), possibly memory-mapped, and add them up."""
-    phases = np.zeros(len(u))
+    """Synchronize contributions and add them up, with their `spread`.
+
+    `u` (patches, n, n), possibly memory-mapped, holds that of patch i of the layout at `rows[i]`, by default at i.
+    """
+    rows = np.arange(len(u)) if rows is None else rows
+    phases = np.zeros(len(rows))
     if neighbors:
         pairs = neighbor_pairs(layout.corners, neighbors, u.shape[-1])
-        phases = synchronizing_phases(overlaps(u, layout.corners, pairs), pairs, len(u))
-    stitcher = Stitcher(layout, probe, u.shape[-1])
+        phases = synchronizing_phases(overlaps(u, layout.corners, pairs, rows), pairs, len(rows))
+    stitcher = Stitcher(layout, probe, u.shape[-1], spread)
     for index in batches:
-        stitcher.add(u[index], index, phases[index])
+        stitcher.add(u[rows[index]], index, phases[index])
     return stitcher

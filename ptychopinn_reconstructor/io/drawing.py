@@ -1,0 +1,126 @@
+"""The parts of a picture: figure, image, color bar, scale bar, file.
+
+Drawn with matplotlib's Figure alone: no pyplot, no global state, no display.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+Area = tuple[slice, slice]
+PixelSize = tuple[float, float]
+Limits = tuple[float, float]
+
+PERCENTILES = (0.5, 99.5)
+SIDE, DPI = 4.6, 160  # inches of the longer side of a picture, pixels per inch
+INK, UNKNOWN = '#222222', '#c8c8c8'
+
+
+@dataclass(frozen=True)
+class Look:
+    """How values become colors, and what the color bar says."""
+
+    label: str
+    colors: str
+    limits: Limits
+    cyclic: bool = False
+
+
+def robust_limits(values: NDArray[Any]) -> Limits:
+    """Smallest and largest value shown: the percentiles 0.5 and 99.5, a little apart for a flat picture."""
+    finite = values[np.isfinite(values)]
+    low, high = np.percentile(finite, PERCENTILES) if finite.size else (0.0, 1.0)
+    if high - low < 1e-3 * max(1.0, abs(high)):  # a flat object: do not blow up rounding errors
+        low, high = low - 0.05, high + 0.05
+    return float(low), float(high)
+
+
+def extent(shape: tuple[int, ...], pixel_size: PixelSize | None, side: float) -> tuple[float, float]:
+    """Height and width in inches of a picture whose longer side is `side`, never thinner than a third of it."""
+    height, width = np.array(shape) * (pixel_size or (1.0, 1.0))
+    longest = max(height, width)
+    return side * max(height / longest, 1 / 3), side * max(width / longest, 1 / 3)
+
+
+def figure_of(width: float, height: float) -> Figure:
+    """An empty figure, inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=DPI, layout='constrained', facecolor='white')
+
+
+def colors_of(look: Look) -> Colormap:
+    """The color map of a look, with gray for what is not finite."""
+    from matplotlib import colormaps
+
+    return colormaps[look.colors].with_extremes(bad=UNKNOWN)
+
+
+def draw(axis: Axes, values: NDArray[Any], look: Look, pixel_size: PixelSize | None) -> AxesImage:
+    """Values (H, W) as an image, row 0 on top; what is not finite is gray."""
+    aspect = pixel_size[0] / pixel_size[1] if pixel_size else 1.0
+    low, high = look.limits
+    image = axis.imshow(values, cmap=colors_of(look), vmin=low, vmax=high, aspect=aspect, interpolation='antialiased')
+    axis.set_axis_off()
+    return image
+
+
+def color_bar(figure: Figure, image: ScalarMappable, axes: list[Axes], look: Look) -> None:
+    """A color bar beside axes that share a look."""
+    bar = figure.colorbar(image, ax=axes, pad=0.02, fraction=0.05, aspect=28)
+    if look.cyclic:
+        bar.set_ticks([i * math.pi / 2 for i in range(-2, 3)], labels=['−π', '−π/2', '0', 'π/2', 'π'])
+    bar.set_label(look.label, fontsize=9, color=INK)
+    bar.ax.tick_params(labelsize=8, color=INK, labelcolor=INK, width=0.6)
+    bar.outline.set_linewidth(0.6)
+
+
+def scale_bar_length(width_px: int, pixel_width_m: float | None) -> tuple[float, str]:
+    """Length in pixels and label of a scale bar of 1, 2 or 5 times a power of ten, at most a quarter of the width."""
+    unit = 1.0 if pixel_width_m is None else pixel_width_m
+    longest = max(width_px * unit / 4, unit)
+    power = 10.0 ** math.floor(math.log10(longest) + 1e-9)
+    length = max(step for step in (1, 2, 5) if step * power <= longest * (1 + 1e-9)) * power
+    if pixel_width_m is None:
+        return length, f'{length:g} px'
+    label = f'{length * 1e6:g} µm' if length >= 0.9999e-6 else f'{length * 1e9:g} nm'
+    return length / unit, label
+
+
+def scale_bar(axis: Axes, shape: tuple[int, ...], pixel_size: PixelSize | None) -> None:
+    """A scale bar in the lower left corner of an image of `shape`."""
+    from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
+
+    height, width = shape
+    length, label = scale_bar_length(width, pixel_size[1] if pixel_size else None)
+    left, bottom = 0.04 * width, 0.95 * height
+    outline = [withStroke(linewidth=2.2, foreground='black', alpha=0.75)]
+    bar = Rectangle((left, bottom - 0.014 * height), length, 0.014 * height, color='white', lw=0, path_effects=outline)
+    axis.add_patch(bar)
+    axis.text(
+        left + length / 2, bottom - 0.025 * height, label,
+        color='white', fontsize=9, ha='center', va='bottom', path_effects=outline,
+    )  # fmt: skip
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a PNG; OutputError when that fails, and an earlier file stays."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format='png', metadata={'Software': None})
+    return path

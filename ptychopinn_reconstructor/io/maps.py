@@ -1,0 +1,131 @@
+"""Pictures that say how far an object can be trusted: residual by position, uncertainty, Fourier ring correlation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .drawing import INK, SIDE, Look, PixelSize, color_bar, colors_of, draw, extent, figure_of, save, scale_bar
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_PERCENTILE = 99.5  # of the values, that the colors reach to
+_OUTLINE = '#29b6f6'
+
+
+def write_residual_map(
+    path: str | Path,
+    residuals: NDArray[np.float64],
+    places: NDArray[np.float64],
+    coverage: NDArray[np.bool_],
+    *,
+    pixel_size: PixelSize | None = None,
+) -> Path:
+    """Draw the residual of each pattern (n,) at its place, (n, 2) [row, column] on the canvas of `coverage` (H, W).
+
+    The illuminated part of the canvas is gray. Raises OutputError when the picture cannot be written.
+    """
+    rows, cols = window_of(coverage)
+    look = Look('residual of the pattern', 'viridis', (float(residuals.min()), _highest(residuals)))
+    shown = coverage[rows, cols]
+    height, width = extent(shown.shape, pixel_size, SIDE)
+    figure = figure_of(width + 0.9, height + 0.4)
+    axis = figure.subplots()
+    draw(axis, np.where(shown, 1.0, 0.0), Look('', 'Greys', (0.0, 6.0)), pixel_size)
+    inches = width / shown.shape[1] * _spacing(places)
+    drawn = axis.scatter(
+        places[:, 1] - cols.start,
+        places[:, 0] - rows.start,
+        s=float(np.clip(72 * inches, 2, 24)) ** 2,
+        c=residuals,
+        cmap=colors_of(look),
+        vmin=look.limits[0],
+        vmax=look.limits[1],
+        linewidths=0,
+    )
+    color_bar(figure, drawn, [axis], look)
+    scale_bar(axis, shown.shape, pixel_size)
+    axis.set_title('misfit at the scan positions', fontsize=10, color=INK)
+    return save(figure, Path(path))
+
+
+def write_uncertainty(
+    path: str | Path,
+    deviation: NDArray[np.floating[Any]],
+    coverage: NDArray[np.bool_],
+    *,
+    label: str = 'standard deviation',
+    pixel_size: PixelSize | None = None,
+) -> Path:
+    """Draw a standard deviation (H, W), gray where unknown or where nothing illuminates, `coverage` outlined.
+
+    Raises OutputError when the picture cannot be written.
+    """
+    window = window_of(coverage)
+    lit = coverage[window]
+    values = np.where(lit, deviation[window], np.nan)
+    look = Look(label, 'magma', (0.0, _highest(values)))
+    height, width = extent(values.shape, pixel_size, SIDE)
+    figure = figure_of(width + 0.9, height + 0.4)
+    axis = figure.subplots()
+    color_bar(figure, draw(axis, values, look, pixel_size), [axis], look)
+    _outline(axis, lit)
+    scale_bar(axis, values.shape, pixel_size)
+    axis.set_title('uncertainty where the object is lit', fontsize=10, color=INK)
+    return save(figure, Path(path))
+
+
+Curves = Mapping[str, Sequence[float]]  # as in FRC.to_json: frequency, correlation, half_bit
+
+
+def write_frc(path: str | Path, curves: Mapping[str, Curves], *, title: str = '') -> Path:
+    """Draw Fourier ring correlations by name with the thresholds 0.5, 1/7 and half-bit; OutputError when it fails."""
+    figure = figure_of(5.6, 3.6)
+    draw_frc(figure.subplots(), curves)
+    if title:
+        figure.suptitle(title, fontsize=10, color=INK)
+    return save(figure, Path(path))
+
+
+def draw_frc(axis: Axes, curves: Mapping[str, Curves]) -> None:
+    """Fourier ring correlations by name, and the thresholds."""
+    for name, curve in curves.items():
+        axis.plot(curve['frequency'], curve['correlation'], label=name, linewidth=1.4)
+    first = next(iter(curves.values()))
+    axis.plot(first['frequency'], first['half_bit'], color=INK, linewidth=0.8, label='half-bit')
+    for level, look, name in ((0.5, '--', '0.5'), (1 / 7, ':', '1/7')):
+        axis.axhline(level, color=INK, linewidth=0.8, linestyle=look, label=name)
+    axis.set(xlabel='spatial frequency (cycles / pixel)', ylabel='correlation', xlim=(0, 0.5), ylim=(-0.1, 1.02))
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, ncols=2)
+
+
+def window_of(coverage: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The smallest window that holds all that is true; everything where nothing is."""
+    if not coverage.any():
+        return slice(0, coverage.shape[0]), slice(0, coverage.shape[1])
+    rows, cols = (np.flatnonzero(coverage.any(axis=1 - axis)) for axis in (0, 1))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(cols[0]), int(cols[-1]) + 1)
+
+
+def _outline(axis: Axes, mask: NDArray[np.bool_]) -> None:
+    """The rim of a mask, drawn around its pixels."""
+    wide = np.pad(mask, 1).astype(float)
+    rows, cols = (np.arange(-1, size + 1) for size in mask.shape)
+    axis.contour(cols, rows, wide, levels=[0.5], colors=_OUTLINE, linewidths=0.8)
+
+
+def _highest(values: NDArray[Any]) -> float:
+    known = values[np.isfinite(values)]
+    return max(float(np.percentile(known, _PERCENTILE)), 1e-12) if known.size else 1.0
+
+
+def _spacing(places: NDArray[np.float64]) -> float:
+    """About how far apart n places on a plane are."""
+    height, width = np.ptp(places, axis=0) + 1e-9
+    return float(np.sqrt(max(height * width, 1.0) / len(places)))
