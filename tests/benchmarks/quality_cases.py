@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,17 +30,46 @@ def folder_of(case: str) -> str:
 
 
 class CommandError(Exception):
-    """A command of the package ended with another exit code than 0."""
+    """A command ended with another exit code than 0."""
+
+
+@dataclass
+class Budget:
+    """What part of the time of each training, and of the passes of the engine, is spent: less than 1 to try it out."""
+
+    share: float = 1.0
+
+    def seconds(self, full: float) -> float:
+        """CPU seconds of a training that gets `full` in earnest."""
+        return full * self.share
+
+    def passes(self, full: int) -> int:
+        """Passes of a long run of the engine."""
+        return max(3, round(full * self.share))
+
+
+BUDGET = Budget()
+UNLIMITED = 600.0  # CPU seconds, above what a training without a limit takes, of which --quick spends a share
 
 
 def run(*arguments: Any) -> Figures:
     """Run `ptychopinn ... --json` in a new process; what it printed."""
+    if arguments[0] in ('train', 'pretrain') and '--max-cpu-seconds' not in arguments and BUDGET.share < 1:
+        arguments = (*arguments, '--max-cpu-seconds', BUDGET.seconds(UNLIMITED))
     command = [sys.executable, '-P', '-m', 'ptychopinn_reconstructor.cli', *map(str, arguments), '--json']
+    return dict(_told(command))
+
+
+def script(name: str, *arguments: Any) -> Any:
+    """Run a script of this folder in a new process; the JSON that it printed."""
+    return _told([sys.executable, '-P', str(Path(__file__).with_name(name)), *map(str, arguments)])
+
+
+def _told(command: list[str]) -> Any:
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {'CUDA_VISIBLE_DEVICES': ''})
     if done.returncode:
-        raise CommandError(f'{" ".join(command[4:])}: exit {done.returncode}: {done.stderr.strip()[-500:]}')
-    result: Figures = json.loads(done.stdout)
-    return result
+        raise CommandError(f'{" ".join(command[3:])}: exit {done.returncode}: {done.stderr.strip()[-500:]}')
+    return json.loads(done.stdout)
 
 
 def figures(result: Figures, image: str = 'image') -> Figures:
@@ -55,12 +85,12 @@ def figures(result: Figures, image: str = 'image') -> Figures:
     }
 
 
-def train(folder: Path, *arguments: Any) -> Figures:
-    """Train as a user does, unless an interrupted run has; CPU seconds, patterns seen."""
+def train(folder: Path, *arguments: Any, command: str = 'train') -> Figures:
+    """Train (or pretrain) as a user does, unless an interrupted run has; CPU seconds, patterns seen."""
     model = folder / 'model.zip'
     if not model.exists() or run('inspect', model)['manifest']['training']['interrupted']:
         shutil.rmtree(folder, ignore_errors=True)
-        run('train', *arguments, '--output-dir', folder)
+        run(command, *arguments, '--output-dir', folder)
     training = run('inspect', model)['manifest']['training']
     return {key: training.get(key) for key in ('cpu_seconds', 'patterns_seen', 'epochs', 'parameters')}
 
@@ -126,7 +156,7 @@ def small(backend: str, gridsize: int, n: int, modes: int) -> Case:
         scan.unlink(missing_ok=True)
         run('simulate', '--out', scan, '--n', n, '--step', n / 8, '--positions', 400, '--modes', modes)
         neighbors = () if gridsize == 1 else ('--neighbor-count', gridsize**2 - 1)
-        options = ('--gridsize', gridsize, *neighbors, '--max-cpu-seconds', 60, '--backend', backend)
+        options = ('--gridsize', gridsize, *neighbors, '--max-cpu-seconds', BUDGET.seconds(60), '--backend', backend)
         rows = {'train': train(work / 'model', scan, *options)}
         rows |= {f'network + {p}': reconstruct(work / 'model', scan, scan, p, '--backend', backend) for p in (0, 2)}
         flat = flat_residual(scan)
@@ -144,7 +174,7 @@ def dose(backend: str, photons: float) -> Case:
         scan = work / 'scan.npz'
         scan.unlink(missing_ok=True)
         run('simulate', '--out', scan, '--positions', 400, '--photons', photons)
-        rows = {'train': train(work / 'model', scan, '--max-cpu-seconds', 60, '--backend', backend)}
+        rows = {'train': train(work / 'model', scan, '--max-cpu-seconds', BUDGET.seconds(60), '--backend', backend)}
         for p in (0, 1, 2):
             rows[f'network + {p}'] = reconstruct(work / 'model', scan, scan, p, '--backend', backend)
         return rows | {f'engine {n}': engine(work, scan, scan, n) for n in (5, 20)}
@@ -199,9 +229,9 @@ CASES: dict[str, Case] = {
     'star, reference probe': joined(partial(star_reference_probe, 'torch'), star_engine),
     'star, scan file alone': star_alone,
     'simulated A and B': joined(partial(simulated, 'torch'), simulated_engine),
-    'supervised on A': lambda work: supervised('torch', work, '--max-cpu-seconds', 240),
+    'supervised on A': lambda work: supervised('torch', work, '--max-cpu-seconds', BUDGET.seconds(240)),
     **{f'gridsize {g}, N {n}, {m} mode(s)': small('torch', g, n, m) for g in (1, 2) for n in (64, 128) for m in (1, 3)},
-    **{f'{photons:.0e} photons': dose('torch', photons) for photons in (1e3, 1e4, 1e7)},
+    **{f'{photons:.0e} photons': dose('torch', photons) for photons in (1e3, 1e4, 1e5, 1e6, 1e7)},
     f'{TENSORFLOW}star, reference probe': partial(star_reference_probe, 'tensorflow'),
     f'{TENSORFLOW}simulated A and B': partial(simulated, 'tensorflow'),
     f'{TENSORFLOW}supervised on A': partial(supervised, 'tensorflow'),
