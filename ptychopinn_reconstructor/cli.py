@@ -8,10 +8,11 @@ from . import __version__
 from .commands.app import App, debug_option
 from .commands.compare import compare
 from .commands.demo import demo
+from .commands.evaluate import evaluate
 from .commands.models import doctor, inspect, verify
 from .commands.pretrain import pretrain
 from .commands.reconstruct import reconstruct, refine
-from .commands.scans import evaluate, simulate
+from .commands.scans import simulate
 from .commands.study import study
 from .commands.train import train
 

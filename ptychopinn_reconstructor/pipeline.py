@@ -24,7 +24,7 @@ from .io import ObjectFile
 from .models import bundle_config, choose_probe, likeness_of_another, open_fitting, same_probe, write_model
 from .outputs import write_config, write_probe
 from .physics.grouping import Split, check_oversampling, hold_out, region_size
-from .physics.metrics import Comparison, compare
+from .physics.metrics import Comparison, compare, default_margin
 from .physics.prepare import PreparedScan, prepare_scan
 from .physics.refine import Refined, RefineOptions, refine, residuals
 from .previews import Previews
@@ -414,9 +414,10 @@ def _comments(report: Report) -> str:
 
 
 def evaluate(result: ObjectFile, truth: ObjectFile, *, margin: int | None = None, pistons: bool = False) -> Comparison:
-    """Compare an object with the truth on the area of the scan, less `margin` pixels (None: 4).
+    """Compare an object with the truth on the area of the scan, less `margin` pixels.
 
-    `pistons` removes the phase factor of each probe spot too, for scans without overlap.
+    None: N/16 of the patterns that either was made from, 4 where both are unknown. `pistons` removes the phase factor
+    of each probe spot too, for scans without overlap.
     """
     positions = result.positions if result.positions is not None else truth.positions
     if positions is None:
@@ -429,11 +430,12 @@ def evaluate(result: ObjectFile, truth: ObjectFile, *, margin: int | None = None
         truth.object,
         truth.origin,
         positions,
-        margin=4 if margin is None else margin,
+        margin=default_margin(result.n_pixels or truth.n_pixels) if margin is None else margin,
         pistons=pistons,
     )
 
 
 def as_object_file(result: Reconstruction) -> ObjectFile:
     """A reconstruction as `evaluate` takes it."""
-    return ObjectFile(result.object, result.origin, result.positions, result.pixel_size)
+    side = int(result.probe.shape[-1])
+    return ObjectFile(result.object, result.origin, result.positions, result.known_pixel_size, side)

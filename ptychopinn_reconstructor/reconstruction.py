@@ -41,3 +41,11 @@ class Reconstruction:
     comments: str = ''
     losses: tuple[tuple[int, float], ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def known_pixel_size(self) -> tuple[float, float] | None:
+        """The pixel size, None also where a product says that its own is nominal."""
+        size = self.pixel_size
+        if size is None or 'nominal' not in self.comments:
+            return size
+        return None if np.allclose(size, NOMINAL_PIXEL_SIZE, rtol=1e-6, atol=0) else size

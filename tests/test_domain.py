@@ -8,17 +8,7 @@ from scans import small_scan
 
 from ptychopinn_reconstructor.domain import Domain
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
-from ptychopinn_reconstructor.physics.sampling import probe_diameter, scan_overlap, scan_step
-
-
-def test_the_diameter_of_a_gaussian_is_that_of_its_energy() -> None:
-    """Intensity exp(-r^2 / s^2) holds 1 - exp(-R^2 / s^2) within R; two modes of it hold the same."""
-    y, x = np.mgrid[:128, :128]
-    gaussian = np.exp(-((y - 60.3) ** 2 + (x - 70.1) ** 2) / (2 * 12.0**2)).astype(np.complex64)
-    expected = 2 * 12.0 * np.sqrt(np.log(10))
-    assert probe_diameter(gaussian[None]) == pytest.approx(expected, abs=0.3)
-    assert probe_diameter(np.stack([gaussian, 0.5j * gaussian])) == pytest.approx(expected, abs=0.3)
-    assert probe_diameter(gaussian[None], 0.5) == pytest.approx(2 * 12.0 * np.sqrt(np.log(2)), abs=0.3)
+from ptychopinn_reconstructor.physics.sampling import scan_overlap, scan_step
 
 
 def test_the_step_of_a_raster_is_its_period() -> None:

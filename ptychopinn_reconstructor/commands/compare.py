@@ -11,11 +11,11 @@ from ..config import Config
 from ..errors import ConfigError
 from .app import debug_option, json_option, quiet_option
 from .configuration import command_line, read_file
+from .evaluate import margin_option
 from .folders import check_output_folder
 from .options import field_options
 from .progress import ProgressBar
 from .report import notes, pairs, show
-from .scans import margin_option
 from .stopping import stoppable
 
 # Settings that the command says to each of its steps, and what the user names instead.

@@ -13,11 +13,11 @@ from ..config import Config, field_table
 from ..errors import ConfigError
 from .app import Decorator, debug_option, json_option, quiet_option
 from .configuration import Overrides, as_yaml, command_line, read_file
+from .evaluate import margin_option
 from .folders import check_output_folder
 from .options import OWN_ARGUMENTS, commands_of, field_options
 from .progress import ProgressBar
 from .report import metrics_of, result_lines, show
-from .scans import default_margin, margin_option
 from .stopping import stoppable
 
 if TYPE_CHECKING:
@@ -177,6 +177,8 @@ class Job:
         found = read_scan(scan, domain=config.data.measurement_domain, probe=probe)
         self.scan, self.notes = found.scan, found.notes
         if self.margin is None:
+            from ..physics.metrics import default_margin
+
             self.margin = default_margin(self.scan.n_pixels)
         if self.truth_file is not None:
             from ..physics.metrics import check_truth

@@ -20,6 +20,10 @@ IMAGE_ROWS = {
 }
 
 
+SMALLEST_PERIOD = 2.0  # pixels: no image holds a finer one
+RESOLUTIONS = {'half': '0.5', 'seventh': '1/7', 'half_bit': 'half-bit'}
+
+
 def show(values: Mapping[str, Any], *, as_json: bool, text: Iterable[str]) -> None:
     """Print `values` as JSON, or the lines of `text`."""
     if as_json:
@@ -92,14 +96,20 @@ def result_lines(metrics: Mapping[str, Any], files: Mapping[str, Any]) -> list[s
 def trust_rows(trust: Mapping[str, Any]) -> dict[str, Any]:
     """How far a result can be trusted: residual, R-factor, uncertainty and resolution, as far as they are known."""
     split = trust.get('split_frc')
-    seventh = split['resolution']['seventh'] if split else {}
-    size = None if seventh.get('pixels') is None else f'{seventh["pixels"]:.1f} px'
     return {
         'residual': trust['residual'],
         'R-factor': trust.get('r_factor'),
         'uncertainty, median': trust.get('uncertainty_median'),
-        'half-data FRC 1/7': size if seventh.get('nm') is None else f'{size} = {seventh["nm"]:.3g} nm',
+        'half-data FRC 1/7': resolution(split['resolution']['seventh']) if split else None,
     }
+
+
+def resolution(found: Mapping[str, float | None]) -> str:
+    """A resolution of `FRC.to_json` as text, in pixels and where that is known in nanometers."""
+    if found['pixels'] is None:
+        return 'none'
+    nanometers = '' if found['nm'] is None else f' = {found["nm"]:.3g} nm'
+    return f'{found["pixels"]:.2f} px{nanometers}{" or better" if found["pixels"] <= SMALLEST_PERIOD else ""}'
 
 
 def image_lines(metrics: Mapping[str, float]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`ptychopinn simulate` and `ptychopinn evaluate`."""
+"""`ptychopinn simulate`."""
 
 from __future__ import annotations
 
@@ -8,25 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import PtychoPINNError, ScanError
-from .app import Decorator, debug_option, json_option, quiet_option
+from .app import debug_option, json_option, quiet_option
 from .configuration import read_file
 from .folders import check_output_folder
 from .progress import ProgressBar
-from .report import image_lines, pairs, show
+from .report import pairs, show
 
 if TYPE_CHECKING:
     from ..scan import Scan
 
 REFINE_PASSES = 2  # of the engine after the network, in the settings.ini of a simulated folder
-margin_option: Decorator = click.option(
-    '--margin',
-    type=click.IntRange(0),
-    metavar='PIXELS',
-    help='Left out of the comparison inside the outermost patch centers [default: N/16, or 4 where N is unknown].',
-)
-pistons_option: Decorator = click.option(
-    '--pistons', is_flag=True, help='Remove the phase of each probe spot too: for scans whose spots do not overlap.'
-)
 
 
 @click.command()
@@ -124,46 +115,6 @@ def _write(out: Path, scan: Scan, kind: str) -> None:
     else:
         quick = read_file('quick')
         write_ptychodus_folder(out, scan, {**quick, 'inference': {'refine_passes': REFINE_PASSES}})
-
-
-@click.command()
-@click.argument('result', metavar='RESULT', type=click.Path(path_type=Path))
-@click.argument('truth', metavar='TRUTH', type=click.Path(path_type=Path))
-@margin_option
-@pistons_option
-@json_option
-@debug_option
-def evaluate(result: Path, truth: Path, margin: int | None, pistons: bool, as_json: bool) -> None:
-    """Compare a reconstructed object with the true one.
-
-    RESULT is a product.h5 or an NPZ file with an object and scan positions, TRUTH a file with an object. Shift, linear
-    phase ramp and global phase are removed first; PSNR is in dB with data ranges 0.4 (amplitude) and 2.4 rad (phase).
-    """
-    from ..io import read_object
-
-    found, true = read_object(result), read_object(truth)
-    from ..pipeline import evaluate as compare_objects
-
-    comparison = compare_objects(found, true, margin=_margin(result) if margin is None else margin, pistons=pistons)
-    values = comparison.to_dict()
-    from ..physics.metrics import LABELS
-
-    everything = pairs({label: f'{values[key]:.5g}' for key, label in LABELS.items() if key in values})
-    show(values, as_json=as_json, text=[*image_lines(values), '', *everything])
-
-
-def default_margin(n_pixels: int) -> int:
-    """Pixels left out of a comparison: 4 at N = 64, 8 at N = 128."""
-    return n_pixels // 16
-
-
-def _margin(result: Path) -> int:
-    from ..io import read_probe
-
-    try:
-        return default_margin(read_probe(result).shape[-1])
-    except ScanError:
-        return 4
 
 
 def _probe(probe: str) -> Any:

@@ -20,6 +20,7 @@ from ..events import Emit, ShouldStop, ignore, never
 from ..files import atomic_path
 from ..io import ObjectFile, read_scan
 from ..outputs import finite, write_json
+from ..physics.metrics import default_margin
 from .figures import Cell, cell_values, independent, notes_of, parity
 from .input import Truth, check_input, chosen_backends, refuse_to_replace
 from .steps import Steps
@@ -98,7 +99,7 @@ def compare(
     config = config or Config()
     found = read_scan(scan, domain=config.data.measurement_domain, probe=probe)
     check_input(found, str(scan), config)
-    margin = found.scan.n_pixels // 16 if margin is None else margin
+    margin = default_margin(found.scan.n_pixels) if margin is None else margin
     true = Truth.of(found, truth, margin)
     refuse_to_replace(Path(output_dir), names, overwrite)
     steps = Steps(str(scan), Path(output_dir), config, names, probe, initial, overwrite, emit, should_stop)

@@ -23,7 +23,6 @@ from ..commands.app import OneLineErrors, debug_option
 from ..commands.demo import COLUMNS, METHODS, PASSES, check_reached, demo_scan, training_time_option
 from ..commands.folders import check_output_folder
 from ..commands.report import pairs, table
-from ..commands.scans import default_margin
 from ..config import BACKEND_NAMES, PLUGIN_SECTION, Config
 from ..errors import PtychoPINNError
 from ..files import writable_folder
@@ -186,6 +185,7 @@ def compare_with_truth(folder: Path, backend: str) -> dict[str, Comparison]:
     from ..comparison.pictures import write_losses
     from ..io import read_object, read_product, write_amplitude_phase, write_comparison
     from ..physics.geometry import scan_area
+    from ..physics.metrics import default_margin
     from ..pipeline import evaluate
 
     truth, result = read_object(folder / 'input' / TRUTH), read_product(folder / PRODUCT)

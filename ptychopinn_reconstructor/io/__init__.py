@@ -123,7 +123,7 @@ def read_object(path: str | Path, key: str | None = None) -> ObjectFile:
         if key not in (None, 'object'):
             raise ScanError(f"{path} is a product, whose object has no other name; leave out the key '{key}'.")
         found = read_product(path)
-        return ObjectFile(found.object, found.origin, found.positions, found.pixel_size)
+        return ObjectFile(found.object, found.origin, found.positions, found.known_pixel_size, found.probe.shape[-1])
     from .arrays import object_layer, read_npy
     from .npz import read_npz_object
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Colormap
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
     from matplotlib.image import AxesImage
 
 Area = tuple[slice, slice]
@@ -80,7 +80,7 @@ def draw(axis: Axes, values: NDArray[Any], look: Look, pixel_size: PixelSize | N
     return image
 
 
-def color_bar(figure: Figure, image: ScalarMappable, axes: list[Axes], look: Look) -> None:
+def color_bar(figure: Figure | SubFigure, image: ScalarMappable, axes: list[Axes], look: Look) -> None:
     """A color bar beside axes that share a look."""
     bar = figure.colorbar(image, ax=axes, pad=0.02, fraction=0.05, aspect=28)
     if look.cyclic:

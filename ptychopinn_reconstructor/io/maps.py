@@ -102,7 +102,7 @@ def draw_frc(axis: Axes, curves: Mapping[str, Curves]) -> None:
         axis.axhline(level, color=INK, linewidth=0.8, linestyle=look, label=name)
     axis.set(xlabel='spatial frequency (cycles / pixel)', ylabel='correlation', xlim=(0, 0.5), ylim=(-0.1, 1.02))
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8, ncols=2)
+    axis.legend(fontsize=8, ncols=2, loc='lower left')
 
 
 def window_of(coverage: NDArray[np.bool_]) -> tuple[slice, slice]:

@@ -65,6 +65,10 @@ class Members:
         """True when the array holds Python objects, which are never loaded."""
         return self._header(key).dtype.hasobject
 
+    def shape(self, key: str) -> tuple[int, ...]:
+        """The shape of the array `key`, from its header."""
+        return self._header(key).shape
+
     def read(self, key: str) -> NDArray[Any]:
         """The array `key` in its own dtype, in memory."""
         header = self._checked_header(key)

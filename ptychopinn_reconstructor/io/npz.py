@@ -71,7 +71,9 @@ def read_npz_object(path: str | Path, key: str | None = None) -> ObjectFile:
         values = object_layer(members.read(found), f"'{found}' of {path}")
         known = 'xcoords' in members and 'ycoords' in members
         positions = _positions(members) if known else None
-        return ObjectFile(values, _origin(members), positions, _pixel_size(members))
+        probe = members.first(*PROBE_KEYS)
+        side = None if probe is None else max(members.shape(probe), default=None)
+        return ObjectFile(values, _origin(members), positions, _pixel_size(members), side)
 
 
 def read_npz_probe(path: str | Path, key: str | None = None) -> NDArray[Any]:

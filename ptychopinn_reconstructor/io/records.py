@@ -40,9 +40,12 @@ class ObjectFile:
         (n, 2) float64 [row, column] patch centers in object pixels, or None where the file holds none.
     pixel_size
         (height, width) of an object pixel in meters, or None.
+    n_pixels
+        Side N of the patterns it was made from, or None.
     """
 
     object: NDArray[np.complex64]
     origin: tuple[float, float] = (0.0, 0.0)
     positions: NDArray[np.float64] | None = None
     pixel_size: tuple[float, float] | None = None
+    n_pixels: int | None = None

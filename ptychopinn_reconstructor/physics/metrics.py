@@ -27,8 +27,20 @@ from .geometry import scan_area
 from .pistons import spot_labels, without_pistons
 from .registration import MAX_SHIFT, Alignment, align
 from .residual import Residual, residual
+from .similarity import ms_ssim, scales_of, ssim
 
-__all__ = ['AMPLITUDE_RANGE', 'FRC', 'LABELS', 'PHASE_RANGE', 'Comparison', 'Residual', 'compare', 'frc', 'residual']
+__all__ = [
+    'AMPLITUDE_RANGE',
+    'FRC',
+    'LABELS',
+    'PHASE_RANGE',
+    'Comparison',
+    'Residual',
+    'compare',
+    'frc',
+    'residual',
+    'ssim',
+]
 
 AMPLITUDE_RANGE = 0.4  # data range of amplitude PSNR and SSIM
 PHASE_RANGE = 2.4  # rad, data range of phase PSNR and SSIM
@@ -36,67 +48,130 @@ HIGH_PASS_SIGMA = 12.0  # pixels: errors smoother than this are left out of the 
 SMALLEST_AREA = 16  # pixels along one side: less holds no shells and no structure to compare
 PSNR_LIMIT = 200.0  # dB, reported for images that are equal to the last bit
 
-LABELS: Mapping[str, str] = {
+FIGURES: Mapping[str, str] = {
     'amplitude_ratio': 'amplitude ratio result / truth',
     'amplitude_psnr': 'amplitude PSNR, dB (range 0.4)',
     'amplitude_ssim': 'amplitude SSIM (range 0.4)',
+    'amplitude_ms_ssim': 'amplitude MS-SSIM (range 0.4)',
     'amplitude_mae': 'amplitude MAE',
     'phase_psnr': 'phase PSNR, dB (range 2.4 rad)',
     'phase_ssim': 'phase SSIM (range 2.4 rad)',
+    'phase_ms_ssim': 'phase MS-SSIM (range 2.4 rad)',
     'phase_mae': 'phase MAE, rad',
-    'phase_psnr_raw': 'phase PSNR as reconstructed, dB (range 2.4 rad)',
-    'phase_mae_raw': 'phase MAE as reconstructed, rad',
-    'phase_psnr_global': 'phase PSNR after global phase only, dB (range 2.4 rad)',
-    'phase_mae_global': 'phase MAE after global phase only, rad',
-    'phase_psnr_hp': 'phase PSNR, high-passed at 12 px, dB (range 2.4 rad)',
-    'phase_mae_hp': 'phase MAE, high-passed at 12 px, rad',
     'frc_area': 'FRC area (mean over shells)',
     'frc_frequency_half': 'FRC last crossing of 0.5, cycles/px',
     'frc_frequency_seventh': 'FRC last crossing of 1/7, cycles/px',
     'frc_frequency_half_bit': 'FRC last crossing of half-bit, cycles/px',
+}
+LABELS: Mapping[str, str] = {
+    **FIGURES,
+    'phase_psnr_global': 'phase PSNR after global phase only, dB (range 2.4 rad)',
+    'phase_mae_global': 'phase MAE after global phase only, rad',
+    'phase_psnr_hp': 'phase PSNR, high-passed at 12 px, dB (range 2.4 rad)',
+    'phase_mae_hp': 'phase MAE, high-passed at 12 px, rad',
     'shift_row': 'registration shift, rows, px',
     'shift_col': 'registration shift, columns, px',
     'ramp_row': 'linear phase ramp removed, rows, rad/px',
     'ramp_col': 'linear phase ramp removed, columns, rad/px',
     'global_phase': 'global phase removed, rad',
     'coherence': 'coherence with the truth after registration',
+    **{f'{key}_raw': f'{label}, as reconstructed' for key, label in FIGURES.items()},
 }
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
-    """A result against a truth; figures as in `LABELS`.
-
-    `result` and `truth` are the aligned complex arrays (H, W) of the evaluated area, the result with shift, ramp and
-    global phase removed but not divided by `amplitude_ratio`; `area` is their window in the truth's array; `frc` the
-    whole Fourier ring correlation.
-    """
+class Figures:
+    """An image against a truth; figures as in `LABELS`."""
 
     amplitude_ratio: float
     amplitude_psnr: float
     amplitude_ssim: float
+    amplitude_ms_ssim: float
     amplitude_mae: float
     phase_psnr: float
     phase_ssim: float
+    phase_ms_ssim: float
     phase_mae: float
-    phase_psnr_raw: float
-    phase_mae_raw: float
+    frc: FRC
+
+    @classmethod
+    def of(cls, image: NDArray[np.complex128], truth: NDArray[np.complex128], *, raw: bool = False) -> Figures:
+        """Those of two images (H, W); `raw` takes the amplitude as it is instead of dividing it by the ratio."""
+        true_amplitude, true_phase = np.abs(truth), np.angle(truth)
+        ratio = float((np.abs(image) * true_amplitude).sum() / (true_amplitude**2).sum())
+        amplitude = np.abs(image) / (1.0 if raw else ratio)
+        phase = np.angle(image * truth.conj())
+        return cls(
+            amplitude_ratio=ratio,
+            amplitude_psnr=_psnr(amplitude - true_amplitude, AMPLITUDE_RANGE),
+            amplitude_ssim=ssim(amplitude, true_amplitude, AMPLITUDE_RANGE),
+            amplitude_ms_ssim=ms_ssim(amplitude, true_amplitude, AMPLITUDE_RANGE),
+            amplitude_mae=_mae(amplitude - true_amplitude),
+            phase_psnr=_psnr(phase, PHASE_RANGE),
+            phase_ssim=ssim(true_phase + phase, true_phase, PHASE_RANGE),
+            phase_ms_ssim=ms_ssim(true_phase + phase, true_phase, PHASE_RANGE),
+            phase_mae=_mae(phase),
+            frc=frc(image, truth),
+        )
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain finite floats."""
+        own = {key: float(getattr(self, key)) for key in FIGURES if not key.startswith('frc_')}
+        return {**own, **self.frc.to_dict()}
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison(Figures):
+    """A result against a truth, after the ambiguities are removed; `raw` holds the figures before that.
+
+    `result` and `truth` are the aligned complex arrays (H, W) of the evaluated area, the result with shift, ramp and
+    global phase removed but not divided by `amplitude_ratio`; `area` is their window in the truth's array; `frc` the
+    whole Fourier ring correlation. Raw figures are of the result as its scan positions place it, nothing removed.
+    """
+
+    raw: Figures
     phase_psnr_global: float
     phase_mae_global: float
     phase_psnr_hp: float
     phase_mae_hp: float
-    frc: FRC
     alignment: Alignment
     result: NDArray[np.complex128]
     truth: NDArray[np.complex128]
     area: tuple[slice, slice]
 
+    @property
+    def phase_psnr_raw(self) -> float:
+        """Phase PSNR as reconstructed, dB."""
+        return self.raw.phase_psnr
+
+    @property
+    def phase_mae_raw(self) -> float:
+        """Phase MAE as reconstructed, rad."""
+        return self.raw.phase_mae
+
     def to_dict(self) -> dict[str, float]:
-        """Plain finite floats under the keys of `LABELS`, then the data ranges and the size of the area in pixels."""
-        own = {key: float(getattr(self, key)) for key in LABELS if hasattr(self, key)}
-        ranges = {'amplitude_range': AMPLITUDE_RANGE, 'phase_range_rad': PHASE_RANGE}
-        size = {'area_rows': float(self.truth.shape[0]), 'area_cols': float(self.truth.shape[1])}
-        return {**own, **self.frc.to_dict(), **self.alignment.to_dict(), **ranges, **size}
+        """Plain finite floats under the keys of `LABELS`.
+
+        Then the data ranges, the number of scales of MS-SSIM (5, fewer for a small area) and the area's size in pixels.
+        """
+        further = ('phase_psnr_global', 'phase_mae_global', 'phase_psnr_hp', 'phase_mae_hp')
+        height, width = self.truth.shape
+        return {
+            **super().to_dict(),
+            **{key: float(getattr(self, key)) for key in further},
+            **self.alignment.to_dict(),
+            **{f'{key}_raw': value for key, value in self.raw.to_dict().items()},
+            'amplitude_range': AMPLITUDE_RANGE,
+            'phase_range_rad': PHASE_RANGE,
+            'ms_ssim_scales': float(scales_of(self.truth.shape)),
+            'area_rows': float(height),
+            'area_cols': float(width),
+        }
+
+    def to_json(self, pixel_size: tuple[float, float] | None = None) -> dict[str, Any]:
+        """`to_dict` with both Fourier ring correlations whole (`FRC.to_json`) as `frc` and `frc_raw`."""
+        curves = {'frc': self.frc.to_json(pixel_size), 'frc_raw': self.raw.frc.to_json(pixel_size)}
+        return {**self.to_dict(), **curves}
 
 
 def compare(
@@ -165,26 +240,17 @@ def _score(
     alignment: Alignment,
     area: tuple[slice, slice],
 ) -> Comparison:
-    ratio = float((np.abs(aligned) * np.abs(truth)).sum() / (np.abs(truth) ** 2).sum())
-    amplitude, true_amplitude, true_phase = np.abs(aligned) / ratio, np.abs(truth), np.angle(truth)
-    raw, phase = np.angle(placed * truth.conj()), np.angle(aligned * truth.conj())
+    figures = Figures.of(aligned, truth)
+    phase = np.angle(aligned * truth.conj())
     after_global = np.angle(placed * truth.conj() * np.exp(-1j * np.angle(np.vdot(truth, placed))))
     rough = _high_passed(phase)
     return Comparison(
-        amplitude_ratio=ratio,
-        amplitude_psnr=_psnr(amplitude - true_amplitude, AMPLITUDE_RANGE),
-        amplitude_ssim=ssim(amplitude, true_amplitude, AMPLITUDE_RANGE),
-        amplitude_mae=_mae(amplitude - true_amplitude),
-        phase_psnr=_psnr(phase, PHASE_RANGE),
-        phase_ssim=ssim(true_phase + phase, true_phase, PHASE_RANGE),
-        phase_mae=_mae(phase),
-        phase_psnr_raw=_psnr(raw, PHASE_RANGE),
-        phase_mae_raw=_mae(raw),
+        **vars(figures),
+        raw=Figures.of(placed, truth, raw=True),
         phase_psnr_global=_psnr(after_global, PHASE_RANGE),
         phase_mae_global=_mae(after_global),
         phase_psnr_hp=_psnr(rough, PHASE_RANGE),
         phase_mae_hp=_mae(rough),
-        frc=frc(aligned, truth),
         alignment=alignment,
         result=aligned,
         truth=truth,
@@ -192,24 +258,9 @@ def _score(
     )
 
 
-def ssim(image: NDArray[np.float64], truth: NDArray[np.float64], data_range: float) -> float:
-    """Mean structural similarity of two real images (H, W), windows of 7 x 7 pixels that lie inside the image.
-
-    Source: Wang et al., IEEE Trans. Image Process. 13, 600 (2004), equation 13 with K1 = 0.01, K2 = 0.03, uniform
-    windows and sample covariances.
-    """
-    window, correction = 7, 49 / 48
-    inner = (slice(window // 2, -(window // 2)),) * 2
-
-    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(ndimage.uniform_filter(values, window)[inner])
-
-    mu_a, mu_b = mean(image), mean(truth)
-    var_a, var_b = (correction * (mean(v * v) - m * m) for v, m in ((image, mu_a), (truth, mu_b)))
-    covariance = correction * (mean(image * truth) - mu_a * mu_b)
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    similarity = (2 * mu_a * mu_b + c1) * (2 * covariance + c2) / ((mu_a**2 + mu_b**2 + c1) * (var_a + var_b + c2))
-    return float(similarity.mean())
+def default_margin(n_pixels: int | None) -> int:
+    """Pixels left out of a comparison for patterns of `n_pixels`: 4 at N = 64, 8 at N = 128, 4 where N is unknown."""
+    return 4 if n_pixels is None else n_pixels // 16
 
 
 def _psnr(error: NDArray[np.float64], data_range: float) -> float:

@@ -15,20 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-ENERGY_SHARE = 0.9
+from .probes import energy_diameter
+
 NEAREST = 4  # those of a raster
-
-
-def probe_diameter(probe: NDArray[Any], share: float = ENERGY_SHARE) -> float:
-    """D in pixels of a probe (modes, N, N): the circle about its center of mass that holds `share` of its energy."""
-    intensity = (np.abs(probe) ** 2).sum(axis=0, dtype=np.float64)
-    rows, cols = np.indices(intensity.shape)
-    total = intensity.sum()
-    center = [(axis * intensity).sum() / total for axis in (rows, cols)]
-    distance = np.hypot(rows - center[0], cols - center[1]).ravel()
-    order = np.argsort(distance, kind='stable')
-    held = np.cumsum(intensity.ravel()[order])
-    return float(2 * np.interp(share * total, held, distance[order]))
 
 
 def scan_step(positions: NDArray[np.float64]) -> float:
@@ -46,4 +35,4 @@ def scan_step(positions: NDArray[np.float64]) -> float:
 
 def scan_overlap(positions: NDArray[np.float64], probe: NDArray[Any]) -> float:
     """1 - s / D of positions (n, 2) in pixels and a probe (modes, N, N)."""
-    return 1 - scan_step(positions) / max(probe_diameter(probe), 1e-12)
+    return 1 - scan_step(positions) / max(energy_diameter(probe), 1e-12)
