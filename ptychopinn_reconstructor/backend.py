@@ -37,7 +37,8 @@ class TrainingJob:
     `scans` are prepared and in canonical order, `splits` say which of their patterns to train and validate on.
     `configuration` is complete (N is set). `initial` are weights to start from, None: freshly drawn from the seed.
     `output_dir` receives `checkpoints/` and the metrics. `resume` goes on from `checkpoints/last.ckpt`.
-    `procedural` patterns are trained on instead of those of the scans, which then only validate.
+    `procedural` patterns are trained on instead of those of the scans, which then only validate, or beside them
+    (data.source mixed).
     `inspect` is called after every epoch with the network as it stands, and must not change the training.
     """
 

@@ -102,8 +102,8 @@ class DataConfig(Section):
     """Scan to train on; the command line's SCAN arguments come first."""
     test_data_file: Path | None = None
     """Scan to validate on, instead of holding out a part of the training scan."""
-    source: Literal['scans', 'procedural'] = 'scans'
-    """scans: train on the patterns of the scans; procedural: pretrain for their probe, on objects drawn on the fly."""
+    source: Literal['scans', 'procedural', 'mixed'] = 'scans'
+    """scans: train on them; procedural: pretrain for their probe, on objects drawn on the fly; mixed: both in turns."""
     measurement_domain: Literal['auto', 'counts', 'amplitude'] = 'auto'
     """Unit of the patterns in a file: counts, their square root, or decided by a test that refuses doubtful cases."""
     probe_power: Literal['auto', 'absolute', 'from_counts'] = 'auto'

@@ -19,6 +19,7 @@ from .domain import Domain
 from .errors import BundleError, ConfigError, Interrupted, ScanError
 from .events import Emit, Event, ShouldStop, ignore, log, never
 from .files import writable_folder
+from .fine_tuning import not_worse
 from .inference import Report, Start, network_object
 from .io import ObjectFile
 from .models import bundle_config, choose_probe, likeness_of_another, open_fitting, same_probe, write_model
@@ -26,6 +27,7 @@ from .outputs import write_config, write_probe
 from .physics.grouping import Split, check_oversampling, hold_out, region_size
 from .physics.metrics import Comparison, compare, default_margin
 from .physics.prepare import PreparedScan, prepare_scan
+from .physics.procedural import ProceduralPatterns
 from .physics.refine import Refined, RefineOptions, refine, residuals
 from .previews import Previews
 from .reconstruction import Reconstruction
@@ -123,11 +125,19 @@ def train(
     write_config(folder / 'config.yaml', config)
     weights = start.weights if start else None
     job = TrainingJob(prepared, splits, config, folder, weights, resume, emit=emit, should_stop=should_stop)
+    if config.data.source == 'mixed':
+        job = replace(job, procedural=patterns_like(prepared[0], config))
     trained = trained_by(backend, job, preview_seconds=preview_seconds, keep_interrupted=keep_interrupted)
+    if weights is not None:
+        trained, judged = not_worse(trained, weights, backend, config, prepared[0], emit=emit)
+        notes = (*notes, *judged)
     trained_probe = config.training.probe_trainable or config.training.intensity_scale_trainable
     guess = scans[0].probe if first is not None or trained_probe else None
     named = list(sources) or [str(scan.metadata.get('name', 'unnamed')) for scan in scans]
     others = [scan.probe for scan in scans[1:] if scan.probe is not None]
+    domain = Domain.of_scans(*prepared[: len(scans)])
+    if start is not None:
+        domain = domain.joined(Domain.from_json(start.manifest['training'].get('domain')))
     model = write_model(
         folder / 'model.zip',
         backend,
@@ -137,10 +147,17 @@ def train(
         guess=guess,
         others=others,
         sources=named,
-        domain=Domain.of_scans(*prepared[: len(scans)]),
+        domain=domain,
     )
     emit(Event('done', {'model': str(model), **trained.summary}))
     return Trained(model, trained, notes)
+
+
+def patterns_like(prepared: PreparedScan, config: Config) -> ProceduralPatterns:
+    """Procedural patterns of a scan's instrument."""
+    spread, seed = config.training.dose_range, config.training.seed
+    doses = (1 / spread, spread)
+    return ProceduralPatterns(prepared.probe, doses, prepared.scan.bad_pixels, seed, prepared.patch_size)
 
 
 def complete_config(scans: Sequence[Scan], config: Config) -> Config:

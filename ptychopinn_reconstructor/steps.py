@@ -129,30 +129,51 @@ class ProceduralSteps(Steps):
         return max(1, patterns // (self.r * self.config.training.accum_steps)) * self.config.training.accum_steps
 
     def of_epoch(self, epoch: int) -> list[Step]:
-        """The steps of an epoch (counted from 0); their regions hold the step's number instead of patterns."""
-        first = epoch * len(self)
-        return [Step(PROCEDURAL, np.array([[number]])) for number in range(first, first + len(self))]
+        """The steps of an epoch (counted from 0)."""
+        return self._drawn(epoch * len(self), len(self))
+
+    def _drawn(self, first: int, count: int) -> list[Step]:
+        """`count` steps whose regions hold the step's number instead of patterns."""
+        return [Step(PROCEDURAL, np.array([[number]])) for number in range(first, first + count)]
 
     def batch(self, step: Step) -> RegionBatch:
-        """Draw the patterns of a step, or read those of a validation."""
+        """Draw the patterns of a step, or read those of a scan."""
         if step.scan != PROCEDURAL:
             return super().batch(step)
-        drawn, r = self.source.draw(int(step.regions[0, 0]), self.r), self.r
+        count = self.r * self.k
+        drawn = self.source.draw(int(step.regions[0, 0]), count)
         return RegionBatch(
             drawn.counts[:, None],
             *drawn.input,
-            np.zeros((r, 1, 2), dtype=np.int64),
+            np.zeros((count, 1, 2), dtype=np.int64),
             drawn.fractions[:, None],
-            np.zeros(r, dtype=np.int64),
-            np.full(r, drawn.dose, dtype=np.float32),
+            np.zeros(count, dtype=np.int64),
+            np.full(count, drawn.dose, dtype=np.float32),
             drawn.labels,
             (self.source.n_pixels,) * 2,
         )
 
 
+class MixedSteps(ProceduralSteps):
+    """Steps on the scans and as many on procedural patterns, shuffled: what keeps a fine-tuned network general."""
+
+    def __len__(self) -> int:
+        return 2 * Steps.__len__(self)
+
+    def of_epoch(self, epoch: int) -> list[Step]:
+        """The steps of an epoch (counted from 0)."""
+        scanned = Steps.of_epoch(self, epoch)
+        both = [*scanned, *self._drawn(epoch * len(scanned), len(scanned))]
+        order = np.random.default_rng([self.config.training.seed, 1, epoch]).permutation(len(both))
+        return [both[i] for i in order]
+
+
 def steps_of(job: TrainingJob) -> Steps:
-    """The steps of a job: drawn from its scans, or procedural."""
-    return Steps(job) if job.procedural is None else ProceduralSteps(job, job.procedural)
+    """The steps of a job: those of its scans, procedural, or both."""
+    if job.procedural is None:
+        return Steps(job)
+    kind = MixedSteps if job.config.data.source == 'mixed' else ProceduralSteps
+    return kind(job, job.procedural)
 
 
 def region_batch(scan: PreparedScan, step: Step, *, supervised: bool) -> RegionBatch:

@@ -80,6 +80,39 @@ def test_steps_are_numbered_through_the_epochs_and_validate_on_held_out_scans(tm
     assert (steps.batch(held_out[0]).dose == 1).all()
 
 
+@BACKENDS
+def test_mixed_training_learns_from_the_scan_and_from_procedural_patterns(backend: str, tmp_path: Path) -> None:
+    """Half of the steps each, in an order of their own; both losses fall."""
+    config = config_of(backend, data__source='mixed', data__n_groups=None, training__nepochs=6)
+    done = pipeline.train([small_scan()], config, tmp_path)
+    losses = [loss for _, loss in done.trained.losses]
+    assert losses[-1] < 0.7 * losses[0]
+    alone = pipeline.train([small_scan()], config.merged({'data': {'source': 'scans'}}), tmp_path / 'alone')
+    assert done.trained.summary['patterns_seen'] == 2 * alone.trained.summary['patterns_seen']
+    assert done.trained.losses[0][1] < alone.trained.losses[0][1]  # half of it is of the supervised kind, below 1
+
+
+def test_mixed_steps_are_half_and_half() -> None:
+    scan = prepare_scan(small_scan(), mode='absolute', stride=16)
+    config = config_of('torch', model__N=N, data__source='mixed', data__n_groups=None)
+    split = pipeline.split_of(scan, config)
+    job = TrainingJob((scan,), (split,), config, Path(), procedural=pipeline.patterns_like(scan, config))
+    steps = steps_of(job)
+    for epoch in (0, 1):
+        kinds = [step.scan == PROCEDURAL for step in steps.of_epoch(epoch)]
+        assert len(kinds) == len(steps)
+        assert sum(kinds) == len(kinds) / 2
+        assert kinds != sorted(kinds)
+    numbers = [int(s.regions[0, 0]) for epoch in (0, 1) for s in steps.of_epoch(epoch) if s.scan == PROCEDURAL]
+    assert sorted(numbers) == list(range(len(steps)))
+    drawn = next(steps.batch(step) for step in steps.of_epoch(0) if step.scan == PROCEDURAL)
+    measured = next(steps.batch(step) for step in steps.of_epoch(0) if step.scan != PROCEDURAL)
+    assert drawn.counts.shape == (16, 1, N, N)
+    assert measured.counts.shape == (2, 8, N, N)
+    assert drawn.labels is not None
+    assert measured.labels is None
+
+
 def test_a_scan_or_a_probe_says_what_the_instrument_is() -> None:
     scan = small_scan(photons=5e4)
     assert scan.probe is not None

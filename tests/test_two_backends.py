@@ -46,14 +46,33 @@ def test_a_model_of_one_reconstructs_in_the_other(trained: dict[str, Trained], o
 def test_training_goes_on_in_the_other(trained: dict[str, Trained], tmp_path: Path, one: str, other: str) -> None:
     """Fine-tuned in the other backend, a model begins where the first ended, and ends better; the file says who."""
     losses = [loss for _, loss in trained[one].trained.losses]
-    gentle = config_of(other, training__nepochs=4, training__learning_rate=2e-4)
-    further = train([small_scan()], gentle, tmp_path, initial=trained[one].model)
+    further_config = config_of(other, training__nepochs=10, training__learning_rate=5e-4)
+    further = train([small_scan()], further_config, tmp_path, initial=trained[one].model)
     found = [loss for _, loss in further.trained.losses]
     assert found[0] < 0.6 * losses[0] and found[0] < 1.5 * losses[-1]
     assert np.mean(found[-2:]) < np.mean(losses[-2:])
     assert open_bundle(further.model).manifest['backend'] == other
     before, after = (open_bundle(model).weights for model in (trained[one].model, further.model))
     assert 0 < max(float(np.abs(before[name] - after[name]).max()) for name in before) < 0.1
+    judged = open_bundle(further.model).manifest['training']
+    assert judged['start_kept'] is False
+    assert judged['residual'] < judged['start_residual']
+
+
+@pytest.mark.parametrize('backend', BOTH)
+@pytest.mark.parametrize('source', ['scans', 'mixed'])
+def test_a_training_that_makes_it_worse_keeps_what_it_started_from(
+    trained: dict[str, Trained], tmp_path: Path, backend: str, source: str
+) -> None:
+    """The weights are those of the start, and the model says so, and why."""
+    ruinous = config_of(backend, training__nepochs=2, training__learning_rate=1e-2, data__source=source)
+    further = train([small_scan()], ruinous, tmp_path, initial=trained[backend].model)
+    before, after = (open_bundle(model) for model in (trained[backend].model, further.model))
+    assert all(np.array_equal(before.weights[name], after.weights[name]) for name in before.weights)
+    judged = after.manifest['training']
+    assert judged['start_kept'] is True
+    assert judged['residual'] >= judged['start_residual']
+    assert any('started from is kept' in note for note in further.notes)
 
 
 @pytest.mark.parametrize(('setting', 'size'), [({'model__probe_big': True}, 24), ({'model__pad_object': False}, 32)])

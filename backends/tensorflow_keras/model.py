@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ PRECISIONS = {'32': 'float32', '16-mixed': 'mixed_float16', 'bf16-mixed': 'mixed
 
 
 class Batch(NamedTuple):
-    """R regions of K patterns on canvases of (height, width); labels are empty unless supervised."""
+    """R regions of K patterns on canvases of (height, width); labels are empty where there are none to learn from."""
 
     counts: tf.Tensor  # (R, K, N, N)
     root4: tf.Tensor  # (R K, N, N)
@@ -113,18 +114,20 @@ class PtychoPINN(keras.Model):
         return self._logs(self.loss_of(batch), batch)
 
     def _logs(self, loss: tf.Tensor, batch: Batch) -> dict[str, tf.Tensor]:
-        self.mean_loss.update_state(loss, sample_weight=tf.cast(tf.shape(batch.counts)[0], loss.dtype))
+        self.mean_loss.update_state(loss, sample_weight=tf.cast(tf.reduce_prod(tf.shape(batch.counts)[:2]), loss.dtype))
         return {'loss': self.mean_loss.result()}
 
     def loss_of(self, batch: Batch) -> tf.Tensor:
-        """The loss of a batch, as model_type asks for it."""
+        """The loss of a batch: supervised where it has labels."""
         amplitude, phase = self.network([batch.root4, batch.backprojection])
         patches = physics.polar(amplitude, phase)
         strength = physics.as_complex(tf.sqrt(batch.dose))[:, None, None, None]
         probes = tf.gather(self.current_probes(), batch.scan) * strength
-        if self.settings.model.model_type == 'supervised':
-            return self._supervised_loss(patches, batch, probes)
-        return self.likelihood(patches, batch, probes[:, None])
+        supervised = partial(self._supervised_loss, patches, batch, probes)
+        likelihood = partial(self.likelihood, patches, batch, probes[:, None])
+        if self.settings.data.source == 'mixed':
+            return tf.cond(tf.size(batch.labels) > 0, supervised, likelihood)
+        return supervised() if self.settings.model.model_type == 'supervised' else likelihood()
 
     def likelihood(self, patches: tf.Tensor, batch: Batch, probe: tf.Tensor) -> tf.Tensor:
         """Of the counts, for patches (R K, n, n) and each region's probe (R, 1, modes, N, N)."""

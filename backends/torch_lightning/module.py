@@ -16,7 +16,7 @@ from .network import build_network
 
 
 class Batch(NamedTuple):
-    """R regions of K patterns on canvases of (height, width); labels are None unless supervised."""
+    """R regions of K patterns on canvases of (height, width); labels are None where there are none to learn from."""
 
     counts: Tensor  # (R, K, N, N)
     root4: Tensor  # (R K, N, N)
@@ -76,19 +76,19 @@ class PtychoPINN(pl.LightningModule):
     def training_step(self, batch: Batch, step: int) -> Tensor:
         """The loss of one batch."""
         loss = self._loss(batch)
-        self.log('train_loss', loss.detach(), on_step=False, on_epoch=True, batch_size=batch.counts.shape[0])
+        self.log('train_loss', loss.detach(), on_step=False, on_epoch=True, batch_size=_patterns(batch))
         return loss
 
     def validation_step(self, batch: Batch, step: int) -> None:
         """The loss of one held-out batch."""
-        self.log('val_loss', self._loss(batch), on_epoch=True, batch_size=batch.counts.shape[0])
+        self.log('val_loss', self._loss(batch), on_epoch=True, batch_size=_patterns(batch))
 
     def _loss(self, batch: Batch) -> Tensor:
         amplitude, phase = self.network(batch.root4, batch.backprojection)
         with torch.autocast(self.device.type, enabled=False):  # the physics stays in single precision
             patches = torch.polar(amplitude, phase)
             probes = self.current_probes()[batch.scan] * batch.dose.sqrt()[:, None, None, None]
-            if self.config.model.model_type == 'supervised':
+            if batch.labels is not None:
                 return self._supervised_loss(patches, batch, probes)
             return self._likelihood(patches, batch, probes[:, None])
 
@@ -164,3 +164,7 @@ class PtychoPINN(pl.LightningModule):
         for optimizer in checkpoint.get('optimizer_states', ()):  # the scheduler sets it after the first step only
             for group in optimizer['param_groups']:
                 group['lr'] *= factor
+
+
+def _patterns(batch: Batch) -> int:
+    return batch.counts.shape[0] * batch.counts.shape[1]

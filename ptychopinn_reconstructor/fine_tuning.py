@@ -1,0 +1,67 @@
+"""Fine-tuning never makes the result worse: what it started from is kept where that explains the patterns better.
+
+What counts is the object that a user gets, so both networks reconstruct the first scan, passes of the engine included,
+and the smaller residual wins. The network's own residual would not do: learning from the likelihood lowers it while the
+long-range phase, which the passes need, gets lost (method.md: 2 to 5 dB). After the passes the residual tells networks
+apart that differ by a dB of phase (specs/method.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .backend import Backend, TrainedModel, Weights
+from .config import Config
+from .events import Emit, log
+from .inference import Report, network_object
+from .physics.prepare import PreparedScan
+from .physics.refine import RefineOptions, refine, residuals
+
+PASSES = 2
+COMPARED_PATTERNS = 1024  # the first of the scan in canonical order: one stripe, seconds on one core
+
+
+def not_worse(
+    trained: TrainedModel,
+    start: Weights,
+    backend: Backend,
+    config: Config,
+    prepared: PreparedScan,
+    *,
+    emit: Emit,
+) -> tuple[TrainedModel, tuple[str, ...]]:
+    """The trained model or, where that reconstructs `prepared` less well, one with the weights it started from.
+
+    The summary gets `start_residual`, `residual` and `start_kept`; the note says which was kept.
+    """
+    scan = prepared.part(np.arange(min(len(prepared), COMPARED_PATTERNS)))
+    before, after = (
+        refined_residual(weights, backend, config, with_probe(scan, probe))
+        for weights, probe in ((start, prepared.probe), (trained.weights, trained.probes[0]))
+    )
+    kept = not after < before  # a residual that is not a number is no improvement
+    facts = {'start_residual': before, 'residual': after, 'start_kept': kept}
+    which = 'the model it started from is kept' if kept else 'the trained model is kept'
+    note = f'Residual after {PASSES} passes: {before:.5g} before the training, {after:.5g} after it; {which}.'
+    log(emit, note)
+    summary = {**trained.summary, **facts}
+    if not kept:
+        return replace(trained, summary=summary), (note,)
+    probes = (prepared.probe, *trained.probes[1:])
+    return replace(trained, weights=start, probes=probes, summary=summary), (note,)
+
+
+def refined_residual(weights: Weights, backend: Backend, config: Config, scan: PreparedScan) -> float:
+    """Overall normalized residual of a scan reconstructed with these weights and two passes of the engine."""
+    network = backend.network(config, weights, config.execution.device)
+    canvas = network_object(scan, network, config, Report()).canvas
+    found = refine(scan, canvas, RefineOptions.after_network(PASSES, seed=config.training.seed))
+    return residuals(scan, found.canvas, found.probe).overall
+
+
+def with_probe(scan: PreparedScan, probe: NDArray[np.complex64]) -> PreparedScan:
+    """The same scan under another probe (modes, N, N) in sqrt(counts)."""
+    return replace(scan, gauge=scan.gauge._replace(probe=probe))
