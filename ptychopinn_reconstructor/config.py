@@ -190,8 +190,10 @@ class InferenceConfig(Section):
     """Patterns a batch; does not change the result. None: 64, and fewer above N = 128 (about a million pixels)."""
     sync_neighbors: int = _field(24, ge=0, le=128)
     """Neighbors of a patch in the phase synchronization; 0: none, patches are averaged as they are."""
-    refine_passes: int = _field(0, ge=0, le=1000)
-    """Passes of the refinement engine after stitching."""
+    refine_passes: int | None = _field(None, ge=0, le=1000)
+    """Passes of the refinement engine after stitching; None: as the dose asks for, 5, or 10 where light is scarce."""
+    refine_prior: float = _field(1.0, ge=0, le=100)
+    """Strength of the refinement's prior, which takes back what only follows counting noise; 0: none."""
     split_frc: bool = False
     """True: two halves of the patterns are stitched and refined too, and their agreement (FRC) tells the resolution."""
     middle_trim: int | None = _field(None, fixed=True)

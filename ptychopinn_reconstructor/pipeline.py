@@ -28,7 +28,7 @@ from .physics.grouping import Split, check_oversampling, hold_out, region_size
 from .physics.metrics import Comparison, compare, default_margin
 from .physics.prepare import PreparedScan, prepare_scan
 from .physics.procedural import ProceduralPatterns
-from .physics.refine import Refined, RefineOptions, refine, residuals
+from .physics.refine import Refined, RefineOptions, refine, residuals, scan_dose
 from .previews import Previews
 from .reconstruction import Reconstruction
 from .scan import Scan
@@ -302,8 +302,12 @@ def reconstruct(
     start = network_object(
         prepared, network, config, report, scratch=scratch, previews=previews, should_stop=should_stop
     )
-    passes = config.inference.refine_passes if refine_passes is None else refine_passes
-    options = RefineOptions.after_network(passes, seed=described.training.seed)
+    options = RefineOptions.after_network(
+        config.inference.refine_passes if refine_passes is None else refine_passes,
+        dose=scan_dose(prepared),
+        prior=config.inference.refine_prior,
+        seed=described.training.seed,
+    )
     losses = _losses(bundle)
     return finish(prepared, start, options, report, losses=losses, previews=previews, should_stop=should_stop)
 
@@ -360,7 +364,7 @@ def finish(
 ) -> Result:
     """Refine (if any passes are asked for), say how far it can be trusted and put everything into a Result."""
     canvas, probe, halves = start.canvas, prepared.probe, start.halves
-    report.facts['refine_passes'] = options.passes
+    report.facts |= {'refine_passes': options.passes, 'refine_prior': options.prior if options.passes else 0.0}
     if options.passes:
         with report.stage('refine', len(prepared) * options.passes):
             found = shown_refinement(prepared, canvas, options, previews, should_stop)

@@ -82,7 +82,7 @@ def test_defaults_are_those_of_the_method() -> None:
     assert config.training.learning_rate == 2e-3
     assert config.data.validation_fraction == 0.05
     assert 16 <= config.inference.sync_neighbors <= 32
-    assert config.inference.refine_passes == 0
+    assert config.inference.refine_passes is None and config.inference.refine_prior == 1
     assert config.execution.logger_backend == 'csv'
 
 

@@ -77,7 +77,8 @@ def reconstruct(
 
     The output folder gets product.h5 (a Ptychodus product), reconstructed_amplitude.png, reconstructed_phase.png and
     metrics.json. The backend is the one that wrote the model, and --probe-power the one it was trained with, unless
-    given. --refine PASSES improves the network's object by passes of the iterative engine.
+    given. The network's object is improved by passes of the iterative engine, as many as the dose asks for; --refine 0
+    leaves it as it is.
     """
     config = _configuration(model, file, settings, options)
     if print_config:
@@ -99,6 +100,13 @@ def reconstruct(
 @click.argument('scan', metavar='SCAN', type=click.Path(path_type=Path))
 @click.option('--passes', type=click.IntRange(1, 1000), default=20, show_default=True, help='Visits of each pattern.')
 @click.option('--refine-probe', is_flag=True, help='Improve the probe too, from the third pass on; writes probe.npz.')
+@click.option(
+    '--prior',
+    type=click.FloatRange(0, 100),
+    default=0.0,
+    show_default=True,
+    help='Strength of the prior that takes back what only follows counting noise; 1: as after a network.',
+)
 @click.option('--seed', type=click.IntRange(0), default=0, show_default=True, help='Seed of the order of the patterns.')
 @click.option(
     '--measurement-domain', type=click.Choice(DOMAINS), default='auto', show_default=True, help='Unit of the patterns.'
@@ -120,6 +128,7 @@ def refine(
     scan: Path,
     passes: int,
     refine_probe: bool,
+    prior: float,
     seed: int,
     measurement_domain: str,
     probe_power: str,
@@ -144,7 +153,7 @@ def refine(
         from .. import pipeline
         from ..physics.refine import RefineOptions
 
-        options = RefineOptions.alone(passes, refine_probe=refine_probe, seed=seed)
+        options = RefineOptions.alone(passes, refine_probe=refine_probe, prior=prior, seed=seed)
         given = job.scan.probe if probe is not None else None
         result = pipeline.refine_scan(job.scan, config, options, probe=given, emit=bar.emit, should_stop=should_stop)
         job.finish(result)

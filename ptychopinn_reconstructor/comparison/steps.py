@@ -61,7 +61,7 @@ class Steps:
         if self.probe is not None:
             arguments += probe_arguments(self.probe, self.config, model, self.folder / trained / 'probe.npz')
         scored: list[Scored] = []
-        passes = self.config.inference.refine_passes
+        passes = self.config.inference.refine_passes  # None: not asked for, and the comparison is of the networks
         for suffix, count in (('', 0), ('refined', passes)) if passes else (('', 0),):
             folder = self.folder / f'{trained}_in_{other}' / suffix
             what = f"The reconstruction of {trained}'s model with {other}"

@@ -106,6 +106,7 @@ EFFECTS: dict[str, Fixed | Learns | Same | By] = {
     'inference.inference_batch_size': By('test_the_batch_size_of_inference_changes_nothing'),
     'inference.sync_neighbors': By('test_synchronization_and_refinement_improve_the_fit'),
     'inference.refine_passes': By('test_synchronization_and_refinement_improve_the_fit'),
+    'inference.refine_prior': By('test_the_prior_smooths_what_the_passes_find'),
     'inference.split_frc': By('test_a_result_says_how_far_to_trust_it'),
     'inference.middle_trim': Fixed(8),
     'inference.debug': Fixed(True),

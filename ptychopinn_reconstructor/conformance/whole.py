@@ -104,6 +104,17 @@ class PipelineChecks:
         median = plain.trust.uncertain(50)
         assert median is not None and 0 < median < 0.5 and halved.trust.uncertain(50) == pytest.approx(median, rel=1e-5)
 
+    @pytest.mark.slow
+    def test_the_prior_smooths_what_the_passes_find(self, shipped: Shipped) -> None:
+        """SETTINGS: refine_prior, the stronger the less the refined object varies from pixel to pixel."""
+
+        def variation(strength: float) -> float:
+            config = shipped.config.merged({'inference': {'refine_passes': 3, 'refine_prior': strength}})
+            found = pipeline.reconstruct(shipped.scan, shipped.model, config).reconstruction.object
+            return float(np.abs(np.diff(found)).mean())
+
+        assert variation(10) < variation(1) < variation(0)
+
     def test_the_measurement_domain_is_the_unit_of_a_file(self, backend: Backend, tmp_path: Path) -> None:
         """SETTINGS: measurement_domain amplitude squares what the file holds."""
         write_npz(tmp_path / 'scan.npz', jobs.scan())

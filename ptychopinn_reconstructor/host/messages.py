@@ -46,7 +46,7 @@ def output_of(
 def percent(message: Message, config: Config) -> int:
     """How far a reconstruction is, below WHOLE."""
     passes = config.inference.refine_passes
-    network = AFTER_NETWORK if passes else WHOLE - 1
+    network = AFTER_NETWORK if passes != 0 else WHOLE - 1
     if message['stage'] == 'network':
         return max(1, int(network * message['patterns'] / message['total']))
     return min(WHOLE - 1, network + int((WHOLE - network) * message['epoch'] / message['total']))

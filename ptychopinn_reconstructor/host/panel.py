@@ -12,7 +12,7 @@ from ..backend import installed
 from ..config import BACKEND_NAMES, PLUGIN_SECTION, FieldInfo
 from ..errors import PtychoPINNError
 from .model_file import TITLES
-from .settings import HOST_MODEL_PATH, shown
+from .settings import HOST_MODEL_PATH, OPEN, shown
 
 if TYPE_CHECKING:
     from .reconstructor import PtychoPINNReconstructor
@@ -73,7 +73,8 @@ GROUPS: dict[str, tuple[Field, ...]] = {
         Field('n_subsample', 'Train on', 'patterns', 'all patterns'),
     ),
     'Inference': (
-        Field('refine_passes', 'Refinement', 'passes', 'none'),
+        Field('refine_passes', 'Refinement', 'passes', 'automatic'),
+        Field('refine_prior', 'Prior'),
         Field('sync_neighbors', 'Synchronization', 'neighbors', 'none'),
         Field('inference_batch_size', 'Batch size', 'patterns', 'automatic'),
         Field('split_frc', 'Resolution from halves'),
@@ -132,8 +133,8 @@ def tool_tip(field: Field, settings: PluginSettings) -> str:
 
 
 def zero(field: Field, parameter: Any) -> str:
-    """What is shown instead of a 0; nothing where 0 is a number like others, or cannot be chosen."""
-    return field.empty if parameter.get_minimum() == 0 else ''
+    """What is shown instead of the smallest value where that means 'automatic' or 'none'; nothing elsewhere."""
+    return field.empty if parameter.get_minimum() == OPEN.get(field.name, 0) else ''
 
 
 def suffix(field: Field) -> str:
@@ -147,18 +148,18 @@ def is_installed(backend: str) -> bool:
 
 
 def _can_be_empty(field: Field, parameter: Any) -> bool:
-    return bool(field.empty) and (not hasattr(parameter, 'get_minimum') or not parameter.get_minimum())
+    return bool(field.empty) and (not hasattr(parameter, 'get_minimum') or bool(zero(field, parameter)))
 
 
 def _in_the_panel(row: FieldInfo, field: Field, can_be_empty: bool) -> str:
     """The description of a field in the words of the panel instead of those of a configuration file."""
-    text = row.description
+    text, smallest = row.description, OPEN.get(row.name, 0)
     if not can_be_empty:
         text = re.sub(r'; None: [^;.]*', '', text)
-    for word, said in {'None:': f'0 ({field.empty}):', 'True:': 'Checked:', 'False:': 'Unchecked:'}.items():
+    for word, said in {'None:': f'{smallest} ({field.empty}):', 'True:': 'Checked:', 'False:': 'Unchecked:'}.items():
         text = text.replace(word, said)
-    if can_be_empty and '0' not in text:
-        text = f'{text} 0: {field.empty}.'
+    if can_be_empty and str(smallest) not in text:
+        text = f'{text} {smallest}: {field.empty}.'
     names = '|'.join(name for name in LABELS if '_' in name)
     return re.sub(rf'\b({names})\b', lambda match: LABELS[match[0]], text)
 
@@ -166,7 +167,7 @@ def _in_the_panel(row: FieldInfo, field: Field, can_be_empty: bool) -> str:
 def _default(field: Field, value: object) -> str:
     if isinstance(value, bool):
         return 'checked' if value else 'unchecked'
-    if field.empty and (not value or str(value) in ('.', HOST_MODEL_PATH)):
+    if field.empty and (value == OPEN.get(field.name, 0) or str(value) in ('', '.', HOST_MODEL_PATH)):
         return field.empty
     return str(value)
 

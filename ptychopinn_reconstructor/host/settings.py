@@ -1,7 +1,8 @@
 """Settings inside Ptychodus: its own sections' keys where it has them, our own section for the rest.
 
 Every field of config.py has an INI key. A key that the host already owns is used as it is; one that is missing is made.
-0 in a field of whole numbers or seconds that may be left open means 'automatic', an empty text or '.' 'none'.
+0 (for the refinement passes -1) in a field of numbers that may be left open means 'automatic', an empty text or
+'.' 'none'.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class PluginSettings:
             return value
         if row.name in HOST_DEFAULTS and value == HOST_DEFAULTS[row.name]:
             return row.default
-        return None if NoneType in kinds and bool not in kinds and not value else value
+        return None if NoneType in kinds and bool not in kinds and value == OPEN.get(row.name, 0) else value
 
     def _unknown(self, row: FieldInfo, value: str, allowed: list[str]) -> ConfigError:
         return ConfigError(f'{shown(row)} = {value!r} is not known; choose one of: {", ".join(allowed)}.')
@@ -140,7 +141,7 @@ class PluginSettings:
         if int in kinds or float in kinds:
             low, high = limits(row)
             create = group.create_integer_parameter if int in kinds else group.create_real_parameter
-            parameter = create(key, HOST_DEFAULTS.get(row.name, row.default) or 0, minimum=low, maximum=high)
+            parameter = create(key, _number_default(row), minimum=low, maximum=high)
             self._forgive(parameter, row)
             return parameter
         return group.create_string_parameter(key, '' if row.default is None else str(row.default))
@@ -166,6 +167,7 @@ class PluginSettings:
 
 # Defaults of the host's own keys that are not ours: an INI file saved with them asks for nothing, so ours are meant.
 HOST_DEFAULTS: dict[str, Any] = {'probe_big': True, 'probe_scale': 4.0, 'nphotons': 1e6}
+OPEN = {'refine_passes': -1}  # what stands for 'automatic' where 0 means none
 HOST_MODEL_PATH = '/path/to/model.zip'
 
 
@@ -182,7 +184,12 @@ def limits(row: FieldInfo) -> tuple[Any, Any]:
     for limit in SECTIONS[row.section].model_fields[row.name].metadata:
         low = getattr(limit, 'ge', getattr(limit, 'gt', low))
         high = getattr(limit, 'le', getattr(limit, 'lt', high))
-    return (type(low)(0) if NoneType in kinds else low), high
+    return (type(low)(OPEN.get(row.name, 0)) if NoneType in kinds else low), high
+
+
+def _number_default(row: FieldInfo) -> Any:
+    value = HOST_DEFAULTS.get(row.name, row.default)
+    return OPEN.get(row.name, 0) if value is None else value
 
 
 def _kinds(row: FieldInfo) -> tuple[Any, ...]:

@@ -39,15 +39,29 @@ class Sums:
     counts: float = 0.0
 
 
+def illumination(prepared: PreparedScan, probe: NDArray[np.complex64]) -> NDArray[np.float32]:
+    """Sum of abs(P)^2 over all positions, on the canvas (H, W): counts that met each pixel."""
+    total = np.zeros(prepared.layout.shape, dtype=np.float32)
+    intensity = (np.abs(probe) ** 2).sum(axis=0)
+    for corner in prepared.layout.corners:
+        total[patch_slice(corner, intensity.shape[-1])] += intensity
+    return total
+
+
 @dataclass(eq=False)
 class Engine:
-    """State of a refinement: canvas (H, W), probe (modes, N, N) in sqrt(counts), velocity; `update` advances it."""
+    """State of a refinement: canvas (H, W), probe (modes, N, N) in sqrt(counts), velocity; `update` advances it.
+
+    `damping` is tau, in counts; `illumination` (H, W) what the whole scan's probe brings to each pixel, in counts.
+    """
 
     prepared: PreparedScan
     canvas: NDArray[np.complex64]
     probe: NDArray[np.complex64]
     step: FarFieldStep
+    damping: float = PRIOR_COUNTS
     velocity: NDArray[np.complex64] = field(init=False)
+    illumination: NDArray[np.float32] = field(init=False)
     phase: LongRangePhase = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,11 +80,8 @@ class Engine:
 
     def measure_illumination(self) -> None:
         """Fit the long-range phase step to the probe of now."""
-        illumination = np.zeros(self.canvas.shape, dtype=np.float32)
-        intensity = (np.abs(self.probe) ** 2).sum(axis=0)
-        for corner in self.prepared.layout.corners:
-            illumination[patch_slice(corner, intensity.shape[-1])] += intensity
-        self.phase = LongRangePhase.for_probe(self.probe, illumination)
+        self.illumination = illumination(self.prepared, self.probe)
+        self.phase = LongRangePhase.for_probe(self.probe, self.illumination)
 
     def update(
         self,
@@ -129,7 +140,7 @@ class Engine:
         scatter_patches(sums.weight, (probe.real**2 + probe.imag**2).sum(axis=1), corners)
 
     def _update_object(self, sums: Sums, momentum: float, long_range: float) -> None:
-        damped = np.float32(1 - BLEND) * sums.weight + np.float32(BLEND * sums.weight.max() + PRIOR_COUNTS)
+        damped = np.float32(1 - BLEND) * sums.weight + np.float32(BLEND * sums.weight.max() + self.damping)
         update = sums.object / damped
         if long_range:
             update += np.complex64(1j * long_range) * self.phase.rotation(update, self.canvas) * self.canvas

@@ -19,13 +19,19 @@ LARGEST_CHANGE = 0.1  # beyond it the probe's power is wrong, or the network, an
 BATCH = 64
 
 
-def count_gauge(prepared: PreparedScan, canvas: NDArray[np.complex64]) -> float:
-    """The factor sqrt(sum I / sum I_pred) on a canvas (H, W), over good pixels of up to 512 patterns."""
+def count_gauge(
+    prepared: PreparedScan, canvas: NDArray[np.complex64], probe: NDArray[np.complex64] | None = None
+) -> float:
+    """The factor sqrt(sum I / sum I_pred) on a canvas (H, W), over good pixels of up to 512 patterns.
+
+    `probe` (modes, N, N) in sqrt(counts) replaces the scan's.
+    """
+    probe = prepared.probe if probe is None else probe
     index = np.unique(np.linspace(0, len(prepared) - 1, PATTERNS).astype(np.int64))
     predicted = measured = 0.0
     for part in even_batches(index, BATCH):
         windows = gather_patches(canvas, prepared.layout.corners[part], prepared.n_pixels)
-        intensity = diffract(prepared.probe, windows, prepared.layout.fractions[part])
+        intensity = diffract(probe, windows, prepared.layout.fractions[part])
         predicted += float(intensity[:, prepared.good].sum(dtype=np.float64))
         measured += float(prepared.counts(part).sum(dtype=np.float64))
     return float(np.sqrt(measured / max(predicted, 1e-12)))

@@ -7,6 +7,7 @@ batches move fast, and the single large one at the end averages their noise away
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,18 +18,22 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, ScanError, TrainingError
 from ..events import Emit, Event, ShouldStop, ignore, never
-from .engine import Engine
+from .engine import PRIOR_COUNTS, Engine, illumination
 from .engine_step import FarFieldStep
 from .forward import diffract
+from .gauge import LARGEST_CHANGE, count_gauge
 from .geometry import gather_patches
 from .prepare import PreparedScan, even_batches
 from .residual import Residual, residual
+from .smoothness import Smoothness, mean_dose
 
 LONG_RANGE_GAIN = 0.3  # of a Newton step for the long-range phase; stable up to about 1
 SMALLEST_BATCH = 4  # patterns; smaller batches only add noise
 SETTLING_PASSES = 3  # passes of probe update before the long-range phase can be trusted
 HOLD = 0.7  # share of the passes that keep the first number of batches while the probe is refined
 LISTEN = 0.25  # seconds at most without progress and without asking whether to stop, in a large batch
+LOW_DOSE = 500.0  # counts per object pixel; below it more passes of fewer batches pay, with the prior
+DAMPED = 2 / 3  # of the mean illumination: tau at most, where the prior already holds the noise down
 RISE = 1.02  # a residual that grows by more from one pass to the next calls for a smaller step
 
 
@@ -49,6 +54,8 @@ class RefineOptions:
         Batches in the first pass, at least four patterns each; their number falls to one in the last pass.
     momentum
         Share of the last step that is repeated, 0 to below 1; none suits a few passes or a probe not yet known.
+    prior
+        Strength of the smoothness prior after each pass (`smoothness`), 1: as measured best; 0: none.
     seed
         Draws the batches.
 
@@ -63,6 +70,7 @@ class RefineOptions:
     probe_from_pass: int = 3
     first_batches: int = 8
     momentum: float = 0.0
+    prior: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -74,18 +82,36 @@ class RefineOptions:
             )
         if not 0 <= self.momentum < 1:
             raise ConfigError(f'The momentum is {self.momentum}; it must be at least 0 and below 1.')
+        if not 0 <= self.prior < math.inf:
+            raise ConfigError(f'The strength of the prior is {self.prior}; it must be 0 or more.')
 
     @classmethod
-    def after_network(cls, passes: int, *, refine_probe: bool = False, seed: int = 0) -> RefineOptions:
-        """One to a few passes that start from a network's object: 12 batches at first, a little momentum if several."""
-        momentum = 0.3 if passes > 1 and not refine_probe else 0.0
-        return cls(passes, refine_probe, first_batches=12, momentum=momentum, seed=seed)
+    def after_network(
+        cls,
+        passes: int | None = None,
+        *,
+        dose: float = math.inf,
+        prior: float = 1.0,
+        refine_probe: bool = False,
+        seed: int = 0,
+    ) -> RefineOptions:
+        """From a network's object, with the prior: as many passes as the `dose` (counts per object pixel) asks for.
+
+        Five passes from 12 batches where there is light; ten from 4 batches with more momentum below `LOW_DOSE`.
+        """
+        low = dose < LOW_DOSE
+        if passes is None:
+            passes = 10 if low else 5
+        first = 4 if low and passes > 2 else 12
+        momentum = 0.0 if passes < 2 or refine_probe else 0.3 if passes == 2 else 0.8 if low else 0.5
+        return cls(passes, refine_probe, first_batches=first, momentum=momentum, prior=prior, seed=seed)
 
     @classmethod
-    def alone(cls, passes: int, *, refine_probe: bool = False, seed: int = 0) -> RefineOptions:
-        """The engine from an empty canvas: 16 batches and momentum; 32 and none while it refines the probe."""
+    def alone(cls, passes: int, *, prior: float = 0.0, refine_probe: bool = False, seed: int = 0) -> RefineOptions:
+        """The engine from an empty canvas, without a prior unless asked: 16 batches and momentum; 32 and none while it
+        refines the probe."""
         first, momentum = (32, 0.0) if refine_probe else (16, 0.5)
-        return cls(passes, refine_probe, first_batches=first, momentum=momentum, seed=seed)
+        return cls(passes, refine_probe, first_batches=first, momentum=momentum, prior=prior, seed=seed)
 
     def schedule(self, n_patterns: int) -> list[int]:
         """Number of batches of each pass for a scan of `n_patterns`."""
@@ -136,6 +162,10 @@ def refine(
     probe = prepared.probe if probe is None else probe
     _check(prepared, canvas, probe)
     engine = Engine(prepared, canvas, probe, FarFieldStep.for_scan(prepared))
+    smoothness = None
+    if options.prior:
+        smoothness = Smoothness.for_dose(engine.illumination, options.prior)
+        engine.damping = min(PRIOR_COUNTS, DAMPED * mean_dose(engine.illumination))
     history = _History(options, len(prepared), emit, should_stop)
     generator = np.random.default_rng(options.seed)
     stopped = False
@@ -143,11 +173,21 @@ def refine(
         for count in options.schedule(len(prepared)):
             drawn = [np.sort(index) for index in np.array_split(generator.permutation(len(prepared)), count)]
             history.run_pass(engine, drawn)
+            if smoothness is not None:
+                engine.canvas = smoothness(engine.canvas, history.between)
+                if len(history.residuals) == options.passes:
+                    engine.canvas *= np.float32(_lost_to_the_prior(engine))
             if after_pass is not None:
                 after_pass(len(history.residuals), engine.canvas)
     except _Stopped:
         stopped = True
     return Refined(engine.canvas, engine.probe, tuple(history.residuals), stopped)
+
+
+def _lost_to_the_prior(engine: Engine) -> float:
+    """The amplitude that smoothing has cost: a mean of complex numbers is shorter than they are."""
+    scale = count_gauge(engine.prepared, engine.canvas, engine.probe)
+    return scale if abs(scale - 1) <= LARGEST_CHANGE else 1.0
 
 
 class _Stopped(Exception):  # noqa: N818 - not an error
@@ -188,6 +228,12 @@ class _History:
         if with_probe:
             engine.measure_illumination()
 
+    def between(self) -> None:
+        """Listen, within the prior of a large canvas."""
+        if time.monotonic() - self.heard > LISTEN:
+            self._listen()
+            self.heard = time.monotonic()
+
     def _within_batch(self, before: int, done: int) -> None:
         if time.monotonic() - self.heard > LISTEN:
             self._listen()
@@ -213,6 +259,11 @@ class _History:
             engine.velocity[:] = 0
         self.residuals.append(value)
         self.emit(Event('epoch', {'stage': 'refine', 'epoch': number, 'total': self.options.passes, 'residual': value}))
+
+
+def scan_dose(prepared: PreparedScan) -> float:
+    """Counts per object pixel of a scan, averaged over what the probe lights well."""
+    return mean_dose(illumination(prepared, prepared.probe))
 
 
 def residuals(
