@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,6 +18,8 @@ from .backend import Network, TrainingJob
 from .config import Config
 from .errors import Interrupted
 from .events import Event, ShouldStop, ignore, never
+from .physics.coverage import illumination
+from .physics.ensemble import combined
 from .physics.gauge import LARGEST_CHANGE, count_gauge
 from .physics.halves import interleaved
 from .physics.prepare import even_batches
@@ -43,17 +45,19 @@ class Report:
     residual: float = float('nan')
     residual_per_pattern: NDArray[np.float64] | None = None
     trust: Trust | None = None
+    _spent: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str, patterns: int) -> Iterator[None]:
-        """Time a stage that handles `patterns` patterns."""
+        """Time a stage that handles `patterns` patterns; one that comes again adds up."""
         wall, cpu = time.perf_counter(), time.process_time()
         yield
-        seconds = time.perf_counter() - wall
+        spent = np.array([time.perf_counter() - wall, time.process_time() - cpu, patterns])
+        self._spent[name] = spent = self._spent.get(name, np.zeros(3)) + spent
         self.stages[name] = {
-            'wall_seconds': round(seconds, 4),
-            'cpu_seconds': round(time.process_time() - cpu, 4),
-            'patterns_per_second': round(patterns / max(seconds, 1e-9), 1),
+            'wall_seconds': round(float(spent[0]), 4),
+            'cpu_seconds': round(float(spent[1]), 4),
+            'patterns_per_second': round(float(spent[2] / max(spent[0], 1e-9)), 1),
         }
 
 
@@ -69,6 +73,16 @@ class Start:
     deviation: NDArray[np.float32] | None = None
     source: Literal['patches', 'models'] = 'patches'
     halves: tuple[NDArray[np.complex64], ...] = ()
+
+
+def together(starts: Sequence[Start], prepared: PreparedScan) -> Start:
+    """The objects of several networks as one, with what they differ; of one network its own."""
+    if len(starts) == 1:
+        return starts[0]
+    light = illumination(prepared.layout, prepared.probe)
+    canvas, deviation = combined([start.canvas for start in starts], light)
+    halves = (combined(half, light)[0] for half in zip(*(start.halves for start in starts), strict=True))
+    return Start(canvas, deviation, 'models', tuple(halves))
 
 
 def batch_size(config: Config, n_pixels: int) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from .errors import BundleError, ConfigError, Interrupted, ScanError
 from .events import Emit, Event, ShouldStop, ignore, log, never
 from .files import writable_folder
 from .fine_tuning import not_worse
-from .inference import Report, Start, network_object
+from .inference import Report, Start, network_object, together
 from .io import ObjectFile
 from .models import bundle_config, choose_probe, likeness_of_another, open_fitting, same_probe, write_model
 from .outputs import write_config, write_probe
@@ -249,6 +250,7 @@ def reconstruct(
     model: str | Path,
     config: Config,
     *,
+    ensemble: Sequence[str | Path] = (),
     probe: NDArray[np.complex64] | None = None,
     refine_passes: int | None = None,
     scratch: Path | None = None,
@@ -258,17 +260,13 @@ def reconstruct(
 ) -> Result:
     """Reconstruct a scan with a trained model: network, phase synchronization, stitching, refinement.
 
-    `config.inference` and `config.execution` count, the backend among them; the network is the bundle's.
-    `preview_seconds` is the smallest time between two previews, None: no previews. The first is due after the first
-    batch, and the network's complete object is shown in any case.
+    `config.inference` and `config.execution` count, the backend among them; the network is the bundle's. With further
+    models, `ensemble`, refinement starts from the mean of all networks' objects, and what they differ is the
+    uncertainty; `model` decides on the probe. `preview_seconds` is the smallest time between two previews, None: no
+    previews. The first is due after the first batch, and the network's complete object is shown in any case.
     """
-    bundle = open_bundle(model)
-    described = bundle_config(bundle)
-    if scan.n_pixels != described.model.N:
-        raise BundleError(
-            f'The model {model} is for patterns of N = {described.model.N} pixels but the scan has {scan.n_pixels}; '
-            'use a model trained for this N.'
-        )
+    bundle, described = open_for(model, scan)
+    others = [(path, *open_for(path, scan)) for path in ensemble]
     chosen, source, notes = choose_probe(scan, bundle, probe)
     backend = load_backend(config.execution.backend)
     device = backend.resolve_device(config.execution.device)
@@ -281,8 +279,8 @@ def reconstruct(
         prepared = prepare_scan(
             scan, probe=chosen, mode=mode, stride=backend.stride, patch_size=described.model.patch_size
         )
-        execution = config.execution.model_dump(mode='json')
-        network = backend.network(described.merged({'execution': execution}), bundle.weights, device)
+        execution = {'execution': config.execution.model_dump(mode='json')}
+        network = backend.network(described.merged(execution), bundle.weights, device)
     outside = Domain.from_json(bundle.manifest['training'].get('domain')).outside(Domain.of_scans(prepared))
     report.notes += [gauge_note(prepared), *empty_note(scan), *outside.values()]
     unlike = ['probe shape'] if likeness_of_another(chosen, bundle) is not None else []
@@ -299,9 +297,14 @@ def reconstruct(
         'outside_training': [*unlike, *outside],
     }
     previews = Previews(emit, preview_seconds)
-    start = network_object(
-        prepared, network, config, report, scratch=scratch, previews=previews, should_stop=should_stop
-    )
+    infer = partial(network_object, config=config, report=report, scratch=scratch, should_stop=should_stop)
+    starts = [infer(prepared, network, previews=previews)]
+    for path, other, its in others:
+        report.notes += [f'{path}: {note}' for note in choose_probe(scan, other, chosen)[2]]
+        its_network = backend.network(its.merged(execution), other.weights, device)
+        starts.append(infer(replace(prepared, patch_size=its.model.patch_size), its_network, previews=previews))
+        report.facts.setdefault('ensemble', []).append(str(path))
+    start = together(starts, prepared)
     options = RefineOptions.after_network(
         config.inference.refine_passes if refine_passes is None else refine_passes,
         dose=scan_dose(prepared),
@@ -310,6 +313,18 @@ def reconstruct(
     )
     losses = _losses(bundle)
     return finish(prepared, start, options, report, losses=losses, previews=previews, should_stop=should_stop)
+
+
+def open_for(model: str | Path, scan: Scan) -> tuple[Bundle, Config]:
+    """A model and its configuration; BundleError when it is for another size of patterns than the scan's."""
+    bundle = open_bundle(model)
+    described = bundle_config(bundle)
+    if scan.n_pixels != described.model.N:
+        raise BundleError(
+            f'The model {model} is for patterns of N = {described.model.N} pixels but the scan has {scan.n_pixels}; '
+            'use a model trained for this N.'
+        )
+    return bundle, described
 
 
 def _losses(bundle: Bundle) -> tuple[tuple[int, float], ...]:

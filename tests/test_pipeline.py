@@ -18,7 +18,7 @@ from scans import short_config, small_scan
 from ptychopinn_reconstructor import inference, models, pipeline
 from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.errors import ConfigError, Interrupted, ScanError
+from ptychopinn_reconstructor.errors import BundleError, ConfigError, Interrupted, ScanError
 from ptychopinn_reconstructor.events import Event
 from ptychopinn_reconstructor.io import ObjectFile, read_probe, write_npz
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
@@ -324,3 +324,24 @@ def test_where_the_patches_of_a_network_disagree_the_object_is_wrong(scan: Scan,
     smooth = [np.sqrt(ndimage.gaussian_filter(np.abs(values) ** 2, 4.0)) for values in (detail, deviation)]
     assert np.corrcoef(smooth[0].ravel(), smooth[1].ravel())[0, 1] > 0.4
     assert f'patches disagree by {trust.uncertain(50):.2g}' in found.comments
+
+
+def test_an_ensemble_is_the_mean_of_its_networks(scan: Scan, model: Path, tmp_path: Path) -> None:
+    """TRUST: two models: their mean object up to the global phase, and their difference as the uncertainty."""
+    other = pipeline.train([scan], config_of(training__nepochs=8, training__seed=5), tmp_path).model
+    one, two, both = (
+        pipeline.reconstruct(scan, first, config_of(inference__split_frc=True), ensemble=rest)
+        for first, rest in ((model, ()), (other, ()), (model, (other,)))
+    )
+    trust = both.report.trust
+    assert trust is not None and trust.source == 'models' and trust.uncertainty is not None and trust.split is not None
+    a, b, mean = (objects(result).astype(complex) for result in (one, two, both))
+    b = b * np.exp(-1j * np.angle(np.vdot(a, b)))
+    mean = mean * np.exp(-1j * np.angle(np.vdot(a + b, mean)))
+    assert np.abs(mean - (a + b) / 2).max() < 0.02
+    expected = np.median(np.abs(a - b)) / np.sqrt(2)
+    assert trust.uncertain(50) == pytest.approx(expected, rel=0.05)
+    assert 'models disagree by' in both.reconstruction.comments
+    assert both.report.facts['ensemble'] == [str(other)] and both.report.stages['network']['wall_seconds'] > 0
+    with pytest.raises(BundleError, match='N = 32 pixels but the scan has 64'):
+        pipeline.reconstruct(small_scan(n=64, positions=9), model, config_of(), ensemble=[model])

@@ -20,6 +20,7 @@ from ptychopinn_reconstructor.io.maps import window_of
 from ptychopinn_reconstructor.outputs import finite, write_result
 from ptychopinn_reconstructor.physics.coverage import covered, illumination
 from ptychopinn_reconstructor.physics.disagreement import Disagreement
+from ptychopinn_reconstructor.physics.ensemble import combined
 from ptychopinn_reconstructor.physics.frc import frc
 from ptychopinn_reconstructor.physics.geometry import layout
 from ptychopinn_reconstructor.physics.halves import halves_frc, interleaved
@@ -106,6 +107,23 @@ def test_patches_that_agree_are_certain_and_one_alone_is_unknown() -> None:
         u, prepared.layout.part(first), prepared.probe, neighbors=0, batches=iter([first]), rows=first, spread=True
     ).deviation()
     assert alone is not None and np.isnan(alone).all()
+
+
+def test_an_ensemble_is_the_mean_whatever_the_global_phases() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.exp(1j * rng.uniform(-1, 1, size=(40, 50)))
+    light = np.ones(truth.shape, np.float32)
+    light[:, 25:] = 0
+    objects = [
+        truth + 0.2 * (rng.normal(size=truth.shape) + 1j * rng.normal(size=truth.shape)) / np.sqrt(2) for _ in range(8)
+    ]
+    objects[3][:, 25:] = 100.0  # in the dark: it must not turn the rest
+    turned = [(one * np.exp(1j * phase)).astype(np.complex64) for one, phase in zip(objects, range(8), strict=True)]
+    mean, deviation = combined(turned, light)
+    lit = np.s_[:, :25]
+    phase = np.exp(-1j * np.angle(np.vdot(truth[lit], mean[lit])))
+    assert np.abs(mean[lit] * phase - np.mean([one[lit] for one in objects], axis=0)).max() < 0.05
+    assert float(np.sqrt((deviation[lit] ** 2).mean())) == pytest.approx(0.2, rel=0.03)
 
 
 # --- misfit and coverage ---------------------------------------------------------------------------------------------

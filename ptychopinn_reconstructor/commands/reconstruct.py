@@ -52,7 +52,13 @@ def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.argument('scan', metavar='SCAN', type=click.Path(path_type=Path))
-@click.option('--model', type=click.Path(path_type=Path), help='The trained model (model.zip).')
+@click.option(
+    '--model',
+    'models',
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help='The trained model (model.zip); repeated: the mean of several, and what they differ as the uncertainty.',
+)
 @click.option('--config', 'file', metavar='FILE', help='YAML file with settings, or the name of a shipped preset.')
 @click.option('--set', 'settings', multiple=True, metavar='KEY=VALUE', help='Any setting by its name; may be repeated.')
 @click.option('--print-config', is_flag=True, help='Print the complete configuration as YAML and stop.')
@@ -60,7 +66,7 @@ def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @field_options('reconstruct')
 def reconstruct(
     scan: Path,
-    model: Path | None,
+    models: tuple[Path, ...],
     file: str | None,
     settings: tuple[str, ...],
     print_config: bool,
@@ -78,9 +84,9 @@ def reconstruct(
     The output folder gets product.h5 (a Ptychodus product), reconstructed_amplitude.png, reconstructed_phase.png and
     metrics.json. The backend is the one that wrote the model, and --probe-power the one it was trained with, unless
     given. The network's object is improved by passes of the iterative engine, as many as the dose asks for; --refine 0
-    leaves it as it is.
+    leaves it as it is. Further pictures and metrics.json say how far the result can be trusted.
     """
-    config = _configuration(model, file, settings, options)
+    config = _configuration(models[0] if models else None, file, settings, options)
     if print_config:
         click.echo(as_yaml(config), nl=False)
         return
@@ -91,8 +97,12 @@ def reconstruct(
 
         given = job.scan.probe if probe is not None else None
         assert config.inference.model_path is not None  # _configuration has seen to it
-        path = config.inference.model_path
-        job.finish(pipeline.reconstruct(job.scan, path, config, probe=given, emit=bar.emit, should_stop=should_stop))
+        path, others = config.inference.model_path, models[1:]
+        job.finish(
+            pipeline.reconstruct(
+                job.scan, path, config, ensemble=others, probe=given, emit=bar.emit, should_stop=should_stop
+            )
+        )
     job.tell()
 
 
