@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from ..backend import Weights
 from ..config import Config
-from ..physics.forward import amplitude_loss, diffract, poisson_loss
+from ..physics.forward import amplitude_loss, diffract, measure, poisson_loss, propagate
 from ..physics.geometry import gather_patches, scatter_patches
 from ..physics.grouping import Split, covering_regions, epoch_regions, region_size
 from ..physics.prepare import PreparedScan
+from ..physics.procedural import ProceduralPatterns
+from ..physics.scaling import crop_support
 from ..physics.stitching import EPSILON_WEIGHT, contributions, probe_weight, shifted_weight
 
 Real = NDArray[np.float64]
@@ -135,6 +137,23 @@ def _region_loss(scan: PreparedScan, region: NDArray[np.int64], config: Config, 
         unit = float(np.sqrt(data.counts.mean(dtype=np.float64)))
         loss += config.training.mae_weight * amplitude_loss(intensity, data.counts, scan.good) / unit
     return loss
+
+
+def drawn_loss(source: ProceduralPatterns, step: int, count: int, config: Config, weights: Weights) -> float:
+    """The supervised loss of the procedural patterns of a step, under the probe at their dose (B27, B44)."""
+    drawn = source.draw(step, count)
+    patches = patches_of(config, weights, *drawn.input)
+    labels = drawn.labels.astype(np.complex128)
+    probe = source.probe.astype(np.complex128) * np.sqrt(drawn.dose)
+    n = labels.shape[-1]
+    weight = crop_support((np.abs(probe) ** 2).sum(axis=0), n)
+    inner = (weight * labels * patches.conj()).sum(axis=(-2, -1), keepdims=True)
+    error = patches * np.exp(1j * np.angle(inner)) - labels
+    exit_wave = (weight * np.abs(error) ** 2).sum(axis=(-2, -1)) / weight.sum()
+    wave = np.zeros((count, *probe.shape), dtype=complex)
+    crop_support(wave, n)[:] = crop_support(probe, n) * error[:, None]
+    far_field = measure(propagate(wave)) / (drawn.counts + 1)
+    return float(exit_wave.mean() + config.training.far_field_weight * far_field.mean())
 
 
 def _canvas(

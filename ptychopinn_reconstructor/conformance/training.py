@@ -18,6 +18,7 @@ from ..errors import BundleError, ConfigError, ScanError, TrainingError
 from ..events import Event
 from ..physics.grouping import Split
 from ..physics.prepare import prepare_scan
+from ..pipeline import patterns_like
 from . import jobs, oracle
 from .runs import Run, Runs
 
@@ -219,6 +220,28 @@ class TrainingChecks:
         assert heard.epochs[-1]['val_loss'] < heard.epochs[0]['val_loss']
         turned = trained_on(scan.object * np.complex64(np.exp(1j)), 'turned')
         assert turned[:2] == pytest.approx(losses[:2], rel=1e-3)
+
+    @pytest.mark.parametrize('source', ['procedural', 'mixed'])
+    def test_procedural_patterns_are_learnt_from(self, backend: Backend, tmp_path: Path, source: str) -> None:
+        """B27, B44, SETTINGS: for weights that do not move, NumPy gives the loss of the patterns that are drawn."""
+        scan = jobs.prepared(backend, modes=2)
+        kind = 'supervised' if source == 'procedural' else 'pinn'
+        everything = np.arange(len(scan), dtype=np.int64)
+        splits = (Split(everything[:0], everything),) if source == 'procedural' else ()
+        job = jobs.job(
+            backend, tmp_path, (scan,), splits, model__model_type=kind, data__source=source, data__n_groups=32,
+            training__dose_range=5.0, training__nepochs=1, training__learning_rate=jobs.STILL, training__batch_size=16,
+        )  # fmt: skip
+        weights = jobs.drawn_weights(oracle.shapes(job.config))
+        patterns = patterns_like(scan, job.config)
+        losses = backend.train(replace(job, initial=weights, procedural=patterns)).losses
+        doses = [patterns.draw(step, 1).dose for step in range(20)]
+        assert 0.2 < min(doses) < 0.4 and 2.5 < max(doses) < 5
+        steps = 2 if source == 'procedural' else 16  # 32 patterns, or as many steps as 32 regions need
+        expected = np.mean([oracle.drawn_loss(patterns, n, 16, job.config, weights) for n in range(steps)])
+        if source == 'mixed':
+            expected = (expected + oracle.epoch_losses(scan, job.splits[0], job.config, weights)[0]) / 2
+        assert losses[0][1] == pytest.approx(expected, rel=1e-4)
 
     def test_probe_and_scale_move_within_their_bounds(self, backend: Backend, conformance_runs: Runs) -> None:
         """B32, AMPLITUDE: a trained probe keeps its power; a trained scale stays within 5 % and is in the probe."""
