@@ -74,14 +74,14 @@ class ModelConfig(Section):
     """True: the patterns of a region share one canvas, so that overlapping patches must agree. False: each alone."""
     probe_big: bool = _field(False, ini='PtychoPINNModel.ProbeBig')
     """True: patches of 3/4 N instead of N/2, for probes with tails."""
-    probe_mask: bool = _field(False, ini='PtychoPINNModel.ProbeMask', fixed=True)
-    """True: the probe is set to zero outside a circle of diameter N/2."""
+    probe_mask: bool = _field(False, ini='PtychoPINNModel.ProbeMask')
+    """True: the probe is set to zero outside a circle of diameter N/2, its power held."""
     pad_object: bool = _field(True, ini='PtychoPINNModel.PadObject')
     """True: a patch covers the middle of its window, the rest is 1 (empty); False: it covers all N x N pixels."""
-    probe_scale: float = _field(1.0, ini='PtychoPINNModel.ProbeScale', fixed=True)
-    """Factor on the probe's amplitude; the absolute gauge (probe_power) makes it 1."""
-    gaussian_smoothing_sigma: float = _field(0.0, ini='PtychoPINNModel.GaussianSmoothingSigma', fixed=True)
-    """Standard deviation in pixels of a smoothing of the patches."""
+    probe_scale: float = _field(1.0, ini='PtychoPINNModel.ProbeScale', gt=0, le=100)
+    """Factor on the probe's amplitude beyond probe_power; the object's amplitude is divided by it."""
+    gaussian_smoothing_sigma: float = _field(0.0, ini='PtychoPINNModel.GaussianSmoothingSigma', ge=0, le=32)
+    """Standard deviation in pixels of a Gaussian that smooths the network's patches; 0: none."""
 
     @property
     def block(self) -> int:
@@ -108,8 +108,8 @@ class DataConfig(Section):
     """Unit of the patterns in a file: counts, their square root, or decided by a test that refuses doubtful cases."""
     probe_power: Literal['auto', 'absolute', 'from_counts'] = 'auto'
     """absolute trusts the probe's power (counts); from_counts rescales it so that mean abs(O)^2 = 1; auto decides."""
-    nphotons: float | None = _field(None, ini='PtychoPINNTraining.NumPhotons', fixed=True, gt=0)
-    """Photons per pattern where counts are unknown."""
+    nphotons: float | None = _field(None, ini='PtychoPINNTraining.NumPhotons', gt=0)
+    """Mean photons per pattern, for patterns that hold no counts (normalized ones); None: taken as they are."""
     n_groups: int | None = _field(None, ge=1)
     """Regions an epoch; None: as many as see each pattern once on average."""
     n_subsample: int | None = _field(None, ge=2)
@@ -118,8 +118,8 @@ class DataConfig(Section):
     """Seed of that draw."""
     neighbor_count: int = _field(7, ini='PtychoPINNInference.NumNearestNeighbors', ge=0, le=63)
     """Nearest neighbors of a seed: a region holds max(gridsize^2, neighbor_count + 1) patterns."""
-    positions_provided: bool = _field(True, ini='PtychoPINNTraining.PositionsProvided', fixed=True)
-    """True: the scan positions in the file are used."""
+    positions_provided: bool = _field(True, ini='PtychoPINNTraining.PositionsProvided', applies='pinn')
+    """False: training does not use the scan positions, each pattern is learnt alone; reconstruction always does."""
     sequential_sampling: bool = False
     """True: every epoch visits the same regions in scan order instead of drawing them."""
     validation_fraction: float = _field(0.05, ge=0, lt=0.5)
@@ -139,10 +139,10 @@ class TrainingConfig(Section):
     """Weight of the Poisson likelihood per pixel."""
     mae_weight: float = _field(0.0, ini='PtychoPINNTraining.MAEWeight', ge=0, applies='pinn')
     """Weight of the mean absolute error of the diffraction amplitude, in units of its root mean square."""
-    realspace_mae_weight: float = _field(0.0, ini='PtychoPINNTraining.RealspaceMAEWeight', fixed=True, ge=0)
-    """Weight of the mean absolute error of the object."""
-    realspace_weight: float = _field(0.0, ini='PtychoPINNTraining.RealspaceWeight', fixed=True, ge=0)
-    """Weight of the total variation of the object."""
+    realspace_mae_weight: float = _field(0.0, ini='PtychoPINNTraining.RealspaceMAEWeight', ge=0, applies='supervised')
+    """Weight of the mean absolute error of the object where the probe lights it."""
+    realspace_weight: float = _field(0.0, ini='PtychoPINNTraining.RealspaceWeight', ge=0)
+    """Weight of the total variation of the object where the probe lights it: the larger, the flatter."""
     far_field_weight: float = _field(1.0, ge=0, applies='supervised')
     """Weight of the error of the complex far field beside that of the exit wave."""
     dose_range: float = _field(3.0, ge=1, le=1000, applies='supervised')
@@ -167,8 +167,8 @@ class TrainingConfig(Section):
     """How many of the best epochs are kept, besides the last."""
     checkpoint_monitor_metric: Literal['val_loss', 'train_loss'] = 'val_loss'
     """What `best` and early stopping look at; train_loss is used where nothing is held out."""
-    checkpoint_mode: Literal['min', 'max'] = _field('min', fixed=True)
-    """Whether the smallest or the largest value is best."""
+    checkpoint_mode: Literal['min', 'max'] = 'min'
+    """Whether the smallest or the largest value of checkpoint_monitor_metric is best."""
     early_stop_patience: int | None = _field(None, ge=1)
     """Stop after so many epochs without improvement; None: train to the end."""
     output_dir: Path | None = None
@@ -196,10 +196,10 @@ class InferenceConfig(Section):
     """Strength of the refinement's prior, which takes back what only follows counting noise; 0: none."""
     split_frc: bool = False
     """True: two halves of the patterns are stitched and refined too, and their agreement (FRC) tells the resolution."""
-    middle_trim: int | None = _field(None, fixed=True)
-    """Central part of a patch that is stitched, pixels; the weighting by the probe's power makes it unnecessary."""
-    debug: bool = _field(False, fixed=True)
-    """True: keep the patches before stitching beside the result."""
+    middle_trim: int | None = _field(None, ge=2, multiple_of=2)
+    """Side in pixels of the middle of each patch that is stitched, an even number; None: the whole patch."""
+    debug: bool = False
+    """True: the patches before stitching are kept beside the result, in patches.h5."""
 
 
 class ExecutionConfig(Section):

@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 
 from .backend import Network, TrainingJob
 from .config import Config
-from .errors import Interrupted
+from .errors import ConfigError, Interrupted
 from .events import Event, ShouldStop, ignore, never
+from .patches import Keep, kept_patches
 from .physics.coverage import illumination
 from .physics.ensemble import combined
 from .physics.gauge import LARGEST_CHANGE, count_gauge
 from .physics.halves import interleaved
 from .physics.prepare import even_batches
+from .physics.scaling import crop_support
 from .physics.stitching import Stitcher, collect, contributions, probe_weight
 from .previews import Previews
 
@@ -90,6 +92,14 @@ def batch_size(config: Config, n_pixels: int) -> int:
     return config.inference.inference_batch_size or max(1, min(LARGEST_BATCH, BATCH_PIXELS // n_pixels**2))
 
 
+def stitched_size(config: Config, prepared: PreparedScan) -> int:
+    """Side in pixels of what is stitched of a patch; ConfigError when middle_trim is larger than the patch."""
+    trim, n = config.inference.middle_trim, prepared.patch_size
+    if trim is not None and trim > n:
+        raise ConfigError(f'middle_trim is {trim} but the patches of this model are {n} pixels wide; lower it.')
+    return trim or n
+
+
 def network_object(
     prepared: PreparedScan,
     network: Network,
@@ -97,23 +107,25 @@ def network_object(
     report: Report,
     *,
     scratch: Path | None = None,
+    patches_file: Path | None = None,
     previews: Previews | None = None,
     should_stop: ShouldStop = never,
 ) -> Start:
     """The network's object on the canvas of `prepared`: every position once, synchronized, stitched.
 
-    With `split_frc` each of two interleaved halves of the patches is stitched too. `previews` are shown what there is
-    after each batch, and the complete object; they also hear of the progress.
+    With `split_frc` each of two interleaved halves of the patches is stitched too. `patches_file` keeps the patches
+    before stitching (`kept_patches`). `previews` are shown what there is after each batch, and the complete object;
+    they also hear of the progress.
     """
-    size, n = batch_size(config, prepared.n_pixels), prepared.patch_size
+    size, n = batch_size(config, prepared.n_pixels), stitched_size(config, prepared)
     weight, total = probe_weight(prepared.probe, n), len(prepared)
     previews, origin = previews or Previews(ignore, None), prepared.layout.origin
     with patch_store((total, n, n), scratch) as store:
-        with report.stage('network', total):
+        with report.stage('network', total), kept_patches(patches_file, prepared, n) as keep:
             for index in prepared.batches(size):
                 if should_stop():
                     raise Interrupted('Stopped before the object was complete; nothing is written.')
-                store[index] = predicted(prepared, network, index, weight)
+                store[index] = predicted(prepared, network, index, weight, keep)
                 done = int(index[-1]) + 1
                 previews.emit(Event('progress', {'stage': 'network', 'done': done, 'total': total}))
                 if done < total:
@@ -134,11 +146,21 @@ def network_object(
 
 
 def predicted(
-    prepared: PreparedScan, network: Network, index: NDArray[np.int64], weight: NDArray[np.float32]
+    prepared: PreparedScan,
+    network: Network,
+    index: NDArray[np.int64],
+    weight: NDArray[np.float32],
+    keep: Keep | None = None,
 ) -> NDArray[np.complex64]:
-    """Contributions (b, n, n) of the patterns at `index`, in the phases that the network gives them."""
+    """Contributions (b, n, n) of the patterns at `index`, as large as `weight`, in the phases of the network.
+
+    `keep` is handed the patches themselves.
+    """
     data = prepared.patterns(index)
-    return contributions(network.predict(data.root4, data.backprojection), weight, data.fractions)
+    patches = crop_support(network.predict(data.root4, data.backprojection), weight.shape[-1])
+    if keep is not None:
+        keep(index, patches)
+    return contributions(patches, weight, data.fractions)
 
 
 def stitched(

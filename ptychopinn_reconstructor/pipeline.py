@@ -25,6 +25,7 @@ from .inference import Report, Start, network_object, together
 from .io import ObjectFile
 from .models import bundle_config, choose_probe, likeness_of_another, open_fitting, same_probe, write_model
 from .outputs import write_config, write_probe
+from .photons import with_photons
 from .physics.grouping import Split, check_oversampling, hold_out, region_size
 from .physics.metrics import Comparison, compare, default_margin
 from .physics.prepare import PreparedScan, prepare_scan
@@ -33,6 +34,7 @@ from .physics.refine import Refined, RefineOptions, refine, residuals, scan_dose
 from .previews import Previews
 from .reconstruction import Reconstruction
 from .scan import Scan
+from .steps import patterns_of_region
 from .training_run import Trained, empty_note, gauge_note, trained_by
 from .trust import assess, refined_halves
 
@@ -85,7 +87,10 @@ def train(
             emit=emit,
             should_stop=should_stop,
         )
-    everything = [*scans, *([validation] if validation is not None else [])]
+    whole = [*scans, *([validation] if validation is not None else [])]
+    found = [with_photons(scan, config.data.nphotons) for scan in whole]
+    everything = [scan for scan, _ in found]
+    scans = everything[: len(scans)]
     config = complete_config(everything, config)
     if config.model.model_type == 'supervised' and any(scan.object is None for scan in everything):
         raise ScanError(
@@ -114,9 +119,14 @@ def train(
             mode=mode,
             stride=backend.stride,
             patch_size=config.model.patch_size,
+            probe_mask=config.model.probe_mask,
+            probe_scale=config.model.probe_scale,
         )
         for scan in everything
     )
+    if not config.data.positions_provided:
+        prepared = tuple(scan.at_whole_pixels() for scan in prepared)
+    notes = (*notes, *(note for _, told in found for note in told))
     notes = (*notes, *(note for scan in prepared for note in (gauge_note(scan), *empty_note(scan.scan))))
     for note in notes:
         log(emit, note)
@@ -135,7 +145,8 @@ def train(
     trained_probe = config.training.probe_trainable or config.training.intensity_scale_trainable
     guess = scans[0].probe if first is not None or trained_probe else None
     named = list(sources) or [str(scan.metadata.get('name', 'unnamed')) for scan in scans]
-    others = [scan.probe for scan in scans[1:] if scan.probe is not None]
+    # A masked probe may look like another one.
+    others = [scan.probe for scan in scans[0 if config.model.probe_mask else 1 :] if scan.probe is not None]
     domain = Domain.of_scans(*prepared[: len(scans)])
     if start is not None:
         domain = domain.joined(Domain.from_json(start.manifest['training'].get('domain')))
@@ -171,6 +182,11 @@ def complete_config(scans: Sequence[Scan], config: Config) -> Config:
     if config.model.N not in (None, sizes[0]):
         raise ConfigError(
             f'N is {config.model.N} but the patterns are {sizes[0]} pixels wide; leave N out or crop the scan.'
+        )
+    if config.model.model_type == 'supervised' and not config.data.positions_provided:
+        raise ConfigError(
+            'positions_provided is false, but supervised training finds the label of a pattern by its position; '
+            'set it to true, or train with model_type pinn.'
         )
     return config.merged({'model': {'N': sizes[0]}})
 
@@ -231,7 +247,7 @@ def split_of(prepared: PreparedScan, config: Config) -> Split:
             raise ConfigError(f'n_subsample is {data.n_subsample} but the scan has {len(prepared)} patterns; lower it.')
         drawn = np.random.default_rng(data.subsample_seed).choice(len(prepared), data.n_subsample, replace=False)
         split = Split(np.intersect1d(split.training, drawn), split.validation)
-    needed = size if model.model_type == 'pinn' and model.object_big else 1
+    needed = patterns_of_region(config)
     if len(split.training) < needed:
         raise ConfigError(
             f'A region needs {needed} patterns but there are {len(split.training)} to train on; '
@@ -254,6 +270,7 @@ def reconstruct(
     probe: NDArray[np.complex64] | None = None,
     refine_passes: int | None = None,
     scratch: Path | None = None,
+    patches_file: Path | None = None,
     preview_seconds: float | None = None,
     emit: Emit = ignore,
     should_stop: ShouldStop = never,
@@ -262,22 +279,30 @@ def reconstruct(
 
     `config.inference` and `config.execution` count, the backend among them; the network is the bundle's. With further
     models, `ensemble`, refinement starts from the mean of all networks' objects, and what they differ is the
-    uncertainty; `model` decides on the probe. `preview_seconds` is the smallest time between two previews, None: no
-    previews. The first is due after the first batch, and the network's complete object is shown in any case.
+    uncertainty; `model` decides on the probe. With `inference.debug` the patches of `model` before stitching go to
+    `patches_file`. `preview_seconds` is the smallest time between two previews, None: no previews. The first is due
+    after the first batch, and the network's complete object is shown in any case.
     """
+    scan, told = with_photons(scan, config.data.nphotons)
     bundle, described = open_for(model, scan)
     others = [(path, *open_for(path, scan)) for path in ensemble]
     chosen, source, notes = choose_probe(scan, bundle, probe)
     backend = load_backend(config.execution.backend)
     device = backend.resolve_device(config.execution.device)
-    report = Report(notes=notes)
+    report = Report(notes=[*told, *notes])
     emit(Event('started', {'job': 'reconstruct', 'device': device, 'backend': backend.title}))
     with report.stage('prepare', len(scan)):
         # A trained scale is part of the bundle's probe: rescaling that to the counts would undo it.
-        scaled = source == 'bundle' and described.training.intensity_scale_trainable
-        mode = 'absolute' if scaled else config.data.probe_power
+        trained, own = described.model, source == 'bundle'
+        scaled = own and (described.training.intensity_scale_trainable or trained.probe_scale != 1)
         prepared = prepare_scan(
-            scan, probe=chosen, mode=mode, stride=backend.stride, patch_size=described.model.patch_size
+            scan,
+            probe=chosen,
+            mode='absolute' if scaled else config.data.probe_power,
+            stride=backend.stride,
+            patch_size=trained.patch_size,
+            probe_mask=trained.probe_mask and not own,
+            probe_scale=1.0 if own else trained.probe_scale,
         )
         execution = {'execution': config.execution.model_dump(mode='json')}
         network = backend.network(described.merged(execution), bundle.weights, device)
@@ -298,7 +323,10 @@ def reconstruct(
     }
     previews = Previews(emit, preview_seconds)
     infer = partial(network_object, config=config, report=report, scratch=scratch, should_stop=should_stop)
-    starts = [infer(prepared, network, previews=previews)]
+    kept = patches_file if config.inference.debug else None
+    starts = [infer(prepared, network, patches_file=kept, previews=previews)]
+    if kept is not None:
+        report.notes.append(f'The patches before stitching are in {kept}.')
     for path, other, its in others:
         report.notes += [f'{path}: {note}' for note in choose_probe(scan, other, chosen)[2]]
         its_network = backend.network(its.merged(execution), other.weights, device)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backend import TrainingJob, load_backend
-from .config import Config
+from .config import Config, ModelConfig
 from .domain import Domain, Range
 from .errors import ConfigError, ScanError
 from .events import Emit, Event, ShouldStop, ignore, log, never
@@ -26,7 +26,7 @@ from .physics.objects import random_object
 from .physics.prepare import PreparedScan, prepare_scan
 from .physics.probes import with_power
 from .physics.procedural import ProceduralPatterns
-from .physics.scaling import ProbePower, probe_power
+from .physics.scaling import ProbePower, masked_probe, probe_power
 from .physics.simulate import simulate
 from .scan import Scan, checked_probe
 from .training_run import Trained, gauge_note, trained_by
@@ -101,6 +101,7 @@ def pretrain(
     """
     probe = checked_probe(instrument.probe)
     config = pretraining_config(config, probe)
+    probe = trained_probe(probe, config.model)
     backend = load_backend(config.execution.backend)
     device = backend.resolve_device(config.execution.device)
     backend.check(config)
@@ -135,6 +136,12 @@ def pretrain(
     model = write_model(folder / 'model.zip', backend, config, held_out[0], trained, sources=[SOURCE], domain=domain)
     emit(Event('done', {'model': str(model), **trained.summary}))
     return Trained(model, trained, notes)
+
+
+def trained_probe(probe: NDArray[np.complex64], model: ModelConfig) -> NDArray[np.complex64]:
+    """The probe as `model` has it: masked and scaled, as that of a scan will be (specs/settings_defined.md)."""
+    whole = masked_probe(probe) if model.probe_mask else probe
+    return np.asarray(whole * model.probe_scale, dtype=np.complex64)
 
 
 def pretraining_config(config: Config, probe: NDArray[np.complex64]) -> Config:

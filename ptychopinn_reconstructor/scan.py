@@ -46,6 +46,8 @@ class Scan:
         (n,) integers naming the scan of each pattern, or None.
     pixel_size
         (height, width) of an object pixel in meters, or None where only pixels are known.
+    count_unit
+        Counts that a unit of intensity stands for, where the patterns do not hold counts (see `photons`).
     pattern_indexes
         (n,) the host's index of each pattern, or None where the file does not number them.
     metadata
@@ -68,6 +70,7 @@ class Scan:
     scan_index: NDArray[np.int64] | None = None
     pixel_size: tuple[float, float] | None = None
     pattern_indexes: NDArray[np.int64] | None = None
+    count_unit: float = 1.0
     metadata: Mapping[str, str | float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -91,6 +94,8 @@ class Scan:
             self._set('pattern_indexes', _checked_integers('pattern_indexes', self.pattern_indexes, n))
         if self.pixel_size is not None and not all(np.isfinite(s) and s > 0 for s in self.pixel_size):
             raise ScanError(f'The object pixel size is {self.pixel_size}; both numbers must be positive meters.')
+        if not (np.isfinite(self.count_unit) and self.count_unit > 0):
+            raise ScanError(f'The count unit is {self.count_unit}; it must be a positive number of counts.')
         self._set('metadata', MappingProxyType(dict(self.metadata)))
         if not self.mean_counts > 0:
             raise ScanError('All diffraction patterns are zero; check the file and the bad-pixel mask.')
@@ -114,6 +119,8 @@ class Scan:
         values = np.asarray(self.diffraction[index]).astype(np.float32)
         if self.domain == 'amplitude':
             np.square(values, out=values)
+        if self.count_unit != 1:
+            values *= np.float32(self.count_unit)
         if self.bad_pixels is not None:
             values[:, self.bad_pixels] = 0.0
         return values

@@ -45,7 +45,7 @@ class RegionBatch(NamedTuple):
 def patterns_of_region(config: Config) -> int:
     """K: patterns that share a canvas; 1 where nothing needs to overlap."""
     model = config.model
-    if model.model_type == 'supervised' or not model.object_big:
+    if model.model_type == 'supervised' or not model.object_big or not config.data.positions_provided:
         return 1
     return region_size(model.gridsize, config.data.neighbor_count)
 

@@ -121,12 +121,14 @@ def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
     from . import pipeline
     from .config import parse
     from .handover import read_arrays
+    from .patches import NAME as PATCHES
 
     result: Result = pipeline.reconstruct(
         read_arrays(request.scan),
         request.model,
         parse(request.config),
         scratch=Path.cwd(),
+        patches_file=Path(request.model).parent / PATCHES,
         preview_seconds=request.preview_seconds,
         emit=_without_done(channel),
         should_stop=channel.stopped.is_set,

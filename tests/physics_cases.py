@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ptychopinn_reconstructor.physics import forward, geometry, scaling, stitching
+from ptychopinn_reconstructor.physics import forward, geometry, scaling, smoothing, stitching
 
 K, N = 5, 32
 
@@ -169,6 +169,29 @@ class PhysicsChecks:
         good = np.broadcast_to(case.good.astype(float), case.counts.shape)
         found = getattr(self.physics, name)(*(self.tensor(values[None]) for values in (predicted, case.counts, good)))
         assert float(found) == pytest.approx(expected, rel=1e-7)
+
+    @pytest.mark.parametrize('name', ['total_variation', 'object_error'])
+    def test_losses_of_the_object_equal_the_oracle(self, name: str) -> None:
+        """S6, S7: values, and gradients by finite differences."""
+        case = Case(1)
+        weight = np.repeat(case.weight[None], K, axis=0)
+        labels = () if name == 'total_variation' else (case.patches * np.exp(0.1j) + 0.1,)
+        expected = getattr(forward, name)(case.patches, *labels, weight)
+        rest = [self.tensor(array) for array in (*labels, weight)]
+
+        def total(leaf: Any) -> Any:
+            return getattr(self.physics, name)(leaf, *rest)
+
+        assert float(total(self.tensor(case.patches))) == pytest.approx(expected, rel=1e-7)
+        if name == 'total_variation':  # the phase that aligns a patch is detached
+            self.check_gradient(total, case.patches)
+
+    def test_smoothing_equals_the_oracle(self) -> None:
+        """S5: the same matrix; a sigma of 0 changes nothing."""
+        patches = Case(1).patches
+        found = self.array(self.physics.smoothed(self.tensor(patches), 1.5))
+        assert np.abs(found - smoothing.smoothed(patches, 1.5)).max() < 1e-12
+        assert np.array_equal(self.array(self.physics.smoothed(self.tensor(patches), 0.0)), patches)
 
     @pytest.mark.parametrize('what', ['patches', 'probe'])
     @pytest.mark.parametrize('loss', ['poisson_loss', 'amplitude_loss'])

@@ -38,9 +38,7 @@ CONTRACT_FIELDS = [
     'inference_batch_size', 'middle_trim',
 ]  # fmt: skip
 ANOTHER = {  # a value other than the default for each field that only its default supports
-    'probe_mask': True, 'probe_scale': 2.0, 'gaussian_smoothing_sigma': 1.5,
-    'nphotons': 1e5, 'positions_provided': False, 'realspace_mae_weight': 0.5, 'realspace_weight': 0.5,
-    'checkpoint_mode': 'max', 'middle_trim': 16, 'debug': True, 'strategy': 'ddp',
+    'strategy': 'ddp',
 }  # fmt: skip
 
 

@@ -138,6 +138,26 @@ def test_bad_pixels_do_not_count(loss: Callable[..., float]) -> None:
     )
 
 
+def test_total_variation_by_hand() -> None:
+    """S6: a ramp of 0.1 a row and 0.2 a column; the last row and column have one neighbor less; weights count."""
+    row, col = np.mgrid[:4, :4]
+    ramp = (0.1 * row + 0.2j * col)[None]
+    assert forward.total_variation(ramp, np.ones((4, 4))) == pytest.approx((12 * 0.1 + 12 * 0.2) / 16)
+    weight = np.zeros((4, 4))
+    weight[1, 1] = 3.0
+    assert forward.total_variation(ramp, weight) == pytest.approx(0.3)
+    assert forward.total_variation(np.full((2, 4, 4), 1j), np.ones((2, 4, 4))) == 0
+
+
+def test_object_error_by_hand() -> None:
+    """S7: amplitude off by 0.1 everywhere, whatever the global phase; dark pixels do not count."""
+    labels = np.exp(1j * np.random.default_rng(8).normal(size=(3, 6, 6)))
+    weight = np.ones((6, 6))
+    weight[0] = 0
+    wrong = np.where(weight > 0, 1.1 * labels, 7.0) * np.exp(2j)
+    assert forward.object_error(wrong, labels, weight) == pytest.approx(0.1)
+
+
 def test_amplitude_loss_by_hand() -> None:
     """Mean of abs(sqrt 9 - sqrt 4), abs(sqrt 0 - sqrt 1)."""
     assert forward.amplitude_loss(np.array([9.0, 0.0]), np.array([4.0, 1.0])) == 1.0

@@ -62,3 +62,12 @@ def test_a_small_bias_is_corrected_and_a_large_one_is_told(factor: float, correc
     assert ratio == pytest.approx(report.facts['count_gauge'] if corrected else 1.0, rel=1e-3)
     assert report.facts['count_gauge'] > 1.01
     assert found[0, 0] == pytest.approx(1.0, abs=1e-6)  # nothing illuminates the corner
+
+
+@pytest.mark.parametrize('scale', [0.5, 1.25])
+def test_counts_ask_a_scaled_probe_for_a_weaker_object(scale: float) -> None:
+    """S4, SETTINGS: the amplitude of maximum likelihood is divided by probe_scale, whatever the object."""
+    scan = small_scan()
+    canvas = np.full(prepare_scan(scan).layout.shape, 0.9 + 0.1j, np.complex64)
+    plain, scaled = (count_gauge(prepare_scan(scan, probe_scale=factor), canvas) for factor in (1.0, scale))
+    assert scaled == pytest.approx(plain / scale, rel=1e-5)

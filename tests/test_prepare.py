@@ -123,6 +123,26 @@ def test_a_larger_patch_holds_more_of_a_probe_with_tails() -> None:
     assert misfit(64) == 0
 
 
+@pytest.mark.parametrize('mode', ['absolute', 'from_counts'])
+def test_probe_scale_comes_after_the_power(mode: ProbePower) -> None:
+    """S4, SETTINGS: one factor on the amplitude whatever the gauge; the network's input is that of a weaker object."""
+    scan = small_scan()
+    plain, scaled = (prepare.prepare_scan(scan, mode=mode, probe_scale=factor) for factor in (1.0, 2.0))
+    np.testing.assert_allclose(scaled.probe, 2 * plain.probe, rtol=1e-6)
+    assert scaled.gauge[1:] == plain.gauge[1:]
+    one, two = (prepared.patterns(np.arange(4)) for prepared in (plain, scaled))
+    np.testing.assert_allclose(two.backprojection, one.backprojection / 2, rtol=1e-4, atol=1e-6)
+
+
+def test_a_masked_probe_is_resolved_with_its_power() -> None:
+    """S3: the gauge, and with it the mean amplitude of the object, is that of the whole probe."""
+    scan = small_scan()
+    plain, masked = (prepare.prepare_scan(scan, probe_mask=on) for on in (False, True))
+    assert (masked.probe[:, 0] == 0).all() and not (plain.probe[:, 0] == 0).all()
+    assert probe_power(masked.probe) == pytest.approx(probe_power(plain.probe), rel=1e-5)
+    assert masked.gauge.choice == plain.gauge.choice
+
+
 def test_labels_need_an_object_that_covers_the_scan() -> None:
     """SUPERVISED: one sentence each."""
     with pytest.raises(ScanError, match='needs an object'):

@@ -10,11 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.config import ModelConfig
-from ptychopinn_reconstructor.errors import ConfigError
+from ptychopinn_reconstructor.errors import ConfigError, ScanError
 from ptychopinn_reconstructor.io import read_probe, read_scan
 from ptychopinn_reconstructor.physics.scaling import (
     InputScaler,
     crop_support,
+    masked_probe,
     probe_power,
     resolve_probe_power,
 )
@@ -217,6 +218,22 @@ def test_a_patch_is_the_middle_of_its_window(n_pixels: int, settings: dict[str, 
     cut = crop_support(coordinates, n)
     assert cut.shape == (n, n)
     assert cut.mean() == (n_pixels - 1) / 2
+
+
+def test_a_masked_probe_is_a_circle_of_the_same_power() -> None:
+    """S3, SETTINGS: zero outside the diameter N/2, unchanged but for one factor inside, over all modes."""
+    rng = np.random.default_rng(1)
+    probe = (rng.normal(size=(2, N, N)) + 1j * rng.normal(size=(2, N, N))).astype(np.complex64)
+    found = masked_probe(probe)
+    y, x = np.mgrid[:N, :N] - (N - 1) / 2
+    inside = np.hypot(y, x) <= N / 4
+    assert not found[:, ~inside].any() and found.dtype == np.complex64
+    factor = found[:, inside] / probe[:, inside]
+    np.testing.assert_allclose(factor, factor[0, 0], rtol=1e-5)
+    assert probe_power(found) == pytest.approx(probe_power(probe), rel=1e-5)
+    probe[:, inside] = 0
+    with pytest.raises(ScanError, match=r'no light within 8 pixels.*probe_mask'):
+        masked_probe(probe)
 
 
 @pytest.mark.parametrize('n', [N // 2, 3 * N // 4, N])

@@ -100,9 +100,9 @@ class Checkpoints(keras.callbacks.Callback):
     Keras' ModelCheckpoint keeps one best model, forgets which across a resume, and would save an epoch twice.
     """
 
-    def __init__(self, folder: Path, monitor: str, top: int) -> None:
+    def __init__(self, folder: Path, monitor: str, top: int, mode: str) -> None:
         super().__init__()
-        self.folder, self.monitor, self.top = folder, monitor, top
+        self.folder, self.monitor, self.top, self.mode = folder, monitor, top, mode
         self.last, self.best = folder / 'last.keras', folder / 'best.keras'
         self.kept: list[tuple[float, Path]] = []
 
@@ -127,14 +127,15 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _place(self, epoch: int, value: float) -> None:
         path = self.best if self.top == 1 else self.folder / f'best-epoch={epoch:04d}.keras'
-        self.kept = sorted([*self.kept, (value, path)], key=lambda entry: entry[0])[: self.top]
+        candidates = [*self.kept, (value, path)]
+        self.kept = sorted(candidates, key=lambda entry: entry[0], reverse=self.mode == 'max')[: self.top]
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):
     """Keras' own, which also remembers the epochs before a resume."""
 
-    def __init__(self, monitor: str, patience: int, earlier: list[dict[str, float]]) -> None:
-        super().__init__(monitor, patience=patience, mode='min')
+    def __init__(self, monitor: str, patience: int, mode: str, earlier: list[dict[str, float]]) -> None:
+        super().__init__(monitor, patience=patience, mode=mode)
         self.earlier = earlier
 
     def on_train_begin(self, logs: Logs = None) -> None:

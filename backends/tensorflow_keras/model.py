@@ -120,14 +120,16 @@ class PtychoPINN(keras.Model):
     def loss_of(self, batch: Batch) -> tf.Tensor:
         """The loss of a batch: supervised where it has labels."""
         amplitude, phase = self.network([batch.root4, batch.backprojection])
-        patches = physics.polar(amplitude, phase)
+        patches = physics.smoothed(physics.polar(amplitude, phase), self.settings.model.gaussian_smoothing_sigma)
         strength = physics.as_complex(tf.sqrt(batch.dose))[:, None, None, None]
         probes = tf.gather(self.current_probes(), batch.scan) * strength
         supervised = partial(self._supervised_loss, patches, batch, probes)
         likelihood = partial(self.likelihood, patches, batch, probes[:, None])
         if self.settings.data.source == 'mixed':
-            return tf.cond(tf.size(batch.labels) > 0, supervised, likelihood)
-        return supervised() if self.settings.model.model_type == 'supervised' else likelihood()
+            loss = tf.cond(tf.size(batch.labels) > 0, supervised, likelihood)
+        else:
+            loss = supervised() if self.settings.model.model_type == 'supervised' else likelihood()
+        return loss + self._roughness(patches, probes)
 
     def likelihood(self, patches: tf.Tensor, batch: Batch, probe: tf.Tensor) -> tf.Tensor:
         """Of the counts, for patches (R K, n, n) and each region's probe (R, 1, modes, N, N)."""
@@ -153,7 +155,20 @@ class PtychoPINN(keras.Model):
         weight = self.settings.training.far_field_weight
         if weight:
             loss = loss + weight * physics.far_field_loss(patches, batch.labels, probe, batch.counts[:, 0])
+        factor = self.settings.training.realspace_mae_weight
+        if factor:
+            lit = physics.crop_support(physics.power(probe), self.settings.model.patch_size)
+            loss = loss + factor * physics.object_error(patches, batch.labels, lit)
         return loss
+
+    def _roughness(self, patches: tf.Tensor, probes: tf.Tensor) -> tf.Tensor | float:
+        """The weighted total variation of patches (R K, n, n) under each region's probe (R, modes, N, N)."""
+        factor = self.settings.training.realspace_weight
+        if not factor:
+            return 0.0
+        weight = physics.crop_support(physics.power(probes), self.settings.model.patch_size)
+        weight = tf.repeat(weight, tf.shape(patches)[0] // tf.shape(probes)[0], axis=0)
+        return factor * physics.total_variation(patches, weight)
 
     def prepare(self) -> None:
         """Compile with AdamW as the configuration asks for it; a callback sets its learning rate at every step."""

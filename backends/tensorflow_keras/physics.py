@@ -13,6 +13,8 @@ from math import pi
 import numpy as np
 import tensorflow as tf
 
+from ptychopinn_reconstructor.physics.smoothing import smoothing_matrix
+
 EPSILON_COUNTS = 0.1
 EPSILON_WEIGHT = 1e-3  # of the largest probe intensity: below it a canvas pixel tends to 1
 
@@ -168,6 +170,28 @@ def amplitude_loss(intensity: tf.Tensor, counts: tf.Tensor, good: tf.Tensor) -> 
     return tf.reduce_sum(difference * good) / tf.reduce_sum(good)
 
 
+def smoothed(patches: tf.Tensor, sigma: float) -> tf.Tensor:
+    """Patches (b, n, n) smoothed by a Gaussian of `sigma` pixels; as they are where it is 0."""
+    if not sigma:
+        return patches
+    matrix = tf.cast(smoothing_matrix(patches.shape[-1], sigma), patches.dtype)
+    return matrix @ patches @ tf.transpose(matrix)
+
+
+def total_variation(patches: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    """Mean difference of patches (b, n, n) to the next pixel below and to the right, weighted by w (b, n, n)."""
+    below = _magnitude(patches[:, 1:] - patches[:, :-1])
+    right = _magnitude(patches[..., 1:] - patches[..., :-1])
+    total = tf.reduce_sum(weight[:, :-1] * below, (-2, -1)) + tf.reduce_sum(weight[..., :-1] * right, (-2, -1))
+    return tf.reduce_mean(total / tf.reduce_sum(weight, (-2, -1)))
+
+
+def object_error(patches: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    """Mean absolute error of patches (b, n, n) after removing each one's global phase, weighted by w (b, n, n)."""
+    error = _magnitude(align_phase(patches, labels, weight) - labels)
+    return tf.reduce_mean(tf.reduce_sum(weight * error, (-2, -1)) / tf.reduce_sum(weight, (-2, -1)))
+
+
 def exit_wave_loss(patches: tf.Tensor, labels: tf.Tensor, probe: tf.Tensor) -> tf.Tensor:
     """Error of patches (b, n, n) against labels, weighted by abs(P)^2, after removing each patch's global phase."""
     weight = crop_support(power(probe), patches.shape[-1])
@@ -189,6 +213,11 @@ def align_phase(patches: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor) -> tf.
     """Patches times the unit factor that brings each nearest to its label; the factor is detached."""
     inner = tf.reduce_sum(as_complex(weight) * labels * tf.math.conj(patches), (-2, -1), keepdims=True)
     return patches * tf.stop_gradient(unit_factor(tf.math.angle(inner)))
+
+
+def _magnitude(values: tf.Tensor) -> tf.Tensor:
+    """abs(values), whose gradient is finite at 0."""
+    return tf.sqrt(_square(values) + 1e-12)
 
 
 def _square(values: tf.Tensor) -> tf.Tensor:

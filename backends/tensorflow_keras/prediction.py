@@ -9,6 +9,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.physics.smoothing import smoothed
 
 
 class TensorFlowNetwork:
@@ -16,6 +17,7 @@ class TensorFlowNetwork:
 
     def __init__(self, network: Any, config: Config, device: str) -> None:
         self.device = device
+        self.sigma = config.model.gaussian_smoothing_sigma
         n_pixels = config.model.N
         n = n_pixels and config.model.patch_size
         signature = [tf.TensorSpec((None, n_pixels, n_pixels)), tf.TensorSpec((None, 2, n, n))]
@@ -26,4 +28,4 @@ class TensorFlowNetwork:
         with tf.device(self.device):
             amplitude, phase = (part.numpy() for part in self.run(tf.constant(root4), tf.constant(backprojection)))
         patches: NDArray[np.complex64] = amplitude * np.exp(1j * phase.astype(np.complex64))
-        return patches
+        return smoothed(patches, self.sigma)

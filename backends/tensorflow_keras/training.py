@@ -35,7 +35,9 @@ def train(job: TrainingJob, device: str) -> TrainedModel:
     held_out = steps.of_validation()
     monitor = job.config.training.checkpoint_monitor_metric if held_out else 'train_loss'
     model, watch = new_model(job), Watch(job, device, len(steps), steps.r * steps.k)
-    saving = Checkpoints(folder, monitor, job.config.training.checkpoint_save_top_k)
+    saving = Checkpoints(
+        folder, monitor, job.config.training.checkpoint_save_top_k, job.config.training.checkpoint_mode
+    )
     if job.resume:
         watch.restore(take_over(model, last))
         saving.replay(watch.metrics)
@@ -67,7 +69,7 @@ def fit(
     training, source = job.config.training, Source(steps)
     callbacks = [watch, *loggers(job.config.execution.logger_backend, job.output_dir)]
     if training.early_stop_patience:
-        callbacks.append(EarlyStopping(saving.monitor, training.early_stop_patience, list(watch.metrics)))
+        callbacks.append(EarlyStopping(saving.monitor, training.early_stop_patience, saving.mode, list(watch.metrics)))
     callbacks.append(saving)
     try:
         with quiet_tensorflow():

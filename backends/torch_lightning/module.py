@@ -71,7 +71,8 @@ class PtychoPINN(pl.LightningModule):
 
     def forward(self, root4: Tensor, backprojection: Tensor) -> Tensor:
         """(b, N, N) and (b, 2, n, n) to complex patches (b, n, n) in the probe's frame."""
-        return torch.polar(*self.network(root4, backprojection))
+        patches = torch.polar(*self.network(root4, backprojection))
+        return physics.smoothed(patches, self.config.model.gaussian_smoothing_sigma)
 
     def training_step(self, batch: Batch, step: int) -> Tensor:
         """The loss of one batch."""
@@ -86,11 +87,13 @@ class PtychoPINN(pl.LightningModule):
     def _loss(self, batch: Batch) -> Tensor:
         amplitude, phase = self.network(batch.root4, batch.backprojection)
         with torch.autocast(self.device.type, enabled=False):  # the physics stays in single precision
-            patches = torch.polar(amplitude, phase)
+            patches = physics.smoothed(torch.polar(amplitude, phase), self.config.model.gaussian_smoothing_sigma)
             probes = self.current_probes()[batch.scan] * batch.dose.sqrt()[:, None, None, None]
             if batch.labels is not None:
-                return self._supervised_loss(patches, batch, probes)
-            return self._likelihood(patches, batch, probes[:, None])
+                loss = self._supervised_loss(patches, batch, probes)
+            else:
+                loss = self._likelihood(patches, batch, probes[:, None])
+            return loss + self._roughness(patches, probes)
 
     def _likelihood(self, patches: Tensor, batch: Batch, probe: Tensor) -> Tensor:
         regions, k, n_pixels, _ = batch.counts.shape
@@ -117,8 +120,22 @@ class PtychoPINN(pl.LightningModule):
         probe = probe.repeat_interleave(k, dim=0)  # (R K, modes, N, N)
         counts = batch.counts.flatten(0, 1)
         loss = physics.exit_wave_loss(patches, batch.labels, probe)
-        weight = self.config.training.far_field_weight
-        return loss + weight * physics.far_field_loss(patches, batch.labels, probe, counts) if weight else loss
+        training = self.config.training
+        if training.far_field_weight:
+            loss = loss + training.far_field_weight * physics.far_field_loss(patches, batch.labels, probe, counts)
+        if training.realspace_mae_weight:
+            lit = physics.crop_support(physics.power(probe), patches.shape[-1])
+            loss = loss + training.realspace_mae_weight * physics.object_error(patches, batch.labels, lit)
+        return loss
+
+    def _roughness(self, patches: Tensor, probes: Tensor) -> Tensor | float:
+        """The weighted total variation of patches (R K, n, n) under each region's probe (R, modes, N, N)."""
+        factor = self.config.training.realspace_weight
+        if not factor:
+            return 0.0
+        weight = physics.crop_support(physics.power(probes), patches.shape[-1])
+        weight = weight.repeat_interleave(len(patches) // len(probes), dim=0)
+        return factor * physics.total_variation(patches, weight)
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and decay over the steps or the CPU time of the training, whichever ends first."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ptychopinn_reconstructor.physics.smoothing import smoothing_matrix
+
 EPSILON_COUNTS = 0.1
 EPSILON_WEIGHT = 1e-3  # of the largest probe intensity: below it a canvas pixel tends to 1
 
@@ -139,6 +141,27 @@ def amplitude_loss(intensity: Tensor, counts: Tensor, good: Tensor) -> Tensor:
     return (difference * good).sum() / good.sum()
 
 
+def smoothed(patches: Tensor, sigma: float) -> Tensor:
+    """Patches (b, n, n) smoothed by a Gaussian of `sigma` pixels; as they are where it is 0."""
+    if not sigma:
+        return patches
+    matrix = torch.from_numpy(smoothing_matrix(patches.shape[-1], sigma)).to(patches.device, patches.dtype)
+    return matrix @ patches @ matrix.T
+
+
+def total_variation(patches: Tensor, weight: Tensor) -> Tensor:
+    """Mean difference of patches (b, n, n) to the next pixel below and to the right, weighted by w (b, n, n)."""
+    below, right = (_magnitude(patches.diff(dim=dim)) for dim in (-2, -1))
+    total = (weight[:, :-1] * below).sum(dim=(-2, -1)) + (weight[..., :-1] * right).sum(dim=(-2, -1))
+    return (total / weight.sum(dim=(-2, -1))).mean()
+
+
+def object_error(patches: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Mean absolute error of patches (b, n, n) after removing each one's global phase, weighted by w (b, n, n)."""
+    error = _magnitude(align_phase(patches, labels, weight) - labels)
+    return ((weight * error).sum(dim=(-2, -1)) / weight.sum(dim=(-2, -1))).mean()
+
+
 def exit_wave_loss(patches: Tensor, labels: Tensor, probe: Tensor) -> Tensor:
     """Error of patches (b, n, n) against labels, weighted by abs(P)^2, after removing each patch's global phase."""
     weight = crop_support(power(probe), patches.shape[-1])
@@ -159,6 +182,11 @@ def align_phase(patches: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """Patches times the unit factor that brings each nearest to its label; the factor is detached."""
     inner = (weight * labels * patches.conj()).sum(dim=(-2, -1), keepdim=True).detach()
     return patches * torch.exp(1j * torch.angle(inner))
+
+
+def _magnitude(values: Tensor) -> Tensor:
+    """abs(values), whose gradient is finite at 0."""
+    return torch.sqrt(_square(values) + 1e-12)
 
 
 def _square(values: Tensor) -> Tensor:

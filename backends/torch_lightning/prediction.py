@@ -12,6 +12,8 @@ from torch import nn
 
 from ptychopinn_reconstructor.config import Config
 
+from . import physics
+
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
@@ -30,6 +32,7 @@ class TorchNetwork:
     def __init__(self, network: nn.Module, config: Config) -> None:
         self.network = network
         self.device = next(network.parameters()).device
+        self.sigma = config.model.gaussian_smoothing_sigma
         self.threads = config.execution.threads
         self.autocast = {'16-mixed': torch.float16, 'bf16-mixed': torch.bfloat16}.get(config.execution.precision)
 
@@ -38,5 +41,5 @@ class TorchNetwork:
         mixed = torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
         with threads(self.threads), torch.inference_mode(), mixed:
             inputs = (torch.from_numpy(array).to(self.device) for array in (root4, backprojection))
-            patches = torch.polar(*self.network(*inputs))
+            patches = physics.smoothed(torch.polar(*self.network(*inputs)), self.sigma)
         return np.asarray(patches.cpu().numpy(), dtype=np.complex64)

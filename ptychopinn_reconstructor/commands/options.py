@@ -13,7 +13,13 @@ from ..config import SECTIONS, FieldInfo, field_table
 from .app import Decorator
 
 TRAIN_SECTIONS = ('model', 'data', 'training', 'execution')
-RECONSTRUCT_FIELDS = ('data.measurement_domain', 'data.probe_power', 'execution.backend', 'execution.device')
+RECONSTRUCT_FIELDS = (
+    'data.measurement_domain',
+    'data.probe_power',
+    'data.nphotons',
+    'execution.backend',
+    'execution.device',
+)
 # What a pretraining, which is supervised and reads no scan but for its counts, has no use for.
 NOT_PRETRAINING = ('model_type', 'gridsize', 'source', 'n_subsample', 'subsample_seed', 'neighbor_count',
     'positions_provided', 'sequential_sampling', 'validation_fraction', 'refine_probe_first')  # fmt: skip

@@ -94,15 +94,25 @@ def reconstruct(
     with stoppable() as should_stop, ProgressBar('reading', quiet=job.quiet) as bar:
         job.read(scan, config, probe)
         from .. import pipeline
+        from ..patches import NAME as PATCHES
 
         given = job.scan.probe if probe is not None else None
         assert config.inference.model_path is not None  # _configuration has seen to it
         path, others = config.inference.model_path, models[1:]
-        job.finish(
-            pipeline.reconstruct(
-                job.scan, path, config, ensemble=others, probe=given, emit=bar.emit, should_stop=should_stop
-            )
+        kept = output_dir / PATCHES
+        result = pipeline.reconstruct(
+            job.scan,
+            path,
+            config,
+            ensemble=others,
+            probe=given,
+            patches_file=kept,
+            emit=bar.emit,
+            should_stop=should_stop,
         )
+        job.finish(result)
+        if config.inference.debug:
+            job.files['patches'] = kept
     job.tell()
 
 
@@ -264,8 +274,9 @@ def _configuration(model: Path | None, file: str | None, settings: tuple[str, ..
     from ..bundle import open_bundle
 
     manifest = open_bundle(path).manifest
+    data = manifest['config'].get('data', {})
     own = {
         'execution': {'backend': manifest['backend']},
-        'data': {'probe_power': manifest['config'].get('data', {}).get('probe_power', 'auto')},
+        'data': {'probe_power': data.get('probe_power', 'auto'), 'nphotons': data.get('nphotons')},
     }
     return Config().merged(own).merged(from_file).merged(from_line)

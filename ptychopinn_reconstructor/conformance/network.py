@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..backend import Backend, Network
 from ..errors import BundleError
+from ..physics.forward import total_variation
 from ..physics.prepare import Patterns
 from . import jobs, oracle
 
@@ -61,6 +62,20 @@ class NetworkChecks:
         expected = oracle.patches_of(config, weights, data.root4, data.backprojection)
         assert found.shape == (5, size, size)
         assert np.abs(found - expected).max() < CLOSE * range_of(expected)
+
+    def test_smoothing_flattens_patches(self, backend: Backend) -> None:
+        """S5, SETTINGS: gaussian_smoothing_sigma is the last step of the network; the wider, the smoother."""
+        data = jobs.prepared(backend).patterns(np.arange(5))
+        roughness = []
+        for sigma in (0.0, 1.0, 3.0):
+            config = jobs.configuration(backend, model__gaussian_smoothing_sigma=sigma)
+            weights = jobs.drawn_weights(oracle.shapes(config))
+            found = predicted(backend.network(config, weights, 'cpu'), data)
+            expected = oracle.patches_of(config, weights, data.root4, data.backprojection)
+            assert found.dtype == np.complex64
+            assert np.abs(found - expected).max() < CLOSE * range_of(expected)
+            roughness.append(total_variation(found, np.ones(found.shape[1:])))
+        assert roughness[1] < 0.7 * roughness[0] and roughness[2] < 0.7 * roughness[1]
 
     @pytest.mark.parametrize('scale', [0.1, 1.0, 2.0])
     def test_weights_have_the_neutral_layout(self, backend: Backend, scale: float) -> None:

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from ..backend import Weights
 from ..config import Config
-from ..physics.forward import amplitude_loss, diffract, measure, poisson_loss, propagate
+from ..physics.forward import amplitude_loss, diffract, measure, poisson_loss, propagate, total_variation
 from ..physics.geometry import gather_patches, scatter_patches
 from ..physics.grouping import Split, covering_regions, epoch_regions, region_size
 from ..physics.prepare import PreparedScan
 from ..physics.procedural import ProceduralPatterns
 from ..physics.scaling import crop_support
+from ..physics.smoothing import smoothed
 from ..physics.stitching import EPSILON_WEIGHT, contributions, probe_weight, shifted_weight
 
 Real = NDArray[np.float64]
@@ -52,7 +53,8 @@ def patches_of(
     x1 = net.residual('dec1', x1 + _to_space(net.convolve('up1', x2), 2))
     y = _to_space(net.convolve('head', _leaky(x1)), config.model.block)
     phase = np.exp(1j * np.pi * np.tanh(y[..., 1]))
-    return np.asarray(amplitude(y[..., 0], config.model.amp_activation, config.model.amplitude_max) * phase)
+    patches = amplitude(y[..., 0], config.model.amp_activation, config.model.amplitude_max) * phase
+    return smoothed(np.asarray(patches), config.model.gaussian_smoothing_sigma)
 
 
 def amplitude(y: Real, activation: str, top: float) -> Real:
@@ -106,22 +108,27 @@ def _to_space(x: Real, r: int) -> Real:
 def plan(config: Config, n_pixels: int, patterns: int) -> tuple[int, int, int]:
     """Patterns of a region K, regions of a step R and steps of an epoch, of `patterns` to train on (B25)."""
     model, training = config.model, config.training
-    alone = model.model_type == 'supervised' or not model.object_big
+    alone = model.model_type == 'supervised' or not model.object_big or not config.data.positions_provided
     k = 1 if alone else region_size(model.gridsize, config.data.neighbor_count)
     r = max(1, (training.batch_size or PIXELS_A_STEP // n_pixels**2) // k)
     groups = config.data.n_groups or patterns // k
     return k, r, max(1, groups // (r * training.accum_steps)) * training.accum_steps
 
 
-def epoch_losses(scan: PreparedScan, split: Split, config: Config, weights: Weights) -> tuple[float, float]:
-    """Training and validation loss of the first epoch for weights that do not move, one region a step (B26)."""
+def drawn(scan: PreparedScan, split: Split, config: Config) -> NDArray[np.int64]:
+    """The regions of the first epoch, (steps R, K) patterns in canonical order (B25)."""
     k, r, steps = plan(config, scan.n_pixels, len(split.training))
-    drawn = epoch_regions(
+    return epoch_regions(
         scan.positions, split.training, k, n_groups=steps * r, seed=config.training.seed, epoch=0,
         sequential=config.data.sequential_sampling,
     )  # fmt: skip
-    held_out = covering_regions(scan.positions, split.validation, k)
-    losses = [[_region_loss(scan, region, config, weights) for region in part] for part in (drawn, held_out)]
+
+
+def epoch_losses(scan: PreparedScan, split: Split, config: Config, weights: Weights) -> tuple[float, float]:
+    """Training and validation loss of the first epoch for weights that do not move, one region a step (B26)."""
+    regions = drawn(scan, split, config)
+    held_out = covering_regions(scan.positions, split.validation, regions.shape[1])
+    losses = [[_region_loss(scan, region, config, weights) for region in part] for part in (regions, held_out)]
     return float(np.mean(losses[0])), float(np.mean(losses[1]))
 
 
@@ -136,6 +143,9 @@ def _region_loss(scan: PreparedScan, region: NDArray[np.int64], config: Config, 
     if config.training.mae_weight:
         unit = float(np.sqrt(data.counts.mean(dtype=np.float64)))
         loss += config.training.mae_weight * amplitude_loss(intensity, data.counts, scan.good) / unit
+    if config.training.realspace_weight:
+        weight = probe_weight(scan.probe, scan.patch_size)
+        loss += config.training.realspace_weight * total_variation(patches, weight)
     return loss
 
 

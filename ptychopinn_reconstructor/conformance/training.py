@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ..backend import Backend
+from ..backend import Backend, Network
 from ..errors import BundleError, ConfigError, ScanError, TrainingError
 from ..events import Event
+from ..physics.forward import object_error, total_variation
 from ..physics.grouping import Split
 from ..physics.prepare import prepare_scan
+from ..physics.stitching import probe_weight
 from ..pipeline import patterns_like
 from . import jobs, oracle
 from .runs import Run, Runs
@@ -32,7 +34,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # settings, and the
         {'model__gridsize': 3, 'training__mae_weight': 0.5, 'training__batch_size': 9},
         {},
     ),
-    'patches of 3/4 N': ({'model__probe_big': True}, {}),
+    'patches of 3/4 N': ({'model__probe_big': True, 'training__realspace_weight': 3.0}, {'modes': 2}),
+    'positions not used': (
+        {'data__positions_provided': False, 'model__gaussian_smoothing_sigma': 1.0},
+        {},
+    ),
     'patches of N, gridsize 2': ({'model__pad_object': False, 'model__gridsize': 2, 'data__neighbor_count': 0}, {}),
     'each alone, 2 modes': (
         {
@@ -84,6 +90,57 @@ class TrainingChecks:
             assert oracle.epoch_losses(scan, plain.splits[0], plain.config, weights)[0] != pytest.approx(
                 expected[0], rel=1e-3
             ), key
+
+    def test_total_variation_flattens_the_patches(self, backend: Backend, conformance_runs: Runs) -> None:
+        """S6, SETTINGS: realspace_weight: the network that was trained with it makes flatter patches."""
+        data = jobs.prepared(backend).patterns(np.arange(16))
+        config = jobs.configuration(backend)
+        runs = (conformance_runs.reference, conformance_runs.of(training__realspace_weight=30.0))
+        rough, flat = (
+            total_variation(
+                backend.network(config, run.trained.weights, 'cpu').predict(data.root4, data.backprojection),
+                np.ones((16, 16)),
+            )
+            for run in runs
+        )
+        assert flat < 0.7 * rough
+
+    def test_the_error_of_the_object_is_a_part_of_the_loss(self, backend: Backend, tmp_path: Path) -> None:
+        """S7, SETTINGS: realspace_mae_weight adds so many times the reference's error to the supervised loss."""
+        scan, losses = jobs.prepared(backend), []
+        for weight in (0.0, 2.0):
+            job = jobs.job(
+                backend, tmp_path / str(weight), (scan,), model__model_type='supervised', training__nepochs=1,
+                training__learning_rate=jobs.STILL, training__realspace_mae_weight=weight,
+            )  # fmt: skip
+            weights = jobs.drawn_weights(oracle.shapes(job.config))
+            losses.append(backend.train(replace(job, initial=weights)).losses[0][1])
+        index = oracle.drawn(scan, job.splits[0], job.config).ravel()
+        data = scan.patterns(index)
+        patches = oracle.patches_of(job.config, weights, data.root4, data.backprojection)
+        expected = object_error(patches, scan.labels(index), probe_weight(scan.probe, scan.patch_size))
+        assert expected > 0.1
+        assert losses[1] - losses[0] == pytest.approx(2 * expected, rel=1e-3)
+
+    def test_the_largest_or_the_smallest_value_is_best(self, backend: Backend, tmp_path: Path) -> None:
+        """SETTINGS: checkpoint_mode: max returns the epoch of the largest monitored loss, min that of the smallest."""
+        data = jobs.prepared(backend).patterns(np.arange(4))
+        for mode in ('min', 'max'):
+            heard = jobs.Listener()
+            seen: list[NDArray[np.complex64]] = []
+
+            def look(network: Network, seen: list[Any] = seen) -> None:
+                seen.append(network.predict(data.root4, data.backprojection))
+
+            found = jobs.train(
+                backend, tmp_path / mode, training__nepochs=2, training__checkpoint_mode=mode, emit=heard, inspect=look
+            )
+            best = int((np.argmin if mode == 'min' else np.argmax)([row['val_loss'] for row in heard.epochs]))
+            patches = backend.network(jobs.configuration(backend), found.weights, 'cpu').predict(
+                data.root4, data.backprojection
+            )
+            away = [float(np.abs(patches - one).max()) for one in seen]
+            assert int(np.argmin(away)) == best and sorted(away)[0] < 1e-5 < 0.1 * sorted(away)[1]
 
     def test_equal_jobs_give_equal_weights(self, backend: Backend, tmp_path: Path, conformance_runs: Runs) -> None:
         """B31: also after other jobs, whatever the random state, which stays as it was; another seed gives others."""

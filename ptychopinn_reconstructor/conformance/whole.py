@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from .. import models, pipeline
-from ..backend import Backend, load_backend
+from ..backend import Backend, Weights, load_backend
 from ..bundle import open_bundle
 from ..config import parse
 from ..errors import BundleError, ConfigError, Interrupted, ScanError
 from ..io import ObjectFile, read_scan, write_npz
+from ..physics.prepare import prepare_scan
 from . import jobs
 from .runs import EPOCHS, Runs, Shipped
 
@@ -114,6 +116,89 @@ class PipelineChecks:
             return float(np.abs(np.diff(found)).mean())
 
         assert variation(10) < variation(1) < variation(0)
+
+    @pytest.mark.slow
+    def test_the_middle_of_each_patch_is_stitched(self, shipped: Shipped) -> None:
+        """SETTINGS: middle_trim: less of the canvas is covered, what is covered shows the same object."""
+        assert shipped.scan.object is not None
+        whole, trimmed = (
+            pipeline.reconstruct(
+                shipped.scan, shipped.model, shipped.config.merged({'inference': {'middle_trim': size}})
+            ).reconstruction.object
+            for size in (None, 12)
+        )
+        covered = [int((np.abs(canvas - 1) > 1e-6).sum()) for canvas in (whole, trimmed)]
+        assert covered[1] < 0.9 * covered[0]
+        middle = (slice(20, -20),) * 2
+        turned = np.vdot(trimmed[middle], whole[middle])
+        assert abs(turned) > 0.98 * np.linalg.norm(trimmed[middle]) * np.linalg.norm(whole[middle])
+        with pytest.raises(ConfigError, match='middle_trim is 18 but the patches of this model are 16'):
+            pipeline.reconstruct(shipped.scan, shipped.model, shipped.config.merged({'inference': {'middle_trim': 18}}))
+
+    @pytest.mark.slow
+    def test_patches_are_kept_for_debugging(self, backend: Backend, shipped: Shipped, tmp_path: Path) -> None:
+        """SETTINGS: debug: patches.h5 holds what the network predicts, in canonical order; without it there is none."""
+        import h5py
+
+        for debug in (False, True):
+            config = shipped.config.merged({'inference': {'debug': debug}})
+            pipeline.reconstruct(shipped.scan, shipped.model, config, patches_file=tmp_path / 'patches.h5')
+            assert (tmp_path / 'patches.h5').exists() is debug
+        bundle = open_bundle(shipped.model)
+        network = backend.network(models.exact(models.bundle_config(bundle)), bundle.weights, 'cpu')
+        prepared = prepare_scan(shipped.scan)
+        with h5py.File(tmp_path / 'patches.h5') as file:
+            assert np.array_equal(shipped.scan.positions[file['pattern'][:]], file['positions'][:])
+            index = np.array([3, 77, 143])
+            assert np.array_equal(file['pattern'][:][index], prepared.order[index])
+            data = prepared.patterns(index)
+            expected = network.predict(data.root4, data.backprojection)
+            assert np.abs(file['patches'][:][index] - expected).max() < 1e-5 * np.abs(expected).max()
+
+    @pytest.mark.slow
+    def test_the_probe_is_masked_and_scaled(self, backend: Backend, tmp_path: Path) -> None:
+        """S3, S4, SETTINGS: the model keeps the probe it was trained with; a stronger one makes the object weaker."""
+        scan, amplitudes = jobs.scan(), []
+        for scale in (0.8, 1.25):
+            config = jobs.configuration(backend, training__nepochs=6, model__probe_scale=scale, model__probe_mask=True)
+            model = pipeline.train([scan], config, tmp_path / str(scale)).model
+            expected = prepare_scan(scan, probe_mask=True, probe_scale=scale).probe
+            assert np.array_equal(open_bundle(model).probe, expected) and not expected[0, 0].any()
+            results = [pipeline.reconstruct(one, model, config) for one in (scan, replace(scan, probe=None))]
+            assert all(np.allclose(result.reconstruction.probe, expected, rtol=1e-5) for result in results)
+            assert not any('differs' in note for result in results for note in result.report.notes)
+            amplitudes.append(float(np.abs(results[0].reconstruction.object[20:-20, 20:-20]).mean()))
+        assert amplitudes[0] > 1.1 * amplitudes[1]  # of 1.56, that it has begun to learn
+
+    @pytest.mark.slow
+    def test_positions_not_provided_have_no_influence_on_training(self, backend: Backend, tmp_path: Path) -> None:
+        """S9, SETTINGS: stretched positions in the same order give the same weights, bit by bit."""
+        scan = jobs.scan()
+        stretched = replace(scan, positions=1.13 * scan.positions)
+        settings: dict[str, Any] = {'data__validation_fraction': 0.0, 'training__nepochs': 1}
+        config = jobs.configuration(backend, data__positions_provided=False, **settings)
+        one, two = (
+            pipeline.train([each], config, tmp_path / str(number)).trained.weights
+            for number, each in enumerate((scan, stretched))
+        )
+        assert jobs.distance(one, two) == 0
+        supervised = jobs.configuration(backend, data__positions_provided=False, model__model_type='supervised')
+        with pytest.raises(ConfigError, match='positions_provided is false'):
+            pipeline.train([scan], supervised, tmp_path / 'supervised')
+
+    @pytest.mark.slow
+    def test_photons_are_used_where_counts_are_unknown(self, backend: Backend, tmp_path: Path) -> None:
+        """S8, SETTINGS: a normalized scan with its true nphotons gives the model of the counts, and the same object."""
+        counts = jobs.scan()
+        normalized = replace(counts, diffraction=(counts.diffraction / np.float32(3e4)).astype(np.float32))
+        found: list[Weights] = []
+        for scan, photons in ((counts, None), (normalized, counts.mean_counts), (normalized, 10.0)):
+            config = jobs.configuration(backend, training__nepochs=1, data__nphotons=photons)
+            model = pipeline.train([scan], config, tmp_path / str(len(found))).model
+            told = str(pipeline.reconstruct(scan, model, config).report.notes)
+            assert ('photons each' in told) is (photons is not None)
+            found.append(open_bundle(model).weights)
+        assert jobs.distance(found[0], found[1]) < 1e-2 * jobs.distance(found[0], found[2])
 
     def test_the_measurement_domain_is_the_unit_of_a_file(self, backend: Backend, tmp_path: Path) -> None:
         """SETTINGS: measurement_domain amplitude squares what the file holds."""

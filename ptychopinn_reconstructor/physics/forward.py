@@ -59,6 +59,23 @@ def poisson_loss(intensity: NDArray[Any], counts: NDArray[Any], good: NDArray[np
     return float(excess.mean() if good is None else excess[..., good].mean())
 
 
+def total_variation(patches: NDArray[Any], weight: NDArray[Any]) -> float:
+    """Mean over patches (b, n, n) of their differences to the next pixel below and to the right, weighted by `weight`.
+
+    sum w (abs(o[i+1, j] - o[i, j]) + abs(o[i, j+1] - o[i, j])) / sum w with w (b, n, n) or (n, n), transmission.
+    """
+    below, right = (np.abs(np.diff(patches, axis=axis)) for axis in (-2, -1))
+    total = (weight[..., :-1, :] * below).sum(axis=(-2, -1)) + (weight[..., :-1] * right).sum(axis=(-2, -1))
+    return float((total / weight.sum(axis=(-2, -1))).mean())
+
+
+def object_error(patches: NDArray[Any], labels: NDArray[Any], weight: NDArray[Any]) -> float:
+    """Mean absolute error of patches (b, n, n) after removing each one's global phase, weighted by w, transmission."""
+    inner = (weight * labels * patches.conj()).sum(axis=(-2, -1), keepdims=True)
+    error = np.abs(patches * np.exp(1j * np.angle(inner)) - labels)
+    return float(((weight * error).sum(axis=(-2, -1)) / weight.sum(axis=(-2, -1))).mean())
+
+
 def amplitude_loss(intensity: NDArray[Any], counts: NDArray[Any], good: NDArray[np.bool_] | None = None) -> float:
     """Mean absolute difference of the diffraction amplitudes, sqrt(counts), per good pixel."""
     difference = np.abs(np.sqrt(intensity) - np.sqrt(counts))

@@ -14,7 +14,7 @@ from ..errors import ConfigError, ScanError
 from ..scan import Scan, checked_probe
 from .forward import measure, propagate
 from .geometry import Layout, canonical_order, fourier_shift, gather_patches, layout, relative_positions
-from .scaling import Gauge, InputScaler, ProbePower, crop_support, resolve_probe_power, support_size
+from .scaling import Gauge, InputScaler, ProbePower, crop_support, masked_probe, resolve_probe_power, support_size
 
 SMALLEST_SHARE = 0.1  # of the unscattered probe on good pixels: below it there is nothing to extrapolate from
 
@@ -100,6 +100,12 @@ class PreparedScan:
         order, positions = self.order[index], self.positions[index]
         return replace(self, order=order, positions=positions, layout=self.layout.part(index))
 
+    def at_whole_pixels(self) -> PreparedScan:
+        """The same scan without the sub-pixel part of its positions, for a training that must not use them."""
+        laid = self.layout
+        whole = Layout(laid.corners, np.zeros_like(laid.fractions), laid.origin, laid.shape)
+        return replace(self, layout=whole)
+
     def batches(self, size: int) -> Iterator[NDArray[np.int64]]:
         """Indices of all patterns in batches of at most `size`, split evenly."""
         yield from even_batches(np.arange(len(self), dtype=np.int64), size)
@@ -117,10 +123,13 @@ def prepare_scan(
     mode: ProbePower = 'auto',
     stride: int = 4,
     patch_size: int | None = None,
+    probe_mask: bool = False,
+    probe_scale: float = 1.0,
 ) -> PreparedScan:
     """Sort a scan, resolve the power of its probe (or of `probe`) and lay its patches on a canvas.
 
-    `patch_size` is the side n of the patches of the network that is to see the scan, None: N/2.
+    `patch_size` is the side n of the patches of the network that is to see the scan, None: N/2. `probe_mask` cuts the
+    probe to a circle (`scaling.masked_probe`); `probe_scale` multiplies its amplitude once its power is resolved.
 
     Raises ConfigError when N is not a multiple of the network's `stride`, ScanError when there is no probe.
     """
@@ -132,11 +141,13 @@ def prepare_scan(
     if chosen is None:
         raise ScanError('The scan has no probe (probeGuess); pass one with --probe FILE[:KEY].')
     chosen = checked_probe(chosen, scan.n_pixels)
+    chosen = masked_probe(chosen) if probe_mask else chosen
     order = canonical_order(scan.positions)
     positions = relative_positions(scan.positions)[order]
     grid = scan.object_origin if scan.on_object_grid else None
     laid = layout(scan.positions[order], scan.n_pixels, grid)
     gauge = resolve_probe_power(chosen, incident_counts(scan, chosen), mode)
+    gauge = gauge._replace(probe=np.asarray(gauge.probe * probe_scale, dtype=np.complex64))
     return PreparedScan(scan, gauge, order, positions, laid, patch_size or support_size(scan.n_pixels))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from ..errors import ConfigError
+from ..errors import ConfigError, ScanError
 from .forward import measure, propagate
 
 ProbePower = Literal['auto', 'absolute', 'from_counts']
@@ -50,6 +50,23 @@ def resolve_probe_power(probe: NDArray[np.complex64], mean_counts: float, mode: 
     if mode == 'from_counts':
         return Gauge((probe * np.sqrt(ratio)).astype(np.complex64), ratio, mode)
     raise ConfigError(f"probe_power is {mode!r}; choose 'auto', 'absolute' or 'from_counts'.")
+
+
+def masked_probe(probe: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """A probe (modes, N, N) set to zero outside the central circle of diameter N/2, its power held.
+
+    Raises ScanError when nothing is left.
+    """
+    n_pixels = probe.shape[-1]
+    square = (np.arange(n_pixels) - (n_pixels - 1) / 2) ** 2
+    inside = np.where(square[:, None] + square <= (n_pixels / 4) ** 2, probe, 0)
+    left = probe_power(inside)
+    if not left:
+        raise ScanError(
+            f'The probe has no light within {n_pixels // 4} pixels of its center, so probe_mask leaves nothing of it; '
+            'center the probe, or leave probe_mask out.'
+        )
+    return np.asarray(inside * np.sqrt(probe_power(probe) / left), dtype=np.complex64)
 
 
 def support_size(n_pixels: int) -> int:
