@@ -144,6 +144,7 @@ def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
                 'comments': found.comments,
                 'losses': found.losses,
                 'residual': result.report.residual,
+                'trust': None if result.report.trust is None else result.report.trust.line(),
                 'notes': result.report.notes,
                 'facts': result.report.facts,
                 'stages': result.report.stages,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,5 +60,10 @@ def epoch_line(message: Message) -> str:
 
 
 def result_line(message: Message) -> str:
-    """How well the object explains the patterns, for the log."""
-    return f'Done: residual {message["residual"]:.4g} after {message["facts"]["refine_passes"]} refinement passes.'
+    """How far to trust the object, for the log."""
+    return f'Done after {message["facts"]["refine_passes"]} refinement passes: {message["trust"]}.'
+
+
+def gist(sentence: str) -> str:
+    """A sentence without its numbers, which differ where only a sample of the patterns was looked at."""
+    return re.sub(r'[-+.,%\d]+(e[-+]?\d+)?', '#', sentence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,8 +16,10 @@ from ..models import bundle_config, likeness_of_another
 from ..scan import checked_probe
 from .scans import HostScan
 
+if TYPE_CHECKING:
+    from ..domain import Domain
+
 SAMPLE = 32  # patterns whose counts are looked at before starting
-DOSE_RANGE = 3.0  # factor between the counts of training and scan from which on a word is due
 TITLES = {name: title for title, name in BACKEND_NAMES.items()}
 
 
@@ -80,7 +82,8 @@ class ModelFile:
             )
 
     def notes(self, scan: HostScan, config: Config) -> Iterator[str]:
-        """What is different from the training, as warnings: gridsize, probe, its power, dose."""
+        """What is different from the training, as warnings: gridsize, probe, its power, dose, overlap."""
+        from ..domain import Domain
         from ..physics.scaling import resolve_probe_power
 
         if self.config.model.gridsize != config.model.gridsize:
@@ -91,7 +94,7 @@ class ModelFile:
         mine, asked = self.config.data.probe_power, config.data.probe_power
         if asked not in ('auto', mine):
             yield f'The model was trained with ProbePower {mine} but the settings say {asked}; {asked} is used.'
-        before, now = float(self.manifest['scaling'].get('mean_counts') or 0), mean_counts(scan)
+        now = mean_counts(scan)
         probe = checked_probe(scan.product.probes.get_probe_no_opr().get_array())
         if (likeness := likeness_of_another(probe, self.bundle)) is not None:
             yield (
@@ -104,11 +107,17 @@ class ModelFile:
                 f'The power of the probe was {trained} in the training and is {found.choice} here (mean counts / '
                 f'sum |P|^2 = {found.ratio:.3g}): the amplitude has another unit; set ProbePower if it should not.'
             )
-        if before > 0 and now > 0 and not 1 / DOSE_RANGE < now / before < DOSE_RANGE:
-            yield (
-                f'The patterns hold {now:.3g} counts on average but the model was trained on {before:.3g}; '
-                'train on patterns of a similar dose if the object looks wrong.'
-            )
+        if now > 0:
+            lit = resolve_probe_power(probe, now, asked).probe
+            yield from self.domain().outside(Domain.of(now, lit, scan.arrays()['positions'])).values()
+
+    def domain(self) -> Domain:
+        """What the model was trained for; of an older bundle the dose is known."""
+        from ..domain import Domain
+
+        known = Domain.from_json(self.manifest['training'].get('domain'))
+        before = float(self.manifest['scaling'].get('mean_counts') or 0)
+        return known if known.counts is not None or before <= 0 else Domain((before, before))
 
 
 def mean_counts(scan: HostScan) -> float:

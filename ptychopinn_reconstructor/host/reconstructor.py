@@ -20,7 +20,7 @@ from ..files import atomic_path
 from ..handover import Scratch, write_arrays
 from ..requests import ReconstructRequest, Request, TrainRequest
 from ..training_folder import MODEL, can_resume, losses_so_far
-from .messages import WHOLE, Preview, epoch_line, output_of, result_line, taken
+from .messages import WHOLE, Preview, epoch_line, gist, output_of, result_line, taken
 from .model_file import ModelFile
 from .releases import export_training_data
 from .runner import Message, Worker
@@ -150,14 +150,15 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
             model, scan = self._needed_model(), HostScan.of(parameters)
             config = self.settings.config(self.model_type)
             model.check(scan)
-            self._warn([*scan.notes, *model.notes(scan, config)])
+            warnings = [*scan.notes, *model.notes(scan, config)]
+            self._warn(warnings)
             config = _for_model(config, model)
             with self._scratch(scan.nbytes) as scratch, self._worker(scratch.path, config) as worker:
                 hand_over(scan, scratch.path / SCAN_FOLDER)
                 request = ReconstructRequest(scan=scratch.path / SCAN_FOLDER, model=model.path, config=config.to_json())
                 for message in self._run(worker, request):
                     if message['event'] == 'done':
-                        self._conclude(message)
+                        self._conclude(message, warnings)
                     if (output := output_of(scan, message, scratch.path, model, config)) is not None:
                         yield output
 
@@ -195,10 +196,12 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
                 )
                 yield from self._training(worker, request, scratch.path, Path(output_path))
 
-    def _conclude(self, message: Message) -> None:
-        """Tell what was decided about the data, and how well the object explains them."""
+    def _conclude(self, message: Message, warnings: Sequence[str]) -> None:
+        """Tell what was decided about the data, unless it was told as a warning, and how far to trust the object."""
+        told = {gist(line) for line in warnings}
         for line in (*message['notes'], result_line(message)):
-            self.logger.info('%s', line)
+            if gist(line) not in told:
+                self.logger.info('%s', line)
 
     def _resumes(self, folder: Path) -> bool:
         if not self.settings.resume.get_value():

@@ -93,7 +93,7 @@ def test_the_log_panel_tells_what_happened(scripted: Finished) -> None:
     assert "the selected product 'demo'" in log and ' on cpu' in log and 'Model: model.zip: pinn' in log
     inference = log.rpartition('Model: model.zip')[2]
     assert 'Probe power is' in inference
-    assert re.search(r'Done: residual 0\.\d+ after 0 refinement passes', inference)
+    assert re.search(r'Done after \d+ refinement passes: residual 0\.\d+, R 0\.\d+, patches disagree by', inference)
     assert 'ERROR' not in log
 
 
