@@ -6,7 +6,7 @@ and time and memory are its own. What a stopped or killed study leaves is comple
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -17,7 +17,6 @@ import numpy as np
 
 from ..bundle import open_bundle
 from ..children import Cost, run_command
-from ..config import Config
 from ..errors import InputError, Interrupted, PtychoPINNError
 from ..events import ShouldStop, never
 from ..files import atomic_path
@@ -33,7 +32,9 @@ from .records import DONE, FAILED, PICTURE, RECORD, UNSCORED, Values, finished, 
 from .scans import Sample
 
 Tell = Callable[[str], None]
+Sections = Mapping[str, Mapping[str, Any]]
 TRAINED = 'training.json'
+ENDLESS = 1_000_000  # epochs
 NO_OVERLAP = 0.0  # percent, at and below which spots know nothing of each other's phase
 
 
@@ -77,7 +78,7 @@ class Runner:
         finished = run_command(command, f'The reconstruction {run.name}', should_stop=self.should_stop)
         metrics = read(out / 'metrics.json') or {}
         values |= {'residual': metrics.get('residual'), 'refine_passes': metrics.get('refine_passes')}
-        values |= trained | _cost(finished.cost, '')
+        values |= trained | _cost(finished.cost, '') | _trust(metrics.get('trust') or {})
         return values | self._score(run, out, scan)
 
     def _method(self, run: Run) -> tuple[list[str], Values]:
@@ -140,39 +141,47 @@ class Runner:
             scan = self._scan(run.training_scan, self.sample.write_for_training, run)
         begun = ['--resume'] if can_resume(folder) else ['--overwrite']
         command = ['train', str(scan), '--config', str(self._settings(run)), '--backend', str(run.backend), *begun]
-        return self._command(command, folder, run)
+        return self._command(command, folder)
 
     def _pretrain(self, run: Run, folder: Path) -> Cost:
+        """By the clock: its epochs have no end."""
         scan = self._scan(run.scan, self.sample.write, run)
-        options = ['--probe', str(scan), '--photons', repr(run.dose), '--backend', str(run.backend), '--overwrite']
-        options += ['--seed', str(run.seed), '--max-cpu-seconds', repr(self.study.max_cpu_seconds)]
-        return self._command(['pretrain', *options], folder, run)
+        begun = ['--resume'] if can_resume(folder) else ['--overwrite']
+        settings = self._written(run.pretraining, [self._training(run, ENDLESS), self.study.settings])
+        options = ['--probe', str(scan), '--photons', repr(run.dose), '--backend', str(run.backend), *begun]
+        return self._command(['pretrain', *options, '--config', str(settings)], folder)
 
-    def _command(self, command: list[str], folder: Path, run: Run) -> Cost:
+    def _command(self, command: list[str], folder: Path) -> Cost:
         what = f'The training {folder.name}'
-        return run_command([*command, '--output-dir', str(folder), '--quiet'], what, should_stop=self.should_stop).cost
+        whole = [*command, '--output-dir', str(folder), '--quiet']
+        return run_command(whole, what, should_stop=self.should_stop).cost
+
+    # settings
 
     def _settings(self, run: Run) -> Path:
-        """The settings of a run as a file for --config: the study's, and those that follow from the factors."""
-        import yaml
-
+        """The settings of a run: the study's, and those that follow from the factors."""
         patterns = run.train_patterns or self.sample.patterns(run)
-        training = {
-            'nepochs': max(1, round(self.study.patterns_seen / patterns)),
-            'max_cpu_seconds': self.study.max_cpu_seconds,
-            'seed': run.seed,
-        }
-        layers: list[Mapping[str, Mapping[str, Any]]] = [{'training': training}]
-        if run.model == 'supervised':
-            layers.append(_supervised())
+        layers = [self._training(run, max(1, round(self.study.patterns_seen / patterns)))]
+        layers += [_supervised()] if run.model == 'supervised' else []
         layers.append(self.study.settings)
         if run.gridsize is not None:
-            neighbors = {'neighbor_count': run.gridsize**2 - 1}
-            layers.append({'model': {'gridsize': run.gridsize}, 'data': neighbors})
-        joined = {section: _merged(layers, section) for section in Config().to_json() if section != 'format_version'}
-        path = self.folder / 'trainings' / f'{run.training}.yaml'
+            layers.append({'model': {'gridsize': run.gridsize}, 'data': {'neighbor_count': run.gridsize**2 - 1}})
+        return self._written(run.training, layers)
+
+    def _training(self, run: Run, epochs: int) -> Sections:
+        limit = self.study.max_cpu_seconds
+        return {'training': {'nepochs': epochs, 'max_cpu_seconds': limit, 'seed': run.seed}}
+
+    def _written(self, name: str, layers: Sequence[Sections]) -> Path:
+        """Settings as a file for --config, later layers over earlier ones."""
+        import yaml
+
+        joined: dict[str, dict[str, Any]] = {}
+        for section, fields in (item for layer in layers for item in layer.items()):
+            joined.setdefault(section, {}).update(fields)
+        path = self.folder / 'trainings' / f'{name}.yaml'
         with atomic_path(path) as temporary:
-            temporary.write_text(yaml.safe_dump({name: fields for name, fields in joined.items() if fields}))
+            temporary.write_text(yaml.safe_dump(joined))
         return path
 
 
@@ -180,17 +189,18 @@ def _sentence(error: Exception) -> str:
     return str(error) if isinstance(error, PtychoPINNError) else f'Unexpected {type(error).__name__}: {error}'
 
 
-def _merged(layers: list[Mapping[str, Mapping[str, Any]]], section: str) -> dict[str, Any]:
-    return {key: value for layer in layers for key, value in layer.get(section, {}).items()}
-
-
 @cache
-def _supervised() -> Mapping[str, Mapping[str, Any]]:
+def _supervised() -> Sections:
     """The shipped preset for supervised training."""
     import yaml
 
     values = yaml.safe_load(resources.files(STUDIES).joinpath('supervised.yaml').read_text(encoding='utf-8'))
     return {section: fields for section, fields in values.items() if isinstance(fields, dict)}
+
+
+def _trust(trust: Mapping[str, Any]) -> Values:
+    """The numbers that say, without a truth, how far to trust a result."""
+    return {f'trust_{key}': value for key, value in trust.items() if type(value) in (int, float)}
 
 
 def _keep(path: Path, image: Comparison) -> None:
