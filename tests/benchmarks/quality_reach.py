@@ -118,7 +118,8 @@ def scored(model: Path, work: Path, name: str, passes: int | None, backend: str 
     probe = ('--probe', STAR_PROBE) if name == 'star' else ()
     line = ('reconstruct', scan, '--model', model / 'model.zip', '--output-dir', out, '--backend', backend)
     row = figures(run(*line, *refine, *probe))
-    found = run('evaluate', out / 'product.h5', truth, *(option for option in options if option == '--pistons'))
+    compared = run('evaluate', out / 'product.h5', truth, *(option for option in options if option == '--pistons'))
+    (found,) = compared['results']
     return row | {key: found[key] for key in FIGURES}
 
 
