@@ -1,7 +1,4 @@
-"""The pictures of a comparison: losses, objects, what they differ, and what one model differs in two backends.
-
-Drawn with matplotlib's Figure alone: no pyplot, no global state, no display.
-"""
+"""The pictures of a comparison: losses, objects, what they differ, and what one model differs in two backends."""
 
 from __future__ import annotations
 
@@ -14,17 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import atomic_path
 from ..io import ObjectFile
+from ..io.drawing import figure_of, save
 from .figures import STAGES, Cell, Cells, Scored, agreement
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from ..physics.metrics import Comparison
 
 Picture = NDArray[Any]
-_DPI, _SIDE = 160, 3.2  # pixels per inch, inches of the longer side of a panel
+_SIDE = 3.2  # inches of the longer side of a panel
 _LOWEST = 1e-9  # of the logarithmic scale of relative differences
 
 
@@ -124,7 +119,7 @@ def write_losses(path: Path, training: Mapping[str, Any]) -> Path:
     """
     from matplotlib.ticker import LogLocator
 
-    figure = _figure(6.4, 4.0)
+    figure = figure_of(6.4, 4.0)
     axis = figure.subplots()
     lowest = np.inf
     for i, (name, values) in enumerate(training.items()):
@@ -142,13 +137,13 @@ def write_losses(path: Path, training: Mapping[str, Any]) -> Path:
     axis.set(xlabel='epoch', ylabel='loss')
     axis.grid(alpha=0.3, which='both')
     axis.legend(fontsize=8)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _write(path: Path, rows: Sequence[Row]) -> Path:
     height, width = np.array(rows[0].panels[0][1].shape) / max(rows[0].panels[0][1].shape) * _SIDE
     columns = len(rows[0].panels)
-    figure = _figure(columns * max(width, 1.5) + 1.0, len(rows) * max(height, 1.5) + 0.4)
+    figure = figure_of(columns * max(width, 1.5) + 1.0, len(rows) * max(height, 1.5) + 0.4)
     for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
         low, high = row.limits
         for axis, (title, values) in zip(axes, row.panels, strict=True):
@@ -156,16 +151,4 @@ def _write(path: Path, rows: Sequence[Row]) -> Path:
             axis.set_title(title, fontsize=10)
             axis.set_axis_off()
         figure.colorbar(image, ax=list(axes), pad=0.02, fraction=0.05, aspect=28).set_label(row.label, fontsize=9)
-    return _save(figure, path)
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=_DPI, layout='constrained', facecolor='white')
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format='png', metadata={'Software': None})
-    return path
+    return save(figure, path)
