@@ -17,7 +17,12 @@ POINTS = [
     {'cpu_seconds': 9.0, 'phase_psnr': 25.0, 'frc_area': 0.9},
 ]
 TEXTBOOK = [{'cpu_seconds': 12.0, 'phase_psnr': 27.0, 'frc_area': 0.6}]
-ENGINE = {'all runs': {'points': POINTS}, 'textbook: all runs': {'points': TEXTBOOK}}
+PRIOR = [{'cpu_seconds': 2.0, 'phase_psnr': 29.0, 'frc_area': 0.95}]
+ENGINE = {
+    'all runs': {'points': POINTS},
+    'textbook: all runs': {'points': TEXTBOOK},
+    'prior: all runs': {'points': PRIOR},
+}
 
 
 @pytest.fixture
@@ -47,17 +52,19 @@ def test_the_best_engine_is_the_best_of_all_its_runs(found: dict[str, Any]) -> N
 
     assert Goal('net, seed *', 'row', 'phase_psnr', 2, engine='engine').measured(found) == (25.0 - 27.0, 2)
     assert Goal('net, seed 1', 'row', 'frc_area', engine='engine').measured(found)[0] == pytest.approx(0.85 - 0.9)
+    with_prior = Goal('net, seed *', 'row', 'phase_psnr', engine='engine', kind='prior')
+    assert with_prior.measured(found) == (25.0 - 29.0, 2)
     assert Goal('net, seed *', 'row', 'phase_psnr', engine='absent').measured(found) == (None, 0)
 
 
 def test_a_speed_is_the_time_to_be_equal_and_counts_no_judging(found: dict[str, Any]) -> None:
     from quality_goals import Goal
 
-    def speed(case: str, *equal: str, textbook: bool = False) -> Any:
-        return Goal(case, 'row', 'speed', 8, engine='engine', equal=equal, textbook=textbook).measured(found)[0]
+    def speed(case: str, *equal: str, kind: str = '') -> Any:
+        return Goal(case, 'row', 'speed', 8, engine='engine', equal=equal, kind=kind).measured(found)[0]
 
     assert speed('net, seed 0', 'phase_psnr') == pytest.approx(3.0 / 1.5)
-    assert speed('net, seed 0', 'phase_psnr', textbook=True) == pytest.approx(12.0 / 1.5)
+    assert speed('net, seed 0', 'phase_psnr', kind='textbook') == pytest.approx(12.0 / 1.5)
     assert speed('net, seed 0', 'phase_psnr', 'frc_area') == pytest.approx(9.0 / 1.5)
     found['net, seed 1']['row']['phase_psnr'] = 26.5
     assert speed('net, seed 1', 'phase_psnr') == float('inf')  # our engine never gets there

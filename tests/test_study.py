@@ -311,6 +311,7 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(tmp_path: Path) -> None:
     assert values['training_cpu_seconds_at_most'] == 6 * 240 and not (tmp_path / 'o').exists()
 
 
+@pytest.mark.slow
 def test_networks_train_once_for_all_passes_and_a_failure_stops_nothing(tmp_path: Path) -> None:
     """A training on 20 patterns fails, since n_subsample asks for more; the others are measured."""
     small = ('--n', 32, '--area', 36, '--overlap', 75, '--seeds', 1, '--backend', backend_here(), '--patterns-seen', 60)

@@ -2,10 +2,11 @@
 
 Runs three schedules up to a number of passes, scores the object on the way and prints JSON: a list of points with
 `schedule`, `passes`, `cpu_seconds` (of the engine alone, reading and scoring left out) and the figures. `--textbook`
-leaves out our long-range phase step: what other engines of this kind do, and what issue 5 had measured.
+leaves out our long-range phase step: what other engines of this kind do, and what issue 4 of 4 had measured. `--prior`
+adds the smoothness prior that refinement after a network has.
 
     python tests/benchmarks/engine_best.py SCAN TRUTH [--probe FILE:KEY] [--passes 300] [--margin 4] [--pistons]
-        [--textbook]
+        [--textbook | --prior]
 """
 
 from __future__ import annotations
@@ -70,7 +71,12 @@ class Scores:
     margin: int
     pistons: bool
     textbook: bool = False
+    prior: float = 0.0
     points: list[dict[str, Any]] = field(default_factory=list)
+
+    def options(self) -> dict[str, Any]:
+        """What all schedules have in common."""
+        return {'textbook': self.textbook, 'prior': self.prior}
 
     def add(self, schedule: str, passes: int, seconds: float, canvas: NDArray[np.complex64]) -> None:
         """Score a canvas; one that cannot be registered has no figures and is left out."""
@@ -90,7 +96,7 @@ def falling(scores: Scores, most: int) -> None:
     """What `ptychopinn refine --passes N` does: 16 batches that fall to one, momentum 0.5."""
     for passes in scored_passes(most, WHOLE_RUNS, 3):
         begin = time.process_time()
-        options = Options(passes, first_batches=16, momentum=0.5, textbook=scores.textbook)
+        options = Options(passes, first_batches=16, momentum=0.5, **scores.options())
         found = refine(scores.prepared, flat(scores.prepared), options)
         scores.add('falling', passes, time.process_time() - begin, found.canvas)
 
@@ -107,7 +113,7 @@ def held(scores: Scores, most: int, batches: int, momentum: float) -> None:
             scores.add(f'{batches} batches, momentum {momentum:g}', number, at - begin - scoring, canvas)
             scoring += time.process_time() - at
 
-    options = Options(most, first_batches=batches, momentum=momentum, held=True, textbook=scores.textbook)
+    options = Options(most, first_batches=batches, momentum=momentum, held=True, **scores.options())
     refine(scores.prepared, flat(scores.prepared), options, after_pass=after_pass)
 
 
@@ -137,12 +143,15 @@ def main() -> None:
     parser.add_argument('--margin', type=int, default=4)
     parser.add_argument('--pistons', action='store_true')
     parser.add_argument('--textbook', action='store_true')
+    parser.add_argument('--prior', action='store_true')
     options = parser.parse_args()
     scan = read_scan(options.scan, probe=options.probe).scan
     begin = time.process_time()
     prepared = prepare_scan(scan, probe=scan.probe if options.probe else None)
     preparing = time.process_time() - begin
-    scores = Scores(prepared, read_object(options.truth), options.margin, options.pistons, options.textbook)
+    scores = Scores(
+        prepared, read_object(options.truth), options.margin, options.pistons, options.textbook, float(options.prior)
+    )
     falling(scores, options.passes)
     held(scores, options.passes, 16, 0.5)
     held(scores, options.passes, 4, 0.8)

@@ -36,6 +36,8 @@ STAR_PROBE = f'{REFERENCE}:probe'
 OVERLAPS, DOSES = (50, 30, 0), (1e3, 1e4)
 POINTS = 'all runs'  # the row that keeps every point of an engine case
 ENGINE = 'best engine'
+# As it is, without our long-range phase step, and with the prior that refinement after a network has.
+KINDS = {'': (), 'textbook': ('--textbook',), 'prior': ('--prior',)}
 DEFOCUS, DEFOCUS_ERROR, POSITION_ERROR = 52.0, 0.2, 1.0  # that of A's probe, a share of it, pixels rms
 RECOVERING = 40  # passes that also refine probe and positions
 FIGURES = ('phase_psnr', 'amplitude_psnr', 'frc_area', 'amplitude_ratio')
@@ -45,10 +47,11 @@ FIGURES = ('phase_psnr', 'amplitude_psnr', 'frc_area', 'amplitude_ratio')
 
 
 def best_engine(scan: str, work: Path) -> Figures:
-    """Three schedules, 1 to 300 passes, with and without our long-range phase step; what the best of them reach."""
+    """Three schedules, 1 to 300 passes, of each kind of engine; what the best of them reach."""
     path, truth, options = scanned(work, scan)
     rows: Figures = {}
-    for title, more in (('', ()), ('textbook: ', ('--textbook',))):
+    for kind, more in KINDS.items():
+        title = f'{kind}: ' if kind else ''
         most = BUDGET.passes(MOST_PASSES)
         points = script('engine_best.py', path, truth, *options, *more, '--passes', most)
         for key in FIGURES[:3]:
