@@ -72,7 +72,7 @@ class ModelConfig(Section):
     """Largest object amplitude that the sigmoid can reach (transmission; 1 = empty)."""
     object_big: bool = _field(True, ini='PtychoPINNModel.ObjectBig', applies='pinn')
     """True: the patterns of a region share one canvas, so that overlapping patches must agree. False: each alone."""
-    probe_big: bool = _field(False, ini='PtychoPINNModel.ProbeBig')
+    probe_big: bool = False
     """True: patches of 3/4 N instead of N/2, for probes with tails."""
     probe_mask: bool = _field(False, ini='PtychoPINNModel.ProbeMask')
     """True: the probe is set to zero outside a circle of diameter N/2, its power held."""
@@ -145,7 +145,7 @@ class TrainingConfig(Section):
     """Weight of the total variation of the object where the probe lights it: the larger, the flatter."""
     far_field_weight: float = _field(1.0, ge=0, applies='supervised')
     """Weight of the error of the complex far field beside that of the exit wave."""
-    dose_range: float = _field(3.0, ge=1, le=1000, applies='supervised')
+    dose_range: float = _field(3.0, ge=1, le=1000)
     """Pretraining only: photons per pattern are drawn from the instrument's divided by this to those times this."""
     probe_trainable: bool = _field(False, ini='PtychoPINNTraining.ProbeTrainable', applies='pinn')
     """True: the probe is trained too, its power held."""

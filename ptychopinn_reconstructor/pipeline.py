@@ -74,10 +74,10 @@ def train(
     model, and says so in `trained.interrupted`; unless `keep_interrupted`, it is Interrupted too, at once.
     """
     if config.data.source == 'procedural':
-        from .pretraining import Instrument, pretrain
+        from .pretraining import instrument_of, pretrain
 
         return pretrain(
-            Instrument.of_scan(scans[0], config.data.probe_power),
+            instrument_of(with_photons(scans[0], config.data.nphotons)[0], config, Path(output_dir), resume=resume),
             config,
             output_dir,
             initial=initial,
@@ -173,7 +173,10 @@ def patterns_like(prepared: PreparedScan, config: Config) -> ProceduralPatterns:
 
 
 def complete_config(scans: Sequence[Scan], config: Config) -> Config:
-    """The configuration with N filled in from the scans; ConfigError or ScanError when they do not fit each other."""
+    """The configuration with what is settled before a training: N is that of the scans, a pretraining is supervised.
+
+    Raises ConfigError or ScanError when they do not fit each other.
+    """
     sizes = sorted({scan.n_pixels for scan in scans})
     if len(sizes) > 1:
         raise ScanError(
@@ -188,7 +191,8 @@ def complete_config(scans: Sequence[Scan], config: Config) -> Config:
             'positions_provided is false, but supervised training finds the label of a pattern by its position; '
             'set it to true, or train with model_type pinn.'
         )
-    return config.merged({'model': {'N': sizes[0]}})
+    settled = {'N': sizes[0]} | ({'model_type': 'supervised'} if config.data.source == 'procedural' else {})
+    return config.merged({'model': settled})
 
 
 def refined_probe(

@@ -19,7 +19,7 @@ from .errors import ConfigError, ScanError
 from .events import Emit, Event, ShouldStop, ignore, log, never
 from .files import writable_folder
 from .io.members import Members
-from .models import open_fitting, write_model
+from .models import SAME_PROBE, open_fitting, probe_likeness, write_model
 from .outputs import write_config, write_probe
 from .physics.grouping import Split
 from .physics.objects import random_object
@@ -79,6 +79,21 @@ def read_instrument(folder: Path) -> Instrument:
     with Members(file) as members:
         bad = members.read('bad_pixels').astype(bool) if 'bad_pixels' in members else None
         return Instrument(checked_probe(members.read('probe')), bad, f'The probe is that of {file}.')
+
+
+def instrument_of(scan: Scan, config: Config, folder: Path, *, resume: bool) -> Instrument:
+    """That of a scan; of the pretraining in `folder` when that is resumed, ConfigError when it is of another probe."""
+    if not resume:
+        return Instrument.of_scan(scan, config.data.probe_power)
+    stored = read_instrument(folder)
+    probe = stored.probe if scan.probe is None else checked_probe(scan.probe)
+    likeness = probe_likeness(probe, stored.probe) if probe.shape == stored.probe.shape else 0.0
+    if likeness < SAME_PROBE:
+        raise ConfigError(
+            f'The pretraining in {folder} is for another probe than that of the scan (correlation {likeness:.3f}); '
+            'choose a scan with that probe, or pretrain anew in another folder.'
+        )
+    return stored
 
 
 def pretrain(

@@ -26,7 +26,11 @@ class ReconstructRequest(_Request):
 
 
 class TrainRequest(_Request):
-    """Train on scan files, or on the scan handed over in the folder `scan`, and leave `model.zip` in `output_dir`."""
+    """Train on scan files, or on the scan handed over in the folder `scan`, and leave `model.zip` in `output_dir`.
+
+    With data.source procedural the (first) scan only says for which instrument to pretrain. `initial` is a bundle whose
+    weights are trained further.
+    """
 
     job: Literal['train'] = 'train'
     output_dir: Path
@@ -35,6 +39,7 @@ class TrainRequest(_Request):
     name: str = ''
     files: tuple[Path, ...] = ()
     validation: Path | None = None
+    initial: Path | None = None
     resume: bool = False
     preview_seconds: float | None = TRAINING_PREVIEW_SECONDS
 

@@ -179,6 +179,7 @@ def train(request: TrainRequest, channel: Channel) -> None:
         config,
         folder,
         validation=validation,
+        initial=request.initial,
         resume=request.resume,
         sources=sources,
         preview_seconds=request.preview_seconds,

@@ -19,9 +19,10 @@ from ptychopinn_reconstructor.config import SECTIONS, Config, field_table, migra
 from ptychopinn_reconstructor.errors import ConfigError
 
 ROWS = list(field_table())
-# What the unmodified host knows (host-integration.md, section 1); everything else goes into our own INI section.
+# What the unmodified host knows (host-integration.md, section 1); everything else goes into our own INI section, and
+# so does probe_big: the host's ProbeBig is true in every file that it has saved, which can be no wish.
 HOST_KEYS = {
-    'PtychoPINNModel': 'GridSize NumFiltersScale AmpActivation ObjectBig ProbeBig ProbeMask PadObject ProbeScale '
+    'PtychoPINNModel': 'GridSize NumFiltersScale AmpActivation ObjectBig ProbeMask PadObject ProbeScale '
     'GaussianSmoothingSigma',
     'PtychoPINNTraining': 'NumPhotons BatchSize NumEpochs MAEWeight NLLWeight RealspaceMAEWeight RealspaceWeight '
     'PositionsProvided ProbeTrainable IntensityScaleTrainable',

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from ptychodus.api.object import Object
 from ptychodus.api.reconstruct import ReconstructInput, Reconstructor, ReconstructorLibrary
 from ptychodus.api.settings import SettingsRegistry
 
 from ..events import ShouldStop, never
-from .messages import Preview
 from .reconstructor import PtychoPINNReconstructor
 from .scans import HostScan
 from .settings import PluginSettings
@@ -25,8 +25,13 @@ RECONSTRUCTORS = {'PINN': 'pinn', 'Supervised': 'supervised'}
 class TrainingView(Protocol):
     """Where a training shows its object and its losses."""
 
-    def show(self, scan: HostScan, preview: Preview | None, losses: list[tuple[int, float]]) -> None:
-        """Show the losses and, if there is one, the object of an epoch; called from the host's worker thread."""
+    def show(
+        self, scan: HostScan, preview: Object | None, losses: list[tuple[int, float]], *, last: bool = False
+    ) -> None:
+        """Show the losses and, if there is one, the object of an epoch; called from the host's worker thread.
+
+        What is not the last may be left out.
+        """
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from .scans import HostScan
 
 WHOLE = 100  # progress of a complete reconstruction: percent
 AFTER_NETWORK = 90  # percent at which the network's object is complete, when it is refined afterwards
-Preview = tuple[NDArray[np.complex64], Sequence[float]]  # an object and its origin
 
 
 def taken(path: Path) -> NDArray[np.complex64]:
@@ -35,8 +33,7 @@ def output_of(
         return None
     done = message['event'] == 'done'
     product = scan.product_with(
-        taken(scratch / message['object']),
-        message['origin'],
+        scan.object_of(taken(scratch / message['object']), message['origin']),
         probe=taken(scratch / message['probe']) if done else None,
         losses=message['losses'] if done else model.losses,
         comment=message['comments'] if done else '',

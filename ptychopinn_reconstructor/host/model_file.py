@@ -12,7 +12,7 @@ import numpy as np
 from ..bundle import Bundle, open_bundle
 from ..config import BACKEND_NAMES, Config
 from ..errors import BundleError
-from ..models import bundle_config, likeness_of_another
+from ..models import NETWORK_SETTINGS, bundle_config, likeness_of_another
 from ..scan import checked_probe
 from .scans import HostScan
 
@@ -52,38 +52,69 @@ class ModelFile:
         return self.bundle.manifest
 
     @property
+    def is_pretrained(self) -> bool:
+        """Whether it has learned from simulated objects under a probe instead of from scans."""
+        return self.config.data.source == 'procedural'
+
+    @property
+    def domain(self) -> Domain:
+        """What it was trained for; of a bundle from before there was such an entry the dose alone."""
+        from ..domain import Domain
+
+        known = Domain.from_json(self.manifest['training'].get('domain'))
+        counts = float(self.manifest['scaling'].get('mean_counts') or 0)
+        return Domain(counts=(counts, counts)) if known == Domain() and counts > 0 else known
+
+    @property
+    def learned_from(self) -> str:
+        """What it was trained on, and for how long."""
+        training, epochs = self.manifest['training'], f'{len(self.losses)} epochs'
+        if self.is_pretrained:
+            return f'pretrained for its probe ({training.get("patterns_seen", "?")} simulated patterns, {epochs})'
+        scans = [Path(str(scan)).name or str(scan) for scan in training.get('scans') or ['unknown']]
+        return f'trained on {", ".join(scans)} ({training.get("patterns", "?")} patterns, {epochs})'
+
+    @property
     def losses(self) -> list[tuple[int, float]]:
         """(epoch, loss) of its training."""
         return [(int(epoch), float(value)) for epoch, value in self.manifest['training'].get('losses', [])]
 
     def __str__(self) -> str:
-        model, training = self.config.model, self.manifest['training']
-        scans = [Path(str(scan)).name or str(scan) for scan in training.get('scans') or ['unknown']]
+        model = self.config.model
         written_by = str(self.manifest['backend'])
         return (
             f'{self.path.name}: {model.model_type}, {TITLES.get(written_by, written_by)}, N = {model.N}, '
-            f'gridsize {model.gridsize}, trained on {", ".join(scans)} '
-            f'({training.get("patterns", "?")} patterns, {len(self.losses)} epochs)'
+            f'gridsize {model.gridsize}, {self.learned_from}'
         )
 
     def check(self, scan: HostScan) -> None:
         """BundleError when the model cannot work on this scan at all: another N, another number of probe modes."""
-        size, modes = int(scan.patterns.shape[-1]), int(scan.product.probes.num_incoherent_modes)
-        if size != self.config.model.N:
-            raise BundleError(
-                f'The model {self.path.name} is for patterns of N = {self.config.model.N} pixels but this scan has '
-                f'{size}; load a model trained for this N, or crop the patterns on loading.'
-            )
-        mine = len(self.bundle.probe)
+        self.check_size(scan)
+        modes, mine = int(scan.product.probes.num_incoherent_modes), len(self.bundle.probe)
         if modes != mine:
             raise BundleError(
                 f'The model {self.path.name} was trained with {mine} probe mode(s) but this probe has {modes}; '
                 'use a probe with as many modes, or train anew.'
             )
 
+    def check_size(self, scan: HostScan) -> None:
+        """BundleError when the model is for patterns of another N."""
+        size = int(scan.patterns.shape[-1])
+        if size != self.config.model.N:
+            raise BundleError(
+                f'The model {self.path.name} is for patterns of N = {self.config.model.N} pixels but this scan has '
+                f'{size}; load a model trained for this N, or crop the patterns on loading.'
+            )
+
+    def as_start(self, config: Config) -> Config:
+        """The configuration of a training that starts from this model: its network is the model's."""
+        network = {key: getattr(self.config.model, key) for key in NETWORK_SETTINGS if key != 'N'}
+        return config.merged({'model': network})
+
     def notes(self, scan: HostScan, config: Config) -> Iterator[str]:
         """What is different from the training, as warnings: gridsize, probe, its power, dose, overlap."""
         from ..domain import Domain
+        from ..physics.prepare import seen_share
         from ..physics.scaling import resolve_probe_power
 
         if self.config.model.gridsize != config.model.gridsize:
@@ -94,30 +125,23 @@ class ModelFile:
         mine, asked = self.config.data.probe_power, config.data.probe_power
         if asked not in ('auto', mine):
             yield f'The model was trained with ProbePower {mine} but the settings say {asked}; {asked} is used.'
-        now = mean_counts(scan)
         probe = checked_probe(scan.product.probes.get_probe_no_opr().get_array())
         if (likeness := likeness_of_another(probe, self.bundle)) is not None:
             yield (
                 f'The probe differs from the one that the model was trained with (correlation {likeness:.3f}); '
                 'use that one, or train with this one, if the object looks wrong.'
             )
-        trained, found = self.manifest['scaling'].get('probe_power'), resolve_probe_power(probe, now)
-        if asked == mine == 'auto' and now > 0 and found.choice != trained:
+        counts = mean_counts(scan) / seen_share(probe, scan.bad_pixels)
+        if not counts > 0:
+            return
+        trained = self.manifest['scaling'].get('probe_power')
+        found = resolve_probe_power(probe, counts, mine if asked == 'auto' else asked)
+        if asked == mine == 'auto' and not self.is_pretrained and found.choice != trained:
             yield (
                 f'The power of the probe was {trained} in the training and is {found.choice} here (mean counts / '
                 f'sum |P|^2 = {found.ratio:.3g}): the amplitude has another unit; set ProbePower if it should not.'
             )
-        if now > 0:
-            lit = resolve_probe_power(probe, now, asked).probe
-            yield from self.domain().outside(Domain.of(now, lit, scan.arrays()['positions'])).values()
-
-    def domain(self) -> Domain:
-        """What the model was trained for; of an older bundle the dose is known."""
-        from ..domain import Domain
-
-        known = Domain.from_json(self.manifest['training'].get('domain'))
-        before = float(self.manifest['scaling'].get('mean_counts') or 0)
-        return known if known.counts is not None or before <= 0 else Domain((before, before))
+        yield from self.domain.outside(Domain.of(counts, found.probe, scan.positions)).values()
 
 
 def mean_counts(scan: HostScan) -> float:

@@ -12,13 +12,15 @@ from ..backend import installed
 from ..config import BACKEND_NAMES, PLUGIN_SECTION, FieldInfo
 from ..errors import PtychoPINNError
 from .model_file import TITLES
-from .settings import HOST_MODEL_PATH, OPEN, shown
+from .settings import HOST_MODEL_PATH, ONLY_IN_PLUGIN, OPEN, shown
 
 if TYPE_CHECKING:
     from .reconstructor import PtychoPINNReconstructor
     from .settings import PluginSettings
 
 ADVANCED = 'Advanced'
+TRAIN = 'Train'
+SOURCES = (('scans', 'Scans'), ('procedural', 'Pretrain for this probe'), ('mixed', 'Both in turns'))
 MODEL_TYPES = {'pinn': 'PINN', 'supervised': 'Supervised'}
 NO_MODEL = '<b>No model</b><br>Train one, or load one (menu beside Train).'
 
@@ -34,6 +36,7 @@ class Field:
     text: str = ''  # instead of the description in config.py
     caption: str = ''  # of the dialog for a path; others have none
     file_filter: str = ''  # of a file; a folder has none
+    titles: tuple[tuple[str, str], ...] = ()  # of choices that are shown in other words
 
 
 # In the order of the panel; the last group is closed at first.
@@ -46,12 +49,24 @@ GROUPS: dict[str, tuple[Field, ...]] = {
         Field('precision', 'Precision', 'bits'),
     ),
     'Training': (
+        Field('source', 'Training source', titles=SOURCES, text='Scans: Train learns from the scan that is selected, '
+              'or from the files in the training folder. Pretrain for this probe: it learns from simulated objects '
+              'under the probe of the selected product, with its counts and bad pixels; no scan is learned from, and '
+              'the model then serves every sample of this instrument. Both in turns: a step on the scan, a step on '
+              'simulated objects.'),
+        Field('start_from_model', 'Start from model', text='Checked: Train goes on from the model that Infer uses, '
+              'whose network it takes over: fine-tuning, quicker than a training from nothing. Unchecked: it starts '
+              'with random weights.'),
         Field('nepochs', 'Epochs', 'epochs'),
         Field('batch_size', 'Batch size', 'patterns', 'automatic'),
         Field('learning_rate', 'Learning rate'),
         Field('nll_weight', 'Likelihood weight'),
         Field('mae_weight', 'Amplitude weight'),
         Field('far_field_weight', 'Far-field weight'),
+        Field('realspace_mae_weight', 'Object weight'),
+        Field('realspace_weight', 'Flatness weight'),
+        Field('dose_range', 'Range of doses', 'times more and less', text='Simulated objects only: the photons per '
+              'pattern are drawn from those of the loaded patterns divided by this to those times this.'),
         Field('validation_fraction', 'Held-out part', 'fraction of the patterns'),
         Field('early_stop_patience', 'Early stop after', 'epochs', 'never'),
         Field('probe_trainable', 'Train the probe'),
@@ -64,12 +79,16 @@ GROUPS: dict[str, tuple[Field, ...]] = {
         Field('neighbor_count', 'Neighbors', 'patterns'),
         Field('object_big', 'Shared canvas'),
         Field('n_filters_scale', 'Width'),
+        Field('probe_big', 'Large patches'),
+        Field('pad_object', 'Padded patches'),
         Field('amp_activation', 'Amplitude function'),
         Field('amplitude_max', 'Largest amplitude', 'transmission'),
+        Field('gaussian_smoothing_sigma', 'Smoothing (pixels)', 'pixels'),
     ),
     'Data': (
         Field('probe_power', 'Probe power'),
         Field('measurement_domain', 'Patterns in files'),
+        Field('positions_provided', 'Use the positions'),
         Field('n_subsample', 'Train on', 'patterns', 'all patterns'),
     ),
     'Inference': (
@@ -102,6 +121,16 @@ GROUPS: dict[str, tuple[Field, ...]] = {
         Field('refine_probe_first', 'Probe refinement', 'passes', 'none'),
         Field('checkpoint_save_top_k', 'Best epochs kept', 'epochs'),
         Field('checkpoint_monitor_metric', 'Best epoch by'),
+        Field('checkpoint_mode', 'Best is'),
+        Field('probe_mask', 'Mask the probe'),
+        Field('probe_scale', 'Probe scale', text='Factor on the amplitude of the probe beyond Probe power; the '
+              'amplitude of the object is divided by it. 4, which Ptychodus sets by itself, means 1.'),
+        Field('nphotons', 'Photons', 'photons a pattern', text='Mean photons per pattern, where the patterns hold no '
+              'counts but normalized values; counts are never touched. 1000000, which Ptychodus sets by itself, means '
+              'that they are taken as they are.'),
+        Field('middle_trim', 'Stitched middle', 'pixels', 'whole patch'),
+        Field('debug', 'Keep the patches', text='Checked: the patches before stitching are kept beside the model, in '
+              'patches.h5.'),
         Field('deterministic', 'Reproducible'),
         Field('num_workers', 'Loader processes', 'processes', 'none'),
         Field('pin_memory', 'Pinned memory'),
@@ -109,7 +138,6 @@ GROUPS: dict[str, tuple[Field, ...]] = {
     ),
 }  # fmt: skip
 LABELS = {field.name: field.label for fields in GROUPS.values() for field in fields}
-ONLY_IN_PLUGIN = {'resume': 'Resume', 'scratch_dir': 'ScratchDir'}
 
 
 def fields(group: str, settings: PluginSettings, model_type: str) -> Iterator[Field]:
@@ -127,7 +155,7 @@ def tool_tip(field: Field, settings: PluginSettings) -> str:
     facts = [
         f'Unit: {field.unit or "none"}' if field.unit or hasattr(parameter, 'get_minimum') else '',
         f'Default: {_default(field, settings.defaults[field.name])}',
-        f'INI: {shown(row) if row is not None else f"[{PLUGIN_SECTION}] {ONLY_IN_PLUGIN[field.name]}"}',
+        f'INI: {shown(row) if row is not None else f"[{PLUGIN_SECTION}] {ONLY_IN_PLUGIN[field.name][0]}"}',
     ]
     return f'<p>{html.escape(text)}</p><p>{"<br>".join(html.escape(fact) for fact in facts if fact)}</p>'
 
@@ -140,6 +168,13 @@ def zero(field: Field, parameter: Any) -> str:
 def suffix(field: Field) -> str:
     """The unit behind a number; nothing where the label says it already."""
     return f' {field.unit}' if field.unit and field.unit not in field.label.casefold() else ''
+
+
+def train_button(settings: PluginSettings) -> str:
+    """What Train would do, in a word."""
+    if settings['source'].get_value() == 'procedural':
+        return 'Pretrain'
+    return 'Fine-Tune' if settings['start_from_model'].get_value() else TRAIN
 
 
 def is_installed(backend: str) -> bool:
@@ -169,7 +204,7 @@ def _default(field: Field, value: object) -> str:
         return 'checked' if value else 'unchecked'
     if field.empty and (value == OPEN.get(field.name, 0) or str(value) in ('', '.', HOST_MODEL_PATH)):
         return field.empty
-    return str(value)
+    return dict(field.titles).get(str(value), str(value))
 
 
 @dataclass(frozen=True)
@@ -190,13 +225,12 @@ def status(reconstructor: PtychoPINNReconstructor) -> Status:
     if model is None:
         path = reconstructor.settings.model_path()
         return Status(NO_MODEL) if path is None else Status(html.escape(f'There is no file {path}.'), wrong=True)
-    training, network = model.manifest['training'], model.config.model
-    scans = ', '.join(str(scan).rstrip('/').rpartition('/')[2] for scan in training.get('scans') or ['unknown'])
+    network = model.config.model
     written_by = str(model.manifest['backend'])
     lines = [
         f'{MODEL_TYPES[network.model_type]}, {TITLES.get(written_by, written_by)}, N = {network.N}, '
         f'grid size {network.gridsize}',
-        f'trained on {scans}: {training.get("patterns", "?")} patterns, {len(model.losses)} epochs',
+        model.learned_from,
     ]
     text = f'<b>{html.escape(model.path.name)}</b><br>{"<br>".join(html.escape(line) for line in lines)}'
     return Status(text, tool_tip=str(model.path))

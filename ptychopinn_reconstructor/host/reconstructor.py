@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptychodus.api.object import Object
 from ptychodus.api.observer import Observable, Observer
 from ptychodus.api.product import LossValue
 from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput, TrainableReconstructor, TrainOutput
@@ -20,12 +21,13 @@ from ..files import atomic_path
 from ..handover import Scratch, write_arrays
 from ..requests import ReconstructRequest, Request, TrainRequest
 from ..training_folder import MODEL, can_resume, losses_so_far
-from .messages import WHOLE, Preview, epoch_line, gist, output_of, result_line, taken
+from .messages import WHOLE, epoch_line, gist, output_of, result_line, taken
 from .model_file import ModelFile
 from .releases import export_training_data
 from .runner import Message, Worker
 from .scans import HostScan
-from .training_data import training_files
+from .settings import shown
+from .training_data import TrainingSource
 
 if TYPE_CHECKING:
     from .library import Session
@@ -165,22 +167,20 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
     def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
         """Train on the files in a folder, or on the scan selected in the host; model.zip is left in `output_path`.
 
-        Yields once an epoch. A stop ends the iteration; the last checkpoint stays.
+        Where the settings say so, it pretrains for the probe of that scan, or goes on from the model in use. Yields
+        once an epoch. A stop ends the iteration; the last checkpoint stays.
         """
         with self._told():
             config = self.settings.config(self.model_type)
-            self._warn(self.settings.ignored())
-            files, selected = training_files(Path(input_path)), self.session.selected
-            scan = HostScan.of(selected) if files is None and selected is not None else None
-            if files is None and scan is None:
-                raise ScanError(
-                    f'{input_path} holds no training data; put train_data.npz (and test_data.npz), exported NPZ files, '
-                    'or diffraction.h5 with product.h5 there.'
-                )
+            pretraining = config.data.source == 'procedural'
+            source = TrainingSource.of(Path(input_path), self.session.selected, pretraining=pretraining)
+            files, scan = source.files, source.scan
             if scan is not None:
                 self._warn(scan.notes)
-            name = scan.product.metadata.name if scan is not None else ''
-            self.logger.info('Training on %s.', files or f'the selected product {name!r}: {input_path} holds no files')
+            self.logger.info('%s', source)
+            start = self._start(scan)
+            if start is not None:
+                config = self._with_network_of(start, config)
             folder = config.training.output_dir or Path(output_path)
             with self._scratch(scan.nbytes if scan else 0) as scratch, self._worker(scratch.path, config) as worker:
                 if scan is not None:
@@ -189,12 +189,13 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
                     output_dir=folder.absolute(),
                     config=config.to_json(),
                     scan=scratch.path / SCAN_FOLDER if scan is not None else None,
-                    name=name,
+                    name=source.name,
                     files=tuple(path.absolute() for path in files.scans) if files else (),
                     validation=files.validation.absolute() if files and files.validation else None,
+                    initial=start.path if start else None,
                     resume=self._resumes(folder),
                 )
-                yield from self._training(worker, request, scratch.path, Path(output_path))
+                yield from self._training(worker, request, scratch.path, Path(output_path), pretraining=pretraining)
 
     def _conclude(self, message: Message, warnings: Sequence[str]) -> None:
         """Tell what was decided about the data, unless it was told as a warning, and how far to trust the object."""
@@ -203,15 +204,36 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
             if gist(line) not in told:
                 self.logger.info('%s', line)
 
+    def _start(self, scan: HostScan | None) -> ModelFile | None:
+        """The model whose weights a training starts from, None where the settings ask for new ones."""
+        if not self.settings['start_from_model'].get_value():
+            return None
+        model = self._needed_model()
+        if scan is not None:
+            model.check_size(scan)
+        self.logger.info('The training starts from %s.', model)
+        return model
+
+    def _with_network_of(self, model: ModelFile, config: Config) -> Config:
+        """The configuration with the network of a model, and a word where the settings describe another."""
+        found = model.as_start(config)
+        for name, row in self.settings.rows.items():
+            mine, other = (getattr(each.model, name, None) for each in (config, found))
+            if mine != other:
+                self.logger.info('%s = %s is not used: the model has %s.', shown(row), mine, other)
+        return found
+
     def _resumes(self, folder: Path) -> bool:
-        if not self.settings.resume.get_value():
+        if not self.settings['resume'].get_value():
             return False
         if not can_resume(folder):
             self.logger.info('There is nothing to resume in %s: the training starts anew.', folder)
             return False
         return True
 
-    def _training(self, worker: Worker, request: TrainRequest, scratch: Path, output: Path) -> Iterator[TrainOutput]:
+    def _training(
+        self, worker: Worker, request: TrainRequest, scratch: Path, output: Path, *, pretraining: bool
+    ) -> Iterator[TrainOutput]:
         earlier = losses_so_far(request.output_dir) if request.resume else []
         losses = [LossValue(epoch, value) for epoch, value in earlier]
         held_out: list[LossValue] = []
@@ -230,20 +252,32 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
                         self._show(None, losses)
                     yield TrainOutput(list(losses), list(held_out), progress=epoch)
                 elif message['event'] == 'preview':
-                    self._show((taken(scratch / message['object']), message['origin']), losses)
+                    self._show(self._preview(message, scratch, apart=pretraining), losses)
                 elif message['event'] == 'done':
                     losses = [LossValue(int(epoch), float(value)) for epoch, value in message['losses']]
                     self._adopt(Path(message['model']), output)
         finally:  # after a stop too, and when it fails
-            if losses:
-                self._show(None, losses)
+            if pretraining and self.session.selected is not None:
+                self._show(
+                    self.session.selected.product.object_, losses, last=True
+                )  # what was seen is no object of this scan
+            elif losses:
+                self._show(None, losses, last=True)
 
-    def _show(self, preview: Preview | None, losses: list[LossValue]) -> None:
+    def _preview(self, message: Message, scratch: Path, *, apart: bool) -> Object | None:
+        """The object as the network sees it, that of the selected scan, or one that lies `apart` from it."""
+        values, selected = taken(scratch / message['object']), self.session.selected
+        if selected is None:
+            return None
+        scan = HostScan.of(selected)
+        return scan.object_apart(values) if apart else scan.object_of(values, message['origin'])
+
+    def _show(self, preview: Object | None, losses: list[LossValue], *, last: bool = False) -> None:
         """Let the host show the losses, and the object as the network sees it now."""
         if self.session.training is not None and self.session.selected is not None:
             scan = HostScan.of(self.session.selected)
             pairs = [(loss.epoch, loss.value) for loss in losses]
-            self.session.training.show(scan, preview, pairs)
+            self.session.training.show(scan, preview, pairs, last=last)
 
     def _adopt(self, model: Path, output: Path) -> None:
         """Use a model that was just written, and leave a copy where the host expects it."""

@@ -48,11 +48,16 @@ class HostScan:
             )
         return cls(patterns, parameters.bad_pixels, product, _geometry(product), tuple(_notes(product)))
 
+    @property
+    def positions(self) -> NDArray[np.float64]:
+        """Scan positions (n, 2) [row, column] in pixels of the object."""
+        return positions_px(self.geometry, self.product.probe_positions)
+
     def arrays(self) -> dict[str, Any]:
         """What `handover.write_arrays` writes."""
         return {
             'diffraction': self.patterns,
-            'positions': positions_px(self.geometry, self.product.probe_positions),
+            'positions': self.positions,
             'probe': np.asarray(self.product.probes.get_probe_no_opr().get_array()),
             'object': self._object(),
             'bad_pixels': self.bad_pixels,
@@ -78,19 +83,27 @@ class HostScan:
         """Bytes on disk."""
         return sum(int(array.nbytes) for array in self.arrays().values() if array is not None)
 
+    def object_of(self, values: NDArray[np.complex64], origin: Sequence[float]) -> Object:
+        """A result (H, W) as an object of the host: on its own canvas where the result fits, else on the result's.
+
+        `origin` (2,) array coordinates of the host's object pixel (0, 0).
+        """
+        return on_host_canvas(values, origin, self.geometry)
+
+    def object_apart(self, values: NDArray[np.complex64]) -> Object:
+        """An object (H, W) that is not the scan's, about the same center."""
+        geometry = self.geometry
+        return Object(values.astype(complex), geometry.get_pixel_geometry(), geometry.get_center())
+
     def product_with(
         self,
-        object: NDArray[np.complex64],
-        origin: Sequence[float],
+        object_: Object,
         *,
         probe: NDArray[np.complex64] | None = None,
         losses: Iterable[Sequence[float]] = (),
         comment: str = '',
     ) -> Product:
-        """The host's product with another object: on its own canvas where the result fits, else on the result's.
-
-        `object` (H, W), `origin` (2,) array coordinates of the host's object pixel (0, 0).
-        """
+        """The host's product with another object, and with another probe (modes, N, N) where one is given."""
         metadata, probes = self.product.metadata, self.product.probes
         if comment:
             comments = '\n'.join(filter(None, [metadata.comments, comment]))
@@ -101,7 +114,7 @@ class HostScan:
             metadata=metadata,
             probe_positions=self.product.probe_positions,
             probes=probes,
-            object_=on_host_canvas(object, origin, self.geometry),
+            object_=object_,
             losses=[LossValue(int(epoch), float(value)) for epoch, value in losses],
         )
 

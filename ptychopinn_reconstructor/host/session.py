@@ -10,12 +10,14 @@ import functools
 import importlib
 import logging
 import re
+import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ptychodus.api.object import Object
 from ptychodus.api.reconstruct import ReconstructOutput
 
 from ..errors import PtychoPINNError
-from .messages import Preview
 from .reconstructor import PtychoPINNReconstructor
 from .scans import HostScan
 
@@ -56,23 +58,29 @@ def _look_anew(algorithm: Any, monitor: Any) -> None:
 class Shown:
     """A product that follows a training."""
 
-    def __init__(self, item: Any, monitor: Any) -> None:
-        self.item, self.monitor = item, monitor
-        self.preview: Preview | None = None
+    def __init__(self, item: Any, monitor: Any, foreground: Callable[[Callable[[], None]], None]) -> None:
+        self.item, self.monitor, self.foreground = item, monitor, foreground
+        self.preview: Object | None = None
+        self._drawn = threading.Event()
+        self._drawn.set()
 
-    def show(self, scan: HostScan, preview: Preview | None, losses: list[tuple[int, float]]) -> None:
-        """The losses and the last object that was seen."""
-        self.preview = preview or self.preview
-        if self.preview is None:
-            product = scan.product
-            array = product.object_.get_array()
-            self.preview = (array[0], (0.0, 0.0)) if array.size else None
-        if self.preview is not None:
-            product = scan.product_with(*self.preview, losses=losses)
+    def show(
+        self, scan: HostScan, preview: Object | None, losses: list[tuple[int, float]], *, last: bool = False
+    ) -> None:
+        """The losses and the last object that was seen, unless the window has not drawn the ones before yet."""
+        if preview is not None:
+            self.preview = preview
+        if not (last or self._drawn.is_set()):
+            return  # a window that draws more slowly than we show would do nothing else any more
+        shown = scan.product.object_ if self.preview is None else self.preview
+        if shown.get_array().size:
+            product = scan.product_with(shown, losses=losses)
             named = dataclasses.replace(
                 product.metadata, name=self.item.get_name()
             )  # the host drops losses on renaming
+            self._drawn.clear()
             self.monitor.update_product(self.item, ReconstructOutput(dataclasses.replace(product, metadata=named)))
+            self.foreground(self._drawn.set)
 
 
 def _guard_training(core: Any, session: Session, product_api: Any) -> None:
@@ -109,7 +117,7 @@ def _shown(session: Session, product_api: Any, monitor: Any, kwargs: dict[str, A
         index = product_api.insert_product(item.get_product(), dataset=item.get_dataset())
         product_api.get_item(index).set_name(name)  # 1.6 cannot name it at once
         session.select(index)
-        return Shown(product_api.get_item(index), monitor)
+        return Shown(product_api.get_item(index), monitor, session.foreground)
     except Exception as error:  # a training without its picture is better than none
         logger.warning('The training is not shown: %s', error)
         return None

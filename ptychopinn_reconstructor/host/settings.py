@@ -8,7 +8,7 @@ Every field of config.py has an INI key. A key that the host already owns is use
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -27,6 +27,12 @@ from ..errors import ConfigError
 
 # What the host decides: the size of the patterns, the algorithm, the files, the progress bar.
 FROM_THE_HOST = {'N', 'model_type', 'train_data_file', 'test_data_file', 'progress', 'architecture'}
+# What only the plugin has, with its key and default.
+ONLY_IN_PLUGIN: dict[str, tuple[str, Any]] = {
+    'resume': ('Resume', False),
+    'start_from_model': ('StartFromModel', False),
+    'scratch_dir': ('ScratchDir', ''),
+}
 TITLES = {name: title for title, name in BACKEND_NAMES.items()}
 LARGEST = 1 << 30
 LARGEST_REAL = 1e12
@@ -35,7 +41,8 @@ LARGEST_REAL = 1e12
 class PluginSettings:
     """The parameters of all settings by their names in config.py, and what only the plugin has.
 
-    `resume`: Train goes on with the training in its folder. `scratch_dir`: folder for handing scans over.
+    `resume`: Train goes on with the training in its folder. `start_from_model`: it starts from the model in use.
+    `scratch_dir`: folder for handing scans over.
     `defaults`: the values before any INI file is read.
     """
 
@@ -47,9 +54,9 @@ class PluginSettings:
         self.rows = {row.name: row for row in field_table() if row.supported and row.name not in FROM_THE_HOST}
         self.parameters = {name: self._parameter(row) for name, row in self.rows.items()}
         own = self._group(PLUGIN_SECTION)
-        self.resume = own.create_boolean_parameter('Resume', False)
-        self.scratch_dir = own.create_string_parameter('ScratchDir', '')
-        self.parameters |= {'resume': self.resume, 'scratch_dir': self.scratch_dir}
+        for name, (key, default) in ONLY_IN_PLUGIN.items():
+            create = own.create_boolean_parameter if isinstance(default, bool) else own.create_string_parameter
+            self.parameters[name] = create(key, default)
         self.defaults = {name: parameter.get_value() for name, parameter in self.parameters.items()}
 
     def __getitem__(self, name: str) -> Parameter[Any]:
@@ -71,7 +78,7 @@ class PluginSettings:
 
     def scratch_folder(self) -> Path | None:
         """Where scans are handed over; None: the system's folder for temporary files."""
-        return _path(self.scratch_dir.get_value())
+        return _path(self['scratch_dir'].get_value())
 
     def model_path(self) -> Path | None:
         """The model that the settings name; None: none, or the host's example."""
@@ -85,16 +92,6 @@ class PluginSettings:
         values['model']['model_type'] = model_type
         values['execution'] |= {'backend': self.backend(), 'progress': False}
         return parse(values)
-
-    def ignored(self) -> Iterator[str]:
-        """What the user has set in the host's sections and has no effect yet, as sentences."""
-        for row in field_table():
-            section, key = row.ini.split('.')
-            if row.supported or section == PLUGIN_SECTION:
-                continue
-            parameter = self._existing(section, key)
-            if parameter is not None and parameter.get_value() not in (row.default, HOST_DEFAULTS.get(row.name)):
-                yield f'{shown(row)} = {parameter.get_value()} has no effect yet; the default is used.'
 
     def _value(self, row: FieldInfo) -> Any:
         if row.ini in self._unreadable:
@@ -166,7 +163,7 @@ class PluginSettings:
 
 
 # Defaults of the host's own keys that are not ours: an INI file saved with them asks for nothing, so ours are meant.
-HOST_DEFAULTS: dict[str, Any] = {'probe_big': True, 'probe_scale': 4.0, 'nphotons': 1e6}
+HOST_DEFAULTS: dict[str, Any] = {'probe_scale': 4.0, 'nphotons': 1e6}
 OPEN = {'refine_passes': -1}  # what stands for 'automatic' where 0 means none
 HOST_MODEL_PATH = '/path/to/model.zip'
 

@@ -1,11 +1,17 @@
-"""What to train on: the files in the folder that the host names, or the scan that is selected in it."""
+"""What to train on: the files in the folder that the host names, or the scan that is selected in it.
+
+Files come first; for a pretraining, which is for the probe of the selected product, that product does.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from ptychodus.api.reconstruct import ReconstructInput
+
 from ..errors import ScanError
+from .scans import HostScan
 
 TRAIN, TEST = 'train_data.npz', 'test_data.npz'
 DIFFRACTION, PRODUCT = 'diffraction.h5', 'product.h5'
@@ -22,6 +28,45 @@ class TrainingFiles:
     def __str__(self) -> str:
         names = ', '.join(path.name for path in self.scans)
         return names if self.validation is None else f'{names}, validated on {self.validation.name}'
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSource:
+    """Files, or the scan that is selected in the host: to train on, or to pretrain for their instrument."""
+
+    files: TrainingFiles | None
+    scan: HostScan | None
+    pretraining: bool
+
+    @classmethod
+    def of(cls, folder: Path, selected: ReconstructInput | None, *, pretraining: bool) -> TrainingSource:
+        """What there is; ScanError when there is nothing, or it cannot be used."""
+        files = None if pretraining and selected is not None else training_files(folder)
+        scan = HostScan.of(selected) if files is None and selected is not None else None
+        if files is None and scan is None:
+            raise ScanError(
+                f'{folder} holds no training data; put train_data.npz (and test_data.npz), exported NPZ files, '
+                'or diffraction.h5 with product.h5 there.'
+            )
+        return cls(files, scan, pretraining)
+
+    @property
+    def name(self) -> str:
+        """Of the selected product; nothing where files are used."""
+        return str(self.scan.product.metadata.name) if self.scan is not None else ''
+
+    def __str__(self) -> str:
+        """What is done, for the log."""
+        if self.files is None:
+            what = f'the selected product {self.name!r}'
+            return (
+                f'Pretraining for the probe of {what}.'
+                if self.pretraining
+                else (f'Training on {what}: the folder holds no files.')
+            )
+        if self.pretraining:
+            return f'Pretraining for the probe of {self.files.scans[0].name}.'
+        return f'Training on {self.files}.'
 
 
 def training_files(folder: Path) -> TrainingFiles | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ptychodus.api.observer import Observable, Observer
@@ -32,11 +33,11 @@ from PyQt5.QtWidgets import (
 
 from .devices import Devices
 from .library import PtychoPINNLibrary
-from .panel import ADVANCED, GROUPS, Field, fields, is_installed, status, suffix, tool_tip, zero
+from .panel import ADVANCED, GROUPS, TRAIN, Field, fields, is_installed, status, suffix, tool_tip, train_button, zero
 from .reconstructor import PtychoPINNReconstructor
 from .settings import HOST_MODEL_PATH
 
-STATUS = 'status'
+STATUS, TRAIN_BUTTON = 'status', ('source', 'start_from_model')
 
 
 class PanelFactory(ReconstructorViewControllerFactory):
@@ -98,7 +99,7 @@ class PanelFactory(ReconstructorViewControllerFactory):
             there = [title for title in self._settings.choices('backend') if is_installed(title)]
             return ChoiceViewController(parameter, there, lambda title: '' if is_installed(title) else 'not installed')
         if choices := self._settings.choices(field.name):
-            return ChoiceViewController(parameter, choices)
+            return ChoiceViewController(parameter, choices, titles=dict(field.titles))
         assert isinstance(parameter, RealParameter)
         return DecimalLineEditParameterViewController(parameter)
 
@@ -136,13 +137,17 @@ class ChoiceViewController(ParameterViewController, Observer):
     """One of several values; another is shown as what it is as long as the settings hold it."""
 
     def __init__(
-        self, parameter: Parameter[str], choices: Sequence[str], strange: Callable[[str], str] = lambda value: 'unknown'
+        self,
+        parameter: Parameter[str],
+        choices: Sequence[str],
+        strange: Callable[[str], str] = lambda value: 'unknown',
+        titles: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         self._parameter, self._known, self._strange = parameter, len(choices), strange
         self._box = QComboBox()
         for choice in choices:
-            self._box.addItem(choice, choice)
+            self._box.addItem(titles.get(choice, choice), choice)
         self._box.activated.connect(lambda index: parameter.set_value(self._box.itemData(index)))
         parameter.add_observer(self)
         self._show()
@@ -341,6 +346,23 @@ def _spin_box(parameter: IntegerParameter, field: Field) -> ParameterViewControl
 
 
 def follow_training(controller: Any, library: PtychoPINNLibrary) -> None:
-    """Let the window select the product in which a training is shown, as it does for a reconstruction."""
+    """Let the window select the product in which a training is shown, and its Train button say what it would do."""
     combo_box = controller._product_view_controller.get_widget()
     library.session.select = combo_box.setCurrentIndex
+    controller._ptychopinn_button = TrainButton(controller, library)
+
+
+class TrainButton(Observer):
+    """The word on the host's Train button."""
+
+    def __init__(self, controller: Any, library: PtychoPINNLibrary) -> None:
+        super().__init__()
+        self._button, self._algorithm = controller._actions_view.train_button, controller._algorithm_parameter
+        self._settings = library.settings
+        for observed in (self._algorithm, *(self._settings[name] for name in TRAIN_BUTTON)):
+            observed.add_observer(self)
+        self._update(self._algorithm)
+
+    def _update(self, observable: Observable) -> None:
+        ours = isinstance(self._algorithm.get_current_reconstructor(), PtychoPINNReconstructor)
+        self._button.setText(train_button(self._settings) if ours else TRAIN)

@@ -156,8 +156,12 @@ def incident_counts(scan: Scan, probe: NDArray[np.complex64]) -> float:
 
     Otherwise a masked gap or beam stop would pass for absorption, and the object would come out too strong.
     """
-    if scan.bad_pixels is None:
-        return scan.mean_counts
+    return scan.mean_counts / seen_share(probe, scan.bad_pixels)
+
+
+def seen_share(probe: NDArray[np.complex64], bad_pixels: NDArray[np.bool_] | None) -> float:
+    """The part of the unscattered probe's counts that does not fall on bad pixels (N, N)."""
+    if bad_pixels is None or not bad_pixels.any():
+        return 1.0
     empty = measure(propagate(probe)[None])[0]
-    seen = float(empty[~scan.bad_pixels].sum() / empty.sum())
-    return scan.mean_counts / max(seen, SMALLEST_SHARE)
+    return max(float(empty[~bad_pixels].sum() / empty.sum()), SMALLEST_SHARE)

@@ -151,7 +151,7 @@ def test_a_training_is_resumed_to_its_end(trained: Trained) -> None:
 
 def test_after_a_training_its_model_is_in_use(window: Window, trained: Trained) -> None:
     assert trained.can_infer
-    for said in ('model.zip', 'PINN, PyTorch, N = 32', 'grid size 1', 'trained on simulated: 100 patterns'):
+    for said in ('model.zip', 'PINN, PyTorch, N = 32', 'grid size 1', 'trained on simulated (100 patterns'):
         assert said in trained.status
     window.settings['model_path'].set_value(trained.model)
     window.select('supervised')

@@ -52,7 +52,7 @@ def another(window: Window, name: str) -> Any:
         return 'cuda:1'
     box = window.widget(name)
     assert isinstance(box, QComboBox)
-    return next(box.itemText(i) for i in range(box.count()) if box.itemText(i) != value)
+    return next(box.itemData(i) for i in range(box.count()) if box.itemData(i) != value)
 
 
 def devices_of(panel: Any) -> Devices:

@@ -229,7 +229,7 @@ def enter(widget: QWidget, value: Any) -> None:
 
 def press_to(box: QComboBox, text: str) -> None:
     """Walk to an entry of a combo box with the arrow keys."""
-    wanted = box.findText(text)
+    wanted = max(box.findText(text), box.findData(text))
     assert wanted >= 0, f'{text!r} is not among {[box.itemText(i) for i in range(box.count())]}'
     key = Qt.Key.Key_Down if wanted > box.currentIndex() else Qt.Key.Key_Up
     for _ in range(abs(wanted - box.currentIndex())):

@@ -46,7 +46,7 @@ def our_subject(name: str) -> Subject:
         values = {'backend': titles[0], 'device': 'cpu', 'batch_size': 16, 'nepochs': QUICK_EPOCHS if quick else EPOCHS}
         for key, value in values.items():
             library.settings[key].set_value(value)
-        library.settings.scratch_dir.set_value(str(scratch))
+        library.settings['scratch_dir'].set_value(str(scratch))
         stopped = threading.Event()
         library.session.should_stop = stopped.is_set
         reconstructor = next(one for one in library.reconstructors if one.name == name)
