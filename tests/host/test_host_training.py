@@ -20,7 +20,8 @@ from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.errors import OutputError, ScanError
 from ptychopinn_reconstructor.handover import PREFIX
 from ptychopinn_reconstructor.host.runner import WorkerDied
-from ptychopinn_reconstructor.host.session import BusyError, training_name
+from ptychopinn_reconstructor.host.scans import HostScan
+from ptychopinn_reconstructor.host.session import BusyError, _shown, training_name
 from ptychopinn_reconstructor.host.training_data import TrainingFiles, training_files
 
 SOON = 1.0
@@ -160,6 +161,27 @@ def test_supervised_training_uses_the_object(case: Case, folder: Path, tmp_path:
 def test_the_product_of_a_training_is_tagged_once(name: str) -> None:
     assert training_name(name, PINN) == f'scan_{PINN}_training'
     assert training_name(name, SUPERVISED) == f'{name}_{SUPERVISED}_training'
+
+
+def test_a_window_that_draws_slowly_is_shown_no_more_than_it_draws(host: Host, folder: Path) -> None:
+    """What comes before it has drawn the last state is left out, but for the end of the training."""
+    product, tasks = host.open(folder), host.model._task_manager
+    products = host.model.product_core.product_api
+    shown = _shown(host.library.session, products, host.monitor, {'product_index': 0}, PINN)
+    scan = HostScan.of(product.get_reconstruct_input())
+    assert shown is not None
+
+    def show(epochs: int, *, last: bool = False) -> int:
+        shown.show(scan, None, [(epoch, 1 / epoch) for epoch in range(1, epochs + 1)], last=last)
+        return int(tasks.foreground_queue_size)
+
+    host.model.run_tasks()
+    first = show(1)
+    assert [show(epochs) for epochs in (2, 3, 4)] == 3 * [first] and first > 0
+    assert len(host.products()[1].losses) == 1
+    assert show(5) == first and len(host.products()[1].losses) == 5
+    assert show(6) < show(7, last=True) and len(host.products()[1].losses) == 7
+    assert np.array_equal(host.products()[1].object_.get_array(), host.products()[0].object_.get_array())
 
 
 # Stop, resume, busy
