@@ -194,6 +194,10 @@ class InferenceConfig(Section):
     """Passes of the refinement engine after stitching; None: as the dose asks for, 5, or 10 where light is scarce."""
     refine_prior: float = _field(1.0, ge=0, le=100)
     """Strength of the refinement's prior, which takes back what only follows counting noise; 0: none."""
+    refine_probe: bool = False
+    """True: the refinement improves the probe too, its power and center held; 20 passes unless others are set."""
+    refine_positions: bool = False
+    """True: the refinement improves the scan positions too, by 5 pixels at most; 20 passes unless others are set."""
     split_frc: bool = False
     """True: two halves of the patterns are stitched and refined too, and their agreement (FRC) tells the resolution."""
     middle_trim: int | None = _field(None, ge=2, multiple_of=2)

@@ -28,6 +28,7 @@ from .outputs import write_config, write_probe
 from .photons import with_photons
 from .physics.grouping import Split, check_oversampling, hold_out, region_size
 from .physics.metrics import Comparison, compare, default_margin
+from .physics.positions import moved_scan
 from .physics.prepare import PreparedScan, prepare_scan
 from .physics.procedural import ProceduralPatterns
 from .physics.refine import Refined, RefineOptions, refine, residuals, scan_dose
@@ -341,6 +342,8 @@ def reconstruct(
         config.inference.refine_passes if refine_passes is None else refine_passes,
         dose=scan_dose(prepared),
         prior=config.inference.refine_prior,
+        refine_probe=config.inference.refine_probe,
+        refine_positions=config.inference.refine_positions,
         seed=described.training.seed,
     )
     losses = _losses(bundle)
@@ -418,6 +421,9 @@ def finish(
         if found.stopped:
             raise Interrupted('Stopped before the refinement was complete; nothing is written.')
         canvas, probe = found.canvas, found.probe
+        if found.displacements is not None:
+            prepared = moved_scan(prepared, found.displacements)
+            report.facts['displacement_rms'] = float(np.sqrt((found.displacements**2).mean()))
         report.facts['residual_by_pass'] = [float(value) for value in found.residuals]
         losses = losses or tuple(enumerate(report.facts['residual_by_pass'], start=1))
         if halves:
@@ -457,7 +463,7 @@ def half_refinement(
     options: RefineOptions, probe: NDArray[np.complex64], emit: Emit, should_stop: ShouldStop
 ) -> Callable[[PreparedScan, NDArray[np.complex64]], NDArray[np.complex64]]:
     """The same refinement for one half of the patterns, with the probe that the whole scan has found."""
-    fixed = replace(options, refine_probe=False)
+    fixed = replace(options, refine_probe=False, refine_positions=False)
 
     def progress(event: Event) -> None:
         if event.kind == 'progress':
@@ -475,9 +481,11 @@ def half_refinement(
 def _comments(report: Report) -> str:
     facts = report.facts
     assert report.trust is not None  # `finish` has seen to it
+    moved = f'positions moved by {facts["displacement_rms"]:.2f} px rms, ' if 'displacement_rms' in facts else ''
     return (
         f'ptychopinn-reconstructor: {facts["model_type"]}, backend {facts["backend"]}, {facts["refine_passes"]} '
-        f'refinement passes, probe from {facts["probe_source"]}, power {facts["probe_power"]}, {report.trust.line()}.'
+        f'refinement passes, probe from {facts["probe_source"]}, power {facts["probe_power"]}, {moved}'
+        f'{report.trust.line()}.'
     )
 
 

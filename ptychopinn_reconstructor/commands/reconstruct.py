@@ -113,6 +113,8 @@ def reconstruct(
         job.finish(result)
         if config.inference.debug:
             job.files['patches'] = kept
+        if config.inference.refine_probe:
+            job.keep_probe(result)
     job.tell()
 
 
@@ -120,6 +122,11 @@ def reconstruct(
 @click.argument('scan', metavar='SCAN', type=click.Path(path_type=Path))
 @click.option('--passes', type=click.IntRange(1, 1000), default=20, show_default=True, help='Visits of each pattern.')
 @click.option('--refine-probe', is_flag=True, help='Improve the probe too, from the third pass on; writes probe.npz.')
+@click.option(
+    '--refine-positions',
+    is_flag=True,
+    help='Improve the scan positions too, by 5 pixels at most; the product has them.',
+)
 @click.option(
     '--prior',
     type=click.FloatRange(0, 100),
@@ -148,6 +155,7 @@ def refine(
     scan: Path,
     passes: int,
     refine_probe: bool,
+    refine_positions: bool,
     prior: float,
     seed: int,
     measurement_domain: str,
@@ -173,15 +181,14 @@ def refine(
         from .. import pipeline
         from ..physics.refine import RefineOptions
 
-        options = RefineOptions.alone(passes, refine_probe=refine_probe, prior=prior, seed=seed)
+        options = RefineOptions.alone(
+            passes, refine_probe=refine_probe, refine_positions=refine_positions, prior=prior, seed=seed
+        )
         given = job.scan.probe if probe is not None else None
         result = pipeline.refine_scan(job.scan, config, options, probe=given, emit=bar.emit, should_stop=should_stop)
         job.finish(result)
         if refine_probe:
-            from ..outputs import write_probe
-
-            job.files['probe'] = output_dir / 'probe.npz'
-            write_probe(job.files['probe'], result.reconstruction.probe)
+            job.keep_probe(result)
     job.tell()
 
 
@@ -244,6 +251,13 @@ class Job:
         if result.network is None or not result.report.facts['refine_passes']:
             return image, None
         return image, evaluate(replace(whole, object=result.network), self.truth, margin=self.margin)
+
+    def keep_probe(self, result: Result) -> None:
+        """Write the probe of the result to probe.npz."""
+        from ..outputs import write_probe
+
+        self.files['probe'] = self.folder / 'probe.npz'
+        write_probe(self.files['probe'], result.reconstruction.probe)
 
     def tell(self) -> None:
         """Print the summary."""

@@ -109,6 +109,8 @@ EFFECTS: dict[str, Fixed | Learns | Same | By] = {
     'inference.sync_neighbors': By('test_synchronization_and_refinement_improve_the_fit'),
     'inference.refine_passes': By('test_synchronization_and_refinement_improve_the_fit'),
     'inference.refine_prior': By('test_the_prior_smooths_what_the_passes_find'),
+    'inference.refine_probe': By('test_probe_and_positions_move_only_when_asked'),
+    'inference.refine_positions': By('test_probe_and_positions_move_only_when_asked'),
     'inference.split_frc': By('test_a_result_says_how_far_to_trust_it'),
     'inference.middle_trim': By('test_the_middle_of_each_patch_is_stitched'),
     'inference.debug': By('test_patches_are_kept_for_debugging'),

@@ -107,6 +107,19 @@ class PipelineChecks:
         assert median is not None and 0 < median < 0.5 and halved.trust.uncertain(50) == pytest.approx(median, rel=1e-5)
 
     @pytest.mark.slow
+    def test_probe_and_positions_move_only_when_asked(self, shipped: Shipped) -> None:
+        """SETTINGS: refine_probe and refine_positions, each on its own."""
+
+        def moved(**inference: bool) -> tuple[bool, bool]:
+            config = shipped.config.merged({'inference': {'refine_passes': 4, **inference}})
+            result = pipeline.reconstruct(shipped.scan, shipped.model, config).reconstruction
+            still = pipeline.reconstruct(shipped.scan, shipped.model, shipped.config).reconstruction
+            return not np.array_equal(result.probe, still.probe), not np.array_equal(result.positions, still.positions)
+
+        assert moved() == (False, False)
+        assert moved(refine_probe=True) == (True, False) and moved(refine_positions=True) == (False, True)
+
+    @pytest.mark.slow
     def test_the_prior_smooths_what_the_passes_find(self, shipped: Shipped) -> None:
         """SETTINGS: refine_prior, the stronger the less the refined object varies from pixel to pixel."""
 

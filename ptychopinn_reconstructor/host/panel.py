@@ -94,6 +94,7 @@ GROUPS: dict[str, tuple[Field, ...]] = {
     'Inference': (
         Field('refine_passes', 'Refinement', 'passes', 'automatic'),
         Field('refine_prior', 'Prior'),
+        Field('refine_probe', 'Refine the probe'),
         Field('sync_neighbors', 'Synchronization', 'neighbors', 'none'),
         Field('inference_batch_size', 'Batch size', 'patterns', 'automatic'),
         Field('split_frc', 'Resolution from halves'),

@@ -25,8 +25,8 @@ from ..backend import backend_entry_points, installed
 from ..config import BACKEND_NAMES, PLUGIN_SECTION, SECTIONS, Config, FieldInfo, field_table, parse
 from ..errors import ConfigError
 
-# What the host decides: the size of the patterns, the algorithm, the files, the progress bar.
-FROM_THE_HOST = {'N', 'model_type', 'train_data_file', 'test_data_file', 'progress', 'architecture'}
+# What the host decides: the size of the patterns, the algorithm, the files, the positions, the progress bar.
+FROM_THE_HOST = {'N', 'model_type', 'train_data_file', 'test_data_file', 'progress', 'architecture', 'refine_positions'}
 # What only the plugin has, with its key and default.
 ONLY_IN_PLUGIN: dict[str, tuple[str, Any]] = {
     'resume': ('Resume', False),

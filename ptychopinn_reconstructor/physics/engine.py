@@ -18,7 +18,8 @@ from scipy import fft
 
 from .engine_phase import LongRangePhase
 from .engine_step import FarFieldStep
-from .geometry import patch_slice, scatter_patches, shift_ramp
+from .geometry import fourier_shift, patch_slice, scatter_patches, shift_ramp
+from .positions import Displacements, motion
 from .prepare import PreparedScan
 from .scaling import probe_power
 
@@ -29,7 +30,10 @@ BLOCK_PIXELS = 65536  # complex pixels worked on at a time: half a megabyte, so 
 
 @dataclass(eq=False)
 class Sums:
-    """What a batch adds up: object numerator and weight (H, W), those of the probe (a spectrum), misfit, counts."""
+    """What a batch adds up: object numerator and weight (H, W), those of the probe (a spectrum), misfit, counts.
+
+    `motion` holds for each block the index of its patterns, and b and H of their positions (see `positions`).
+    """
 
     object: NDArray[np.complex64]
     weight: NDArray[np.float32]
@@ -37,6 +41,7 @@ class Sums:
     probe_weight: NDArray[np.float32]
     error: float = 0.0
     counts: float = 0.0
+    motion: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=list)
 
 
 def illumination(prepared: PreparedScan, probe: NDArray[np.complex64]) -> NDArray[np.float32]:
@@ -53,6 +58,7 @@ class Engine:
     """State of a refinement: canvas (H, W), probe (modes, N, N) in sqrt(counts), velocity; `update` advances it.
 
     `damping` is tau, in counts; `illumination` (H, W) what the whole scan's probe brings to each pixel, in counts.
+    `displacements` of the positions from the scan's; None: they are taken as they are.
     """
 
     prepared: PreparedScan
@@ -60,6 +66,7 @@ class Engine:
     probe: NDArray[np.complex64]
     step: FarFieldStep
     damping: float = PRIOR_COUNTS
+    displacements: Displacements | None = None
     velocity: NDArray[np.complex64] = field(init=False)
     illumination: NDArray[np.float32] = field(init=False)
     phase: LongRangePhase = field(init=False)
@@ -68,6 +75,7 @@ class Engine:
         self.canvas = np.array(self.canvas, dtype=np.complex64)
         self.velocity = np.zeros_like(self.canvas)
         self._power = probe_power(self.probe)
+        self._center = center_of(self.probe)
         self.set_probe(self.probe)
         self.measure_illumination()
 
@@ -77,6 +85,10 @@ class Engine:
         self.probe = (probe * np.float32(scale)).astype(np.complex64)
         # A spectrum with its zero frequency in the middle is that of P (-1)^(x + y), whose far field is centered too.
         self._spectrum = fft.fftshift(fft.fft2(self.probe), axes=(-2, -1))
+
+    def center_probe(self) -> None:
+        """Shift the probe back to the center that it had at first: moving, it takes the object along, unseen."""
+        self.set_probe(fourier_shift(self.probe, (self._center - center_of(self.probe))[None]))
 
     def measure_illumination(self) -> None:
         """Fit the long-range phase step to the probe of now."""
@@ -90,27 +102,35 @@ class Engine:
         momentum: float,
         long_range: float,
         with_probe: bool,
+        with_positions: bool = False,
         after_block: Callable[[int], None] | None = None,
     ) -> tuple[float, float]:
         """One step on the patterns at `index`; their misfit before it and their counts.
 
         `after_block` hears how many patterns of the batch are done; an exception of it leaves everything as it was.
         """
-        sums = self._accumulate(index, with_probe, after_block)
+        sums = self._accumulate(index, with_probe, with_positions, after_block)
         self._update_object(sums, momentum, long_range)
         if with_probe:
             self._update_probe(sums)
+        if self.displacements is not None:
+            for part, slope, curvature in sums.motion:
+                self.displacements.step(part, slope, curvature)
         return sums.error, sums.counts
 
     def _accumulate(
-        self, index: NDArray[np.int64], with_probe: bool, after_block: Callable[[int], None] | None
+        self,
+        index: NDArray[np.int64],
+        with_probe: bool,
+        with_positions: bool,
+        after_block: Callable[[int], None] | None,
     ) -> Sums:
         canvas, probe, side = self.canvas, self.probe, self.probe.shape[-1]
         weights = (np.zeros(canvas.shape, np.float32), np.zeros((side, side), np.float32))
         sums = Sums(np.zeros_like(canvas), weights[0], np.zeros_like(probe), weights[1])
         done = 0
         for block in self._blocks(index):
-            self._add_block(sums, block, with_probe)
+            self._add_block(sums, block, with_probe, with_positions)
             done += len(block)
             if after_block is not None:
                 after_block(done)
@@ -120,16 +140,20 @@ class Engine:
         size = max(1, BLOCK_PIXELS // self.probe.size)
         return (index[i : i + size] for i in range(0, len(index), size))
 
-    def _add_block(self, sums: Sums, index: NDArray[np.int64], with_probe: bool) -> None:
+    def _add_block(self, sums: Sums, index: NDArray[np.int64], with_probe: bool, with_positions: bool) -> None:
         side, corners = self.probe.shape[-1], self.prepared.layout.corners[index]
-        ramp = fft.fftshift(shift_ramp(self.prepared.layout.fractions[index], side), axes=(-2, -1))[:, None]
+        ramp = fft.fftshift(shift_ramp(self._fractions(index), side), axes=(-2, -1))[:, None]
         probe = fft.ifft2(self._spectrum * ramp, overwrite_x=True)
         patches = np.stack([self.canvas[patch_slice(corner, side)] for corner in corners])[:, None]
         wave = fft.fft2(probe * patches, norm='ortho', overwrite_x=True)
         counts = self.prepared.counts(index)
-        correction = self.step(counts, (wave.real**2 + wave.imag**2).sum(axis=1))
+        predicted = (wave.real**2 + wave.imag**2).sum(axis=1)
+        correction = self.step(counts, predicted)
         sums.error += correction.error
         sums.counts += float(counts.sum(dtype=np.float64))
+        if with_positions:
+            moved = self._moved(self._spectrum * ramp, patches)
+            sums.motion.append((index, *motion(wave, moved, counts, predicted, self.step.good)))
         wave *= correction.factor[:, None]
         wave = fft.ifft2(wave, norm='ortho', overwrite_x=True)
         if with_probe:
@@ -138,6 +162,16 @@ class Engine:
         wave *= probe.conj()
         scatter_patches(sums.object, wave.sum(axis=1), corners)
         scatter_patches(sums.weight, (probe.real**2 + probe.imag**2).sum(axis=1), corners)
+
+    def _fractions(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
+        own = self.prepared.layout.fractions[index]
+        return own if self.displacements is None else own + self.displacements.values[index]
+
+    def _moved(self, spectrum: NDArray[np.complex64], patches: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        """The derivative of the far field by the position, (b, 2, modes, N, N), of probes with these spectra."""
+        k = fft.fftshift(fft.fftfreq(spectrum.shape[-1])).astype(np.float32)
+        parts = [fft.ifft2(np.complex64(-2j * np.pi) * axis * spectrum) for axis in (k[:, None], k)]
+        return np.asarray(fft.fft2(np.stack([part * patches for part in parts], axis=1), norm='ortho'))
 
     def _update_object(self, sums: Sums, momentum: float, long_range: float) -> None:
         damped = np.float32(1 - BLEND) * sums.weight + np.float32(BLEND * sums.weight.max() + self.damping)
@@ -156,3 +190,10 @@ class Engine:
         damped = np.float32(1 - BLEND) * weight + np.float32(BLEND * weight.max())
         update = fft.ifft2(fft.ifftshift(sums.probe, axes=(-2, -1)))
         self.set_probe((self.probe + update / damped).astype(np.complex64))
+
+
+def center_of(probe: NDArray[np.complex64]) -> NDArray[np.float64]:
+    """Center of mass [row, col] of sum abs(P)^2 of a probe (modes, N, N), pixels."""
+    intensity = (np.abs(probe) ** 2).sum(axis=0, dtype=np.float64)
+    x = np.arange(probe.shape[-1])
+    return np.asarray([intensity.sum(axis=1) @ x, intensity.sum(axis=0) @ x]) / float(intensity.sum())

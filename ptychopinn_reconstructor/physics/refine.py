@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -23,6 +23,7 @@ from .engine_step import FarFieldStep
 from .forward import diffract
 from .gauge import LARGEST_CHANGE, count_gauge
 from .geometry import gather_patches
+from .positions import Displacements, moved_scan
 from .prepare import PreparedScan, even_batches
 from .residual import Residual, residual
 from .smoothness import Smoothness, mean_dose
@@ -32,6 +33,7 @@ SMALLEST_BATCH = 4  # patterns; smaller batches only add noise
 SETTLING_PASSES = 3  # passes of probe update before the long-range phase can be trusted
 HOLD = 0.7  # share of the passes that keep the first number of batches while the probe is refined
 LISTEN = 0.25  # seconds at most without progress and without asking whether to stop, in a large batch
+WITH_MORE = 20  # passes when probe or positions are refined too
 LOW_DOSE = 500.0  # counts per object pixel; below it more passes of fewer batches pay, with the prior
 DAMPED = 2 / 3  # of the mean illumination: tau at most, where the prior already holds the noise down
 RISE = 1.02  # a residual that grows by more from one pass to the next calls for a smaller step
@@ -54,6 +56,8 @@ class RefineOptions:
         Batches in the first pass, at least four patterns each; their number falls to one in the last pass.
     momentum
         Share of the last step that is repeated, 0 to below 1; none suits a few passes or a probe not yet known.
+    refine_positions, positions_from_pass, largest_displacement
+        Whether the scan positions are updated too, from which pass on, and how far from the scan's own, pixels.
     prior
         Strength of the smoothness prior after each pass (`smoothness`), 1: as measured best; 0: none.
     seed
@@ -71,15 +75,20 @@ class RefineOptions:
     first_batches: int = 8
     momentum: float = 0.0
     prior: float = 0.0
+    refine_positions: bool = False
+    positions_from_pass: int = 3
+    largest_displacement: float = 5.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.passes < 0:
             raise ConfigError(f'The number of refinement passes is {self.passes}; it must be 0 or more.')
-        if self.probe_from_pass < 1 or self.first_batches < 1:
-            raise ConfigError(
-                f'probe_from_pass is {self.probe_from_pass} and first_batches {self.first_batches}; both count from 1.'
-            )
+        counted = {name: getattr(self, name) for name in ('probe_from_pass', 'positions_from_pass', 'first_batches')}
+        for name, value in counted.items():
+            if value < 1:
+                raise ConfigError(f'{name} is {value}; it counts from 1.')
+        if not 0 < self.largest_displacement < math.inf:
+            raise ConfigError(f'The largest displacement is {self.largest_displacement} pixels; it must be above 0.')
         if not 0 <= self.momentum < 1:
             raise ConfigError(f'The momentum is {self.momentum}; it must be at least 0 and below 1.')
         if not 0 <= self.prior < math.inf:
@@ -93,25 +102,36 @@ class RefineOptions:
         dose: float = math.inf,
         prior: float = 1.0,
         refine_probe: bool = False,
+        refine_positions: bool = False,
         seed: int = 0,
     ) -> RefineOptions:
         """From a network's object, with the prior: as many passes as the `dose` (counts per object pixel) asks for.
 
         Five passes from 12 batches where there is light; ten from 4 batches with more momentum below `LOW_DOSE`.
         """
-        low = dose < LOW_DOSE
+        low, more = dose < LOW_DOSE, refine_probe or refine_positions
         if passes is None:
-            passes = 10 if low else 5
-        first = 4 if low and passes > 2 else 12
+            passes = WITH_MORE if more else 10 if low else 5
+        first = 32 if refine_probe and passes > 2 else 4 if low and passes > 2 else 12
         momentum = 0.0 if passes < 2 or refine_probe else 0.3 if passes == 2 else 0.8 if low else 0.5
-        return cls(passes, refine_probe, first_batches=first, momentum=momentum, prior=prior, seed=seed)
+        options = cls(passes, refine_probe, first_batches=first, momentum=momentum, prior=prior, seed=seed)
+        return replace(options, refine_positions=refine_positions)
 
     @classmethod
-    def alone(cls, passes: int, *, prior: float = 0.0, refine_probe: bool = False, seed: int = 0) -> RefineOptions:
+    def alone(
+        cls,
+        passes: int,
+        *,
+        prior: float = 0.0,
+        refine_probe: bool = False,
+        refine_positions: bool = False,
+        seed: int = 0,
+    ) -> RefineOptions:
         """The engine from an empty canvas, without a prior unless asked: 16 batches and momentum; 32 and none while it
         refines the probe."""
         first, momentum = (32, 0.0) if refine_probe else (16, 0.5)
-        return cls(passes, refine_probe, first_batches=first, momentum=momentum, prior=prior, seed=seed)
+        options = cls(passes, refine_probe, first_batches=first, momentum=momentum, prior=prior, seed=seed)
+        return replace(options, refine_positions=refine_positions)
 
     def schedule(self, n_patterns: int) -> list[int]:
         """Number of batches of each pass for a scan of `n_patterns`."""
@@ -133,6 +153,7 @@ class Refined:
     """A refined canvas (H, W), the probe (modes, N, N) in sqrt(counts), and how it went.
 
     `residuals`: overall normalized residual of each complete pass, each batch measured just before its own step.
+    `displacements` (n, 2) of the positions, pixels in canonical order, or None when they were not refined.
     `stopped`: the job was asked to stop; canvas and probe are those of the last complete batch.
     """
 
@@ -140,6 +161,7 @@ class Refined:
     probe: NDArray[np.complex64]
     residuals: tuple[float, ...]
     stopped: bool = False
+    displacements: NDArray[np.float64] | None = None
 
 
 def refine(
@@ -162,6 +184,8 @@ def refine(
     probe = prepared.probe if probe is None else probe
     _check(prepared, canvas, probe)
     engine = Engine(prepared, canvas, probe, FarFieldStep.for_scan(prepared))
+    if options.refine_positions:
+        engine.displacements = Displacements(prepared.positions, options.largest_displacement)
     smoothness = None
     if options.prior:
         smoothness = Smoothness.for_dose(engine.illumination, options.prior)
@@ -181,12 +205,14 @@ def refine(
                 after_pass(len(history.residuals), engine.canvas)
     except _Stopped:
         stopped = True
-    return Refined(engine.canvas, engine.probe, tuple(history.residuals), stopped)
+    found = None if engine.displacements is None else engine.displacements.values
+    return Refined(engine.canvas, engine.probe, tuple(history.residuals), stopped, found)
 
 
 def _lost_to_the_prior(engine: Engine) -> float:
     """The amplitude that smoothing has cost: a mean of complex numbers is shorter than they are."""
-    scale = count_gauge(engine.prepared, engine.canvas, engine.probe)
+    at = engine.prepared if engine.displacements is None else moved_scan(engine.prepared, engine.displacements.values)
+    scale = count_gauge(at, engine.canvas, engine.probe)
     return scale if abs(scale - 1) <= LARGEST_CHANGE else 1.0
 
 
@@ -209,7 +235,9 @@ class _History:
     def run_pass(self, engine: Engine, drawn: list[NDArray[np.int64]]) -> None:
         """Visit each batch once."""
         number = len(self.residuals) + 1
-        with_probe = self.options.refine_probe and number >= self.options.probe_from_pass
+        options = self.options
+        with_probe = options.refine_probe and number >= options.probe_from_pass
+        with_positions = options.refine_positions and number >= options.positions_from_pass
         long_range = self.gain * self.options.long_range(number)
         error = counts = 0.0
         done = (number - 1) * self.n_patterns
@@ -220,13 +248,18 @@ class _History:
                 momentum=self.options.momentum,
                 long_range=long_range,
                 with_probe=with_probe,
+                with_positions=with_positions,
                 after_block=partial(self._within_batch, done),
             )
             error, counts, done = error + part[0], counts + part[1], done + len(index)
             self._tell(done)
         self._end_pass(engine, number, error / max(counts, 1.0))
         if with_probe:
+            if number < options.passes:
+                engine.center_probe()
             engine.measure_illumination()
+        if with_positions and engine.displacements is not None:
+            engine.displacements.hold_gauge()
 
     def between(self) -> None:
         """Listen, within the prior of a large canvas."""
