@@ -264,6 +264,10 @@ def test_a_study_measures_every_run(done: tuple[Path, Any]) -> None:
         scored = evaluate(result, truth, margin=2, pistons=True) if row['overlap'] == 0 else plain
         assert row['phase_psnr'] == pytest.approx(scored.phase_psnr, abs=1e-6)
         assert row['frc_area'] == pytest.approx(scored.frc.area, abs=1e-6)
+        pistons = ('--pistons',) if row['overlap'] == 0 else ()
+        line = ('evaluate', folder_of_run / 'product.h5', _scan_of(folder, row), '--margin', 2, *pistons, '--json')
+        compared = json.loads(run(*map(str, line)).stdout)
+        assert compared['results'][0]['phase_psnr'] == pytest.approx(row['phase_psnr'], abs=1e-6)
     assert found[0]['phase_psnr'] > found[0]['phase_psnr_global']
 
 
