@@ -294,9 +294,12 @@ def field_table() -> Iterator[FieldInfo]:
             extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
             camel = ''.join(part[:1].upper() + part[1:] for part in name.split('_'))
             ini = extra.get('ini') or f'{PLUGIN_SECTION}.{camel}'
-            option = {'nepochs': '--epochs', 'refine_passes': '--refine', 'model_path': '--model'}.get(
-                name, '--' + name.replace('_', '-').lower()
-            )
+            option = {
+                'nepochs': '--epochs',
+                'refine_passes': '--refine',
+                'model_path': '--model',
+                'debug': '--keep-patches',
+            }.get(name, '--' + name.replace('_', '-').lower())
             applies: Any = extra.get('applies', 'both')
             supported = not extra.get('fixed', False)
             description = _docstrings()[model.__name__, name]

@@ -325,6 +325,13 @@ def test_reconstruct_starts_from_the_model_and_lets_the_command_line_decide(work
     assert not (tmp_path / 'r').exists()
 
 
+def test_no_command_has_an_option_twice() -> None:
+    """A setting called like an option of the command line itself, such as --debug, would take its place."""
+    for name, command in main.commands.items():
+        options = [option for one in command.params for option in (*one.opts, *one.secondary_opts)]
+        assert len(options) == len(set(options)), name
+
+
 def test_the_documents_of_all_settings_are_in_step() -> None:
     """After a change of a field run ptychopinn_reconstructor.commands.settings, as it says."""
     assert (ROOT / 'specs' / 'settings.md').read_text(encoding='utf-8') == markdown()
