@@ -146,6 +146,15 @@ def test_a_stopped_pretraining_goes_on_from_the_command_line(backend: str, tmp_p
     assert [float(row.split(',')[4]) for row in rows[1:]] == [64, 128]
 
 
+def test_a_training_on_a_scan_is_no_pretraining_to_resume(tmp_path: Path) -> None:
+    write_npz(tmp_path / 'scan.npz', small_scan())
+    arguments = ('--output-dir', tmp_path / 'out', '--epochs', 4, '--batch-size', 16, '--quiet')
+    assert _exit('train', tmp_path / 'scan.npz', *arguments, *backend_options()) == 0
+    result = run('pretrain', '--output-dir', str(tmp_path / 'out'), '--resume')
+    assert result.exit_code == 2
+    assert 'holds no pretraining to resume' in result.stderr
+
+
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
     [

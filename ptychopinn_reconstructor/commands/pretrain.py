@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..config import Config
 from ..errors import ConfigError
 from .app import debug_option, json_option, quiet_option
-from .configuration import as_yaml, resolve
 from .options import field_options
-from .train import named, read_with_probe, refuse_to_replace, resumed, run_job
+from .train import begin, read_with_probe, run_job
 
 if TYPE_CHECKING:
+    from ..config import Config
     from ..events import Emit, ShouldStop
     from ..pretraining import Instrument
     from ..training_run import Trained
@@ -62,16 +61,12 @@ def pretrain(
     its probe are used, its object and positions are not. Without SCAN the probe's own power says how many photons there
     are, or --photons. The output folder gets what a training writes, and probe.npz.
     """
-    config = resolve(Config(), file, settings, options)
-    folder = output_dir or config.training.output_dir
-    if resume:
-        config = resumed(named(folder), file, settings, options)
-    if print_config:
-        click.echo(as_yaml(config), nl=False)
+    begun = begin(output_dir, file, settings, options, resume=resume, overwrite=overwrite, print_config=print_config)
+    if begun is None:
         return
-    folder = named(folder)
-    if not resume and not overwrite:
-        refuse_to_replace(folder)
+    config, folder = begun
+    if resume and config.data.source != 'procedural':
+        raise ConfigError(f'{folder} holds no pretraining to resume; go on with ptychopinn train --resume.')
     said: list[str] = []
 
     def work(emit: Emit, should_stop: ShouldStop) -> Trained:

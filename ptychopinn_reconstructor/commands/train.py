@@ -63,16 +63,10 @@ def train(
     command line, then from --config, then from the defaults. Ctrl-C stops at the next batch; --resume goes on from
     there.
     """
-    config = resolve(Config(), file, settings, options)
-    folder = output_dir or config.training.output_dir
-    if resume:
-        config = resumed(named(folder), file, settings, options)
-    if print_config:
-        click.echo(as_yaml(config), nl=False)
+    begun = begin(output_dir, file, settings, options, resume=resume, overwrite=overwrite, print_config=print_config)
+    if begun is None:
         return
-    folder = named(folder)
-    if not resume and not overwrite:
-        refuse_to_replace(folder)
+    config, folder = begun
     run_training(
         scans or _from_config(config),
         config,
@@ -84,6 +78,30 @@ def train(
         quiet=quiet,
         as_json=as_json,
     )
+
+
+def begin(
+    output_dir: Path | None,
+    file: str | None,
+    settings: Sequence[str],
+    options: dict[str, Any],
+    *,
+    resume: bool,
+    overwrite: bool,
+    print_config: bool,
+) -> tuple[Config, Path] | None:
+    """The configuration and the folder of a training; None where the configuration was only to be printed."""
+    config = resolve(Config(), file, settings, options)
+    folder = output_dir or config.training.output_dir
+    if resume:
+        config = resumed(named(folder), file, settings, options)
+    if print_config:
+        click.echo(as_yaml(config), nl=False)
+        return None
+    folder = named(folder)
+    if not resume and not overwrite:
+        refuse_to_replace(folder)
+    return config, folder
 
 
 def run_training(

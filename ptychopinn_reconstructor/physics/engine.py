@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from .coverage import illumination
 from .engine_phase import LongRangePhase
 from .engine_step import FarFieldStep
 from .geometry import fourier_shift, patch_slice, scatter_patches, shift_ramp
@@ -42,15 +43,6 @@ class Sums:
     error: float = 0.0
     counts: float = 0.0
     motion: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=list)
-
-
-def illumination(prepared: PreparedScan, probe: NDArray[np.complex64]) -> NDArray[np.float32]:
-    """Sum of abs(P)^2 over all positions, on the canvas (H, W): counts that met each pixel."""
-    total = np.zeros(prepared.layout.shape, dtype=np.float32)
-    intensity = (np.abs(probe) ** 2).sum(axis=0)
-    for corner in prepared.layout.corners:
-        total[patch_slice(corner, intensity.shape[-1])] += intensity
-    return total
 
 
 @dataclass(eq=False)
@@ -92,7 +84,7 @@ class Engine:
 
     def measure_illumination(self) -> None:
         """Fit the long-range phase step to the probe of now."""
-        self.illumination = illumination(self.prepared, self.probe)
+        self.illumination = illumination(self.prepared.layout, self.probe)
         self.phase = LongRangePhase.for_probe(self.probe, self.illumination)
 
     def update(

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, ScanError, TrainingError
 from ..events import Emit, Event, ShouldStop, ignore, never
-from .engine import PRIOR_COUNTS, Engine, illumination
+from .coverage import illumination
+from .engine import PRIOR_COUNTS, Engine
 from .engine_step import FarFieldStep
 from .forward import diffract
 from .gauge import LARGEST_CHANGE, count_gauge
@@ -296,7 +297,7 @@ class _History:
 
 def scan_dose(prepared: PreparedScan) -> float:
     """Counts per object pixel of a scan, averaged over what the probe lights well."""
-    return mean_dose(illumination(prepared, prepared.probe))
+    return mean_dose(illumination(prepared.layout, prepared.probe))
 
 
 def residuals(
