@@ -203,7 +203,6 @@ def test_a_training_that_starts_from_a_model_takes_its_network_and_weights(
     before, after = open_bundle(start), open_bundle(tmp_path / 'out' / 'model.zip')
     assert output.progress == 1 and after.manifest['config']['model']['n_filters_scale'] == 1
     assert all(np.abs(after.weights[name] - before.weights[name]).max() < 1e-4 for name in before.weights)
-    assert any(not np.array_equal(after.weights[name], before.weights[name]) for name in before.weights)
     assert after.manifest['config']['model']['model_type'] == 'pinn' and after.manifest['training']['scans'] == ['demo']
     log = '\n'.join(host.log())
     assert 'The training starts from model.zip: supervised' in log
