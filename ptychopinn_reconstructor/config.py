@@ -153,6 +153,8 @@ class TrainingConfig(Section):
     """True: a factor on the probe, confined to 5 %, is trained and folded into the saved probe."""
     refine_probe_first: int = _field(0, ge=0)
     """Passes of the engine over the first scan that improve its probe, for all scans with the same, before training."""
+    refine_positions_first: int = _field(0, ge=0)
+    """Passes of the engine over the first scan that improve its scan positions before training."""
     learning_rate: float = _field(2e-3, gt=0, le=1)
     """Largest learning rate of AdamW."""
     scheduler: Literal['cosine', 'constant'] = 'cosine'

@@ -24,16 +24,17 @@ from .fine_tuning import not_worse
 from .inference import Report, Start, network_object, together
 from .io import ObjectFile
 from .models import bundle_config, choose_probe, likeness_of_another, open_fitting, same_probe, write_model
-from .outputs import write_config, write_probe
+from .outputs import write_config
 from .photons import with_photons
 from .physics.grouping import Split, check_oversampling, hold_out, region_size
 from .physics.metrics import Comparison, compare, default_margin
 from .physics.positions import moved_scan
 from .physics.prepare import PreparedScan, prepare_scan
 from .physics.procedural import ProceduralPatterns
-from .physics.refine import Refined, RefineOptions, refine, residuals, scan_dose
+from .physics.refine import RefineOptions, refine, residuals, scan_dose
 from .previews import Previews
 from .reconstruction import Reconstruction
+from .refining_first import flat_canvas, refined_first, shown_refinement
 from .scan import Scan
 from .steps import patterns_of_region
 from .training_run import Trained, empty_note, gauge_note, trained_by
@@ -104,7 +105,7 @@ def train(
     start = open_fitting(initial, config) if initial is not None else None
     folder = writable_folder(output_dir)
     emit(Event('started', {'job': 'train', 'device': device, 'backend': backend.title}))
-    first, notes = refined_probe(
+    first = refined_first(
         scans[0],
         config,
         folder,
@@ -112,11 +113,13 @@ def train(
         previews=Previews(emit, preview_seconds),
         should_stop=should_stop,
     )
+    if first.positions is not None:
+        everything[0] = replace(everything[0], positions=first.positions)
     mode = config.data.probe_power
     prepared = tuple(
         prepare_scan(
             scan,
-            probe=first if same_probe(scan, scans[0]) else None,
+            probe=first.probe if same_probe(scan, scans[0]) else None,
             mode=mode,
             stride=backend.stride,
             patch_size=config.model.patch_size,
@@ -127,7 +130,7 @@ def train(
     )
     if not config.data.positions_provided:
         prepared = tuple(scan.at_whole_pixels() for scan in prepared)
-    notes = (*notes, *(note for _, told in found for note in told))
+    notes = (*first.notes, *(note for _, told in found for note in told))
     notes = (*notes, *(note for scan in prepared for note in (gauge_note(scan), *empty_note(scan.scan))))
     for note in notes:
         log(emit, note)
@@ -144,7 +147,7 @@ def train(
         trained, judged = not_worse(trained, weights, backend, config, prepared[0], emit=emit)
         notes = (*notes, *judged)
     trained_probe = config.training.probe_trainable or config.training.intensity_scale_trainable
-    guess = scans[0].probe if first is not None or trained_probe else None
+    guess = scans[0].probe if first.probe is not None or trained_probe else None
     named = list(sources) or [str(scan.metadata.get('name', 'unnamed')) for scan in scans]
     # A masked probe may look like another one.
     others = [scan.probe for scan in scans[0 if config.model.probe_mask else 1 :] if scan.probe is not None]
@@ -194,51 +197,6 @@ def complete_config(scans: Sequence[Scan], config: Config) -> Config:
         )
     settled = {'N': sizes[0]} | ({'model_type': 'supervised'} if config.data.source == 'procedural' else {})
     return config.merged({'model': settled})
-
-
-def refined_probe(
-    scan: Scan, config: Config, folder: Path, *, resume: bool, previews: Previews, should_stop: ShouldStop
-) -> tuple[NDArray[np.complex64] | None, tuple[str, ...]]:
-    """The scan's probe after refine_probe_first passes of the engine, None when that is 0; kept in probe.npz."""
-    passes = config.training.refine_probe_first
-    if not passes:
-        return None, ()
-    file = folder / 'probe.npz'
-    if resume and file.exists():
-        from .io import read_probe
-
-        return read_probe(str(file)), (f'The probe refined before is taken from {file}.',)
-    prepared = prepare_scan(scan, mode=config.data.probe_power)
-    options = RefineOptions.alone(passes, refine_probe=True, seed=config.training.seed)
-    found = shown_refinement(prepared, flat_canvas(prepared), options, previews, should_stop)
-    if found.stopped:
-        raise Interrupted('Stopped before the probe was refined; nothing is written.')
-    write_probe(file, found.probe)
-    note = (
-        f'The probe was refined in {passes} passes of the engine (residual {found.residuals[-1]:.4f}); it is in {file}.'
-    )
-    return found.probe, (note,)
-
-
-def shown_refinement(
-    prepared: PreparedScan,
-    canvas: NDArray[np.complex64],
-    options: RefineOptions,
-    previews: Previews,
-    should_stop: ShouldStop,
-) -> Refined:
-    """`refine` with a preview after a pass."""
-
-    def after_pass(number: int, canvas: NDArray[np.complex64]) -> None:
-        last = number == options.passes
-        previews.offer('refine', canvas.copy, prepared.layout.origin, complete=last, epoch=number, total=options.passes)
-
-    return refine(prepared, canvas, options, emit=previews.emit, should_stop=should_stop, after_pass=after_pass)
-
-
-def flat_canvas(prepared: PreparedScan) -> NDArray[np.complex64]:
-    """An empty object: 1 everywhere."""
-    return np.ones(prepared.layout.shape, dtype=np.complex64)
 
 
 def split_of(prepared: PreparedScan, config: Config) -> Split:

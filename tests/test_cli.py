@@ -32,6 +32,7 @@ from ptychopinn_reconstructor.events import Event
 from ptychopinn_reconstructor.io import read_product, read_scan, write_npz
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.refine import residuals
+from ptychopinn_reconstructor.refining_first import flat_canvas
 
 ROOT = Path(__file__).resolve().parents[1]
 SIMULATE = ('simulate', '--n', '32', '--positions', '64', '--step', '5', '--photons', '1e5')
@@ -445,7 +446,7 @@ def test_the_engine_alone(work: Path, tmp_path: Path) -> None:
     line = ('refine', work / 'scan.npz', '--output-dir', tmp_path, '--passes', 8, '--truth', work / 'scan.npz')
     values = told(*line, '--split-frc')
     prepared = prepare_scan(read_scan(work / 'scan.npz').scan)
-    flat = residuals(prepared, pipeline.flat_canvas(prepared), prepared.probe).overall
+    flat = residuals(prepared, flat_canvas(prepared), prepared.probe).overall
     assert values['residual'] < flat / 3
     assert len(values['residual_by_pass']) == 8 and values['backend'] == 'numpy'
     assert 0.9 < values['image']['amplitude_ratio'] < 1.1 and 'image_network' not in values

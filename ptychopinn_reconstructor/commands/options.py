@@ -22,7 +22,8 @@ RECONSTRUCT_FIELDS = (
 )
 # What a pretraining, which is supervised and reads no scan but for its counts, has no use for.
 NOT_PRETRAINING = ('model_type', 'gridsize', 'source', 'n_subsample', 'subsample_seed', 'neighbor_count',
-    'positions_provided', 'sequential_sampling', 'validation_fraction', 'refine_probe_first')  # fmt: skip
+    'positions_provided', 'sequential_sampling', 'validation_fraction', 'refine_probe_first',
+    'refine_positions_first')  # fmt: skip
 # Settings that the command line takes by an argument of its own.
 OWN_ARGUMENTS = {
     'train_data_file': 'SCAN',

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,7 @@ EFFECTS: dict[str, Fixed | Learns | Same | By] = {
     'training.probe_trainable': Learns(True),
     'training.intensity_scale_trainable': By('test_probe_and_scale_move_within_their_bounds'),
     'training.refine_probe_first': By('test_a_probe_refined_first_is_nearer_to_the_true_one'),
+    'training.refine_positions_first': By('test_positions_refined_first_are_nearer_to_the_true_ones'),
     'training.learning_rate': By('test_the_learning_rate_follows_its_schedule'),
     'training.scheduler': By('test_the_learning_rate_follows_its_schedule'),
     'training.accum_steps': By('test_accumulated_gradients_equal_the_large_batch'),
@@ -251,3 +252,21 @@ class SettingsChecks:
         assert guess.probe is not None
         before, after = (probe_likeness(probe, scan.probe) for probe in (guess.probe, open_bundle(model).probe))
         assert before < 0.95 and after > before + 0.02
+
+    @pytest.mark.slow
+    def test_positions_refined_first_are_nearer_to_the_true_ones(self, backend: Backend, tmp_path: Path) -> None:
+        """SETTINGS: refine_positions_first takes back most of each displacement, and what it finds is trained on."""
+        scan = jobs.scan(photons=1e6)
+        off = np.random.default_rng(0).normal(size=scan.positions.shape)
+        wrong = replace(scan, positions=scan.positions + off)
+        config = jobs.configuration(backend, training__refine_positions_first=20)
+        weights = [pipeline.train([wrong], config, tmp_path / 'first').trained.weights]
+        with np.load(tmp_path / 'first' / 'probe.npz') as found:
+            better = replace(wrong, positions=found['positions'])
+        left = better.positions - scan.positions
+        assert np.sqrt((left**2).mean()) < 0.5 * np.sqrt((off**2).mean())
+        plain = jobs.configuration(backend)
+        for name, one in (('better', better), ('wrong', wrong)):
+            weights.append(pipeline.train([one], plain, tmp_path / name).trained.weights)
+        assert jobs.distance(weights[0], weights[1]) == 0
+        assert jobs.distance(weights[0], weights[2]) > 0

@@ -120,6 +120,7 @@ GROUPS: dict[str, tuple[Field, ...]] = {
         Field('sequential_sampling', 'In scan order'),
         Field('subsample_seed', 'Seed of Train on', text='Seed of the draw of the patterns that are trained on.'),
         Field('refine_probe_first', 'Probe refinement', 'passes', 'none'),
+        Field('refine_positions_first', 'Position refinement', 'passes', 'none'),
         Field('checkpoint_save_top_k', 'Best epochs kept', 'epochs'),
         Field('checkpoint_monitor_metric', 'Best epoch by'),
         Field('checkpoint_mode', 'Best is'),
