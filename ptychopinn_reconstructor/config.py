@@ -148,7 +148,7 @@ class TrainingConfig(Section):
     dose_range: float = _field(3.0, ge=1, le=1000)
     """Pretraining only: photons per pattern are drawn from the instrument's divided by this to those times this."""
     probe_trainable: bool = _field(False, ini='PtychoPINNTraining.ProbeTrainable', applies='pinn')
-    """True: the probe is trained too, its power held."""
+    """True: the probe is trained too, its power held, with a weak pull to where it began."""
     intensity_scale_trainable: bool = _field(False, ini='PtychoPINNTraining.IntensityScaleTrainable', applies='pinn')
     """True: a factor on the probe, confined to 5 %, is trained and folded into the saved probe."""
     refine_probe_first: int = _field(0, ge=0)

@@ -22,6 +22,7 @@ EPSILON = 1e-8
 WEIGHT_DECAY = 0.01  # of the network's weights alone
 SCALE_LIMIT = 0.05  # how far intensity_scale_trainable may move the probe's amplitude
 PROBE_RATE = 0.1  # learning rate of a trainable probe relative to the network's
+PROBE_PULL = 0.01  # loss of a trained probe whose change has the power of the probe itself
 LOSS_CHECK_STEPS = 8  # reading a loss waits for the device, so not at every step
 
 

@@ -286,3 +286,23 @@ def test_both_refuse_weights_that_do_not_fit_in_the_same_words(change: Callable[
         after = module.to_neutral(network)
         assert all(np.array_equal(before[name], after[name]) for name in before)
     assert messages[0] == messages[1]
+
+
+def test_the_pull_of_a_trained_probe_is_the_power_of_its_change() -> None:
+    """In units of the probe's own, averaged over two scans; NumPy says how much."""
+    from ptychopinn_reconstructor.backends.tensorflow_keras.model import PtychoPINN as KerasModel
+    from ptychopinn_reconstructor.backends.torch_lightning.module import PtychoPINN as TorchModel
+    from ptychopinn_reconstructor.recipe import PROBE_RATE
+
+    config = configuration(32, training__probe_trainable=True)
+    rng, shape = np.random.default_rng(5), (2, 3, 32, 32)
+    probes = (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
+    change = rng.normal(size=(*shape, 2)).astype(np.float32)
+    peak = np.abs(probes).max(axis=(1, 2, 3))
+    expected = np.mean(peak**2 * (change**2).sum(axis=(1, 2, 3, 4)) / (np.abs(probes) ** 2).sum(axis=(1, 2, 3)))
+    good = np.ones((2, 32, 32), dtype=np.float32)
+    one, two = TorchModel(config.to_json(), list(shape)), KerasModel(config.to_json(), list(shape))
+    one.set_probes(torch.from_numpy(probes), torch.from_numpy(good))
+    two.set_probes(probes, good)
+    assert float(one._probe_change_power(torch.from_numpy(change))) == pytest.approx(expected, rel=1e-5)
+    assert float(two._probe_change_power(tf.constant(change / PROBE_RATE))) == pytest.approx(expected, rel=1e-5)

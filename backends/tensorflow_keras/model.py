@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.config import parse
 from ptychopinn_reconstructor.files import atomic_path
-from ptychopinn_reconstructor.recipe import BETAS, EPSILON, PROBE_RATE, SCALE_LIMIT, WEIGHT_DECAY
+from ptychopinn_reconstructor.recipe import BETAS, EPSILON, PROBE_PULL, PROBE_RATE, SCALE_LIMIT, WEIGHT_DECAY
 from ptychopinn_reconstructor.steps import patterns_of_region
 
 from . import physics
@@ -148,7 +148,16 @@ class PtychoPINN(keras.Model):
         if training.mae_weight:
             unit = tf.maximum(tf.sqrt(tf.reduce_mean(batch.counts)), 1e-6)
             loss = loss + training.mae_weight * physics.amplitude_loss(intensity, batch.counts, good) / unit
+        if self.probe_change is not None:
+            loss = loss + PROBE_PULL * self._probe_change_power(tf.convert_to_tensor(self.probe_change))
         return loss
+
+    def _probe_change_power(self, change: tf.Tensor) -> tf.Tensor:
+        """Power of what was trained of the probes, relative to theirs; mean over the scans."""
+        probes = _complex(self.probe_parts)
+        peak = PROBE_RATE * tf.reduce_max(tf.abs(probes), axis=(-3, -2, -1))
+        power = tf.reduce_sum(physics.power(probes), axis=(-2, -1))
+        return tf.reduce_mean(tf.square(peak) * tf.reduce_sum(tf.square(change), axis=(-4, -3, -2, -1)) / power)
 
     def _supervised_loss(self, patches: tf.Tensor, batch: Batch, probe: tf.Tensor) -> tf.Tensor:
         loss = physics.exit_wave_loss(patches, batch.labels, probe)  # K is 1: a probe a pattern

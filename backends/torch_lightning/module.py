@@ -9,7 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from ptychopinn_reconstructor.config import parse
-from ptychopinn_reconstructor.recipe import BETAS, EPSILON, PROBE_RATE, SCALE_LIMIT, WEIGHT_DECAY, CpuClock, schedule
+from ptychopinn_reconstructor.recipe import (
+    BETAS,
+    EPSILON,
+    PROBE_PULL,
+    PROBE_RATE,
+    SCALE_LIMIT,
+    WEIGHT_DECAY,
+    CpuClock,
+    schedule,
+)
 
 from . import physics
 from .network import build_network
@@ -112,7 +121,14 @@ class PtychoPINN(pl.LightningModule):
         if training.mae_weight:
             unit = batch.counts.mean().sqrt().clamp(min=1e-6)
             loss = loss + training.mae_weight * physics.amplitude_loss(intensity, batch.counts, good) / unit
+        if self.probe_change is not None:
+            loss = loss + PROBE_PULL * self._probe_change_power(self.probe_change)
         return loss
+
+    def _probe_change_power(self, change: Tensor) -> Tensor:
+        """Power of what was trained of the probes, relative to theirs; mean over the scans."""
+        peak, power = self.probes.abs().amax(dim=(-3, -2, -1)), physics.power(self.probes).sum(dim=(-2, -1))
+        return (peak.square() * change.square().sum(dim=(-4, -3, -2, -1)) / power).mean()
 
     def _supervised_loss(self, patches: Tensor, batch: Batch, probe: Tensor) -> Tensor:
         assert batch.labels is not None  # the adapter has checked it
