@@ -1,7 +1,9 @@
 """`make quality`: the acceptance tables of the issues, run as a user runs them, through the command line.
 
-Every case is a training and its reconstructions in processes of their own; its figures are kept in .quality, so
-that an interrupted run goes on where it was. Writes tests/benchmarks/QUALITY.md with the machine named.
+Every case is a training and its reconstructions in processes of their own. Its figures are kept in
+tests/benchmarks/quality, one file a case with machine, day and commit, and belong to the repository: the hours that all
+cases take may be spread over days and machines, and an interrupted run goes on where it was. Models stay in .quality.
+Writes tests/benchmarks/QUALITY.md. A change of the method calls for --force on the cases that it concerns.
 
     python tests/benchmarks/quality.py [--only PATTERN] [--list] [--force] [--quick] [--work DIR] [--out FILE]
 
@@ -16,9 +18,10 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench import cpu_model, say
 from quality_cases import BUDGET, CASES, MEASURED, ROOT, CommandError, Figures, folder_of
@@ -30,15 +33,24 @@ COLUMNS = (
     'cpu_seconds', 'patterns_seen', 'peak_memory_mib',
 )  # fmt: skip
 QUICK = 0.01  # of the time
+
+
+class Kept(NamedTuple):
+    """The figures of a case, and where and when they were measured."""
+
+    measured: str
+    rows: Figures
+
+
 ALL_CASES = {**CASES, **cases()}
 
 
-def collect(work: Path, only: str, force: bool) -> dict[str, Figures]:
+def collect(work: Path, kept: Path, only: str, force: bool) -> dict[str, Kept]:
     """Run what has not been run; a case that fails is told and does not stop the others."""
-    found: dict[str, Figures] = {}
+    found: dict[str, Kept] = {}
     for name, case in ALL_CASES.items():
         key = folder_of(name)
-        file = work / f'{key}.json'
+        file = kept / f'{key}.json'
         if (force or not file.exists()) and fnmatch.fnmatch(name, only):
             say(f'{name} ...')
             if force:
@@ -48,10 +60,19 @@ def collect(work: Path, only: str, force: bool) -> dict[str, Figures]:
             except CommandError as error:
                 say(f'{name} failed: {error}')
                 continue
-            file.write_text(json.dumps(rows, indent=2))
+            file.write_text(json.dumps({'case': name, 'measured': where_and_when(), 'rows': rows}, indent=1) + '\n')
         if file.exists():
-            found[name] = json.loads(file.read_text())
+            values = json.loads(file.read_text())
+            found[name] = Kept(values['measured'], values['rows'])
     return found
+
+
+def where_and_when() -> str:
+    """The machine, the day and the commit of a measurement."""
+    commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=ROOT, capture_output=True, text=True)
+    at = f', commit {commit.stdout.strip()}' if not commit.returncode else ''
+    machine = f'{cpu_model()}, {os.cpu_count()} cores, Python {platform.python_version()}'
+    return f'{machine}, {time.strftime("%Y-%m-%d")}{at}'
 
 
 def number(value: Any) -> str:
@@ -61,10 +82,10 @@ def number(value: Any) -> str:
     return f'{value:.4g}' if isinstance(value, float) else str(value)
 
 
-def report(found: dict[str, Figures]) -> str:
+def report(kept: dict[str, Kept]) -> str:
     """QUALITY.md."""
-    machine = f'{cpu_model()}, {os.cpu_count()} cores, Python {platform.python_version()}'
-    lines = ['# Quality', '', f'Measured by `make quality` on {machine}, {time.strftime("%Y-%m-%d")}.', '']
+    found = {name: case.rows for name, case in kept.items()}
+    lines = ['# Quality', '', 'Measured by `make quality`; where and when stands with each case.', '']
     lines += ['PSNR in dB (ranges: amplitude 0.4, phase 2.4 rad), FRC area, amplitude ratio, normalized residual;']
     lines += ['object_difference: the largest between the objects of both backends, of the amplitude range.', '']
     for issue in (REACH, FIRST):
@@ -74,7 +95,8 @@ def report(found: dict[str, Figures]) -> str:
     for name, rows in found.items():
         rows = {row: values for row, values in rows.items() if 'points' not in values}
         columns = [c for c in COLUMNS if any(row.get(c) is not None for row in rows.values())]
-        lines += [f'## {name}', '', f'| row | {" | ".join(columns)} |', f'|---|{"---|" * len(columns)}']
+        lines += [f'## {name}', '', kept[name].measured, '']
+        lines += [f'| row | {" | ".join(columns)} |', f'|---|{"---|" * len(columns)}']
         lines += [f'| {row} | {" | ".join(number(v.get(c)) for c in columns)} |' for row, v in rows.items()]
         lines.append('')
     return '\n'.join(lines)
@@ -107,8 +129,10 @@ def main() -> None:
     out = options.out or (work if options.quick else ROOT / 'tests' / 'benchmarks') / 'QUALITY.md'
     if options.quick:
         BUDGET.share = QUICK
-    work.mkdir(parents=True, exist_ok=True)
-    out.write_text(report(collect(work, options.only, options.force)))
+    kept = work if options.quick else ROOT / 'tests' / 'benchmarks' / 'quality'
+    for folder in (work, kept):
+        folder.mkdir(parents=True, exist_ok=True)
+    out.write_text(report(collect(work, kept, options.only, options.force)))
     say(f'wrote {out}')
 
 
