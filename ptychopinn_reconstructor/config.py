@@ -156,7 +156,7 @@ class TrainingConfig(Section):
     refine_positions_first: int = _field(0, ge=0)
     """Passes of the engine over the first scan that improve its scan positions before training."""
     learning_rate: float = _field(2e-3, gt=0, le=1)
-    """Largest learning rate of AdamW."""
+    """Largest learning rate of AdamW; 5e-4 suits a training that starts from a model."""
     scheduler: Literal['cosine', 'constant'] = 'cosine'
     """cosine: 8 % warm-up, then a cosine down to 2 %; constant: warm-up, then constant."""
     accum_steps: int = _field(1, ge=1)
