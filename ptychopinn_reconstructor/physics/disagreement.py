@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from .geometry import scatter_patches
 
+RIM = 1  # pixels of a patch left out: a shift is periodic, and brings in there what belongs to the other side
 FEWEST = 1.5  # effective patches, (sum q)^2 / sum q^2: below it a variance would be about nothing
 
 
@@ -39,6 +40,8 @@ class Disagreement:
 
     def add(self, u: NDArray[Any], weight: NDArray[np.float32], corners: NDArray[np.int64], inset: int) -> None:
         """Add synchronized contributions u (b, n, n) with their shifted probe power, at corners (b, 2) + inset."""
+        inner = (..., *(slice(RIM, -RIM),) * 2)
+        u, weight, inset = u[inner], weight[inner], inset + RIM
         damped = 1 / (weight + np.float32(self.epsilon))
         trusted = weight * damped
         scatter_patches(self._first, u * trusted, corners, inset)
