@@ -308,9 +308,10 @@ def test_no_passes_leave_everything_as_it_is() -> None:
 
 
 def test_schedules() -> None:
-    assert RefineOptions.after_network(1).schedule(1000) == [12]
-    assert RefineOptions.after_network(2).schedule(1000) == [12, 2]
-    assert RefineOptions.after_network(3).schedule(1000) == [12, 3, 1]
+    assert RefineOptions.after_network(1).schedule(1024) == [18]
+    assert RefineOptions.after_network(2).schedule(1024) == [18, 2]
+    assert RefineOptions.after_network(3).schedule(1024) == [18, 4, 1]
+    assert [RefineOptions.after_network(1).schedule(n)[0] for n in (20, 100, 516, 8192)] == [5, 8, 9, 24]
     assert RefineOptions.alone(5).schedule(1000) == [16, 8, 4, 2, 1]
     assert RefineOptions.alone(5).schedule(20)[0] == 5
     assert RefineOptions.alone(3).schedule(2) == [1, 1, 1]

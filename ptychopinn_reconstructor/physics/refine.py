@@ -31,6 +31,7 @@ from .smoothness import Smoothness, mean_dose
 
 LONG_RANGE_GAIN = 0.3  # of a Newton step for the long-range phase; stable up to about 1
 SMALLEST_BATCH = 4  # patterns; smaller batches only add noise
+BATCH_PATTERNS, FEWEST_BATCHES, MOST_BATCHES = 57, 8, 24  # of the first pass after a network
 SETTLING_PASSES = 3  # passes of probe update before the long-range phase can be trusted
 HOLD = 0.7  # share of the passes that keep the first number of batches while the probe is refined
 LISTEN = 0.25  # seconds at most without progress and without asking whether to stop, in a large batch
@@ -54,7 +55,8 @@ class RefineOptions:
     refine_probe, probe_from_pass
         Whether the probe is updated too, its power held, and from which pass on (the first pass is 1).
     first_batches
-        Batches in the first pass, at least four patterns each; their number falls to one in the last pass.
+        Batches in the first pass, at least four patterns each; their number falls to one in the last pass. None: of
+        about 57 patterns each, from 8 to 24 of them.
     momentum
         Share of the last step that is repeated, 0 to below 1; none suits a few passes or a probe not yet known.
     refine_positions, positions_from_pass, largest_displacement
@@ -73,7 +75,7 @@ class RefineOptions:
     passes: int
     refine_probe: bool = False
     probe_from_pass: int = 3
-    first_batches: int = 8
+    first_batches: int | None = 8
     momentum: float = 0.0
     prior: float = 0.0
     refine_positions: bool = False
@@ -86,7 +88,7 @@ class RefineOptions:
             raise ConfigError(f'The number of refinement passes is {self.passes}; it must be 0 or more.')
         counted = {name: getattr(self, name) for name in ('probe_from_pass', 'positions_from_pass', 'first_batches')}
         for name, value in counted.items():
-            if value < 1:
+            if value is not None and value < 1:
                 raise ConfigError(f'{name} is {value}; it counts from 1.')
         if not 0 < self.largest_displacement < math.inf:
             raise ConfigError(f'The largest displacement is {self.largest_displacement} pixels; it must be above 0.')
@@ -108,12 +110,13 @@ class RefineOptions:
     ) -> RefineOptions:
         """From a network's object, with the prior: as many passes as the `dose` (counts per object pixel) asks for.
 
-        Five passes from 12 batches where there is light; ten from 4 batches with more momentum below `LOW_DOSE`.
+        Five passes from batches of 57 patterns where there is light; ten from 4 batches with more momentum below
+        `LOW_DOSE`.
         """
         low, more = dose < LOW_DOSE, refine_probe or refine_positions
         if passes is None:
             passes = WITH_MORE if more else 10 if low else 5
-        first = 32 if refine_probe and passes > 2 else 4 if low and passes > 2 else 12
+        first = 32 if refine_probe and passes > 2 else 4 if low and passes > 2 else None
         momentum = 0.0 if passes < 2 or refine_probe else 0.3 if passes == 2 else 0.8 if low else 0.5
         options = cls(passes, refine_probe, first_batches=first, momentum=momentum, prior=prior, seed=seed)
         return replace(options, refine_positions=refine_positions)
@@ -134,9 +137,14 @@ class RefineOptions:
         options = cls(passes, refine_probe, first_batches=first, momentum=momentum, prior=prior, seed=seed)
         return replace(options, refine_positions=refine_positions)
 
+    def batches(self, n_patterns: int) -> int:
+        """Batches of the first pass for a scan of `n_patterns`."""
+        first = self.first_batches or min(MOST_BATCHES, max(FEWEST_BATCHES, round(n_patterns / BATCH_PATTERNS)))
+        return min(first, max(1, n_patterns // SMALLEST_BATCH))
+
     def schedule(self, n_patterns: int) -> list[int]:
         """Number of batches of each pass for a scan of `n_patterns`."""
-        most = min(self.first_batches, max(1, n_patterns // SMALLEST_BATCH))
+        most = self.batches(n_patterns)
         last = min(most, 1 if self.passes > 2 else 2)
         held = round(HOLD * self.passes) if self.refine_probe and self.passes > self.probe_from_pass else 1
         falls = self.passes - held

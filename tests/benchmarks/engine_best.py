@@ -47,7 +47,7 @@ class Options(RefineOptions):
         """Number of batches of each pass."""
         if not self.held:
             return super().schedule(n_patterns)
-        return [min(self.first_batches, max(1, n_patterns // 4))] * self.passes
+        return [self.batches(n_patterns)] * self.passes
 
     def long_range(self, number: int) -> float:
         """Gain of the long-range phase step."""
