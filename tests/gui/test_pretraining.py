@@ -63,7 +63,7 @@ def pretrained(shared_window: Window, tmp_path_factory: pytest.TempPathFactory) 
     window, folder = shared_window, tmp_path_factory.mktemp('pretraining')
     window.select('pinn')
     short(window, epochs=6)
-    window.settings['n_groups'].set_value(512)
+    window.settings['n_groups'].set_value(1024)  # long enough to be seen while it runs
     enter(window.widget('source'), SOURCE)
     window.picture('pretraining-panel')
     window.progress.text_edit.clear()
@@ -121,7 +121,7 @@ def test_a_pretraining_shows_a_simulated_object(window: Window, pretrained: Pret
 def test_infer_follows_at_once(window: Window, pretrained: Pretrained) -> None:
     """With one click: on the scan of the selected product, with the model that was just made."""
     assert pretrained.errors == []
-    assert 'pretrained for its probe (3072 simulated patterns, 6 epochs)' in pretrained.status
+    assert 'pretrained for its probe (6144 simulated patterns, 6 epochs)' in pretrained.status
     assert pretrained.found.startswith('simulated_ptychopinn_pinn_training_ptychopinn_pinn')
     assert pretrained.object.shape == window.object_of(0).shape and np.ptp(np.angle(pretrained.object)) > 0.1
     assert len(pretrained.curve) == 6
