@@ -16,6 +16,8 @@ from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.training_folder import can_resume
 
 SOURCE = 'Pretrain for this probe'
+# The host numbers the products of one name, and other tests have trained in this window.
+TRAINED = r'simulated_ptychopinn_pinn_training(-\d+)?'
 pytestmark = pytest.mark.slow
 
 
@@ -109,8 +111,7 @@ def pretrained(shared_window: Window, tmp_path_factory: pytest.TempPathFactory) 
 
 def test_a_pretraining_shows_a_simulated_object(window: Window, pretrained: Pretrained) -> None:
     """On its own canvas while it runs; then the product has the object of the scan again."""
-    # The host numbers the products of one name; other tests have trained in this window.
-    assert re.fullmatch(r'simulated_ptychopinn_pinn_training(-\d+)?', pretrained.selected)
+    assert re.fullmatch(TRAINED, pretrained.selected)
     assert "Pretraining for the probe of the selected product 'simulated'." in pretrained.during
     assert 'Epoch 1 of 6: loss' in pretrained.during
     own = window.product(0).get_product().object_
@@ -124,7 +125,7 @@ def test_infer_follows_at_once(window: Window, pretrained: Pretrained) -> None:
     """With one click: on the scan of the selected product, with the model that was just made."""
     assert pretrained.errors == []
     assert 'pretrained for its probe (6144 simulated patterns, 6 epochs)' in pretrained.status
-    assert pretrained.found.startswith(f'{pretrained.selected}_ptychopinn_pinn')
+    assert re.fullmatch(TRAINED + r'_ptychopinn_pinn(-\d+)?', pretrained.found)
     assert pretrained.object.shape == window.object_of(0).shape and np.ptp(np.angle(pretrained.object)) > 0.1
     assert len(pretrained.curve) == 6
     training = open_bundle(pretrained.folder / 'model.zip').manifest['training']
