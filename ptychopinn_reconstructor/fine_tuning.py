@@ -1,9 +1,8 @@
 """Fine-tuning never makes the result worse: what it started from is kept where that explains the patterns better.
 
 What counts is the object that a user gets, so both networks reconstruct the first scan, passes of the engine included,
-and the smaller residual wins. The network's own residual would not do: learning from the likelihood lowers it while the
-long-range phase, which the passes need, gets lost (method.md: 2 to 5 dB). After the passes the residual tells networks
-apart that differ by a dB of phase (specs/method.md).
+and the smaller residual wins. The network's own residual would not do: learning from the likelihood lowers it even
+where the object becomes worse. After the passes the residual tells networks apart that differ by a dB of phase.
 """
 
 from __future__ import annotations

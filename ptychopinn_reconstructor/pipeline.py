@@ -26,18 +26,17 @@ from .io import ObjectFile
 from .models import bundle_config, choose_probe, likeness_of_another, open_fitting, same_probe, write_model
 from .outputs import write_config
 from .photons import with_photons
-from .physics.grouping import Split, check_oversampling, hold_out, region_size
+from .physics.grouping import Split, all_held_out, check_oversampling, hold_out, region_size
 from .physics.metrics import Comparison, compare, default_margin
 from .physics.positions import moved_scan
 from .physics.prepare import PreparedScan, prepare_scan
-from .physics.procedural import ProceduralPatterns
 from .physics.refine import RefineOptions, refine, residuals, scan_dose
 from .previews import Previews
 from .reconstruction import Reconstruction
 from .refining_first import flat_canvas, refined_first, shown_refinement
 from .scan import Scan
 from .steps import patterns_of_region
-from .training_run import Trained, empty_note, gauge_note, trained_by
+from .training_run import Trained, empty_note, gauge_note, procedural_patterns, trained_by
 from .trust import assess, refined_halves
 
 
@@ -136,12 +135,12 @@ def train(
         log(emit, note)
     splits = tuple(split_of(scan, config) for scan in prepared[: len(scans)])
     if validation is not None:
-        splits = (*(Split(np.union1d(*s), s.validation[:0]) for s in splits), _all_validation(len(prepared[-1])))
+        splits = (*(Split(np.union1d(*s), s.validation[:0]) for s in splits), all_held_out(len(prepared[-1])))
     write_config(folder / 'config.yaml', config)
     weights = start.weights if start else None
     job = TrainingJob(prepared, splits, config, folder, weights, resume, emit=emit, should_stop=should_stop)
     if config.data.source == 'mixed':
-        job = replace(job, procedural=patterns_like(prepared[0], config))
+        job = replace(job, procedural=procedural_patterns(prepared[0].probe, prepared[0].scan.bad_pixels, config))
     trained = trained_by(backend, job, preview_seconds=preview_seconds, keep_interrupted=keep_interrupted)
     if weights is not None:
         trained, judged = not_worse(trained, weights, backend, config, prepared[0], emit=emit)
@@ -167,13 +166,6 @@ def train(
     )
     emit(Event('done', {'model': str(model), **trained.summary}))
     return Trained(model, trained, notes)
-
-
-def patterns_like(prepared: PreparedScan, config: Config) -> ProceduralPatterns:
-    """Procedural patterns of a scan's instrument."""
-    spread, seed = config.training.dose_range, config.training.seed
-    doses = (1 / spread, spread)
-    return ProceduralPatterns(prepared.probe, doses, prepared.scan.bad_pixels, seed, prepared.patch_size)
 
 
 def complete_config(scans: Sequence[Scan], config: Config) -> Config:
@@ -217,11 +209,6 @@ def split_of(prepared: PreparedScan, config: Config) -> Split:
             'lower gridsize or neighbor_count, or train on more.'
         )
     return split
-
-
-def _all_validation(n: int) -> Split:
-    everything = np.arange(n, dtype=np.int64)
-    return Split(everything[:0], everything)
 
 
 def reconstruct(

@@ -21,15 +21,15 @@ from .files import writable_folder
 from .io.members import Members
 from .models import SAME_PROBE, open_fitting, probe_likeness, write_model
 from .outputs import write_config, write_probe
-from .physics.grouping import Split
+from .physics.grouping import all_held_out
 from .physics.objects import random_object
 from .physics.prepare import PreparedScan, prepare_scan
 from .physics.probes import with_power
-from .physics.procedural import ProceduralPatterns
+from .physics.procedural import OBJECT_SIZE
 from .physics.scaling import ProbePower, masked_probe, probe_power
 from .physics.simulate import simulate
 from .scan import Scan, checked_probe
-from .training_run import Trained, gauge_note, trained_by
+from .training_run import Trained, gauge_note, procedural_patterns, trained_by
 
 SOURCE, INSTRUMENT = 'procedural objects', 'probe.npz'
 HELD_OUT_SCANS, HELD_OUT_POSITIONS = 6, 64  # simulated scans of other objects, which choose the best epoch
@@ -132,22 +132,19 @@ def pretrain(
         log(emit, note)
     write_config(folder / 'config.yaml', config)
     instrument.write(folder / INSTRUMENT)
-    spread = config.training.dose_range
-    size = config.model.patch_size
-    source = ProceduralPatterns(probe, (1 / spread, spread), instrument.bad_pixels, config.training.seed, size)
     job = TrainingJob(
         tuple(held_out),
-        tuple(_validating(scan) for scan in held_out),
+        tuple(all_held_out(len(scan)) for scan in held_out),
         config,
         folder,
         start.weights if start else None,
         resume,
         emit=emit,
         should_stop=should_stop,
-        procedural=source,
+        procedural=procedural_patterns(probe, instrument.bad_pixels, config),
     )
     trained = trained_by(backend, job, preview_seconds=preview_seconds, keep_interrupted=keep_interrupted)
-    domain = domain_of(held_out, spread)
+    domain = domain_of(held_out, config.training.dose_range)
     model = write_model(folder / 'model.zip', backend, config, held_out[0], trained, sources=[SOURCE], domain=domain)
     emit(Event('done', {'model': str(model), **trained.summary}))
     return Trained(model, trained, notes)
@@ -198,15 +195,10 @@ def held_out_scans(probe: NDArray[np.complex64], config: Config) -> list[Scan]:
             positions=HELD_OUT_POSITIONS,
             step=n_pixels / 8,
             photons=probe_power(probe),
-            object=random_object(rng, (3 * n_pixels, 3 * n_pixels)),
+            object=random_object(rng, (OBJECT_SIZE * n_pixels,) * 2),
             probe=probe,
             modes=len(probe),
             seed=seed,
         )
         for rng in rngs
     ]
-
-
-def _validating(scan: PreparedScan) -> Split:
-    everything = np.arange(len(scan), dtype=np.int64)
-    return Split(everything[:0], everything)

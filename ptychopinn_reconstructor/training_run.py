@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .backend import Backend, TrainedModel, TrainingJob
 from .config import Config
@@ -16,6 +17,7 @@ from .events import Emit
 from .inference import inspected
 from .outputs import MetricsTable
 from .physics.prepare import PreparedScan
+from .physics.procedural import ProceduralPatterns
 from .previews import Previews
 from .scan import Scan
 
@@ -44,6 +46,14 @@ def trained_by(
     if not trained.losses:
         raise Interrupted(f'Stopped before the first epoch was complete; no model is written to {folder}.')
     return trained
+
+
+def procedural_patterns(
+    probe: NDArray[np.complex64], bad_pixels: NDArray[np.bool_] | None, config: Config
+) -> ProceduralPatterns:
+    """Procedural patterns under a probe (modes, N, N) in sqrt(counts), at the doses that the configuration names."""
+    spread = config.training.dose_range
+    return ProceduralPatterns(probe, (1 / spread, spread), bad_pixels, config.training.seed, config.model.patch_size)
 
 
 @contextmanager

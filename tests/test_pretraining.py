@@ -16,6 +16,7 @@ from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import ConfigError, ScanError
 from ptychopinn_reconstructor.io import write_npz
+from ptychopinn_reconstructor.physics.grouping import all_held_out
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.probes import make_probe
 from ptychopinn_reconstructor.physics.procedural import ProceduralPatterns
@@ -23,6 +24,7 @@ from ptychopinn_reconstructor.physics.refine import RefineOptions
 from ptychopinn_reconstructor.physics.scaling import probe_power
 from ptychopinn_reconstructor.pretraining import Instrument, held_out_scans, pretrain, read_instrument
 from ptychopinn_reconstructor.steps import PROCEDURAL, steps_of
+from ptychopinn_reconstructor.training_run import procedural_patterns
 
 N = 32
 PROBE = make_probe('defocused', N, photons=1e5).astype(np.complex64)
@@ -67,7 +69,7 @@ def test_both_backends_learn_from_the_same_patterns(tmp_path: Path) -> None:
 def test_steps_are_numbered_through_the_epochs_and_validate_on_held_out_scans(tmp_path: Path) -> None:
     config = config_of('torch', model__N=N, model__model_type='supervised')
     scans = tuple(prepare_scan(scan, mode='absolute', stride=16) for scan in held_out_scans(PROBE, config))
-    splits = tuple(pipeline._all_validation(len(scan)) for scan in scans)
+    splits = tuple(all_held_out(len(scan)) for scan in scans)
     source = ProceduralPatterns(PROBE, (0.5, 2.0))
     steps = steps_of(TrainingJob(scans, splits, config, tmp_path, procedural=source))
     assert [int(step.regions[0, 0]) for step in steps.of_epoch(2)] == [8, 9, 10, 11]
@@ -96,7 +98,7 @@ def test_mixed_steps_are_half_and_half() -> None:
     scan = prepare_scan(small_scan(), mode='absolute', stride=16)
     config = config_of('torch', model__N=N, data__source='mixed', data__n_groups=None)
     split = pipeline.split_of(scan, config)
-    job = TrainingJob((scan,), (split,), config, Path(), procedural=pipeline.patterns_like(scan, config))
+    job = TrainingJob((scan,), (split,), config, Path(), procedural=procedural_patterns(scan.probe, None, config))
     steps = steps_of(job)
     for epoch in (0, 1):
         kinds = [step.scan == PROCEDURAL for step in steps.of_epoch(epoch)]

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ConfigError
-from .app import debug_option, json_option, quiet_option
 from .options import field_options
-from .train import begin, read_with_probe, run_job
+from .train import begin, read_with_probe, run_job, training_options
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -28,16 +27,7 @@ if TYPE_CHECKING:
     metavar='NUMBER',
     help="Photons incident per pattern [default: as SCAN has them, or the probe's own power].",
 )
-@click.option('--output-dir', type=click.Path(path_type=Path), help='Folder for model, checkpoints and metrics.')
-@click.option('--config', 'file', metavar='FILE', help='YAML file with settings, or the name of a shipped preset.')
-@click.option('--set', 'settings', multiple=True, metavar='KEY=VALUE', help='Any setting by its name; may be repeated.')
-@click.option('--from', 'initial', metavar='MODEL', type=click.Path(path_type=Path), help='Model to train further.')
-@click.option('--resume', is_flag=True, help='Go on from the last checkpoint in the output folder, with its settings.')
-@click.option('--overwrite', is_flag=True, help='Replace the training that the output folder holds.')
-@click.option('--print-config', is_flag=True, help='Print the complete configuration as YAML and stop.')
-@json_option
-@quiet_option
-@debug_option
+@training_options
 @field_options('pretrain')
 def pretrain(
     scan: Path | None,

@@ -19,12 +19,6 @@ from .stopping import stoppable
 if TYPE_CHECKING:
     from ..study import Outcome, Run, Study
 
-SUMMARY = {
-    'phase_psnr': 'phase dB',
-    'amplitude_psnr': 'amplitude dB',
-    'frc_area': 'FRC area',
-    'amplitude_ratio': 'ratio',
-}
 LIST = 'VALUE,...'
 
 

@@ -12,7 +12,7 @@ import click
 from ..config import Config
 from ..errors import ConfigError, Interrupted, OutputError, ScanError, VerificationError
 from ..training_folder import LAST, LEFT_BY_TRAINING, check_resumable, replacing, stored_config
-from .app import debug_option, json_option, quiet_option
+from .app import Decorator, debug_option, json_option, quiet_option
 from .configuration import as_yaml, resolve
 from .folders import OutputFolder
 from .options import field_options
@@ -26,20 +26,40 @@ if TYPE_CHECKING:
     from ..training_run import Trained
 
 
+def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that train and pretrain share."""
+    decorators: tuple[Decorator, ...] = (
+        click.option(
+            '--output-dir', type=click.Path(path_type=Path), help='Folder for model, checkpoints and metrics.'
+        ),
+        click.option(
+            '--config', 'file', metavar='FILE', help='YAML file with settings, or the name of a shipped preset.'
+        ),
+        click.option(
+            '--set', 'settings', multiple=True, metavar='KEY=VALUE', help='Any setting by its name; may be repeated.'
+        ),
+        click.option(
+            '--from', 'initial', metavar='MODEL', type=click.Path(path_type=Path), help='Model to train further.'
+        ),
+        click.option(
+            '--resume', is_flag=True, help='Go on from the last checkpoint in the output folder, with its settings.'
+        ),
+        click.option('--overwrite', is_flag=True, help='Replace the training that the output folder holds.'),
+        click.option('--print-config', is_flag=True, help='Print the complete configuration as YAML and stop.'),
+        json_option,
+        quiet_option,
+        debug_option,
+    )
+    for decorate in reversed(decorators):
+        function = decorate(function)
+    return function
+
+
 @click.command()
 @click.argument('scans', nargs=-1, metavar='SCAN...', type=click.Path(path_type=Path))
-@click.option('--output-dir', type=click.Path(path_type=Path), help='Folder for model, checkpoints and metrics.')
-@click.option('--config', 'file', metavar='FILE', help='YAML file with settings, or the name of a shipped preset.')
-@click.option('--set', 'settings', multiple=True, metavar='KEY=VALUE', help='Any setting by its name; may be repeated.')
 @click.option('--validation', type=click.Path(path_type=Path), help='Scan to validate on, in place of a held-out part.')
 @click.option('--probe', metavar='FILE[:KEY]', help="Probe in place of the scans' own.")
-@click.option('--from', 'initial', metavar='MODEL', type=click.Path(path_type=Path), help='Model to train further.')
-@click.option('--resume', is_flag=True, help='Go on from the last checkpoint in the output folder, with its settings.')
-@click.option('--overwrite', is_flag=True, help='Replace the training that the output folder holds.')
-@click.option('--print-config', is_flag=True, help='Print the complete configuration as YAML and stop.')
-@json_option
-@quiet_option
-@debug_option
+@training_options
 @field_options('train')
 def train(
     scans: tuple[Path, ...],

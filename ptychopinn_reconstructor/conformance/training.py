@@ -20,7 +20,7 @@ from ..physics.forward import object_error, total_variation
 from ..physics.grouping import Split
 from ..physics.prepare import prepare_scan
 from ..physics.stitching import probe_weight
-from ..pipeline import patterns_like
+from ..training_run import procedural_patterns
 from . import jobs, oracle
 from .runs import Run, Runs
 
@@ -290,7 +290,7 @@ class TrainingChecks:
             training__dose_range=5.0, training__nepochs=1, training__learning_rate=jobs.STILL, training__batch_size=16,
         )  # fmt: skip
         weights = jobs.drawn_weights(oracle.shapes(job.config))
-        patterns = patterns_like(scan, job.config)
+        patterns = procedural_patterns(scan.probe, scan.scan.bad_pixels, job.config)
         losses = backend.train(replace(job, initial=weights, procedural=patterns)).losses
         doses = [patterns.draw(step, 1).dose for step in range(20)]
         assert 0.2 < min(doses) < 0.4 and 2.5 < max(doses) < 5

@@ -258,9 +258,8 @@ class PtychoPINNReconstructor(TrainableReconstructor, Observer):
                     self._adopt(Path(message['model']), output)
         finally:  # after a stop too, and when it fails
             if pretraining and self.session.selected is not None:
-                self._show(
-                    self.session.selected.product.object_, losses, last=True
-                )  # what was seen is no object of this scan
+                own = self.session.selected.product.object_  # what was seen is no object of this scan
+                self._show(own, losses, last=True)
             elif losses:
                 self._show(None, losses, last=True)
 

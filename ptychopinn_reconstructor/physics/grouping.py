@@ -24,6 +24,12 @@ class Split(NamedTuple):
     validation: Index
 
 
+def all_held_out(n: int) -> Split:
+    """The split of n patterns that only validate."""
+    everything = np.arange(n, dtype=np.int64)
+    return Split(everything[:0], everything)
+
+
 def region_size(gridsize: int, neighbor_count: int) -> int:
     """Patterns of a region, K."""
     return max(gridsize**2, neighbor_count + 1)

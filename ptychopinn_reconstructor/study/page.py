@@ -94,11 +94,7 @@ def _means(rows: Sequence[Row]) -> str:
     lines = []
     for group in grouped(rows, figures):
         cells = [_cell(group.factors[name]) for name in names]
-        for figure in figures:
-            mean, spread = group.mean(figure), group.spread(figure)
-            cells.append(
-                '' if mean != mean else f'{mean:.4g}' + (f' ± {spread:.2g}' if group.count(figure) > 1 else '')
-            )
+        cells += [_mean(group, figure) for figure in figures]
         lines.append([*cells, str(group.count('cpu_seconds'))])
     return _table(head, lines)
 
