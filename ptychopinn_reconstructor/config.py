@@ -156,7 +156,7 @@ class TrainingConfig(Section):
     refine_positions_first: int = _field(0, ge=0)
     """Passes of the engine over the first scan that improve its scan positions before training."""
     learning_rate: float = _field(2e-3, gt=0, le=1)
-    """Largest learning rate of AdamW; 5e-4 suits a training that starts from a model."""
+    """Largest learning rate of AdamW; of a training that starts from a model 5e-4 unless another is set."""
     scheduler: Literal['cosine', 'constant'] = 'cosine'
     """cosine: 8 % warm-up, then a cosine down to 2 %; constant: warm-up, then constant."""
     accum_steps: int = _field(1, ge=1)
@@ -274,6 +274,9 @@ SECTIONS: dict[str, type[Section]] = {
     'inference': InferenceConfig,
     'execution': ExecutionConfig,
 }
+
+# Defaults of a training that starts from a model, where they differ from those of the fields.
+FINE_TUNING: Final = {'training': {'learning_rate': 5e-4}}
 
 
 class FieldInfo(NamedTuple):

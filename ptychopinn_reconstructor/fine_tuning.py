@@ -1,8 +1,9 @@
 """Fine-tuning never makes the result worse: what it started from is kept where that explains the patterns better.
 
-What counts is the object that a user gets, so both networks reconstruct the first scan, passes of the engine included,
-and the smaller residual wins. The network's own residual would not do: learning from the likelihood lowers it even
-where the object becomes worse. After the passes the residual tells networks apart that differ by a dB of phase.
+What counts is the object that a user gets by default, so both networks reconstruct the first scan, with the passes of
+the engine that its dose asks for, and the smaller residual wins. The network's own residual would not do: learning from
+the likelihood lowers it even where the object becomes worse. After the passes the residual tells networks apart that
+differ by a dB of phase.
 """
 
 from __future__ import annotations
@@ -17,9 +18,8 @@ from .config import Config
 from .events import Emit, log
 from .inference import Report, network_object
 from .physics.prepare import PreparedScan
-from .physics.refine import RefineOptions, refine, residuals
+from .physics.refine import RefineOptions, refine, residuals, scan_dose
 
-PASSES = 2
 COMPARED_PATTERNS = 1024  # the first of the scan in canonical order: one stripe, seconds on one core
 
 
@@ -36,15 +36,16 @@ def not_worse(
 
     The summary gets `start_residual`, `residual` and `start_kept`; the note says which was kept.
     """
+    options = RefineOptions.after_network(dose=scan_dose(prepared), seed=config.training.seed)
     scan = prepared.part(np.arange(min(len(prepared), COMPARED_PATTERNS)))
     before, after = (
-        refined_residual(weights, backend, config, with_probe(scan, probe))
+        refined_residual(weights, backend, config, with_probe(scan, probe), options)
         for weights, probe in ((start, prepared.probe), (trained.weights, trained.probes[0]))
     )
     kept = not after < before  # a residual that is not a number is no improvement
     facts = {'start_residual': before, 'residual': after, 'start_kept': kept}
     which = 'the model it started from is kept' if kept else 'the trained model is kept'
-    note = f'Residual after {PASSES} passes: {before:.5g} before the training, {after:.5g} after it; {which}.'
+    note = f'Residual after {options.passes} passes: {before:.5g} before the training, {after:.5g} after it; {which}.'
     log(emit, note)
     summary = {**trained.summary, **facts}
     if not kept:
@@ -53,11 +54,13 @@ def not_worse(
     return replace(trained, weights=start, probes=probes, summary=summary), (note,)
 
 
-def refined_residual(weights: Weights, backend: Backend, config: Config, scan: PreparedScan) -> float:
-    """Overall normalized residual of a scan reconstructed with these weights and two passes of the engine."""
+def refined_residual(
+    weights: Weights, backend: Backend, config: Config, scan: PreparedScan, options: RefineOptions
+) -> float:
+    """Overall normalized residual of a scan reconstructed with these weights and so refined."""
     network = backend.network(config, weights, config.execution.device)
     canvas = network_object(scan, network, config, Report()).canvas
-    found = refine(scan, canvas, RefineOptions.after_network(PASSES, seed=config.training.seed))
+    found = refine(scan, canvas, options)
     return residuals(scan, found.canvas, found.probe).overall
 
 

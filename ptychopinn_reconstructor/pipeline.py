@@ -36,6 +36,7 @@ from .reconstruction import Reconstruction
 from .refining_first import flat_canvas, refined_first, shown_refinement
 from .scan import Scan
 from .steps import patterns_of_region
+from .training_folder import keep_start, start_of
 from .training_run import Trained, empty_note, gauge_note, procedural_patterns, trained_by
 from .trust import assess, refined_halves
 
@@ -65,10 +66,11 @@ def train(
 ) -> Trained:
     """Train on scans and write checkpoints, metrics.csv, config.yaml and model.zip to `output_dir`.
 
-    `initial` is a bundle whose weights are trained further; `sources` say in the model what it was trained on, such as
-    the scans' paths (by default their names). `preview_seconds` is the smallest time between two previews of the first
-    scan's object, None: no previews; they change nothing in the model, but the CPU time that `max_cpu_seconds` limits
-    holds theirs. With data.source procedural the first scan only says what the instrument is (pretraining.py).
+    `initial` is a bundle whose weights are trained further (`config.FINE_TUNING` holds what suits that); a resumed
+    training knows its own. `sources` say in the model what it was trained on, such as the scans' paths (by default
+    their names). `preview_seconds` is the smallest time between two previews of the first scan's object, None: no
+    previews; they change nothing in the model, but the CPU time that `max_cpu_seconds` limits holds theirs. With
+    data.source procedural the first scan only says what the instrument is (pretraining.py).
 
     Raises ScanError, ConfigError, BackendError or DeviceError before any work on bad input, TrainingError on a loss
     that is not finite, Interrupted when stopped before the first epoch was complete. A later stop still writes the
@@ -101,7 +103,8 @@ def train(
     backend = load_backend(config.execution.backend)
     device = backend.resolve_device(config.execution.device)
     backend.check(config)
-    start = open_fitting(initial, config) if initial is not None else None
+    began = start_of(Path(output_dir), initial, resume=resume)
+    start = open_fitting(began, config) if began is not None else None
     folder = writable_folder(output_dir)
     emit(Event('started', {'job': 'train', 'device': device, 'backend': backend.title}))
     first = refined_first(
@@ -136,6 +139,7 @@ def train(
     splits = tuple(split_of(scan, config) for scan in prepared[: len(scans)])
     if validation is not None:
         splits = (*(Split(np.union1d(*s), s.validation[:0]) for s in splits), all_held_out(len(prepared[-1])))
+    keep_start(folder, began)
     write_config(folder / 'config.yaml', config)
     weights = start.weights if start else None
     job = TrainingJob(prepared, splits, config, folder, weights, resume, emit=emit, should_stop=should_stop)

@@ -29,6 +29,7 @@ from .physics.procedural import OBJECT_SIZE
 from .physics.scaling import ProbePower, masked_probe, probe_power
 from .physics.simulate import simulate
 from .scan import Scan, checked_probe
+from .training_folder import keep_start, start_of
 from .training_run import Trained, gauge_note, procedural_patterns, trained_by
 
 SOURCE, INSTRUMENT = 'procedural objects', 'probe.npz'
@@ -120,7 +121,8 @@ def pretrain(
     backend = load_backend(config.execution.backend)
     device = backend.resolve_device(config.execution.device)
     backend.check(config)
-    start = open_fitting(initial, config) if initial is not None else None
+    began = start_of(Path(output_dir), initial, resume=resume)
+    start = open_fitting(began, config) if began is not None else None
     held_out = [
         prepare_scan(scan, mode='absolute', stride=backend.stride, patch_size=config.model.patch_size)
         for scan in held_out_scans(probe, config)
@@ -130,6 +132,7 @@ def pretrain(
     notes = (instrument.note, f'Pretraining on {SOURCE}, {photons_of(probe, config)} photons a pattern.')
     for note in notes:
         log(emit, note)
+    keep_start(folder, began)
     write_config(folder / 'config.yaml', config)
     instrument.write(folder / INSTRUMENT)
     job = TrainingJob(

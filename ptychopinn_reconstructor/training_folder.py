@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import filecmp
 import os
+import shutil
 import time
 from itertools import chain, count
 from pathlib import Path
@@ -11,9 +13,11 @@ from pathlib import Path
 from .config import Config, parse
 from .errors import ConfigError
 from .events import Emit, Event
+from .files import atomic_path
 
 # The suffix of a checkpoint is the backend's: last.ckpt, last.keras.
 MODEL, CONFIG, LAST = 'model.zip', 'config.yaml', 'checkpoints/last.*'
+START = 'start.zip'  # a copy of the model that the training started from
 LEFT_BY_TRAINING = (MODEL, LAST, 'checkpoints/best*')
 # What a resumed training may change: the others are in the checkpoint, and a change would have no effect.
 FREE_ON_RESUME = {
@@ -53,6 +57,34 @@ def check_resumable(folder: Path, stored: Config, config: Config) -> None:
     done = epochs_done(folder)
     if config.training.nepochs < done:
         raise ConfigError(f'The training in {folder} has {done} epochs already; pass a larger --epochs than that.')
+
+
+def start_of(folder: Path, given: str | Path | None, *, resume: bool) -> Path | None:
+    """The model that a training in `folder` starts from, or has started from when it is resumed; None: from no model.
+
+    Raises ConfigError when a resumed training is `given` another model than its own.
+    """
+    named = None if given is None else Path(given)
+    if not resume:
+        return named
+    kept = folder / START
+    if not kept.exists():
+        if named is not None:
+            raise ConfigError(f'The training in {folder} did not start from a model; leave {named} out to resume it.')
+        return None
+    if named is not None and not (named.is_file() and filecmp.cmp(named, kept, shallow=False)):
+        raise ConfigError(f'The training in {folder} started from another model than {named}; leave it out to resume.')
+    return kept
+
+
+def keep_start(folder: Path, start: Path | None) -> None:
+    """Keep a copy of the model that a training starts from, for when it is resumed; that of an earlier one goes."""
+    kept = folder / START
+    if start is None:
+        kept.unlink(missing_ok=True)
+    elif not (kept.exists() and kept.samefile(start)):
+        with atomic_path(kept) as temporary:
+            shutil.copyfile(start, temporary)
 
 
 def epochs_done(folder: Path) -> int:

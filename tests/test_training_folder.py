@@ -17,8 +17,10 @@ from ptychopinn_reconstructor.training_folder import (
     can_resume,
     check_resumable,
     epochs_done,
+    keep_start,
     replacing,
     set_aside,
+    start_of,
     stored_config,
 )
 
@@ -91,6 +93,27 @@ def test_what_a_resumed_training_may_change(tmp_path: Path) -> None:
         check_resumable(folder, stored, short_config(**changes))
     with pytest.raises(ConfigError, match='has 5 epochs already'):
         check_resumable(folder, stored, short_config(training__nepochs=4))
+
+
+def test_a_training_keeps_the_model_that_it_starts_from(tmp_path: Path) -> None:
+    folder, model, other = fill(tmp_path / 'out'), tmp_path / 'model.zip', tmp_path / 'other.zip'
+    model.write_text('start')
+    other.write_text('other')
+    assert start_of(folder, str(model), resume=False) == model and start_of(folder, None, resume=True) is None
+    with pytest.raises(ConfigError, match=r'did not start from a model; leave .*model\.zip out'):
+        start_of(folder, model, resume=True)
+    keep_start(folder, model)
+    kept = start_of(folder, None, resume=True)
+    assert kept is not None and kept.read_text() == 'start' and kept.parent == folder
+    assert start_of(folder, model, resume=True) == start_of(folder, kept, resume=True) == kept
+    for wrong in (other, tmp_path / 'absent.zip'):
+        with pytest.raises(ConfigError, match=f'started from another model than .*{wrong.name}'):
+            start_of(folder, wrong, resume=True)
+    model.unlink()
+    keep_start(folder, kept)
+    assert kept.read_text() == 'start'
+    keep_start(folder, None)
+    assert not kept.exists() and start_of(folder, None, resume=True) is None
 
 
 def test_epochs_are_those_of_complete_rows(tmp_path: Path) -> None:

@@ -51,7 +51,16 @@ def pretrain(
     its probe are used, its object and positions are not. Without SCAN the probe's own power says how many photons there
     are, or --photons. The output folder gets what a training writes, and probe.npz.
     """
-    begun = begin(output_dir, file, settings, options, resume=resume, overwrite=overwrite, print_config=print_config)
+    begun = begin(
+        output_dir,
+        file,
+        settings,
+        options,
+        initial=initial,
+        resume=resume,
+        overwrite=overwrite,
+        print_config=print_config,
+    )
     if begun is None:
         return
     config, folder = begun

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..config import Config
+from ..config import FINE_TUNING, Config
 from ..errors import ConfigError, Interrupted, OutputError, ScanError, VerificationError
 from ..training_folder import LAST, LEFT_BY_TRAINING, check_resumable, replacing, stored_config
 from .app import Decorator, debug_option, json_option, quiet_option
@@ -83,7 +83,16 @@ def train(
     command line, then from --config, then from the defaults. Ctrl-C stops at the next batch; --resume goes on from
     there.
     """
-    begun = begin(output_dir, file, settings, options, resume=resume, overwrite=overwrite, print_config=print_config)
+    begun = begin(
+        output_dir,
+        file,
+        settings,
+        options,
+        initial=initial,
+        resume=resume,
+        overwrite=overwrite,
+        print_config=print_config,
+    )
     if begun is None:
         return
     config, folder = begun
@@ -106,12 +115,14 @@ def begin(
     settings: Sequence[str],
     options: dict[str, Any],
     *,
+    initial: Path | None,
     resume: bool,
     overwrite: bool,
     print_config: bool,
 ) -> tuple[Config, Path] | None:
     """The configuration and the folder of a training; None where the configuration was only to be printed."""
-    config = resolve(Config(), file, settings, options)
+    default = Config() if initial is None else Config().merged(FINE_TUNING)
+    config = resolve(default, file, settings, options)
     folder = output_dir or config.training.output_dir
     if resume:
         config = resumed(named(folder), file, settings, options)
