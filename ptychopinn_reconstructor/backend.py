@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from .errors import BackendError
 from .events import Emit, ShouldStop, ignore, never
 
 if TYPE_CHECKING:
+    from .physics.arrays import Arrays
     from .physics.grouping import Split
     from .physics.prepare import PreparedScan
     from .physics.procedural import ProceduralPatterns
@@ -99,6 +100,22 @@ class Backend(Protocol):
 
     def train(self, job: TrainingJob) -> TrainedModel:
         """Train; raises TrainingError on a loss that is not finite."""
+
+
+@runtime_checkable
+class Computes(Protocol):
+    """What a backend may offer besides: its devices for the refinement engine, which is stated once, in physics."""
+
+    def arrays(self, device: str) -> Arrays | None:
+        """Arrays on a device that `resolve_device` accepts; None where numpy on the CPU is the better choice."""
+
+
+def arrays_on(backend: Backend, device: str) -> Arrays:
+    """Where the refinement engine runs when a job has `device`: there, or else in numpy on the CPU."""
+    from .physics.arrays import NUMPY
+
+    found = backend.arrays(device) if isinstance(backend, Computes) else None
+    return NUMPY if found is None else found
 
 
 def backend_entry_points() -> dict[str, EntryPoint]:

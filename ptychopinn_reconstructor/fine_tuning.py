@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .backend import Backend, TrainedModel, Weights
+from .backend import Backend, TrainedModel, Weights, arrays_on
 from .config import Config
 from .events import Emit, log
 from .inference import Report, network_object
@@ -60,8 +60,9 @@ def refined_residual(
     """Overall normalized residual of a scan reconstructed with these weights and so refined."""
     network = backend.network(config, weights, config.execution.device)
     canvas = network_object(scan, network, config, Report()).canvas
-    found = refine(scan, canvas, options)
-    return residuals(scan, found.canvas, found.probe).overall
+    arrays = arrays_on(backend, config.execution.device)
+    found = refine(scan, canvas, options, arrays=arrays)
+    return residuals(scan, found.canvas, found.probe, arrays=arrays).overall
 
 
 def with_probe(scan: PreparedScan, probe: NDArray[np.complex64]) -> PreparedScan:

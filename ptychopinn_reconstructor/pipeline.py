@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .backend import TrainingJob, load_backend
+from .backend import TrainingJob, arrays_on, load_backend
 from .bundle import Bundle, open_bundle
 from .config import Config
 from .domain import Domain
@@ -26,6 +26,7 @@ from .io import ObjectFile
 from .models import bundle_config, choose_probe, likeness_of_another, open_fitting, same_probe, write_model
 from .outputs import write_config
 from .photons import with_photons
+from .physics.arrays import NUMPY, Arrays
 from .physics.grouping import Split, all_held_out, check_oversampling, hold_out, region_size
 from .physics.metrics import Comparison, compare, default_margin
 from .physics.positions import moved_scan
@@ -114,6 +115,7 @@ def train(
         resume=resume,
         previews=Previews(emit, preview_seconds),
         should_stop=should_stop,
+        arrays=arrays_on(backend, device),
     )
     if first.positions is not None:
         everything[0] = replace(everything[0], positions=first.positions)
@@ -296,7 +298,16 @@ def reconstruct(
         seed=described.training.seed,
     )
     losses = _losses(bundle)
-    return finish(prepared, start, options, report, losses=losses, previews=previews, should_stop=should_stop)
+    return finish(
+        prepared,
+        start,
+        options,
+        report,
+        losses=losses,
+        previews=previews,
+        should_stop=should_stop,
+        arrays=arrays_on(backend, device),
+    )
 
 
 def open_for(model: str | Path, scan: Scan) -> tuple[Bundle, Config]:
@@ -360,13 +371,15 @@ def finish(
     losses: tuple[tuple[int, float], ...],
     previews: Previews,
     should_stop: ShouldStop,
+    arrays: Arrays = NUMPY,
 ) -> Result:
     """Refine (if any passes are asked for), say how far it can be trusted and put everything into a Result."""
     canvas, probe, halves = start.canvas, prepared.probe, start.halves
     report.facts |= {'refine_passes': options.passes, 'refine_prior': options.prior if options.passes else 0.0}
     if options.passes:
+        report.facts['refine_device'] = arrays.device
         with report.stage('refine', len(prepared) * options.passes):
-            found = shown_refinement(prepared, canvas, options, previews, should_stop)
+            found = shown_refinement(prepared, canvas, options, previews, should_stop, arrays)
         if found.stopped:
             raise Interrupted('Stopped before the refinement was complete; nothing is written.')
         canvas, probe = found.canvas, found.probe
@@ -377,9 +390,10 @@ def finish(
         losses = losses or tuple(enumerate(report.facts['residual_by_pass'], start=1))
         if halves:
             with report.stage('refine_halves', len(prepared) * options.passes):
-                halves = refined_halves(prepared, halves, half_refinement(options, probe, previews.emit, should_stop))
+                refine_half = half_refinement(options, probe, previews.emit, should_stop, arrays)
+                halves = refined_halves(prepared, halves, refine_half)
     with report.stage('residual', len(prepared)):
-        misfit = residuals(prepared, canvas, probe)
+        misfit = residuals(prepared, canvas, probe, arrays=arrays)
     with report.stage('trust', len(prepared)):
         report.trust = assess(
             prepared,
@@ -409,7 +423,11 @@ def finish(
 
 
 def half_refinement(
-    options: RefineOptions, probe: NDArray[np.complex64], emit: Emit, should_stop: ShouldStop
+    options: RefineOptions,
+    probe: NDArray[np.complex64],
+    emit: Emit,
+    should_stop: ShouldStop,
+    arrays: Arrays,
 ) -> Callable[[PreparedScan, NDArray[np.complex64]], NDArray[np.complex64]]:
     """The same refinement for one half of the patterns, with the probe that the whole scan has found."""
     fixed = replace(options, refine_probe=False, refine_positions=False)
@@ -419,7 +437,7 @@ def half_refinement(
             emit(Event('progress', {**event.data, 'stage': 'refine half'}))
 
     def refine_half(part: PreparedScan, canvas: NDArray[np.complex64]) -> NDArray[np.complex64]:
-        found = refine(part, canvas, fixed, probe=probe, emit=progress, should_stop=should_stop)
+        found = refine(part, canvas, fixed, probe=probe, arrays=arrays, emit=progress, should_stop=should_stop)
         if found.stopped:
             raise Interrupted('Stopped before the halves of the scan were refined; nothing is written.')
         return found.canvas
@@ -431,9 +449,10 @@ def _comments(report: Report) -> str:
     facts = report.facts
     assert report.trust is not None  # `finish` has seen to it
     moved = f'positions moved by {facts["displacement_rms"]:.2f} px rms, ' if 'displacement_rms' in facts else ''
+    where = f' on {facts["refine_device"]}' if 'refine_device' in facts else ''
     return (
         f'ptychopinn-reconstructor: {facts["model_type"]}, backend {facts["backend"]}, {facts["refine_passes"]} '
-        f'refinement passes, probe from {facts["probe_source"]}, power {facts["probe_power"]}, {moved}'
+        f'refinement passes{where}, probe from {facts["probe_source"]}, power {facts["probe_power"]}, {moved}'
         f'{report.trust.line()}.'
     )
 

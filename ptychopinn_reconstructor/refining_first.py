@@ -13,6 +13,7 @@ from .errors import Interrupted
 from .events import ShouldStop
 from .io.members import Members
 from .outputs import write_probe
+from .physics.arrays import NUMPY, Arrays
 from .physics.positions import moved_scan
 from .physics.prepare import PreparedScan, prepare_scan
 from .physics.refine import Refined, RefineOptions, refine
@@ -35,7 +36,14 @@ class RefinedFirst:
 
 
 def refined_first(
-    scan: Scan, config: Config, folder: Path, *, resume: bool, previews: Previews, should_stop: ShouldStop
+    scan: Scan,
+    config: Config,
+    folder: Path,
+    *,
+    resume: bool,
+    previews: Previews,
+    should_stop: ShouldStop,
+    arrays: Arrays = NUMPY,
 ) -> RefinedFirst:
     """Probe and positions of a scan after refine_probe_first and refine_positions_first passes; kept in probe.npz.
 
@@ -54,7 +62,7 @@ def refined_first(
         refine_positions=bool(with_positions),
         seed=config.training.seed,
     )
-    found = shown_refinement(prepared, flat_canvas(prepared), options, previews, should_stop)
+    found = shown_refinement(prepared, flat_canvas(prepared), options, previews, should_stop, arrays)
     if found.stopped:
         raise Interrupted('Stopped before probe and positions were refined; nothing is written.')
     positions = None if found.displacements is None else moved_scan(prepared, found.displacements).scan.positions
@@ -86,6 +94,7 @@ def shown_refinement(
     options: RefineOptions,
     previews: Previews,
     should_stop: ShouldStop,
+    arrays: Arrays = NUMPY,
 ) -> Refined:
     """`refine` with a preview after a pass."""
 
@@ -93,7 +102,15 @@ def shown_refinement(
         last = number == options.passes
         previews.offer('refine', canvas.copy, prepared.layout.origin, complete=last, epoch=number, total=options.passes)
 
-    return refine(prepared, canvas, options, emit=previews.emit, should_stop=should_stop, after_pass=after_pass)
+    return refine(
+        prepared,
+        canvas,
+        options,
+        arrays=arrays,
+        emit=previews.emit,
+        should_stop=should_stop,
+        after_pass=after_pass,
+    )
 
 
 def flat_canvas(prepared: PreparedScan) -> NDArray[np.complex64]:

@@ -12,6 +12,7 @@ from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob, Weights
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.recipe import check_logger, chosen_device
 
+from .arrays import TorchArrays
 from .network import build_network
 from .prediction import TorchNetwork, threads
 from .weights import load_neutral, to_neutral
@@ -53,6 +54,11 @@ class TorchBackend:
         network = build_network(config)
         load_neutral(network, weights)
         return TorchNetwork(network.to(where).eval(), config)
+
+    def arrays(self, device: str) -> TorchArrays | None:
+        """Arrays for the refinement engine on a CUDA or ROCm GPU; None elsewhere: on a CPU numpy is faster."""
+        where = self.resolve_device(device)
+        return TorchArrays(where) if where.startswith('cuda') else None
 
     def train(self, job: TrainingJob) -> TrainedModel:
         """Train with Lightning; the weights returned are those of the best epoch."""

@@ -7,20 +7,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import Layout, scatter_patches
+from .arrays import NUMPY, Arrays
+from .geometry import Layout
 
 COVERED = 0.1  # of the typical illumination: with less than that a pixel is not measured but extrapolated
 BATCH = 256
 
 
-def illumination(layout: Layout, probe: NDArray[Any]) -> NDArray[np.float32]:
+def illumination(layout: Layout, probe: NDArray[Any], arrays: Arrays = NUMPY) -> NDArray[np.float32]:
     """Incident counts a canvas pixel, (H, W): the power of a probe (modes, N, N) summed over all positions."""
-    canvas = np.zeros(layout.shape, dtype=np.float32)
-    power = (np.abs(probe) ** 2).sum(axis=0, dtype=np.float32)
+    canvas = arrays.put(np.zeros(layout.shape, dtype=np.float32))
+    power = arrays.put((np.abs(probe) ** 2).sum(axis=0, dtype=np.float32))
     for start in range(0, len(layout.corners), BATCH):
         corners = layout.corners[start : start + BATCH]
-        scatter_patches(canvas, np.broadcast_to(power, (len(corners), *power.shape)), corners)
-    return canvas
+        arrays.scatter(canvas, arrays.xp.broadcast_to(power, (len(corners), *power.shape)), corners)
+    return arrays.get(canvas)
 
 
 def covered(light: NDArray[np.float32], share: float = COVERED) -> NDArray[np.bool_]:

@@ -16,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from .arrays import Array, Arrays
 from .coverage import illumination
 from .engine_phase import LongRangePhase
 from .engine_step import FarFieldStep
-from .geometry import fourier_shift, patch_slice, scatter_patches, shift_ramp
+from .geometry import fourier_shift
 from .positions import Displacements, motion
 from .prepare import PreparedScan
 from .scaling import probe_power
 
 BLEND = 0.1  # b
 PRIOR_COUNTS = 50.0  # tau
-BLOCK_PIXELS = 65536  # complex pixels worked on at a time: half a megabyte, so that a block stays in the cache
 
 
 @dataclass(eq=False)
@@ -36,10 +36,10 @@ class Sums:
     `motion` holds for each block the index of its patterns, and b and H of their positions (see `positions`).
     """
 
-    object: NDArray[np.complex64]
-    weight: NDArray[np.float32]
-    probe: NDArray[np.complex64]
-    probe_weight: NDArray[np.float32]
+    object: Array
+    weight: Array
+    probe: Array
+    probe_weight: Array
     error: float = 0.0
     counts: float = 0.0
     motion: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=list)
@@ -49,34 +49,41 @@ class Sums:
 class Engine:
     """State of a refinement: canvas (H, W), probe (modes, N, N) in sqrt(counts), velocity; `update` advances it.
 
-    `damping` is tau, in counts; `illumination` (H, W) what the whole scan's probe brings to each pixel, in counts.
+    Canvas and velocity are on the device of `arrays`, and so is all that is computed for each pattern; what is as small
+    as a probe, or done once a pass, is numpy. `damping` is tau, in counts; `illumination` (H, W) what the whole scan's
+    probe brings to each pixel, in counts.
     `displacements` of the positions from the scan's; None: they are taken as they are.
     """
 
     prepared: PreparedScan
-    canvas: NDArray[np.complex64]
+    canvas: Array
     probe: NDArray[np.complex64]
     step: FarFieldStep
     damping: float = PRIOR_COUNTS
     displacements: Displacements | None = None
-    velocity: NDArray[np.complex64] = field(init=False)
+    velocity: Array = field(init=False)
     illumination: NDArray[np.float32] = field(init=False)
     phase: LongRangePhase = field(init=False)
 
     def __post_init__(self) -> None:
-        self.canvas = np.array(self.canvas, dtype=np.complex64)
-        self.velocity = np.zeros_like(self.canvas)
+        self.canvas = self.arrays.put(np.array(self.canvas, dtype=np.complex64))
+        self.velocity = self.arrays.xp.zeros_like(self.canvas)
         self._power = probe_power(self.probe)
         self._center = center_of(self.probe)
         self.set_probe(self.probe)
         self.measure_illumination()
+
+    @property
+    def arrays(self) -> Arrays:
+        """Where the engine runs: where its far-field step does."""
+        return self.step.arrays
 
     def set_probe(self, probe: NDArray[np.complex64]) -> None:
         """Take another probe, scaled to the power that the engine started with."""
         scale = np.sqrt(self._power / probe_power(probe))
         self.probe = (probe * np.float32(scale)).astype(np.complex64)
         # A spectrum with its zero frequency in the middle is that of P (-1)^(x + y), whose far field is centered too.
-        self._spectrum = fft.fftshift(fft.fft2(self.probe), axes=(-2, -1))
+        self._spectrum = self.arrays.put(fft.fftshift(fft.fft2(self.probe), axes=(-2, -1)))
 
     def center_probe(self) -> None:
         """Shift the probe back to the center that it had at first: moving, it takes the object along, unseen."""
@@ -84,8 +91,8 @@ class Engine:
 
     def measure_illumination(self) -> None:
         """Fit the long-range phase step to the probe of now."""
-        self.illumination = illumination(self.prepared.layout, self.probe)
-        self.phase = LongRangePhase.for_probe(self.probe, self.illumination)
+        self.illumination = illumination(self.prepared.layout, self.probe, self.arrays)
+        self.phase = LongRangePhase.for_probe(self.probe, self.illumination, self.arrays)
 
     def update(
         self,
@@ -117,9 +124,8 @@ class Engine:
         with_positions: bool,
         after_block: Callable[[int], None] | None,
     ) -> Sums:
-        canvas, probe, side = self.canvas, self.probe, self.probe.shape[-1]
-        weights = (np.zeros(canvas.shape, np.float32), np.zeros((side, side), np.float32))
-        sums = Sums(np.zeros_like(canvas), weights[0], np.zeros_like(probe), weights[1])
+        zeros, canvas, spectrum = self.arrays.xp.zeros_like, self.canvas, self._spectrum
+        sums = Sums(zeros(canvas), zeros(canvas.real), zeros(spectrum), zeros(spectrum[0].real))
         done = 0
         for block in self._blocks(index):
             self._add_block(sums, block, with_probe, with_positions)
@@ -129,58 +135,62 @@ class Engine:
         return sums
 
     def _blocks(self, index: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        size = max(1, BLOCK_PIXELS // self.probe.size)
+        size = max(1, self.arrays.block_pixels // self.probe.size)
         return (index[i : i + size] for i in range(0, len(index), size))
 
     def _add_block(self, sums: Sums, index: NDArray[np.int64], with_probe: bool, with_positions: bool) -> None:
-        side, corners = self.probe.shape[-1], self.prepared.layout.corners[index]
-        ramp = fft.fftshift(shift_ramp(self._fractions(index), side), axes=(-2, -1))[:, None]
-        probe = fft.ifft2(self._spectrum * ramp, overwrite_x=True)
-        patches = np.stack([self.canvas[patch_slice(corner, side)] for corner in corners])[:, None]
-        wave = fft.fft2(probe * patches, norm='ortho', overwrite_x=True)
-        counts = self.prepared.counts(index)
+        arrays, side, corners = self.arrays, self.probe.shape[-1], self.prepared.layout.corners[index]
+        ramp = arrays.shift_ramp(self._fractions(index), side)[:, None]
+        probe = arrays.ifft2(self._spectrum * ramp)
+        patches = arrays.gather(self.canvas, corners, side)[:, None]
+        wave = arrays.fft2(probe * patches, norm='ortho')
+        measured = self.prepared.counts(index)
+        counts = arrays.put(measured)
         predicted = (wave.real**2 + wave.imag**2).sum(axis=1)
         correction = self.step(counts, predicted)
         sums.error += correction.error
-        sums.counts += float(counts.sum(dtype=np.float64))
+        sums.counts += float(measured.sum(dtype=np.float64))
         if with_positions:
             moved = self._moved(self._spectrum * ramp, patches)
-            sums.motion.append((index, *motion(wave, moved, counts, predicted, self.step.good)))
+            sums.motion.append((index, *motion(wave, moved, counts, predicted, self.step.good, arrays)))
         wave *= correction.factor[:, None]
-        wave = fft.ifft2(wave, norm='ortho', overwrite_x=True)
+        wave = arrays.ifft2(wave, norm='ortho')
         if with_probe:
-            sums.probe += (fft.fft2(wave * patches.conj()) * ramp.conj()).sum(axis=0)
+            back = arrays.fft2(wave * patches.conj())
+            back *= ramp.conj()
+            sums.probe += back.sum(axis=0)
             sums.probe_weight += (patches.real**2 + patches.imag**2).sum(axis=(0, 1))
         wave *= probe.conj()
-        scatter_patches(sums.object, wave.sum(axis=1), corners)
-        scatter_patches(sums.weight, (probe.real**2 + probe.imag**2).sum(axis=1), corners)
+        arrays.scatter(sums.object, wave.sum(axis=1), corners)
+        arrays.scatter(sums.weight, (probe.real**2 + probe.imag**2).sum(axis=1), corners)
 
     def _fractions(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
         own = self.prepared.layout.fractions[index]
         return own if self.displacements is None else own + self.displacements.values[index]
 
-    def _moved(self, spectrum: NDArray[np.complex64], patches: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    def _moved(self, spectrum: Array, patches: Array) -> Array:
         """The derivative of the far field by the position, (b, 2, modes, N, N), of probes with these spectra."""
-        k = fft.fftshift(fft.fftfreq(spectrum.shape[-1])).astype(np.float32)
-        parts = [fft.ifft2(np.complex64(-2j * np.pi) * axis * spectrum) for axis in (k[:, None], k)]
-        return np.asarray(fft.fft2(np.stack([part * patches for part in parts], axis=1), norm='ortho'))
+        arrays = self.arrays
+        k = arrays.put(fft.fftshift(fft.fftfreq(spectrum.shape[-1])).astype(np.float32))
+        parts = [arrays.ifft2(-2j * np.pi * axis * spectrum) for axis in (k[:, None], k)]
+        return arrays.fft2(arrays.xp.stack([part * patches for part in parts], axis=1), norm='ortho')
 
     def _update_object(self, sums: Sums, momentum: float, long_range: float) -> None:
-        damped = np.float32(1 - BLEND) * sums.weight + np.float32(BLEND * sums.weight.max() + self.damping)
+        damped = (1 - BLEND) * sums.weight + (BLEND * sums.weight.max() + self.damping)
         update = sums.object / damped
         if long_range:
-            update += np.complex64(1j * long_range) * self.phase.rotation(update, self.canvas) * self.canvas
+            update += 1j * long_range * self.phase.rotation(update, self.canvas) * self.canvas
         if not momentum:
             self.canvas += update
             return
-        self.velocity *= np.float32(momentum)
+        self.velocity *= momentum
         self.velocity += update
-        self.canvas += update + np.float32(momentum) * self.velocity
+        self.canvas += update + momentum * self.velocity
 
     def _update_probe(self, sums: Sums) -> None:
-        weight = sums.probe_weight
+        weight = self.arrays.get(sums.probe_weight)
         damped = np.float32(1 - BLEND) * weight + np.float32(BLEND * weight.max())
-        update = fft.ifft2(fft.ifftshift(sums.probe, axes=(-2, -1)))
+        update = fft.ifft2(fft.ifftshift(self.arrays.get(sums.probe), axes=(-2, -1)))
         self.set_probe((self.probe + update / damped).astype(np.complex64))
 
 

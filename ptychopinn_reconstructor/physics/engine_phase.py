@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from .arrays import NUMPY, Array, Arrays
 from .forward import measure, propagate
 
 DIMMEST = 0.05  # abs(O)^2 below which the phase of an object pixel is not trusted
@@ -38,23 +39,27 @@ def motion_sensitivity(probe: NDArray[np.complex64]) -> float:
 class LongRangePhase:
     """The preconditioner on a canvas: `kernel` on the padded half spectrum, `lit` (H, W) pixels that take part."""
 
-    kernel: NDArray[np.float32]
+    kernel: Array
     padded: tuple[int, int]
-    lit: NDArray[np.bool_]
+    lit: Array
+    arrays: Arrays = NUMPY
 
     @classmethod
-    def for_probe(cls, probe: NDArray[np.complex64], illumination: NDArray[np.float32]) -> LongRangePhase:
+    def for_probe(
+        cls, probe: NDArray[np.complex64], illumination: NDArray[np.float32], arrays: Arrays = NUMPY
+    ) -> LongRangePhase:
         """For a probe (modes, N, N) and the illumination sum abs(P_f)^2 (H, W) of the whole scan."""
         rows, cols = (fft.next_fast_len(size, real=True) for size in illumination.shape)
         q_squared = (2 * np.pi) ** 2 * (fft.fftfreq(rows)[:, None] ** 2 + fft.rfftfreq(cols)[None] ** 2)
         longest = np.pi**2 * (1 / rows**2 + 1 / cols**2)  # half the smallest q^2, so that no term runs away
         kernel = 1 / (motion_sensitivity(probe) * (q_squared + longest))
         kernel[0, 0] = 0.0  # the global phase is free
-        return cls(kernel.astype(np.float32), (rows, cols), illumination > LIT * illumination.max())
+        lit = illumination > LIT * illumination.max()
+        return cls(arrays.put(kernel.astype(np.float32)), (rows, cols), arrays.put(lit), arrays)
 
-    def rotation(self, update: NDArray[np.complex64], canvas: NDArray[np.complex64]) -> NDArray[np.float32]:
+    def rotation(self, update: Array, canvas: Array) -> Array:
         """Long-range phase (H, W) in radians, at gain 1, that follows from an object update on a canvas."""
-        power = np.maximum(canvas.real**2 + canvas.imag**2, np.float32(DIMMEST))
-        phase = np.where(self.lit, (update * canvas.conj()).imag / power, np.float32(0))
-        smooth = fft.irfft2(fft.rfft2(phase, s=self.padded) * self.kernel, s=self.padded)
-        return np.asarray(smooth[: canvas.shape[0], : canvas.shape[1]])
+        power = (canvas.real**2 + canvas.imag**2).clip(min=DIMMEST)
+        phase = self.arrays.xp.where(self.lit, (update * canvas.conj()).imag / power, 0.0)
+        smooth = self.arrays.irfft2(self.arrays.rfft2(phase, self.padded) * self.kernel, self.padded)
+        return smooth[: canvas.shape[0], : canvas.shape[1]]

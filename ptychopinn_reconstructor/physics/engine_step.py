@@ -19,11 +19,12 @@ below `BIAS_ALLOWED`: s = 0 at high dose, near 1 at low dose, found from the mea
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import NUMPY, Array, Arrays
 from .forward import EPSILON_COUNTS
 from .prepare import PreparedScan
 
@@ -37,7 +38,7 @@ SERIES_LIMIT = 30.0  # counts; above it lambda - sqrt(lambda) E[sqrt(I)] equals 
 class Correction(NamedTuple):
     """Factor g (b, N, N) on the far field, zero on bad pixels, and sum (sqrt(I_pred) - sqrt(I))^2 over good ones."""
 
-    factor: NDArray[np.float32]
+    factor: Array
     error: float
 
 
@@ -72,35 +73,36 @@ class FarFieldStep:
     """The blend of both steps for one scan: `share` of the Poisson score, `good` (N, N) pixels or None for all."""
 
     share: float
-    good: NDArray[np.bool_] | None = None
+    good: Array | None = None
+    arrays: Arrays = NUMPY
 
     @classmethod
-    def for_scan(cls, prepared: PreparedScan) -> FarFieldStep:
+    def for_scan(cls, prepared: PreparedScan, arrays: Arrays = NUMPY) -> FarFieldStep:
         """The step for the dose and the bad pixels of a scan."""
-        return cls(poisson_share(prepared), None if prepared.good.all() else prepared.good)
+        share = float(np.float32(poisson_share(prepared)))  # in the precision of the pixels that it blends
+        return cls(share, None if prepared.good.all() else arrays.put(prepared.good), arrays)
 
-    def __call__(self, counts: NDArray[np.float32], predicted: NDArray[np.float32]) -> Correction:
+    def __call__(self, counts: Array, predicted: Array) -> Correction:
         """Correction of predicted intensities (b, N, N) towards counts (b, N, N)."""
-        measured = np.sqrt(counts)
-        amplitude = np.sqrt(np.maximum(predicted, np.float32(DARKEST)))
+        measured = self.arrays.xp.sqrt(counts)
+        amplitude = self.arrays.xp.sqrt(predicted.clip(min=DARKEST))
         difference = measured - amplitude
-        factor = np.asarray(difference / amplitude, dtype=np.float32)
+        factor = difference / amplitude
         if self.share > 0:
-            share = np.float32(self.share)
-            factor = share * poisson_score(counts, predicted) + (1 - share) * factor
+            factor = self.share * poisson_score(counts, predicted, self.arrays.xp) + (1 - self.share) * factor
         if self.good is not None:
             factor *= self.good
             difference *= self.good
-        return Correction(factor, float(np.vdot(difference, difference)))
+        return Correction(factor, self.arrays.square_sum(difference))
 
 
-def poisson_score(counts: NDArray[np.float32], predicted: NDArray[np.float32]) -> NDArray[np.float32]:
+def poisson_score(counts: Array, predicted: Array, xp: Any = np) -> Array:
     """g = (I - I_pred) / (2 (I_pred + e)), limited where the excess is beyond any counting noise.
 
     With r = (I + e) / (I_pred + e) it is (r - 1) / 2, at most (as of r at `OUTLIER_SIGMA` standard deviations) or the
     amplitude projection sqrt(r) - 1, whichever is larger: a bright pixel that is predicted dark converges at once.
     """
-    base = predicted + np.float32(EPSILON_COUNTS)
+    base = predicted + EPSILON_COUNTS
     ratio = (counts - predicted) / base + 1
-    limit = 1 + np.float32(OUTLIER_SIGMA) * np.sqrt(base + 1) / base
-    return np.asarray(np.maximum(np.sqrt(ratio), (np.minimum(ratio, limit) + 1) / 2) - 1, dtype=np.float32)
+    limit = 1 + OUTLIER_SIGMA * xp.sqrt(base + 1) / base
+    return xp.maximum(xp.sqrt(ratio), (xp.minimum(ratio, limit) + 1) / 2) - 1

@@ -10,8 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .forward import diffract
-from .geometry import gather_patches
+from .arrays import NUMPY, Array, Arrays
 from .prepare import PreparedScan, even_batches
 
 PATTERNS = 512  # evenly spaced in canonical order: enough for 0.3 % at 1,000 photons a pattern
@@ -20,18 +19,18 @@ BATCH = 64
 
 
 def count_gauge(
-    prepared: PreparedScan, canvas: NDArray[np.complex64], probe: NDArray[np.complex64] | None = None
+    prepared: PreparedScan, canvas: Array, probe: NDArray[np.complex64] | None = None, arrays: Arrays = NUMPY
 ) -> float:
     """The factor sqrt(sum I / sum I_pred) on a canvas (H, W), over good pixels of up to 512 patterns.
 
-    `probe` (modes, N, N) in sqrt(counts) replaces the scan's.
+    `probe` (modes, N, N) in sqrt(counts) replaces the scan's; the canvas is of `arrays`.
     """
-    probe = prepared.probe if probe is None else probe
+    probe = arrays.put(prepared.probe if probe is None else probe)
     index = np.unique(np.linspace(0, len(prepared) - 1, PATTERNS).astype(np.int64))
     predicted = measured = 0.0
     for part in even_batches(index, BATCH):
-        windows = gather_patches(canvas, prepared.layout.corners[part], prepared.n_pixels)
-        intensity = diffract(probe, windows, prepared.layout.fractions[part])
+        windows = arrays.gather(canvas, prepared.layout.corners[part], prepared.n_pixels)
+        intensity = arrays.get(arrays.diffract(probe, windows, prepared.layout.fractions[part]))
         predicted += float(intensity[:, prepared.good].sum(dtype=np.float64))
         measured += float(prepared.counts(part).sum(dtype=np.float64))
     return float(np.sqrt(measured / max(predicted, 1e-12)))

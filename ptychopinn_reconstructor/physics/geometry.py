@@ -85,9 +85,13 @@ def layout(positions: NDArray[np.float64], n_pixels: int, object_origin: tuple[f
     return Layout(corners, q - whole, (float(origin[0]), float(origin[1])), (height, width))
 
 
-def shift_ramp(fractions: NDArray[np.float64], n_pixels: int) -> NDArray[np.complex64]:
-    """exp(-2 pi i k f): the factor on an FFT that shifts its image by +f; (..., 2) pixels to (..., n, n)."""
+def shift_ramp(fractions: NDArray[np.float64], n_pixels: int, *, centered: bool = False) -> NDArray[np.complex64]:
+    """exp(-2 pi i k f): the factor on an FFT that shifts its image by +f; (..., 2) pixels to (..., n, n).
+
+    The zero frequency is at [0, 0], or at [n//2, n//2] where `centered`.
+    """
     k = fft.fftfreq(n_pixels)
+    k = fft.fftshift(k) if centered else k
     rows, cols = (np.exp(-2j * np.pi * k * fractions[..., axis, None]).astype(np.complex64) for axis in (0, 1))
     ramp: NDArray[np.complex64] = rows[..., :, None] * cols[..., None, :]
     return ramp

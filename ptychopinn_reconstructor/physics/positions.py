@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import NUMPY, Array, Arrays
 from .prepare import PreparedScan
 
 EXPECTED_PIXELS = 1.0  # s
@@ -56,24 +57,27 @@ class Displacements:
 
 
 def motion(
-    wave: NDArray[np.complex64],
-    moved: NDArray[np.complex64],
-    counts: NDArray[np.float32],
-    predicted: NDArray[np.float32],
-    good: NDArray[np.bool_] | None,
+    wave: Array,
+    moved: Array,
+    counts: Array,
+    predicted: Array,
+    good: Array | None,
+    arrays: Arrays = NUMPY,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """b (n, 2) and H (n, 2, 2) of n patterns, all arrays with the zero frequency at the same place.
 
     `wave` (n, modes, N, N) is Psi, `moved` (n, 2, modes, N, N) its derivative by u, `counts` and `predicted` (n, N, N)
     the measured and the predicted intensity, `good` (N, N) pixels or None for all.
     """
-    amplitude = np.sqrt(np.maximum(predicted, np.float32(DARKEST)))
+    xp = arrays.xp
+    amplitude = xp.sqrt(predicted.clip(min=DARKEST))
     slope = (wave.conj()[:, None] * moved).real.sum(axis=2) / amplitude[:, None]
     if good is not None:
         slope *= good
-    flat = slope.reshape(*slope.shape[:2], -1).astype(np.float64)
-    excess = (np.sqrt(counts) - amplitude).reshape(len(counts), -1).astype(np.float64)
-    return np.einsum('nap,np->na', flat, excess), np.einsum('nap,nbp->nab', flat, flat)
+    flat = arrays.double(slope.reshape(*slope.shape[:2], -1))
+    excess = arrays.double((xp.sqrt(counts) - amplitude).reshape(len(counts), -1))
+    products = xp.einsum('nap,np->na', flat, excess), xp.einsum('nap,nbp->nab', flat, flat)
+    return arrays.get(products[0]), arrays.get(products[1])
 
 
 def moved_scan(prepared: PreparedScan, displacements: NDArray[np.float64]) -> PreparedScan:

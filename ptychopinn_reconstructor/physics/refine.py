@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, ScanError, TrainingError
 from ..events import Emit, Event, ShouldStop, ignore, never
+from .arrays import NUMPY, Arrays
 from .coverage import illumination
 from .engine import PRIOR_COUNTS, Engine
 from .engine_step import FarFieldStep
-from .forward import diffract
 from .gauge import LARGEST_CHANGE, count_gauge
-from .geometry import gather_patches
 from .positions import Displacements, moved_scan
 from .prepare import PreparedScan, even_batches
 from .residual import Residual, residual
@@ -179,25 +178,26 @@ def refine(
     options: RefineOptions,
     *,
     probe: NDArray[np.complex64] | None = None,
+    arrays: Arrays = NUMPY,
     emit: Emit = ignore,
     should_stop: ShouldStop = never,
     after_pass: AfterPass | None = None,
 ) -> Refined:
     """Refine a canvas (H, W) on the layout of a scan, or all ones, against the measured patterns.
 
-    `probe` (modes, N, N) in sqrt(counts) replaces the scan's. Emits progress events (stage 'refine', in patterns) after
-    a batch and within a long one, and an epoch event per pass (epoch, total, residual). `after_pass` is handed the
-    number of the pass and the canvas, which later passes change. Raises ScanError when the canvas or probe does not fit
-    the scan, TrainingError when the residual is not finite any more.
+    `probe` (modes, N, N) in sqrt(counts) replaces the scan's; `arrays` say on which device to compute. Emits progress
+    events (stage 'refine', in patterns) after a batch and within a long one, and an epoch event per pass (epoch, total,
+    residual). `after_pass` is handed the number of the pass and the canvas, which later passes change. Raises ScanError
+    when the canvas or probe does not fit the scan, TrainingError when the residual is not finite any more.
     """
     probe = prepared.probe if probe is None else probe
     _check(prepared, canvas, probe)
-    engine = Engine(prepared, canvas, probe, FarFieldStep.for_scan(prepared))
+    engine = Engine(prepared, canvas, probe, FarFieldStep.for_scan(prepared, arrays))
     if options.refine_positions:
         engine.displacements = Displacements(prepared.positions, options.largest_displacement)
     smoothness = None
     if options.prior:
-        smoothness = Smoothness.for_dose(engine.illumination, options.prior)
+        smoothness = Smoothness.for_dose(engine.illumination, options.prior, arrays)
         engine.damping = min(PRIOR_COUNTS, DAMPED * mean_dose(engine.illumination))
     history = _History(options, len(prepared), emit, should_stop)
     generator = np.random.default_rng(options.seed)
@@ -209,19 +209,19 @@ def refine(
             if smoothness is not None:
                 engine.canvas = smoothness(engine.canvas, history.between)
                 if len(history.residuals) == options.passes:
-                    engine.canvas *= np.float32(_lost_to_the_prior(engine))
+                    engine.canvas *= _lost_to_the_prior(engine)
             if after_pass is not None:
-                after_pass(len(history.residuals), engine.canvas)
+                after_pass(len(history.residuals), arrays.get(engine.canvas))
     except _Stopped:
         stopped = True
     found = None if engine.displacements is None else engine.displacements.values
-    return Refined(engine.canvas, engine.probe, tuple(history.residuals), stopped, found)
+    return Refined(arrays.get(engine.canvas), engine.probe, tuple(history.residuals), stopped, found)
 
 
 def _lost_to_the_prior(engine: Engine) -> float:
     """The amplitude that smoothing has cost: a mean of complex numbers is shorter than they are."""
     at = engine.prepared if engine.displacements is None else moved_scan(engine.prepared, engine.displacements.values)
-    scale = count_gauge(at, engine.canvas, engine.probe)
+    scale = count_gauge(at, engine.canvas, engine.probe, engine.arrays)
     return scale if abs(scale - 1) <= LARGEST_CHANGE else 1.0
 
 
@@ -309,14 +309,19 @@ def scan_dose(prepared: PreparedScan) -> float:
 
 
 def residuals(
-    prepared: PreparedScan, canvas: NDArray[np.complex64], probe: NDArray[np.complex64] | None = None, batch: int = 64
+    prepared: PreparedScan,
+    canvas: NDArray[np.complex64],
+    probe: NDArray[np.complex64] | None = None,
+    *,
+    batch: int = 64,
+    arrays: Arrays = NUMPY,
 ) -> Residual:
     """Normalized residual of a canvas (H, W) and a probe, per pattern in canonical order and overall."""
-    probe = prepared.probe if probe is None else probe
+    there, light = arrays.put(canvas), arrays.put(prepared.probe if probe is None else probe)
     parts = []
     for index in even_batches(np.arange(len(prepared), dtype=np.int64), batch):
-        patches = gather_patches(canvas, prepared.layout.corners[index], prepared.n_pixels)
-        predicted = diffract(probe, patches, prepared.layout.fractions[index])
+        patches = arrays.gather(there, prepared.layout.corners[index], prepared.n_pixels)
+        predicted = arrays.get(arrays.diffract(light, patches, prepared.layout.fractions[index]))
         parts.append(residual(predicted, prepared.counts(index), prepared.good))
     return Residual.join(parts)
 

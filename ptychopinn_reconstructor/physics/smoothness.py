@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import NUMPY, Array, Arrays
+
 EDGE_COUNTS = 9.0  # M at strength 1
 DIM = 0.1  # of the mean illumination: dimmer pixels are smoothed no more than those
 ITERATIONS = 25
@@ -30,31 +32,30 @@ DUAL_STEP = 0.24  # stable below 1/4: 2 over the largest eigenvalue, 8, of the d
 class Smoothness:
     """The proximal step for one illumination; `threshold` (H, W) in transmission."""
 
-    threshold: NDArray[np.float32]
+    threshold: Array
+    arrays: Arrays = NUMPY
 
     @classmethod
-    def for_dose(cls, illumination: NDArray[np.float32], strength: float) -> Smoothness:
+    def for_dose(cls, illumination: NDArray[np.float32], strength: float, arrays: Arrays = NUMPY) -> Smoothness:
         """For an illumination (H, W) in counts per pixel; `strength` multiplies M."""
         counts = np.maximum(illumination, np.float32(DIM * mean_dose(illumination)))
-        return cls(np.asarray(strength * EDGE_COUNTS / 4 / counts, dtype=np.float32))
+        return cls(arrays.put(np.asarray(strength * EDGE_COUNTS / 4 / counts, dtype=np.float32)), arrays)
 
-    def __call__(
-        self, image: NDArray[np.complex64], after_iteration: Callable[[], None] | None = None
-    ) -> NDArray[np.complex64]:
+    def __call__(self, image: Array, after_iteration: Callable[[], None] | None = None) -> Array:
         """The smoothed image (H, W); an exception of `after_iteration` leaves everything as it was."""
-        rows, cols = np.zeros_like(image), np.zeros_like(image)
-        step, limit = np.float32(DUAL_STEP), self.threshold
+        xp = self.arrays.xp
+        rows, cols = xp.zeros_like(image), xp.zeros_like(image)
         for _ in range(ITERATIONS):
             smooth = image + _divergence(rows, cols)
-            rows[:-1] += step * (smooth[1:] - smooth[:-1])
-            cols[:, :-1] += step * (smooth[:, 1:] - smooth[:, :-1])
-            size = np.sqrt(rows.real**2 + rows.imag**2 + cols.real**2 + cols.imag**2)
-            shrink = np.minimum(1, limit / np.maximum(size, np.float32(1e-20)))
+            rows[:-1] += DUAL_STEP * (smooth[1:] - smooth[:-1])
+            cols[:, :-1] += DUAL_STEP * (smooth[:, 1:] - smooth[:, :-1])
+            size = xp.sqrt(rows.real**2 + rows.imag**2 + cols.real**2 + cols.imag**2)
+            shrink = (self.threshold / size.clip(min=1e-20)).clip(max=1)
             rows *= shrink
             cols *= shrink
             if after_iteration is not None:
                 after_iteration()
-        return np.asarray(image + _divergence(rows, cols), dtype=np.complex64)
+        return image + _divergence(rows, cols)
 
 
 def mean_dose(illumination: NDArray[np.float32]) -> float:
@@ -62,9 +63,9 @@ def mean_dose(illumination: NDArray[np.float32]) -> float:
     return float(illumination[illumination >= 0.3 * illumination.max()].mean(dtype=np.float64))
 
 
-def _divergence(rows: NDArray[np.complex64], cols: NDArray[np.complex64]) -> NDArray[np.complex64]:
+def _divergence(rows: Array, cols: Array) -> Array:
     """Of a field whose last row (of `rows`) and last column (of `cols`) are zero: the adjoint of minus the gradient."""
     out = rows + cols
     out[1:] -= rows[:-1]
     out[:, 1:] -= cols[:, :-1]
-    return np.asarray(out)
+    return out

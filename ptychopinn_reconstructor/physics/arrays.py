@@ -1,0 +1,129 @@
+"""What the engine asks of arrays, so that it is stated once and runs wherever they are: numpy here, a backend's device.
+
+`Array` stands for a numpy array or for the tensor of an `Arrays` of a backend. Both have the operators, slices in
+place, `real`, `imag`, `conj`, `sum(axis=)`, `max`, `clip(min=, max=)` and `reshape` under the same names and meanings;
+what they lack in common is a method here. Types are complex64, float32 and bool, and float64 where numpy hands it in.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from . import forward, geometry
+
+Array = Any  # a numpy array, or the tensor of a backend
+Norm = Literal['backward', 'ortho']
+
+
+class Arrays(Protocol):
+    """Arrays on one device.
+
+    `device` is its name for the user, `block_pixels` how many complex pixels of exit waves are worked on at a time.
+    `xp` has numpy's `sqrt`, `minimum`, `maximum`, `where`, `zeros_like`, `stack`, `einsum` and `broadcast_to`.
+    """
+
+    device: str
+    block_pixels: int
+    xp: Any
+
+    def put(self, values: NDArray[Any]) -> Array:
+        """A numpy array on the device, for reading only: it may share memory with it."""
+
+    def get(self, values: Array) -> NDArray[Any]:
+        """An array of the device as numpy array, possibly sharing memory with it."""
+
+    def double(self, values: Array) -> Array:
+        """Real values in float64."""
+
+    def fft2(self, values: Array, norm: Norm = 'backward') -> Array:
+        """FFT over the last two axes; `values` is spent, since it may be written over."""
+
+    def ifft2(self, values: Array, norm: Norm = 'backward') -> Array:
+        """Inverse FFT over the last two axes; `values` is spent, since it may be written over."""
+
+    def rfft2(self, values: Array, shape: tuple[int, int]) -> Array:
+        """FFT of real values (H, W) padded with zeros to `shape`: the half spectrum."""
+
+    def irfft2(self, values: Array, shape: tuple[int, int]) -> Array:
+        """The real image of `shape` of a half spectrum."""
+
+    def shift_ramp(self, fractions: NDArray[np.float64], n_pixels: int) -> Array:
+        """exp(-2 pi i k f) with the zero frequency at [n//2, n//2]: (b, 2) pixels to (b, n, n)."""
+
+    def gather(self, canvas: Array, corners: NDArray[np.int64], size: int) -> Array:
+        """Windows of a canvas, (b, size, size), at corners (b, 2)."""
+
+    def scatter(self, canvas: Array, patches: Array, corners: NDArray[np.int64]) -> None:
+        """Add patches (b, n, n) to the canvas in place, each at its corner."""
+
+    def diffract(self, probe: Array, patches: Array, fractions: NDArray[np.float64]) -> Array:
+        """Intensity (b, N, N) of object patches under the shifted probe: `forward.diffract`."""
+
+    def square_sum(self, values: Array) -> float:
+        """Sum of the squares of real values."""
+
+
+class NumpyArrays:
+    """numpy and scipy's FFT, in place where it can be, in blocks that stay in the cache: half a megabyte."""
+
+    device = 'cpu'
+    block_pixels = 65536
+    xp: Any = np
+
+    def put(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The array itself."""
+        return values
+
+    def get(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The array itself."""
+        return values
+
+    def double(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Real values in float64."""
+        return values.astype(np.float64)
+
+    def fft2(self, values: NDArray[Any], norm: Norm = 'backward') -> NDArray[Any]:
+        """FFT over the last two axes, in place."""
+        return np.asarray(fft.fft2(values, norm=norm, overwrite_x=True))
+
+    def ifft2(self, values: NDArray[Any], norm: Norm = 'backward') -> NDArray[Any]:
+        """Inverse FFT over the last two axes, in place."""
+        return np.asarray(fft.ifft2(values, norm=norm, overwrite_x=True))
+
+    def rfft2(self, values: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+        """FFT of real values (H, W) padded with zeros to `shape`: the half spectrum."""
+        return np.asarray(fft.rfft2(values, s=shape))
+
+    def irfft2(self, values: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+        """The real image of `shape` of a half spectrum."""
+        return np.asarray(fft.irfft2(values, s=shape))
+
+    def shift_ramp(self, fractions: NDArray[np.float64], n_pixels: int) -> NDArray[np.complex64]:
+        """exp(-2 pi i k f) with the zero frequency at [n//2, n//2]: (b, 2) pixels to (b, n, n)."""
+        return geometry.shift_ramp(fractions, n_pixels, centered=True)
+
+    def gather(self, canvas: NDArray[Any], corners: NDArray[np.int64], size: int) -> NDArray[Any]:
+        """Windows of a canvas, (b, size, size), at corners (b, 2)."""
+        # Whole rows of slices: for windows of this size faster than an index into a sliding view.
+        return np.stack([canvas[geometry.patch_slice(corner, size)] for corner in corners])
+
+    def scatter(self, canvas: NDArray[Any], patches: NDArray[Any], corners: NDArray[np.int64]) -> None:
+        """Add patches (b, n, n) to the canvas in place, each at its corner."""
+        geometry.scatter_patches(canvas, patches, corners)
+
+    def diffract(
+        self, probe: NDArray[Any], patches: NDArray[Any], fractions: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """Intensity (b, N, N) of object patches under the shifted probe."""
+        return forward.diffract(probe, patches, fractions)
+
+    def square_sum(self, values: NDArray[Any]) -> float:
+        """Sum of the squares of real values."""
+        return float(np.vdot(values, values))
+
+
+NUMPY: Arrays = NumpyArrays()
