@@ -5,21 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scans import short_config, small_scan
 from test_refine import Case, N
 
+from ptychopinn_reconstructor import pipeline
+from ptychopinn_reconstructor.backend import arrays_on
+from ptychopinn_reconstructor.errors import DeviceError
 from ptychopinn_reconstructor.events import Event
 from ptychopinn_reconstructor.physics import refine as refinement
-from ptychopinn_reconstructor.physics.arrays import NUMPY, Arrays
+from ptychopinn_reconstructor.physics.arrays import NUMPY, Arrays, NumpyArrays
 from ptychopinn_reconstructor.physics.gauge import count_gauge
 from ptychopinn_reconstructor.physics.refine import RefineOptions, refine, residuals
 
 torch = pytest.importorskip('torch', reason='PyTorch is not installed')
 arrays = pytest.importorskip('ptychopinn_reconstructor.backends.torch_lightning.arrays')
+adapter = pytest.importorskip('ptychopinn_reconstructor.backends.torch_lightning.adapter')
 prediction = pytest.importorskip('ptychopinn_reconstructor.backends.torch_lightning.prediction')
 
 BAD = np.zeros((N, N), dtype=bool)
@@ -177,3 +183,40 @@ def test_nothing_but_small_sums_leaves_the_device() -> None:
     assert counted.pop((2, N, N)) == counted.pop((N, N)) == batches  # the update of the probe and its weight
     assert {shape[1:] for shape in counted} == {(2,), (2, 2), (N, N)}  # slopes and curvatures, the gauge's patterns
     assert {shape for shape in counted if shape[1:] == (N, N)} == set(predicted)
+
+
+@pytest.mark.slow
+def test_refinement_runs_where_the_backend_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a training, after a network, of both halves, judging a fine-tuning; the engine alone stays in numpy."""
+    pytest.importorskip('lightning', reason='Lightning is not installed')
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError('The engine ran in numpy.')
+
+    with monkeypatch.context() as patched:
+        patched.setattr(adapter.TorchBackend, 'arrays', lambda *_: arrays.TorchArrays('cpu:0'))
+        patched.setattr(NumpyArrays, 'fft2', refuse)
+        scan, values = small_scan(positions=64), {'training__nepochs': 1, 'execution__backend': 'torch'}
+        config = short_config(**values)
+        first = pipeline.train([scan], short_config(**values, training__refine_probe_first=1), tmp_path / 'first')
+        second = pipeline.train([scan], config, tmp_path / 'second', initial=first.model)
+        halves = config.merged({'inference': {'split_frc': True}})
+        found = pipeline.reconstruct(scan, second.model, halves, refine_passes=2)
+        with pytest.raises(AssertionError, match='in numpy'):
+            pipeline.refine_scan(scan, config, RefineOptions.alone(1))
+    assert found.report.facts['refine_device'] == 'cpu:0'
+    assert '2 refinement passes on cpu:0' in found.reconstruction.comments
+    here = pipeline.reconstruct(scan, second.model, config, refine_passes=2)
+    assert here.report.facts['refine_device'] == 'cpu'
+    assert np.abs(here.reconstruction.object - found.reconstruction.object).max() < 1e-3
+    none = pipeline.reconstruct(scan, second.model, config, refine_passes=0)
+    assert 'refine_device' not in none.report.facts and '0 refinement passes, ' in none.reconstruction.comments
+
+
+def test_a_gpu_is_used_and_a_cpu_is_left_to_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = adapter.TorchBackend()
+    assert arrays_on(backend, 'cpu') is NUMPY
+    with pytest.raises(DeviceError, match='cuda:7'):
+        arrays_on(backend, 'cuda:7')
+    monkeypatch.setattr(adapter.TorchBackend, 'devices', lambda _: ['cpu', 'cuda:0', 'cuda:1', 'mps'])
+    assert [arrays_on(backend, name).device for name in ('auto', 'gpu:1', 'mps')] == ['cuda:0', 'cuda:1', 'cpu']

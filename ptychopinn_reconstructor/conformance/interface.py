@@ -1,17 +1,19 @@
-"""How a backend is found and loaded, and its devices: clauses B1 to B7 and B10 to B12."""
+"""How a backend is found and loaded, and its devices: clauses B1 to B7, B10 to B12 and B45."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ..backend import Backend, backend_entry_points, load_backend
+from ..backend import Backend, arrays_on, backend_entry_points, load_backend
 from ..config import BACKEND_NAMES
 from ..errors import BackendError, DeviceError
+from ..physics.refine import RefineOptions, refine
 from . import jobs, oracle
 
 LOADING = """
@@ -180,3 +182,21 @@ class InterfaceChecks:
             assert trained.summary['device'] == backend.resolve_device(device)
             assert np.isfinite(backend.network(config, trained.weights, 'cpu').predict(*inputs)).all()
             assert trained.losses[0][1] == pytest.approx(at_home.losses[0][1], rel=0.02)
+
+    def test_the_engine_finds_the_same_on_every_device(self, backend: Backend) -> None:
+        """B45: object, probe and displacements are those of the engine on NumPy, which is what no offer means."""
+        prepared = jobs.prepared(backend)
+        # Of a noisy object: an empty one leaves detector pixels dark, whose phase is rounding noise.
+        noise = np.random.default_rng(0).random((2, *prepared.layout.shape))
+        start = (1 - 0.2 * noise[0] + 0.2j * noise[1]).astype(np.complex64)
+        options = RefineOptions(3, refine_probe=True, probe_from_pass=1, prior=1.0, seed=1)
+        options = replace(options, refine_positions=True, positions_from_pass=2)
+        expected = refine(prepared, start, options)
+        assert expected.displacements is not None and np.abs(expected.displacements).max() > 0.01
+        for device in backend.devices():
+            found = refine(prepared, start, options, arrays=arrays_on(backend, device))
+            assert found.displacements is not None
+            assert np.abs(found.canvas - expected.canvas).max() < 1e-4
+            assert np.abs(found.probe - expected.probe).max() < 1e-4 * np.abs(expected.probe).max()
+            assert np.abs(found.displacements - expected.displacements).max() < 1e-4
+            assert found.residuals == pytest.approx(expected.residuals, rel=1e-4)

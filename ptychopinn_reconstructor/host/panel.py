@@ -43,7 +43,7 @@ class Field:
 GROUPS: dict[str, tuple[Field, ...]] = {
     'Run': (
         Field('backend', 'Backend', text='The framework that trains the network and infers with it.'),
-        Field('device', 'Device', text='Where the network runs. auto: the best device that is there. '
+        Field('device', 'Device', text='Where the network and the refinement run. auto: the best device that is there. '
               'Others can be typed: cuda:1, mps, gpu:0 ...; one that is not there is an error.'),
         Field('threads', 'CPU threads', 'threads'),
         Field('precision', 'Precision', 'bits'),

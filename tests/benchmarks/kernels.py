@@ -16,8 +16,10 @@ from networks import BATCH, compiled, inference
 from timing import (
     BLOCK_PIXELS,
     GEMM_SIDE,
+    Reference,
     Row,
     Timed,
+    Work,
     fft2_pair_reference,
     fft2_reference,
     gemm_reference,
@@ -117,8 +119,9 @@ def stitching(n: int, quick: bool) -> list[Row]:
     ]
 
 
-def engine(n: int, quick: bool) -> list[Row]:
-    """One pass of the refinement engine, object alone and with the probe."""
+def engine(n: int, quick: bool) -> Iterator[Row]:
+    """One pass of the refinement engine, object alone and with the probe; the same on PyTorch's tensors."""
+    from ptychopinn_reconstructor.physics.arrays import NUMPY, Arrays
     from ptychopinn_reconstructor.physics.engine import Engine
     from ptychopinn_reconstructor.physics.engine_step import FarFieldStep
     from ptychopinn_reconstructor.physics.refine import LONG_RANGE_GAIN
@@ -126,18 +129,32 @@ def engine(n: int, quick: bool) -> list[Row]:
     total = 128 if quick else 512
     scan = prepared(n, total)
     canvas = np.ones(scan.layout.shape, dtype=np.complex64)
-    state = Engine(scan, canvas, scan.probe, FarFieldStep.for_scan(scan))
-    reference, rows = fft2_pair_reference(n), []
-    for with_probe in (False, True):
+    reference, repeats = fft2_pair_reference(n), 3 if quick else 7
 
-        def one_pass(with_probe: bool = with_probe) -> None:
+    def one_pass(arrays: Arrays, *, with_probe: bool) -> Work:
+        state = Engine(scan, canvas, scan.probe, FarFieldStep.for_scan(scan, arrays))
+
+        def run() -> None:
             for index in scan.batches(BATCH):
                 state.update(index, momentum=0.0, long_range=LONG_RANGE_GAIN, with_probe=with_probe)
 
-        timed = paired(one_pass, reference, repeats=3 if quick else 7)
-        what = f'engine, a pass{", probe too" if with_probe else ""}, N = {n}'
-        rows.append(per_pattern_row(what, timed, total, reference.name))
-    return rows
+        return run
+
+    for with_probe, what in ((False, f'engine, a pass, N = {n}'), (True, f'engine, a pass, probe too, N = {n}')):
+        timed = paired(one_pass(NUMPY, with_probe=with_probe), reference, repeats=repeats)
+        yield per_pattern_row(what, timed, total, reference.name)
+    if missing_modules('torch'):
+        yield Row("- on PyTorch's tensors", 'not installed')
+        return
+    import torch
+
+    from ptychopinn_reconstructor.backends.torch_lightning.arrays import TorchArrays
+
+    torch.set_num_threads(1)
+    by_numpy = Reference('numpy', one_pass(NUMPY, with_probe=False), 1)
+    timed = paired(one_pass(TorchArrays('cpu'), with_probe=False), by_numpy, repeats=repeats)
+    value = f'{timed.seconds / total * 1e3:.3f} ms/pattern'
+    yield Row(f"- a pass on PyTorch's tensors, on the CPU, N = {n}", value, f'{timed.ratio:.2f}', 'numpy')
 
 
 def training(n: int, quick: bool) -> Iterator[Row]:
