@@ -66,7 +66,7 @@ class TorchArrays:
         return canvas.view(-1)[self._windows(canvas, corners, size)]
 
     def scatter(self, canvas: Tensor, patches: Tensor, corners: NDArray[np.int64]) -> None:
-        """Add patches (b, n, n) to the canvas in place, each at its corner."""
+        """Add patches (b, n, n) to the canvas in place, each at its corner; on a GPU in no fixed order (rounding)."""
         index = self._windows(canvas, corners, patches.shape[-1])
         canvas.view(-1).index_add_(0, index.view(-1), patches.reshape(-1))
 

@@ -31,7 +31,7 @@ class Arrays(Protocol):
     xp: Any
 
     def put(self, values: NDArray[Any]) -> Array:
-        """A numpy array on the device, for reading only: it may share memory with it."""
+        """A numpy array on the device; it may share its memory, so that what is written to must be nobody else's."""
 
     def get(self, values: Array) -> NDArray[Any]:
         """An array of the device as numpy array, possibly sharing memory with it."""
