@@ -18,7 +18,7 @@ from .config import Config
 from .events import Emit, log
 from .inference import Report, network_object
 from .physics.prepare import PreparedScan
-from .physics.refine import RefineOptions, refine, residuals, scan_dose
+from .physics.refine import RefineOptions, refine, residuals
 
 COMPARED_PATTERNS = 1024  # the first of the scan in canonical order: one stripe, seconds on one core
 
@@ -36,7 +36,7 @@ def not_worse(
 
     The summary gets `start_residual`, `residual` and `start_kept`; the note says which was kept.
     """
-    options = RefineOptions.after_network(dose=scan_dose(prepared), seed=config.training.seed)
+    options = RefineOptions.for_scan(prepared, seed=config.training.seed)
     scan = prepared.part(np.arange(min(len(prepared), COMPARED_PATTERNS)))
     before, after = (
         refined_residual(weights, backend, config, with_probe(scan, probe), options)

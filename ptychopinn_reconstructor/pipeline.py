@@ -31,7 +31,7 @@ from .physics.grouping import Split, all_held_out, check_oversampling, hold_out,
 from .physics.metrics import Comparison, compare, default_margin
 from .physics.positions import moved_scan
 from .physics.prepare import PreparedScan, prepare_scan
-from .physics.refine import RefineOptions, refine, residuals, scan_dose
+from .physics.refine import RefineOptions, refine, residuals
 from .previews import Previews
 from .reconstruction import Reconstruction
 from .refining_first import flat_canvas, refined_first, shown_refinement
@@ -289,9 +289,9 @@ def reconstruct(
         starts.append(infer(replace(prepared, patch_size=its.model.patch_size), its_network, previews=previews))
         report.facts.setdefault('ensemble', []).append(str(path))
     start = together(starts, prepared)
-    options = RefineOptions.after_network(
+    options = RefineOptions.for_scan(
+        prepared,
         config.inference.refine_passes if refine_passes is None else refine_passes,
-        dose=scan_dose(prepared),
         prior=config.inference.refine_prior,
         refine_probe=config.inference.refine_probe,
         refine_positions=config.inference.refine_positions,

@@ -18,7 +18,7 @@ from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.io import write_npz
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
-from ptychopinn_reconstructor.physics.refine import RefineOptions, scan_dose
+from ptychopinn_reconstructor.physics.refine import RefineOptions
 from ptychopinn_reconstructor.pipeline import train
 
 pytestmark = pytest.mark.slow
@@ -91,7 +91,7 @@ def test_it_is_judged_by_what_a_user_gets(work: Path, tmp_path: Path) -> None:
     """C35: the number of passes is the one that the dose of the scan asks for: five here, ten where light is scarce."""
     for photons, passes in ((1e5, 5), (1e3, 10)):
         scan = small_scan(photons=photons)
-        assert RefineOptions.after_network(dose=scan_dose(prepare_scan(scan))).passes == passes
+        assert RefineOptions.for_scan(prepare_scan(scan)).passes == passes
         config = short_config(training__nepochs=1, training__learning_rate=1e-6)
         notes = train([scan], config, tmp_path / str(passes), initial=work / 'model' / 'model.zip').notes
         assert any(note.startswith(f'Residual after {passes} passes: ') for note in notes)

@@ -10,14 +10,16 @@ import pytest
 from ptychopinn_reconstructor.errors import ConfigError, ScanError
 from ptychopinn_reconstructor.events import Event
 from ptychopinn_reconstructor.physics import refine as refinement
-from ptychopinn_reconstructor.physics.engine import BLEND, PRIOR_COUNTS, Engine
+from ptychopinn_reconstructor.physics.engine import BLEND, KEPT, PRIOR_COUNTS, Engine, ObjectStep
 from ptychopinn_reconstructor.physics.engine_step import FarFieldStep
 from ptychopinn_reconstructor.physics.forward import diffract
 from ptychopinn_reconstructor.physics.geometry import gather_patches, layout
 from ptychopinn_reconstructor.physics.metrics import compare
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, prepare_scan
 from ptychopinn_reconstructor.physics.refine import RefineOptions, refine, residuals
+from ptychopinn_reconstructor.physics.sampling import scan_overlap
 from ptychopinn_reconstructor.physics.scaling import probe_power
+from ptychopinn_reconstructor.physics.simulate import simulate
 from ptychopinn_reconstructor.scan import Scan
 
 N = 32
@@ -119,7 +121,7 @@ def test_one_batch_equals_the_formulas(modes: int) -> None:
     index = np.array([3, 17, 18, 40])
     start = (0.8 * case.truth + 0.2).astype(np.complex64)
     engine = Engine(prepared, start, case.probe, FarFieldStep(0.0))
-    error, counts = engine.update(index, momentum=0.0, long_range=0.0, with_probe=True)
+    error, counts = engine.update(index, ObjectStep(), with_probe=True)
     numerator, weight = np.zeros(engine.canvas.shape, complex), np.zeros(engine.canvas.shape)
     probe_sum, probe_weight, misfit = np.zeros(case.probe.shape, complex), np.zeros((N, N)), 0.0
     k = np.fft.fftfreq(N)
@@ -152,11 +154,50 @@ def test_momentum_repeats_the_last_step() -> None:
     prepared = case.prepared()
     engine, plain = (Engine(prepared, empty(prepared), case.probe, FarFieldStep(0.0)) for _ in range(2))
     index = np.arange(40)
-    engine.update(index, momentum=0.5, long_range=0.0, with_probe=False)
-    plain.update(index, momentum=0.0, long_range=0.0, with_probe=False)
+    engine.update(index, ObjectStep(momentum=0.5), with_probe=False)
+    plain.update(index, ObjectStep(), with_probe=False)
     step = plain.canvas - 1
     assert np.abs(engine.canvas - 1 - 1.5 * step).max() < 1e-6
     assert np.abs(engine.velocity - step).max() < 1e-6
+
+
+def test_with_memory_a_batch_is_averaged_with_the_earlier_ones() -> None:
+    """The step of a batch of weight W falls by W / (W + S): S = c I at first, c I + W after a batch like it."""
+    case = Case(1e6)
+    prepared = case.prepared()
+    index = np.arange(len(prepared))
+    start = (0.95 * case.truth + 0.05).astype(np.complex64)
+
+    def moved(by: Engine, step: ObjectStep) -> np.ndarray:
+        before = by.canvas.copy()
+        by.update(index, step, with_probe=False)
+        return np.asarray(by.canvas - before)
+
+    def fresh(canvas: np.ndarray) -> Engine:
+        return Engine(prepared, canvas, case.probe, FarFieldStep(0.0), damping=1e-3)
+
+    engine, kept = fresh(start), KEPT * fresh(start).illumination
+    remembering, forgetful = ObjectStep(blend=0.0, memory=1.0), ObjectStep(blend=0.0)
+    whole = moved(fresh(start), forgetful)
+    first = moved(engine, remembering)
+    weight = engine.learned - kept
+    lit = weight > 0.1 * weight.max()
+    assert np.abs(first[lit] - (whole * weight)[lit] / (weight + kept)[lit]).max() < 1e-4 * np.abs(whole).max()
+    whole = moved(fresh(engine.canvas), forgetful)
+    second = moved(engine, remembering)
+    assert np.abs(second[lit] - (whole * weight)[lit] / (2 * weight + kept)[lit]).max() < 1e-4 * np.abs(whole).max()
+    engine.begin_pass()
+    assert np.array_equal(engine.learned, kept)
+
+
+def test_the_memory_rises_over_the_passes() -> None:
+    five = [RefineOptions.after_network(5).step(number) for number in (1, 2, 3, 4, 5)]
+    assert [step.memory for step in five] == pytest.approx([0, 0.125, 0.3536, 0.6495, 1], abs=1e-4)
+    assert {step.momentum for step in five} == {0.3}
+    assert [RefineOptions.after_network(2).step(number).memory for number in (1, 2)] == [0.3, 0.5]
+    assert RefineOptions.after_network(1).step(1) == RefineOptions.after_network(2).step(2)
+    for options in (RefineOptions.alone(5), RefineOptions.after_network(5, refine_probe=True)):
+        assert {options.step(number).memory for number in range(1, 6)} == {0.0}
 
 
 def test_values_of_bad_pixels_change_nothing_and_the_object_is_still_found() -> None:
@@ -307,10 +348,19 @@ def test_no_passes_leave_everything_as_it_is() -> None:
     assert result.residuals == ()
 
 
+@pytest.mark.parametrize(('step', 'passes'), [(3.0, 5), (9.0, 20)])
+def test_more_passes_where_spots_overlap_little(step: float, passes: int) -> None:
+    scan = simulate(n=32, positions=36, step=step, photons=1e6, jitter=0.5)
+    prepared = prepare_scan(scan)
+    assert (scan_overlap(prepared.positions, prepared.probe) < 0.55) == (passes == 20)
+    assert RefineOptions.for_scan(prepared).passes == passes
+    assert RefineOptions.for_scan(prepared, 2).passes == 2
+
+
 def test_schedules() -> None:
-    assert RefineOptions.after_network(1).schedule(1024) == [18]
-    assert RefineOptions.after_network(2).schedule(1024) == [18, 2]
-    assert RefineOptions.after_network(3).schedule(1024) == [18, 4, 1]
+    assert RefineOptions.after_network(2).schedule(1024) == [18, 18]
+    assert RefineOptions.after_network(3, refine_positions=True).schedule(1024) == [18, 4, 1]
+    assert RefineOptions.after_network(10, dose=100).schedule(1024)[:2] == [4, 3]
     assert [RefineOptions.after_network(1).schedule(n)[0] for n in (20, 100, 516, 8192)] == [5, 8, 9, 24]
     assert RefineOptions.alone(5).schedule(1000) == [16, 8, 4, 2, 1]
     assert RefineOptions.alone(5).schedule(20)[0] == 5

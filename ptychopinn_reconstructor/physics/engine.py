@@ -1,10 +1,13 @@
 """The classical engine: one minibatch step of ptychographic phase retrieval on a shared canvas.
 
 Per pattern: exit wave psi = P_f O_r, far field Psi = F psi, correction g Psi (engine_step), back to d = F^-1 g Psi.
-Per batch: O += sum conj(P_f) d / ((1 - b) W + b max(W) + tau) with W = sum abs(P_f)^2, and likewise
+Per batch: O += sum conj(P_f) d / ((1 - b) W + b max(W) + tau + S) with W = sum abs(P_f)^2, and likewise
 P += sum shift_-f(conj(O_r) d) / ((1 - b) V + b max(V)) with V = sum abs(O_r)^2, the power of P then set back to what
 it was. b is the blend of rPIE (Maiden, Johnson, Li, Optica 4, 736 (2017)); tau, in counts, is the precision of what is
 known beforehand: where a pixel has seen fewer photons than that, the step shrinks instead of following the noise.
+S = m (c I + sum of W over the earlier batches of the pass) is what the canvas has learned already, in counts, I
+being the illumination by all patterns: with memory m = 1 each batch is averaged with those before it (recursive least
+squares), with m = 0 it overwrites them.
 """
 
 from __future__ import annotations
@@ -26,7 +29,18 @@ from .prepare import PreparedScan
 from .scaling import probe_power
 
 BLEND = 0.1  # b
+KEPT = 0.1  # c: what the canvas at the start of a pass counts for, of a whole pass
 PRIOR_COUNTS = 50.0  # tau
+
+
+@dataclass(frozen=True)
+class ObjectStep:
+    """How a batch moves the object: momentum, gain of the long-range phase step, blend b and memory m."""
+
+    momentum: float = 0.0
+    long_range: float = 0.0
+    blend: float = BLEND
+    memory: float = 0.0
 
 
 @dataclass(eq=False)
@@ -51,7 +65,7 @@ class Engine:
 
     Canvas and velocity are on the device of `arrays`, and so is all that is computed for each pattern; what is as small
     as a probe, or done once a pass, is numpy. `damping` is tau, in counts; `illumination` (H, W) what the whole scan's
-    probe brings to each pixel, in counts.
+    probe brings to each pixel, in counts; `learned` (H, W) is S / m.
     `displacements` of the positions from the scan's; None: they are taken as they are.
     """
 
@@ -62,6 +76,7 @@ class Engine:
     damping: float = PRIOR_COUNTS
     displacements: Displacements | None = None
     velocity: Array = field(init=False)
+    learned: Array = field(init=False)
     illumination: NDArray[np.float32] = field(init=False)
     phase: LongRangePhase = field(init=False)
 
@@ -72,6 +87,7 @@ class Engine:
         self._center = center_of(self.probe)
         self.set_probe(self.probe)
         self.measure_illumination()
+        self.begin_pass()
 
     @property
     def arrays(self) -> Arrays:
@@ -94,12 +110,15 @@ class Engine:
         self.illumination = illumination(self.prepared.layout, self.probe, self.arrays)
         self.phase = LongRangePhase.for_probe(self.probe, self.illumination, self.arrays)
 
+    def begin_pass(self) -> None:
+        """Forget what the batches of the last pass have brought, but for what the canvas keeps of it."""
+        self.learned = KEPT * self.arrays.put(self.illumination)
+
     def update(
         self,
         index: NDArray[np.int64],
+        step: ObjectStep,
         *,
-        momentum: float,
-        long_range: float,
         with_probe: bool,
         with_positions: bool = False,
         after_block: Callable[[int], None] | None = None,
@@ -109,7 +128,7 @@ class Engine:
         `after_block` hears how many patterns of the batch are done; an exception of it leaves everything as it was.
         """
         sums = self._accumulate(index, with_probe, with_positions, after_block)
-        self._update_object(sums, momentum, long_range)
+        self._update_object(sums, step)
         if with_probe:
             self._update_probe(sums)
         if self.displacements is not None:
@@ -175,17 +194,20 @@ class Engine:
         parts = [arrays.ifft2(-2j * np.pi * axis * spectrum) for axis in (k[:, None], k)]
         return arrays.fft2(arrays.xp.stack([part * patches for part in parts], axis=1), norm='ortho')
 
-    def _update_object(self, sums: Sums, momentum: float, long_range: float) -> None:
-        damped = (1 - BLEND) * sums.weight + (BLEND * sums.weight.max() + self.damping)
+    def _update_object(self, sums: Sums, step: ObjectStep) -> None:
+        damped = (1 - step.blend) * sums.weight + (step.blend * sums.weight.max() + self.damping)
+        if step.memory:
+            damped += step.memory * self.learned
+            self.learned += sums.weight
         update = sums.object / damped
-        if long_range:
-            update += 1j * long_range * self.phase.rotation(update, self.canvas) * self.canvas
-        if not momentum:
+        if step.long_range:
+            update += 1j * step.long_range * self.phase.rotation(update, self.canvas) * self.canvas
+        if not step.momentum:
             self.canvas += update
             return
-        self.velocity *= momentum
+        self.velocity *= step.momentum
         self.velocity += update
-        self.canvas += update + momentum * self.velocity
+        self.canvas += update + step.momentum * self.velocity
 
     def _update_probe(self, sums: Sums) -> None:
         weight = self.arrays.get(sums.probe_weight)

@@ -1,8 +1,9 @@
 """Refinement of an object, and of the probe, by the classical engine: after a prediction, or alone.
 
-A pass visits each pattern once, in batches drawn from the canonical order with the seed, so that neither the order of a
-file nor a constant added to its positions changes the result. The number of batches falls from pass to pass: many small
-batches move fast, and the single large one at the end averages their noise away.
+A pass visits each pattern once, in batches that each sample the scan evenly (`batches`), drawn from the canonical order
+with the seed, so that neither the order of a file nor a constant added to its positions changes the result. Many small
+batches move fast, and the noise that they leave is averaged away at the end: alone, by a number of batches that falls
+from pass to pass to a single large one; after a network, by steps that remember what earlier batches have brought.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +21,15 @@ from numpy.typing import NDArray
 from ..errors import ConfigError, ScanError, TrainingError
 from ..events import Emit, Event, ShouldStop, ignore, never
 from .arrays import NUMPY, Arrays
+from .batches import even_sampling
 from .coverage import illumination
-from .engine import PRIOR_COUNTS, Engine
+from .engine import PRIOR_COUNTS, Engine, ObjectStep
 from .engine_step import FarFieldStep
 from .gauge import LARGEST_CHANGE, count_gauge
 from .positions import Displacements, moved_scan
 from .prepare import PreparedScan, even_batches
 from .residual import Residual, residual
+from .sampling import scan_overlap
 from .smoothness import Smoothness, mean_dose
 
 LONG_RANGE_GAIN = 0.3  # of a Newton step for the long-range phase; stable up to about 1
@@ -33,8 +37,12 @@ SMALLEST_BATCH = 4  # patterns; smaller batches only add noise
 BATCH_PATTERNS, FEWEST_BATCHES, MOST_BATCHES = 57, 8, 24  # of the first pass after a network
 SETTLING_PASSES = 3  # passes of probe update before the long-range phase can be trusted
 HOLD = 0.7  # share of the passes that keep the first number of batches while the probe is refined
+SHORT = ((0.7, 0.3), (0.3, 0.5))  # momentum and memory of the last two passes, where there are no more
+AVERAGED_BLEND = 0.2  # b where batches are averaged
+RISING = 1.5  # power of the share of the passes made with which the memory rises from 0 to 1
 LISTEN = 0.25  # seconds at most without progress and without asking whether to stop, in a large batch
-WITH_MORE = 20  # passes when probe or positions are refined too
+LONG = 20  # passes when probe or positions are refined too, and where spots overlap less than `SPARSE`
+SPARSE = 0.55  # overlap; below it the phases of neighbors are tied loosely, and come together slowly
 LOW_DOSE = 500.0  # counts per object pixel; below it more passes of fewer batches pay, with the prior
 DAMPED = 2 / 3  # of the mean illumination: tau at most, where the prior already holds the noise down
 RISE = 1.02  # a residual that grows by more from one pass to the next calls for a smaller step
@@ -60,6 +68,9 @@ class RefineOptions:
         Share of the last step that is repeated, 0 to below 1; none suits a few passes or a probe not yet known.
     refine_positions, positions_from_pass, largest_displacement
         Whether the scan positions are updated too, from which pass on, and how far from the scan's own, pixels.
+    averaging
+        Whether a batch is averaged with the earlier ones, the more so the later the pass, instead of overwriting them;
+        the number of batches is then held.
     prior
         Strength of the smoothness prior after each pass (`smoothness`), 1: as measured best; 0: none.
     seed
@@ -76,6 +87,7 @@ class RefineOptions:
     probe_from_pass: int = 3
     first_batches: int | None = 8
     momentum: float = 0.0
+    averaging: bool = False
     prior: float = 0.0
     refine_positions: bool = False
     positions_from_pass: int = 3
@@ -102,23 +114,31 @@ class RefineOptions:
         passes: int | None = None,
         *,
         dose: float = math.inf,
+        overlap: float = 1.0,
         prior: float = 1.0,
         refine_probe: bool = False,
         refine_positions: bool = False,
         seed: int = 0,
     ) -> RefineOptions:
-        """From a network's object, with the prior: as many passes as the `dose` (counts per object pixel) asks for.
+        """From a network's object, with the prior: as many passes as dose (counts per object pixel) and overlap ask.
 
-        Five passes from batches of 57 patterns where there is light; ten from 4 batches with more momentum below
-        `LOW_DOSE`.
+        Five passes of batches of 57 patterns that are averaged, twenty where `overlap` is below `SPARSE`; ten from 4
+        batches with more momentum below `LOW_DOSE`; twenty where probe or positions are refined too.
         """
         low, more = dose < LOW_DOSE, refine_probe or refine_positions
         if passes is None:
-            passes = WITH_MORE if more else 10 if low else 5
+            passes = LONG if more or (overlap < SPARSE and not low) else 10 if low else 5
         first = 32 if refine_probe and passes > 2 else 4 if low and passes > 2 else None
-        momentum = 0.0 if passes < 2 or refine_probe else 0.3 if passes == 2 else 0.8 if low else 0.5
+        averaging = not (low or more)
+        momentum = 0.0 if passes < 2 or refine_probe else 0.3 if averaging else 0.8 if low else 0.5
         options = cls(passes, refine_probe, first_batches=first, momentum=momentum, prior=prior, seed=seed)
-        return replace(options, refine_positions=refine_positions)
+        return replace(options, refine_positions=refine_positions, averaging=averaging)
+
+    @classmethod
+    def for_scan(cls, prepared: PreparedScan, passes: int | None = None, **options: Any) -> RefineOptions:
+        """`after_network` with the dose and the overlap of a scan."""
+        overlap = scan_overlap(prepared.positions, prepared.probe)
+        return cls.after_network(passes, dose=scan_dose(prepared), overlap=overlap, **options)
 
     @classmethod
     def alone(
@@ -144,16 +164,24 @@ class RefineOptions:
     def schedule(self, n_patterns: int) -> list[int]:
         """Number of batches of each pass for a scan of `n_patterns`."""
         most = self.batches(n_patterns)
+        if self.averaging:
+            return [most] * self.passes
         last = min(most, 1 if self.passes > 2 else 2)
         held = round(HOLD * self.passes) if self.refine_probe and self.passes > self.probe_from_pass else 1
         falls = self.passes - held
         tail = [max(1, round(most * (last / most) ** (t / falls))) for t in range(1, falls + 1)]
         return [most] * min(held, self.passes) + tail
 
-    def long_range(self, number: int) -> float:
-        """Gain of the long-range phase step in pass `number` (from 1); none before a refined probe has settled."""
+    def step(self, number: int) -> ObjectStep:
+        """How the batches of pass `number` (from 1) move the object; no long-range step before a probe has settled."""
         settled = not self.refine_probe or number >= self.probe_from_pass + SETTLING_PASSES
-        return LONG_RANGE_GAIN if settled else 0.0
+        step = ObjectStep(self.momentum, LONG_RANGE_GAIN if settled else 0.0)
+        if not self.averaging:
+            return step
+        if self.passes <= len(SHORT):
+            momentum, memory = SHORT[-self.passes :][number - 1]
+            return replace(step, momentum=momentum, memory=memory, blend=AVERAGED_BLEND)
+        return replace(step, memory=((number - 1) / (self.passes - 1)) ** RISING, blend=AVERAGED_BLEND)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,8 +232,7 @@ def refine(
     stopped = False
     try:
         for count in options.schedule(len(prepared)):
-            drawn = [np.sort(index) for index in np.array_split(generator.permutation(len(prepared)), count)]
-            history.run_pass(engine, drawn)
+            history.run_pass(engine, even_sampling(prepared.positions, count, generator))
             if smoothness is not None:
                 engine.canvas = smoothness(engine.canvas, history.between)
                 if len(history.residuals) == options.passes:
@@ -247,15 +274,16 @@ class _History:
         options = self.options
         with_probe = options.refine_probe and number >= options.probe_from_pass
         with_positions = options.refine_positions and number >= options.positions_from_pass
-        long_range = self.gain * self.options.long_range(number)
+        step = options.step(number)
+        step = replace(step, long_range=self.gain * step.long_range)
+        engine.begin_pass()
         error = counts = 0.0
         done = (number - 1) * self.n_patterns
         for index in drawn:
             self._listen()
             part = engine.update(
                 index,
-                momentum=self.options.momentum,
-                long_range=long_range,
+                step,
                 with_probe=with_probe,
                 with_positions=with_positions,
                 after_block=partial(self._within_batch, done),

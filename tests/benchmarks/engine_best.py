@@ -15,7 +15,7 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.errors import InputError
 from ptychopinn_reconstructor.io import ObjectFile, read_object, read_scan
+from ptychopinn_reconstructor.physics.engine import ObjectStep
 from ptychopinn_reconstructor.physics.metrics import compare
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, prepare_scan
 from ptychopinn_reconstructor.physics.refine import RefineOptions, refine
@@ -49,9 +50,10 @@ class Options(RefineOptions):
             return super().schedule(n_patterns)
         return [self.batches(n_patterns)] * self.passes
 
-    def long_range(self, number: int) -> float:
-        """Gain of the long-range phase step."""
-        return 0.0 if self.textbook else super().long_range(number)
+    def step(self, number: int) -> ObjectStep:
+        """How a pass moves the object."""
+        step = super().step(number)
+        return replace(step, long_range=0.0) if self.textbook else step
 
 
 def scored_passes(most: int, growth: float, first: int) -> list[int]:
