@@ -25,7 +25,7 @@ MYPY = ../$(1)/bin/mypy --config-file ../pyproject.toml --cache-dir ../$(1)/.myp
 
 .DEFAULT_GOAL := help
 .PRECIOUS: %/.installed %/.wheel
-.PHONY: help install system-libraries test test-torch-only test-tensorflow-only test-ptychodus demo gui
+.PHONY: help install environments system-libraries test test-torch-only test-tensorflow-only test-ptychodus demo gui
 .PHONY: bench quality lint format wheel clean
 
 help: ## list the targets
@@ -44,6 +44,8 @@ install: $(STAMP) ## make .venv with the package (editable), both backends and t
 	rm -rf build
 	$(@D)/bin/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall .
 	touch $@
+
+environments: $(STAMP) .venv-torch/.installed .venv-tensorflow/.installed $(HOSTS:=/.wheel) system-libraries
 
 system-libraries:
 	@.ci/system-libraries

@@ -397,7 +397,7 @@ print(json.dumps(found))
 
 def _loaded_by(names: list[str], heavy: list[str]) -> dict[str, list[str]]:
     command = [sys.executable, '-P', '-c', LISTING, json.dumps(names), json.dumps(heavy)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
     found: dict[str, list[str]] = json.loads(result.stdout)
     return found
@@ -444,6 +444,6 @@ def test_what_ptychodus_imports_when_it_starts_loads_nothing_heavy() -> None:
 def test_backends_refuse_their_bare_name() -> None:
     program = f'import sys; sys.path.insert(0, {str(ROOT)!r}); import backends'
     result = subprocess.run(
-        [sys.executable, '-P', '-c', program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, '-P', '-c', program], capture_output=True, text=True, timeout=300, check=False
     )
     assert result.returncode == 1 and "Import 'ptychopinn_reconstructor.backends'" in result.stderr

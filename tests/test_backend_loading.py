@@ -46,7 +46,7 @@ else:
 def in_new_process(script: str, *arguments: object) -> dict[str, Any]:
     """The JSON that a script prints in a new process, whose working folder is not the checkout."""
     command = [sys.executable, '-c', script, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=Path(sys.executable).parent)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=Path(sys.executable).parent)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -246,7 +246,7 @@ def test_c4_c24_a_new_process_opens_it_without_a_framework_and_gives_the_same_pa
         print(bundle.weights['gain'].tobytes().hex(), bundle.selftest.patches.tobytes().hex())
     """
     result = subprocess.run(
-        [sys.executable, '-P', '-c', textwrap.dedent(program)], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, '-P', '-c', textwrap.dedent(program)], capture_output=True, text=True, check=True, timeout=300
     )
     loaded, arrays = result.stdout.splitlines()
     parts = _parts()
@@ -360,7 +360,7 @@ def test_c3_a_killed_process_leaves_the_old_file(bundle_file: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         test_bundle.write_bundle({str(bundle_file)!r}, **{{**test_bundle._parts(seed=1), 'predict': killed}})
     """
-    result = subprocess.run([sys.executable, '-P', '-c', textwrap.dedent(program)], check=False, timeout=120)
+    result = subprocess.run([sys.executable, '-P', '-c', textwrap.dedent(program)], check=False, timeout=300)
     assert result.returncode == -signal.SIGKILL
     assert bundle_file.read_bytes() == before
 

@@ -483,7 +483,7 @@ def test_an_interrupt_ends_the_child_too(scans: Path, tmp_path: Path) -> None:
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
-    out, said = process.communicate(timeout=60)
+    out, said = process.communicate(timeout=300)
     assert process.returncode == 130 and out == '' and said.startswith('ptychopinn: error: The training with torch')
     assert len(said.splitlines()) == 1
     with pytest.raises(ProcessLookupError):

@@ -47,7 +47,7 @@ def stopped(work: Path, folder: Path) -> tuple[Any, ...]:
                 assert running.poll() is None and time.monotonic() < end, running.communicate()
                 time.sleep(0.1)
             running.send_signal(signal.SIGINT)
-            _, said = running.communicate(timeout=60)
+            _, said = running.communicate(timeout=300)
         finally:
             running.kill()
     assert running.returncode == 130 and said.rstrip().endswith('--resume')

@@ -30,7 +30,7 @@ from ptychopinn_reconstructor.training_folder import can_resume
 
 SOON = 2.0  # seconds in which a worker whose host is gone has to be gone too
 LONG = 400  # epochs that no test waits for
-HANG = 120.0  # seconds after which a test gives up
+HANG = 300.0  # seconds after which a test gives up
 Said = dict[str, Any]
 
 pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='signals and processes of POSIX')

@@ -188,7 +188,7 @@ def test_the_command_line_finds_the_same_object(
     in_the_window = window.product(window.products.currentIndex()).get_product().object_
     command = [Path(sys.executable).with_name('ptychopinn'), 'reconstruct', scan_folder, '--model', trained.model]
     options = ['--device', 'cpu', '--quiet', '--output-dir', tmp_path]
-    subprocess.run([str(word) for word in (*command, *options)], check=True, timeout=120, capture_output=True)
+    subprocess.run([str(word) for word in (*command, *options)], check=True, timeout=300, capture_output=True)
     one, other = same_grid(load_product(tmp_path / 'product.h5').object_, in_the_window)
     assert one.shape == other.shape and min(one.shape) > 50 and np.ptp(np.abs(one)) > 0.01
     assert np.abs(one - other).max() < SAME

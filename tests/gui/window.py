@@ -22,7 +22,7 @@ from ptychopinn_reconstructor.host.hook import LIBRARY
 from ptychopinn_reconstructor.host.library import PtychoPINNLibrary
 
 QTest: Any = QtTest.QTest  # its stubs take its functions for methods
-HANG = 120_000  # milliseconds after which a test gives up
+HANG = 300_000  # milliseconds after which a test gives up
 SIZE = (1400, 1000)
 KEYS = {'pinn': 'ptychopinn_pinn', 'supervised': 'ptychopinn_supervised'}
 

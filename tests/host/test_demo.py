@@ -51,7 +51,7 @@ def environment(home: Path) -> dict[str, str]:
 def run(folder: Path, *arguments: str, command: list[str] = DEMO) -> subprocess.CompletedProcess[str]:
     line = [*command, *arguments]
     return subprocess.run(
-        line, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=500, check=False
+        line, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=900, check=False
     )
 
 
@@ -119,7 +119,7 @@ def test_without_a_screen_the_window_is_refused_with_a_sentence(tmp_path: Path) 
         env=without,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 1 and 'There is no screen' in done.stderr and 'QT_QPA_PLATFORM' in done.stderr
@@ -146,7 +146,7 @@ def test_ctrl_c_ends_the_demo_and_its_worker(tmp_path: Path) -> None:
         children = workers_of(process.pid)
         assert len(children) == 1
         os.kill(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=300)
     assert process.returncode == 130 and said.strip().endswith('error: Interrupted.'), said
     assert 'Traceback' not in said
     deadline = time.monotonic() + 30

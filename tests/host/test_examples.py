@@ -31,7 +31,7 @@ def run(folder: Path, *command: str) -> str:
         env={**os.environ, 'PATH': path, 'HOME': str(folder)},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -26,7 +26,7 @@ from ptychopinn_reconstructor.host.training_data import TrainingFiles, training_
 
 SOON = 1.0
 LONG = 400
-HANG = 120.0
+HANG = 300.0
 
 
 @pytest.fixture

@@ -422,5 +422,5 @@ def test_without_a_subject_the_suite_says_what_to_do(tmp_path: Path) -> None:
         'class TestMine(ReconstructorConformance):\n    pass\n'
     )
     command = [sys.executable, '-P', '-m', 'pytest', '-p', 'no:cacheprovider', '--strict-markers', '-q', '-x']
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1 and 'override the fixture conformance_subject' in done.stdout, done.stdout

@@ -103,7 +103,7 @@ class Site:
     @classmethod
     def new(cls, folder: Path, packages: Path) -> Self:
         """An empty environment that sees the given packages."""
-        subprocess.run([sys.executable, '-m', 'venv', '--without-pip', folder], check=True, timeout=60)
+        subprocess.run([sys.executable, '-m', 'venv', '--without-pip', folder], check=True, timeout=300)
         site = cls(folder)
         (site.purelib / 'linked.pth').write_text(f'{packages}\n')
         (folder / 'home').mkdir()
@@ -133,7 +133,7 @@ class Site:
     def pip(self, *arguments: str | Path) -> None:
         """Run pip on this environment; nothing is downloaded."""
         command = [sys.executable, '-P', '-m', 'pip', '--python', str(self.bin / 'python'), *map(str, arguments)]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=self.folder)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=self.folder)
         assert result.returncode == 0, result.stdout + result.stderr
 
     def install(self, *wheels: Path) -> None:
@@ -147,7 +147,7 @@ class Site:
         """Run a command of this environment, found in its bin folder."""
         line = [str(self.bin / command[0]), *map(str, command[1:])]
         return subprocess.run(
-            line, capture_output=True, text=True, timeout=180, check=False, cwd=self.folder, env=self.environment
+            line, capture_output=True, text=True, timeout=300, check=False, cwd=self.folder, env=self.environment
         )
 
     def run(self, program: str, *arguments: str | Path) -> dict[str, Any]:
