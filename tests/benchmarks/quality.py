@@ -21,12 +21,14 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 from bench import cpu_model, say
 from quality_cases import BUDGET, CASES, MEASURED, ROOT, CommandError, Figures, folder_of
 from quality_goals import FIRST, REACH, Goal, goals
 from quality_reach import SEEDS, cases
+from timing import cpu, gemm_reference
 
 COLUMNS = (
     *MEASURED, 'phase_psnr_below_true', 'amplitude_psnr_below_true', 'object_difference', 'schedule', 'passes',
@@ -71,8 +73,19 @@ def where_and_when() -> str:
     """The machine, the day and the commit of a measurement."""
     commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=ROOT, capture_output=True, text=True)
     at = f', commit {commit.stdout.strip()}' if not commit.returncode else ''
-    machine = f'{cpu_model()}, {os.cpu_count()} cores, Python {platform.python_version()}'
+    speed = f'{matrix_rate():.0f} GFLOP/s in matrix products on one'
+    machine = f'{cpu_model()}, {os.cpu_count()} cores, {speed}, Python {platform.python_version()}'
     return f'{machine}, {time.strftime("%Y-%m-%d")}{at}'
+
+
+def matrix_rate(repeats: int = 30) -> float:
+    """GFLOP/s of one thread in matrix products by CPU time: what a budget in CPU seconds is worth on this machine."""
+    import torch
+
+    torch.set_num_threads(1)
+    gemm = gemm_reference()
+    gemm.run()
+    return gemm.units / median(cpu(gemm.run) for _ in range(repeats))
 
 
 def number(value: Any) -> str:
