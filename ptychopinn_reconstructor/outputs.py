@@ -156,28 +156,14 @@ def write_result(
 
 
 def write_trust(folder: Path, trust: Trust) -> dict[str, Path]:
-    """Write residual_map.png and, where they are known, uncertainty.png and split_frc.png; their paths by kind.
+    """Write the pictures of `trust` as PNG by their names; their paths by kind.
 
     Those of an earlier result that this one does not have are removed.
     """
-    from .io.maps import write_frc, write_residual_map, write_uncertainty
+    from .io.drawing import save
+    from .trust_pictures import PICTURES, pictures
 
-    size, files = trust.pixel_size, {name: folder / f'{name}.png' for name in ('uncertainty', 'split_frc')}
-    for path in files.values():
-        path.unlink(missing_ok=True)
-    places = trust.positions + trust.origin
-    residual_map = folder / 'residual_map.png'
-    written = {
-        'residual_map': write_residual_map(
-            residual_map, trust.misfit.per_pattern, places, trust.coverage, pixel_size=size
-        )
-    }
-    if trust.uncertainty is not None:
-        label = f'standard deviation of the {"patches" if trust.source == "patches" else "models"}'
-        written['uncertainty'] = write_uncertainty(
-            files['uncertainty'], trust.uncertainty, trust.coverage, label=label, pixel_size=size
-        )
-    if trust.split is not None:
-        curves = {'half against half': trust.split.to_json()['curve']}
-        written['split_frc'] = write_frc(files['split_frc'], curves, title='two halves of the patterns')
-    return written
+    found = pictures(trust)
+    for name in set(PICTURES) - set(found):
+        (folder / f'{name}.png').unlink(missing_ok=True)
+    return {name: save(figure, folder / f'{name}.png') for name, figure in found.items()}

@@ -16,11 +16,12 @@ class _Request(BaseModel):
 
 
 class ReconstructRequest(_Request):
-    """Reconstruct the scan handed over in the folder `scan` with a model."""
+    """Reconstruct the scan handed over in the folder `scan` with a model, or with several as an ensemble."""
 
     job: Literal['reconstruct'] = 'reconstruct'
     scan: Path
     model: Path
+    ensemble: tuple[Path, ...] = ()
     config: dict[str, Any]
     preview_seconds: float | None = PREVIEW_SECONDS
 

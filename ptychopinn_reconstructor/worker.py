@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .pipeline import Result
     from .scan import Scan
 
+TRUST = 'trust.npz'
 ORPHAN_SECONDS = 1.0  # how long a job may go on after whoever asked for it is gone
 
 
@@ -117,23 +118,28 @@ def devices(name: str) -> list[str]:
 
 
 def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
-    """Reconstruct, and hand object and probe over as files."""
+    """Reconstruct, and hand object, probe, moved positions and what is known of trust over as files."""
     from . import pipeline
     from .config import parse
     from .handover import read_arrays
     from .patches import NAME as PATCHES
+    from .trust_pictures import to_bytes
 
+    config = parse(request.config)
     result: Result = pipeline.reconstruct(
         read_arrays(request.scan),
         request.model,
-        parse(request.config),
+        config,
+        ensemble=request.ensemble,
         scratch=Path.cwd(),
         patches_file=Path(request.model).parent / PATCHES,
         preview_seconds=request.preview_seconds,
         emit=_without_done(channel),
         should_stop=channel.stopped.is_set,
     )
-    found = result.reconstruction
+    found, trust = result.reconstruction, result.report.trust
+    assert trust is not None  # the pipeline has seen to it
+    Path(TRUST).write_bytes(to_bytes(trust))
     channel.emit(
         Event(
             'done',
@@ -144,7 +150,9 @@ def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
                 'comments': found.comments,
                 'losses': found.losses,
                 'residual': result.report.residual,
-                'trust': None if result.report.trust is None else result.report.trust.line(),
+                'positions': found.positions if config.inference.refine_positions else None,
+                'trust': trust.line(),
+                'trust_file': TRUST,
                 'notes': result.report.notes,
                 'facts': result.report.facts,
                 'stages': result.report.stages,

@@ -38,7 +38,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SIMULATE = ('simulate', '--n', '32', '--positions', '64', '--step', '5', '--photons', '1e5')
 TRAIN = ('train', *backend_options())
 CHECKPOINT = {'torch': 'ckpt', 'tensorflow': 'keras'}  # the suffix of each backend's own format
-PRODUCED = {'product.h5', 'metrics.json', 'reconstructed_amplitude.png', 'reconstructed_phase.png', 'residual_map.png'}
+PICTURES = {'reconstructed_amplitude.png', 'reconstructed_phase.png', 'residual_map.png', 'coverage.png'}
+PRODUCED = PICTURES | {'product.h5', 'metrics.json'}
 
 
 def ok(*args: object) -> Result:

@@ -30,6 +30,7 @@ from ptychopinn_reconstructor.physics.residual import residual
 from ptychopinn_reconstructor.physics.stitching import collect, contributions, probe_weight
 from ptychopinn_reconstructor.reconstruction import Reconstruction
 from ptychopinn_reconstructor.trust import Trust, assess
+from ptychopinn_reconstructor.trust_pictures import from_bytes, pictures, to_bytes
 
 # --- disagreement ----------------------------------------------------------------------------------------------------
 
@@ -253,11 +254,11 @@ def test_the_pictures_are_written_and_old_ones_are_not_left(
     assert trust is not None
     uncertain = replace(trust, uncertainty=np.full(trust.coverage.shape, 0.1, np.float32))
     files = write_result(tmp_path, result.reconstruction, {}, trust=uncertain)
-    for kind in ('residual_map', 'uncertainty', 'split_frc'):
+    for kind in ('residual_map', 'uncertainty', 'coverage', 'split_frc'):
         assert files[kind].parent == tmp_path and len(np.unique(imread(files[kind])[..., :3])) > 20
     again = write_result(tmp_path, result.reconstruction, {}, trust=replace(trust, split=None))
     assert 'uncertainty' not in again and not files['uncertainty'].exists() and not files['split_frc'].exists()
-    assert again['residual_map'].exists()
+    assert again['residual_map'].exists() and again['coverage'].exists()
 
 
 def test_the_residual_map_shows_each_pattern_at_its_place(tmp_path: Path) -> None:
@@ -279,6 +280,24 @@ def test_the_residual_map_shows_each_pattern_at_its_place(tmp_path: Path) -> Non
     inside = yellow[:, : int(0.8 * width)]
     rows, cols = np.nonzero(inside)
     assert len(rows) and rows.min() > 0.6 * height and cols.min() > 0.5 * width
+
+
+@pytest.mark.parametrize('what', ['everything', 'little'])
+def test_another_process_knows_the_same(alone: tuple[pipeline.Result, list[Event]], what: str) -> None:
+    trust = alone[0].report.trust
+    assert trust is not None
+    if what == 'everything':
+        uncertain = np.random.default_rng(0).random(trust.coverage.shape).astype(np.float32)
+        trust = replace(trust, uncertainty=uncertain, source='models', outside=('dose',))
+    else:
+        trust = replace(trust, split=None, pixel_size=None)
+    again = from_bytes(to_bytes(trust))
+    assert again.to_json() == trust.to_json() and again.line() == trust.line()
+    assert list(pictures(again)) == list(pictures(trust)) and len(pictures(again)) == (4 if what == 'everything' else 2)
+    for name in ('positions', 'coverage', 'uncertainty'):
+        np.testing.assert_array_equal(getattr(again, name), getattr(trust, name))
+    np.testing.assert_array_equal(again.misfit.per_pattern, trust.misfit.per_pattern)
+    assert (again.origin, again.pixel_size, again.area) == (trust.origin, trust.pixel_size, trust.area)
 
 
 def test_a_line_names_only_what_is_known() -> None:

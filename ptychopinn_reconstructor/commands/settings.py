@@ -23,10 +23,13 @@ with or without its section. Settings that say "`--set` only" have a single supp
 In Ptychodus the keys of `[PtychoPINNModel]`, `[PtychoPINNTraining]` and `[PtychoPINNInference]` are its own, with
 its defaults; the others are in the section `[PtychoPINNPlugin]`. There 0 means "automatic" where `null` is the default
 here, and an empty text or `.` means "none". The host decides N (from the patterns), the model type (from the algorithm)
-and the files. `ProbeScale = 4` and `NumPhotons = 1000000`, which the host sets by itself, stand for our defaults; its
-`ProbeBig` has no effect, since it is true in every file that the host has saved, and ours stands in our section. Three
+and the files. `ProbeScale = 4` and `NumPhotons = 1000000`, which the host sets by itself, stand for our defaults, and
+`LearningRate = 0.002`, which is in every file that it has saved, for 0.0005 in a training that starts from a model; its
+`ProbeBig` has no effect, since it is true in every file that the host has saved, and ours stands in our section. Four
 settings exist only there: `Resume` (Train goes on with the training in its folder), `StartFromModel` (Train starts from
-the model of `ModelPath`: fine-tuning) and `ScratchDir` (where scans are handed over to the worker process).
+the model of `ModelPath`: fine-tuning), `FurtherModels` (files that infer beside `ModelPath`, separated by `:`, on
+Windows by `;`: their mean, and what they differ as the uncertainty) and `ScratchDir` (where scans are handed over to
+the worker process).
 """
 HEAD = '| YAML key | INI Section.Key | command line | default | applies to | supported | meaning |'
 

@@ -148,7 +148,7 @@ def run_session(folder: Path) -> list[tuple[int, float]]:
 def open_window(folder: Path) -> int:
     """The window of Ptychodus on the scan; its exit code when it is closed."""
     try:
-        from .window import show_window
+        from .window.show import show_window
     except ImportError as error:
         raise PtychoPINNError(
             f"The window of Ptychodus cannot be opened ({error}); install it with: pip install 'ptychodus[gui]'"

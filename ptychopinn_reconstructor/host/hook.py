@@ -153,7 +153,7 @@ def _with_panel(original: Wrapper, controller: Any, bound: inspect.BoundArgument
     library = getattr(bound.arguments['processing_api'], LIBRARY, None)
     if library is not None:
         try:
-            from .view import PanelFactory
+            from .window.factory import PanelFactory
 
             panel = PanelFactory(library, bound.arguments['file_dialog_factory'])
             bound.arguments['view_controller_factories'] = [*bound.arguments['view_controller_factories'], panel]
@@ -162,7 +162,7 @@ def _with_panel(original: Wrapper, controller: Any, bound: inspect.BoundArgument
     original(*bound.args, **bound.kwargs)
     if library is not None:
         try:
-            from .view import follow_training
+            from .window.follow import follow_training
 
             follow_training(controller, library)
         except Exception as error:

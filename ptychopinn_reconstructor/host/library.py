@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ptychodus.api.object import Object
@@ -13,6 +13,7 @@ from ptychodus.api.reconstruct import ReconstructInput, Reconstructor, Reconstru
 from ptychodus.api.settings import SettingsRegistry
 
 from ..events import ShouldStop, never
+from .last_trust import LastTrust
 from .reconstructor import PtychoPINNReconstructor
 from .scans import HostScan
 from .settings import PluginSettings
@@ -41,7 +42,7 @@ class Session:
     `closing` says whether the host is about to end, `foreground` runs a function in its main thread. There, `changed`
     lets it look anew for a model and for messages, and `select` shows the product of an index in its window. While a
     training is queued or runs, `is_training` is set; while it runs, `selected` is the scan that was selected in the
-    host, and `training` shows how it goes.
+    host, and `training` shows how it goes. `trust` is what is known of the last reconstruction.
     """
 
     should_stop: ShouldStop = never
@@ -52,6 +53,7 @@ class Session:
     training: TrainingView | None = None
     selected: ReconstructInput | None = None
     is_training: bool = False
+    trust: LastTrust = field(default_factory=LastTrust)
 
     @contextmanager
     def training_on(self, selected: ReconstructInput) -> Iterator[None]:

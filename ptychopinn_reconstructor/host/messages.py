@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,9 @@ WHOLE = 100  # progress of a complete reconstruction: percent
 AFTER_NETWORK = 90  # percent at which the network's object is complete, when it is refined afterwards
 
 
-def taken(path: Path) -> NDArray[np.complex64]:
+def taken(path: Path) -> NDArray[Any]:
     """An array that the worker has left, which is then removed."""
-    values: NDArray[np.complex64] = np.load(path, allow_pickle=False)
+    values: NDArray[Any] = np.load(path, allow_pickle=False)
     path.unlink()
     return values
 
@@ -35,6 +36,7 @@ def output_of(
     product = scan.product_with(
         scan.object_of(taken(scratch / message['object']), message['origin']),
         probe=taken(scratch / message['probe']) if done else None,
+        positions=taken(scratch / message['positions']) if done and message['positions'] else None,
         losses=message['losses'] if done else model.losses,
         comment=message['comments'] if done else '',
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..bundle import Bundle, open_bundle
-from ..config import BACKEND_NAMES, Config
+from ..config import BACKEND_NAMES, FINE_TUNING, Config
 from ..errors import BundleError
 from ..models import NETWORK_SETTINGS, bundle_config, likeness_of_another
 from ..scan import checked_probe
@@ -107,9 +107,10 @@ class ModelFile:
             )
 
     def as_start(self, config: Config) -> Config:
-        """The configuration of a training that starts from this model: its network is the model's."""
+        """The settings of a training that starts from this model: its network, and a rate for that unless changed."""
         network = {key: getattr(self.config.model, key) for key in NETWORK_SETTINGS if key != 'N'}
-        return config.merged({'model': network})
+        default = config.training.learning_rate == Config().training.learning_rate
+        return config.merged({'model': network} | (FINE_TUNING if default else {}))
 
     def notes(self, scan: HostScan, config: Config) -> Iterator[str]:
         """What is different from the training, as warnings: gridsize, probe, its power, dose, overlap."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Field:
     caption: str = ''  # of the dialog for a path; others have none
     file_filter: str = ''  # of a file; a folder has none
     titles: tuple[tuple[str, str], ...] = ()  # of choices that are shown in other words
+    many: bool = False  # several files
 
 
 # In the order of the panel; the last group is closed at first.
@@ -56,7 +58,7 @@ GROUPS: dict[str, tuple[Field, ...]] = {
               'simulated objects.'),
         Field('start_from_model', 'Start from model', text='Checked: Train goes on from the model that Infer uses, '
               'whose network it takes over: fine-tuning, quicker than a training from nothing. Unchecked: it starts '
-              'with random weights.'),
+              'with random weights. With a learning rate left at its default, such a training has a quarter of it.'),
         Field('nepochs', 'Epochs', 'epochs'),
         Field('batch_size', 'Batch size', 'patterns', 'automatic'),
         Field('learning_rate', 'Learning rate'),
@@ -95,6 +97,7 @@ GROUPS: dict[str, tuple[Field, ...]] = {
         Field('refine_passes', 'Refinement', 'passes', 'automatic'),
         Field('refine_prior', 'Prior'),
         Field('refine_probe', 'Refine the probe'),
+        Field('refine_positions', 'Refine the positions'),
         Field('sync_neighbors', 'Synchronization', 'neighbors', 'none'),
         Field('inference_batch_size', 'Batch size', 'patterns', 'automatic'),
         Field('split_frc', 'Resolution from halves'),
@@ -102,6 +105,9 @@ GROUPS: dict[str, tuple[Field, ...]] = {
     'Files': (
         Field('model_path', 'Model', empty='none', text='The model (model.zip) that Infer uses. Train and Load Model '
               'set it.', caption='Choose Model', file_filter='PtychoPINN Model (*.zip)'),
+        Field('further_models', 'Further models', empty='none', text='Models that infer beside that one: the result '
+              'begins with the mean of all, and what they differ is its uncertainty. Several are separated by '
+              f'{os.pathsep}', caption='Choose a Further Model', file_filter='PtychoPINN Model (*.zip)', many=True),
         Field('output_dir', 'Training folder', empty='chosen on Train',
               text='Folder for checkpoints, metrics and the model of a training. Empty: the folder chosen on Train.',
               caption='Choose Training Output Folder'),

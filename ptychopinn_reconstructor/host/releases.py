@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 from ptychodus.api.io import save_ptychopinn_training_data
-from ptychodus.api.object import ObjectGeometry
+from ptychodus.api.object import ObjectGeometry, ObjectPosition
 from ptychodus.api.probe_positions import ProbePositionSequence
 from ptychodus.api.product import ProductMetadata
 from ptychodus.api.reconstruct import ReconstructInput
@@ -45,6 +45,14 @@ def positions_px(geometry: ObjectGeometry, positions: ProbePositionSequence) -> 
         return np.stack([y, x], axis=1).astype(np.float64)
     points = [geometry.map_coordinates_probe_to_object(position) for position in positions]
     return np.array([[point.y_px, point.x_px] for point in points], dtype=np.float64)
+
+
+def positions_m(
+    geometry: ObjectGeometry, indexes: NDArray[np.int64], positions: NDArray[np.float64]
+) -> ProbePositionSequence:
+    """The host's positions from pixels of the object, (n, 2) [row, column]: what `positions_px` comes from."""
+    places = (ObjectPosition(int(index), float(x), float(y)) for index, (y, x) in zip(indexes, positions, strict=True))
+    return ProbePositionSequence([geometry.map_coordinates_object_to_probe(place) for place in places])
 
 
 def export_training_data(path: Path, parameters: ReconstructInput) -> None:

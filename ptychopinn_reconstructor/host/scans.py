@@ -18,7 +18,7 @@ from ptychodus.api.product import LossValue, Product
 from ptychodus.api.reconstruct import ReconstructInput
 
 from ..errors import ScanError
-from .releases import indexes_of, is_far_field, positions_px
+from .releases import indexes_of, is_far_field, positions_m, positions_px
 
 SAME_PIXEL = 1e-3  # relative difference of two pixel sizes that are the same
 
@@ -100,19 +100,25 @@ class HostScan:
         object_: Object,
         *,
         probe: NDArray[np.complex64] | None = None,
+        positions: NDArray[np.float64] | None = None,
         losses: Iterable[Sequence[float]] = (),
         comment: str = '',
     ) -> Product:
-        """The host's product with another object, and with another probe (modes, N, N) where one is given."""
-        metadata, probes = self.product.metadata, self.product.probes
+        """The host's product with another object, and with another probe and other positions where they are given.
+
+        `probe` (modes, N, N), `positions` (n, 2) [row, column] in pixels of the object.
+        """
+        metadata, probes, places = self.product.metadata, self.product.probes, self.product.probe_positions
         if comment:
             comments = '\n'.join(filter(None, [metadata.comments, comment]))
             metadata = dataclasses.replace(metadata, comments=comments)
         if probe is not None:
             probes = ProbeSequence(probe[None].astype(complex), None, probes.get_pixel_geometry())
+        if positions is not None:
+            places = positions_m(self.geometry, indexes_of(places), positions)
         return Product(
             metadata=metadata,
-            probe_positions=self.product.probe_positions,
+            probe_positions=places,
             probes=probes,
             object_=object_,
             losses=[LossValue(int(epoch), float(value)) for epoch, value in losses],

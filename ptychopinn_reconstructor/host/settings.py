@@ -8,6 +8,7 @@ Every field of config.py has an INI key. A key that the host already owns is use
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
@@ -25,13 +26,14 @@ from ..backend import backend_entry_points, installed
 from ..config import BACKEND_NAMES, PLUGIN_SECTION, SECTIONS, Config, FieldInfo, field_table, parse
 from ..errors import ConfigError
 
-# What the host decides: the size of the patterns, the algorithm, the files, the positions, the progress bar.
-FROM_THE_HOST = {'N', 'model_type', 'train_data_file', 'test_data_file', 'progress', 'architecture', 'refine_positions'}
+# What the host decides: the size of the patterns, the algorithm, the files, the progress bar.
+FROM_THE_HOST = {'N', 'model_type', 'train_data_file', 'test_data_file', 'progress', 'architecture'}
 # What only the plugin has, with its key and default.
 ONLY_IN_PLUGIN: dict[str, tuple[str, Any]] = {
     'resume': ('Resume', False),
     'start_from_model': ('StartFromModel', False),
     'scratch_dir': ('ScratchDir', ''),
+    'further_models': ('FurtherModels', ''),
 }
 TITLES = {name: title for title, name in BACKEND_NAMES.items()}
 LARGEST = 1 << 30
@@ -42,7 +44,7 @@ class PluginSettings:
     """The parameters of all settings by their names in config.py, and what only the plugin has.
 
     `resume`: Train goes on with the training in its folder. `start_from_model`: it starts from the model in use.
-    `scratch_dir`: folder for handing scans over.
+    `scratch_dir`: folder for handing scans over. `further_models`: those of an ensemble, beside the model in use.
     `defaults`: the values before any INI file is read.
     """
 
@@ -83,6 +85,11 @@ class PluginSettings:
     def model_path(self) -> Path | None:
         """The model that the settings name; None: none, or the host's example."""
         return _existing_path(self['model_path'].get_value())
+
+    def further_models(self) -> tuple[Path, ...]:
+        """Models that infer beside the one in use."""
+        named = str(self['further_models'].get_value()).split(os.pathsep)
+        return tuple(path for path in map(_path, named) if path is not None)
 
     def config(self, model_type: str) -> Config:
         """The configuration for a reconstructor; ConfigError names a bad setting by its section and key."""

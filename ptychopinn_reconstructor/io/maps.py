@@ -1,34 +1,33 @@
-"""Pictures that say how far an object can be trusted: residual by position, uncertainty, Fourier ring correlation."""
+"""Pictures that say how far an object can be trusted: residual by position, uncertainty, coverage, ring correlation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .drawing import INK, SIDE, Look, PixelSize, color_bar, colors_of, draw, extent, figure_of, save, scale_bar
+from .drawing import INK, SIDE, Look, PixelSize, color_bar, colors_of, draw, extent, figure_of, scale_bar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _PERCENTILE = 99.5  # of the values, that the colors reach to
 _OUTLINE = '#29b6f6'
 
 
-def write_residual_map(
-    path: str | Path,
+def residual_map(
     residuals: NDArray[np.float64],
     places: NDArray[np.float64],
     coverage: NDArray[np.bool_],
     *,
     pixel_size: PixelSize | None = None,
-) -> Path:
-    """Draw the residual of each pattern (n,) at its place, (n, 2) [row, column] on the canvas of `coverage` (H, W).
+) -> Figure:
+    """The residual of each pattern (n,) at its place, (n, 2) [row, column] on the canvas of `coverage` (H, W).
 
-    The illuminated part of the canvas is gray. Raises OutputError when the picture cannot be written.
+    The illuminated part of the canvas is gray.
     """
     rows, cols = window_of(coverage)
     look = Look('residual of the pattern', 'viridis', (float(residuals.min()), _highest(residuals)))
@@ -51,21 +50,17 @@ def write_residual_map(
     color_bar(figure, drawn, [axis], look)
     scale_bar(axis, shown.shape, pixel_size)
     axis.set_title('misfit at the scan positions', fontsize=10, color=INK)
-    return save(figure, Path(path))
+    return figure
 
 
-def write_uncertainty(
-    path: str | Path,
+def uncertainty_map(
     deviation: NDArray[np.floating[Any]],
     coverage: NDArray[np.bool_],
     *,
     label: str = 'standard deviation',
     pixel_size: PixelSize | None = None,
-) -> Path:
-    """Draw a standard deviation (H, W), gray where unknown or where nothing illuminates, `coverage` outlined.
-
-    Raises OutputError when the picture cannot be written.
-    """
+) -> Figure:
+    """A standard deviation (H, W), gray where unknown or where nothing illuminates, `coverage` outlined."""
     window = window_of(coverage)
     lit = coverage[window]
     values = np.where(lit, deviation[window], np.nan)
@@ -77,19 +72,35 @@ def write_uncertainty(
     _outline(axis, lit)
     scale_bar(axis, values.shape, pixel_size)
     axis.set_title('uncertainty where the object is lit', fontsize=10, color=INK)
-    return save(figure, Path(path))
+    return figure
+
+
+def coverage_map(
+    coverage: NDArray[np.bool_], places: NDArray[np.float64], *, pixel_size: PixelSize | None = None
+) -> Figure:
+    """Where a canvas (H, W) is lit, gray where it is not, and the places (n, 2) [row, column] of the patterns."""
+    height, width = extent(coverage.shape, pixel_size, SIDE)
+    figure = figure_of(width, height + 0.4)
+    axis = figure.subplots()
+    draw(axis, np.where(coverage, 1.0, np.nan), Look('', 'Blues', (0.0, 4.0)), pixel_size)
+    _outline(axis, coverage)
+    size = float(np.clip(36 * width / coverage.shape[1] * _spacing(places), 0.5, 4))
+    axis.scatter(places[:, 1], places[:, 0], s=size**2, c=INK, linewidths=0)
+    scale_bar(axis, coverage.shape, pixel_size)
+    axis.set_title('where light has fallen; dots: scan positions', fontsize=10, color=INK)
+    return figure
 
 
 Curves = Mapping[str, Sequence[float]]  # as in FRC.to_json: frequency, correlation, half_bit
 
 
-def write_frc(path: str | Path, curves: Mapping[str, Curves], *, title: str = '') -> Path:
-    """Draw Fourier ring correlations by name with the thresholds 0.5, 1/7 and half-bit; OutputError when it fails."""
+def frc_picture(curves: Mapping[str, Curves], *, title: str = '') -> Figure:
+    """Fourier ring correlations by name with the thresholds 0.5, 1/7 and half-bit."""
     figure = figure_of(5.6, 3.6)
     draw_frc(figure.subplots(), curves)
     if title:
         figure.suptitle(title, fontsize=10, color=INK)
-    return save(figure, Path(path))
+    return figure
 
 
 def draw_frc(axis: Axes, curves: Mapping[str, Curves]) -> None:

@@ -95,7 +95,7 @@ def start(backend: str) -> list[Row]:
     from ptychodus.view import ViewCore
 
     with ModelCore(None) as model:
-        from ptychopinn_reconstructor.host.view import PanelFactory
+        from ptychopinn_reconstructor.host.window.factory import PanelFactory
 
         create, panels = PanelFactory.create_view_controller, 0.0
 

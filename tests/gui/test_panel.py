@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -21,9 +22,10 @@ from ptychopinn_reconstructor.errors import ConfigError
 from ptychopinn_reconstructor.host.devices import Devices
 from ptychopinn_reconstructor.host.panel import GROUPS, LABELS, Field, fields
 from ptychopinn_reconstructor.host.settings import PluginSettings
-from ptychopinn_reconstructor.host.view import DeviceViewController, rows_of
+from ptychopinn_reconstructor.host.window.fields import DeviceViewController
+from ptychopinn_reconstructor.host.window.layout import rows_of
 
-PATHS = ('model_path', 'output_dir', 'scratch_dir')
+PATHS = ('model_path', 'further_models', 'output_dir', 'scratch_dir')
 BOTH = pytest.mark.parametrize('model_type', ['pinn', 'supervised'])
 
 
@@ -238,6 +240,17 @@ def test_files_are_chosen_in_a_dialog(window: Window, tmp_path: Path) -> None:
     assert window.settings.config('pinn').training.output_dir == tmp_path
     enter(window.widget('output_dir'), ' ')
     assert window.settings.config('pinn').training.output_dir is None
+
+
+def test_further_models_are_chosen_one_after_the_other(window: Window, tmp_path: Path) -> None:
+    button = window.widget('further_models').findChild(QPushButton)
+    for name in ('one.zip', 'two.zip'):
+        window.answer = tmp_path / name
+        window.click(button)
+    assert window.settings.further_models() == (tmp_path / 'one.zip', tmp_path / 'two.zip')
+    assert shown(window.widget('further_models')) == f'{tmp_path / "one.zip"}{os.pathsep}{tmp_path / "two.zip"}'
+    enter(window.widget('further_models'), '')
+    assert window.settings.further_models() == ()
 
 
 def test_the_status_says_what_is_wrong_with_a_model(window: Window, tmp_path: Path, qtbot: QtBot) -> None:

@@ -209,6 +209,33 @@ def test_a_training_that_starts_from_a_model_takes_its_network_and_weights(
     assert '[PtychoPINNModel] NumFiltersScale = 2.0 is not used: the model has 1.0.' in log
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(('settings', 'rate'), [({}, 5e-4), ({'PtychoPINNPlugin.LearningRate': 1e-3}, 1e-3)])
+def test_a_training_that_starts_from_a_model_has_a_rate_of_its_own(
+    case: Case, start: Path, tmp_path: Path, settings: dict[str, Any], rate: float
+) -> None:
+    """Unless the user has changed it; resumed, it knows the model that it started from, whatever the settings say."""
+    host = unstarted(
+        **{'PtychoPINNInference.ModelPath': start, 'PtychoPINNPlugin.StartFromModel': True},
+        **{'PtychoPINNTraining.NumEpochs': 1, 'PtychoPINNModel.NumFiltersScale': 2},
+        **settings,
+    )
+    pinn, out = host.library.reconstructors[0], tmp_path / 'out'
+    (tmp_path / 'in').mkdir()
+    with watching(host, case):
+        list(pinn.train(tmp_path / 'in', out))
+        first = open_bundle(out / 'model.zip').manifest
+        assert first['config']['training']['learning_rate'] == rate
+        assert ('Learning rate 0.0005, the default of' in '\n'.join(host.log())) == (rate == 5e-4)
+        host.set(**{'PtychoPINNPlugin.StartFromModel': False, 'PtychoPINNPlugin.Resume': True})
+        host.set(**{'PtychoPINNTraining.NumEpochs': 2})
+        (resumed,) = pinn.train(tmp_path / 'in', out)
+    second = open_bundle(out / 'model.zip').manifest
+    assert resumed.progress == 2 and second['config']['training']['learning_rate'] == rate
+    assert second['training']['start_residual'] == pytest.approx(first['training']['start_residual'])
+    assert (out / 'start.zip').read_bytes() == start.read_bytes()
+
+
 def test_a_start_that_cannot_be_is_refused_before_a_worker_starts(case: Case, start: Path, tmp_path: Path) -> None:
     """No model, one that is not there, one for another N."""
     host = unstarted(**{'PtychoPINNPlugin.StartFromModel': True})

@@ -40,6 +40,8 @@ CHANGED: dict[str, Any] = {
     'PtychoPINNPlugin.StartFromModel': True,
     'PtychoPINNPlugin.Resume': True,
     'PtychoPINNPlugin.ScratchDir': '/somewhere/else',
+    'PtychoPINNPlugin.FurtherModels': '/one/model.zip:/another/model.zip',
+    'PtychoPINNPlugin.RefinePositions': True,
     'PtychoPINNPlugin.OutputDir': '/some/where',
     'PtychoPINNModel.GridSize': 2,
     'PtychoPINNModel.NumFiltersScale': 1,
@@ -62,7 +64,7 @@ CHANGED: dict[str, Any] = {
     'PtychoPINNTraining.ProbeTrainable': True,
     'PtychoPINNInference.NumNearestNeighbors': 9,
 }
-ONLY_HERE = {'Resume', 'StartFromModel', 'ScratchDir'}
+ONLY_HERE = {'Resume', 'StartFromModel', 'ScratchDir', 'FurtherModels'}
 
 
 @pytest.fixture
@@ -85,6 +87,7 @@ def test_settings_survive_an_ini_file(host: Host, tmp_path: Path) -> None:
     assert config_of(other) == wanted
     assert str(other.library.settings.scratch_folder()) == '/somewhere/else'
     assert other.library.settings['resume'].get_value() is True
+    assert other.library.settings.further_models() == (Path('/one/model.zip'), Path('/another/model.zip'))
 
 
 def test_the_configuration_is_that_of_the_settings(host: Host) -> None:

@@ -1,0 +1,86 @@
+"""What every job in Ptychodus needs: scratch folder, worker process, the lines of its log, errors that are seen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config import Config
+from ..errors import Interrupted, OutputError, PtychoPINNError
+from ..handover import Scratch, write_arrays
+from ..requests import Request
+from .runner import Message, Worker
+from .scans import HostScan
+
+if TYPE_CHECKING:
+    from .library import Session
+    from .settings import PluginSettings
+
+SCAN_FOLDER = 'scan'
+
+
+class Jobs:
+    """Runs jobs of a reconstructor in worker processes."""
+
+    def __init__(self, settings: PluginSettings, session: Session, logger: logging.Logger) -> None:
+        self._settings, self._session, self._logger = settings, session, logger
+
+    def scratch(self, size: int) -> Scratch:
+        """A folder with room for `size` bytes, where the settings want it."""
+        return Scratch(size, self._settings.scratch_folder())
+
+    def worker(self, scratch: Path, config: Config) -> Worker:
+        """A worker process, which the host's Stop stops."""
+        return Worker(scratch, config.execution.backend, self._session.should_stop)
+
+    def run(self, worker: Worker, request: Request) -> Iterator[Message]:
+        """The messages of a job but for those that are only to be told; a stop ends them."""
+        worker.ask(request)
+        try:
+            for message in worker.events():
+                if message['event'] == 'log':
+                    level = logging.getLevelNamesMapping().get(str(message['level']).upper(), logging.INFO)
+                    self._logger.log(level, '%s', message['message'])
+                elif message['event'] == 'started':
+                    self._logger.info('%s on %s.', message['backend'], message['device'])
+                else:
+                    yield message
+        except Interrupted as stopped:
+            self._logger.warning('%s', stopped)
+        except GeneratorExit:  # the host has seen its Stop before the job did, and closes this iterator
+            self._logger.warning('%s', worker.when_stopped)
+            raise
+
+    def warn(self, notes: Iterator[str] | Sequence[str]) -> None:
+        """Warnings for the log."""
+        for note in notes:
+            self._logger.warning('%s', note)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Errors also go to the library's logger: the host shows those of its own thread nowhere."""
+        try:
+            yield
+        except PtychoPINNError as error:
+            self._tell(str(error))
+            raise
+        except OSError as error:
+            self._tell(text := f'A file cannot be read or written: {error}; check the folder.')
+            raise OutputError(text) from error
+        except Exception as error:  # a fault of ours, or of the host's: it must be seen too
+            self._tell(f'PtychoPINN has failed: {type(error).__name__}: {error}')
+            raise
+
+    def _tell(self, text: str) -> None:
+        self._logger.error('%s', text)
+        self._session.foreground(self._session.changed)
+
+
+def hand_over(scan: HostScan, scratch: Path) -> Path:
+    """Write a scan where the worker maps it; the folder."""
+    folder = scratch / SCAN_FOLDER
+    write_arrays(folder, scan.arrays(), scan.description())
+    return folder

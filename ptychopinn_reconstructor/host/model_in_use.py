@@ -1,0 +1,78 @@
+"""The model that a reconstructor infers with: the one loaded or trained last, else that of the settings."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptychodus.api.observer import Observable, Observer
+
+from ..errors import BundleError
+from ..files import atomic_path
+from .model_file import ModelFile
+
+if TYPE_CHECKING:
+    from .library import Session
+    from .settings import PluginSettings
+
+
+class ModelInUse(Observer):
+    """Follows ModelPath, which both reconstructors share; the file is opened when it is needed."""
+
+    def __init__(self, settings: PluginSettings, session: Session, logger: logging.Logger) -> None:
+        super().__init__()
+        self._settings, self._session, self._logger = settings, session, logger
+        self._opened: ModelFile | None = None
+        settings['model_path'].add_observer(self)
+
+    def get(self) -> ModelFile | None:
+        """The model, opened; None where there is none, BundleError when it cannot be opened."""
+        if self._opened is None and (path := self._configured()) is not None:
+            self._opened = ModelFile.open(path)
+            self._logger.info('Model: %s', self._opened)
+        return self._opened
+
+    def is_there(self) -> bool:
+        """Whether there is a model to infer with; nothing is opened to find out."""
+        return self._opened is not None or self._configured() is not None
+
+    def needed(self) -> ModelFile:
+        """The model; BundleError when there is none."""
+        model = self.get()
+        if model is None:
+            named = self._settings.model_path()
+            there = f'The model {named} does not exist' if named is not None else 'No model is loaded'
+            raise BundleError(f'{there}; train one, or load a model.zip (Load Model, or ModelPath in the settings).')
+        if not model.path.is_file():
+            raise BundleError(f'The model {model.path} is not there any more; load or train another.')
+        return model
+
+    def use(self, path: Path) -> None:
+        """Open a model and check all of it, without any framework; from then on it is the one in use."""
+        self._opened = model = ModelFile.open(path)
+        self._logger.info('Model: %s', model)
+
+        def tell() -> None:
+            self._settings['model_path'].set_value(model.path, notify=False)
+            self._settings['model_path'].notify_observers()  # another model may have come to the same path
+            self._session.changed()
+
+        self._session.foreground(tell)
+
+    def save(self, path: Path) -> None:
+        """Copy the model to a file; BundleError when there is none."""
+        model = self.needed()
+        if path.absolute() == model.path:
+            return
+        with atomic_path(path) as temporary:
+            shutil.copyfile(model.path, temporary)
+
+    def _configured(self) -> Path | None:
+        path = self._settings.model_path()
+        return path if path is not None and path.is_file() else None
+
+    def _update(self, observable: Observable) -> None:
+        if self._opened is not None and not self._opened.is_at(self._settings.model_path()):
+            self._opened = None

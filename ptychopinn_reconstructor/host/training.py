@@ -1,0 +1,163 @@
+"""A training in Ptychodus: what it learns from, what it starts from, and how the host is shown how it goes."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptychodus.api.object import Object
+from ptychodus.api.product import LossValue
+from ptychodus.api.reconstruct import TrainOutput
+
+from ..config import Config
+from ..files import atomic_path
+from ..requests import TrainRequest
+from ..training_folder import MODEL, can_resume, losses_so_far, start_of
+from .jobs import Jobs, hand_over
+from .messages import epoch_line, taken
+from .model_file import ModelFile
+from .model_in_use import ModelInUse
+from .runner import Message, Worker
+from .scans import HostScan
+from .settings import shown
+from .training_data import TrainingSource
+
+if TYPE_CHECKING:
+    from .library import Session
+    from .settings import PluginSettings
+
+DRAWN_EVERY = 1.0  # seconds: the host's window is drawn once a second, and a loss curve takes it a while
+
+
+@dataclass(frozen=True)
+class Training:
+    """Trains with the settings, for either model type."""
+
+    settings: PluginSettings
+    session: Session
+    logger: logging.Logger
+    models: ModelInUse
+    jobs: Jobs
+
+    def run(self, config: Config, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
+        """Train on the files in a folder, or on the scan selected in the host; model.zip is left in `output_path`."""
+        pretraining = config.data.source == 'procedural'
+        source = TrainingSource.of(input_path, self.session.selected, pretraining=pretraining)
+        files, scan = source.files, source.scan
+        if scan is not None:
+            self.jobs.warn(scan.notes)
+        self.logger.info('%s', source)
+        folder = config.training.output_dir or output_path
+        resume = self._resumes(folder)
+        start = self._start(scan, folder, resume=resume)
+        if start is not None:
+            config = self._from_model(start, config)
+        with self.jobs.scratch(scan.nbytes if scan else 0) as scratch, self.jobs.worker(scratch.path, config) as worker:
+            request = TrainRequest(
+                output_dir=folder.absolute(),
+                config=config.to_json(),
+                scan=hand_over(scan, scratch.path) if scan is not None else None,
+                name=source.name,
+                files=tuple(path.absolute() for path in files.scans) if files else (),
+                validation=files.validation.absolute() if files and files.validation else None,
+                initial=start.path if start else None,
+                resume=resume,
+            )
+            yield from self._followed(worker, request, scratch.path, output_path, pretraining=pretraining)
+
+    def _resumes(self, folder: Path) -> bool:
+        if not self.settings['resume'].get_value():
+            return False
+        if not can_resume(folder):
+            self.logger.info('There is nothing to resume in %s: the training starts anew.', folder)
+            return False
+        return True
+
+    def _start(self, scan: HostScan | None, folder: Path, *, resume: bool) -> ModelFile | None:
+        """The model whose weights a training starts from, None where the settings ask for new ones.
+
+        A resumed training has its own, whatever the settings say now.
+        """
+        if resume:
+            own = start_of(folder, None, resume=True)
+            return None if own is None else ModelFile.open(own)
+        if not self.settings['start_from_model'].get_value():
+            return None
+        model = self.models.needed()
+        if scan is not None:
+            model.check_size(scan)
+        self.logger.info('The training starts from %s.', model)
+        return model
+
+    def _from_model(self, model: ModelFile, config: Config) -> Config:
+        """The configuration with the network of a model and the rate for it, and a word where the settings differ."""
+        found = model.as_start(config)
+        for name, row in self.settings.rows.items():
+            mine, other = (getattr(each.model, name, None) for each in (config, found))
+            if mine != other:
+                self.logger.info('%s = %s is not used: the model has %s.', shown(row), mine, other)
+        rate = found.training.learning_rate
+        if rate != config.training.learning_rate:
+            self.logger.info('Learning rate %g, the default of a training that starts from a model.', rate)
+        return found
+
+    def _followed(
+        self, worker: Worker, request: TrainRequest, scratch: Path, output: Path, *, pretraining: bool
+    ) -> Iterator[TrainOutput]:
+        """The epochs of a training, which the host is shown as they come."""
+        earlier = losses_so_far(request.output_dir) if request.resume else []
+        losses = [LossValue(epoch, value) for epoch, value in earlier]
+        held_out: list[LossValue] = []
+        shown = float('-inf')
+        try:
+            for message in self.jobs.run(worker, request):
+                if message['event'] == 'epoch' and message.get('stage') == 'train':
+                    epoch = int(message['epoch'])
+                    losses = [loss for loss in losses if loss.epoch < epoch]  # one that no checkpoint held is redone
+                    losses.append(LossValue(epoch, float(message['train_loss'])))
+                    if message.get('val_loss') is not None:
+                        held_out.append(LossValue(epoch, float(message['val_loss'])))
+                    self.logger.info(epoch_line(message))
+                    if time.monotonic() - shown > DRAWN_EVERY:
+                        shown = time.monotonic()
+                        self._show(None, losses)
+                    yield TrainOutput(list(losses), list(held_out), progress=epoch)
+                elif message['event'] == 'preview':
+                    self._show(self._preview(message, scratch, apart=pretraining), losses)
+                elif message['event'] == 'done':
+                    losses = [LossValue(int(epoch), float(value)) for epoch, value in message['losses']]
+                    self._adopt(Path(message['model']), output)
+        finally:  # after a stop too, and when it fails
+            if pretraining and self.session.selected is not None:
+                own = self.session.selected.product.object_  # what was seen is no object of this scan
+                self._show(own, losses, last=True)
+            elif losses:
+                self._show(None, losses, last=True)
+
+    def _preview(self, message: Message, scratch: Path, *, apart: bool) -> Object | None:
+        """The object as the network sees it, that of the selected scan, or one that lies `apart` from it."""
+        values, selected = taken(scratch / message['object']), self.session.selected
+        if selected is None:
+            return None
+        scan = HostScan.of(selected)
+        return scan.object_apart(values) if apart else scan.object_of(values, message['origin'])
+
+    def _show(self, preview: Object | None, losses: list[LossValue], *, last: bool = False) -> None:
+        """Let the host show the losses, and the object as the network sees it now."""
+        if self.session.training is not None and self.session.selected is not None:
+            scan = HostScan.of(self.session.selected)
+            pairs = [(loss.epoch, loss.value) for loss in losses]
+            self.session.training.show(scan, preview, pairs, last=last)
+
+    def _adopt(self, model: Path, output: Path) -> None:
+        """Use a model that was just written, and leave a copy where the host expects it."""
+        wanted = output / MODEL
+        if wanted.absolute() != model.absolute():
+            with atomic_path(wanted) as temporary:
+                shutil.copyfile(model, temporary)
+        self.models.use(model)

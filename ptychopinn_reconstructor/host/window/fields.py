@@ -1,0 +1,155 @@
+"""The widgets of settings: one of several values, a device, a file or folder, a number with its unit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ptychodus.api.observer import Observable, Observer
+from ptychodus.api.parameters import IntegerParameter, Parameter, PathParameter
+from ptychodus.controller.parameters import ParameterViewController, SpinBoxParameterViewController
+from PyQt5.QtCore import QSignalBlocker
+from PyQt5.QtWidgets import QComboBox, QHBoxLayout, QLineEdit, QPushButton, QWidget
+
+from ..devices import Devices
+from ..panel import Field, suffix, zero
+from ..settings import HOST_MODEL_PATH
+
+
+class ChoiceViewController(ParameterViewController, Observer):
+    """One of several values; another is shown as what it is as long as the settings hold it."""
+
+    def __init__(
+        self,
+        parameter: Parameter[str],
+        choices: Sequence[str],
+        strange: Callable[[str], str] = lambda value: 'unknown',
+        titles: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        super().__init__()
+        self._parameter, self._known, self._strange = parameter, len(choices), strange
+        self._box = QComboBox()
+        for choice in choices:
+            self._box.addItem(titles.get(choice, choice), choice)
+        self._box.activated.connect(lambda index: parameter.set_value(self._box.itemData(index)))
+        parameter.add_observer(self)
+        self._show()
+
+    def get_widget(self) -> QWidget:
+        """The combo box."""
+        return self._box
+
+    def _show(self) -> None:
+        value = self._parameter.get_value()
+        while self._box.count() > self._known:
+            self._box.removeItem(self._known)
+        if self._box.findData(value) < 0:
+            word = self._strange(value)
+            self._box.addItem(f'{value} ({word})' if word else value, value)
+        self._box.setCurrentIndex(self._box.findData(value))
+
+    def _update(self, observable: Observable) -> None:
+        self._show()
+
+
+class DeviceViewController(ParameterViewController, Observer):
+    """A device that was found for the backend, or one that is typed in."""
+
+    def __init__(self, parameter: Parameter[str], backend: Parameter[str], devices: Devices) -> None:
+        super().__init__()
+        self._parameter, self._backend, self.devices = parameter, backend, devices
+        self._box = QComboBox()
+        self._box.setEditable(True)
+        self._box.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        self._box.activated.connect(self._take)
+        line = self._box.lineEdit()
+        assert line is not None
+        line.editingFinished.connect(self._take)
+        for observed in (parameter, backend, devices):
+            observed.add_observer(self)
+        self._show()
+
+    def get_widget(self) -> QWidget:
+        """The combo box."""
+        return self._box
+
+    def _take(self) -> None:
+        self._parameter.set_value(self._box.currentText().strip() or self.devices.names()[0])
+
+    def _show(self) -> None:
+        with QSignalBlocker(self._box):
+            self._box.clear()
+            self._box.addItems(self.devices.names())
+            value = self._parameter.get_value()
+            self._box.setCurrentIndex(self._box.findText(value))  # where the arrow keys start from
+            self._box.setEditText(value)
+
+    def _update(self, observable: Observable) -> None:
+        if observable is self._backend and self._box.isVisible():
+            self.devices.look()
+        self._show()
+
+
+class PathViewController(ParameterViewController, Observer):
+    """A file or folder, typed or chosen in a dialog; no path is an empty line."""
+
+    def __init__(self, parameter: Parameter[Any], field: Field, dialogs: Any) -> None:
+        super().__init__()
+        self._parameter, self._field, self._dialogs = parameter, field, dialogs
+        self._line, button, self._widget = QLineEdit(), QPushButton('Browse'), QWidget()
+        self._line.setPlaceholderText(field.empty)
+        layout = QHBoxLayout(self._widget)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._line)
+        layout.addWidget(button)
+        self._line.editingFinished.connect(lambda: self._take(self._line.text().strip()))
+        button.clicked.connect(self._browse)
+        parameter.add_observer(self)
+        self._show()
+
+    def get_widget(self) -> QWidget:
+        """The line and its button."""
+        return self._widget
+
+    def _browse(self) -> None:
+        name_filter = self._field.file_filter
+        if name_filter:
+            path, _ = self._dialogs.get_open_file_path(
+                self._widget, self._field.caption, name_filters=[name_filter], selected_name_filter=name_filter
+            )
+        else:
+            path = self._dialogs.get_existing_directory_path(self._widget, self._field.caption)
+        if path:
+            self._take(self._with(str(path)))
+
+    def _with(self, chosen: str) -> str:
+        return chosen
+
+    def _take(self, text: str) -> None:
+        self._parameter.set_value(Path(text) if isinstance(self._parameter, PathParameter) else text)
+
+    def _show(self) -> None:
+        text = str(self._parameter.get_value())
+        self._line.setText('' if text in ('.', HOST_MODEL_PATH) else text)
+
+    def _update(self, observable: Observable) -> None:
+        self._show()
+
+
+class PathsViewController(PathViewController):
+    """Several files, separated as in a search path; one that is chosen in the dialog comes on top."""
+
+    def _with(self, chosen: str) -> str:
+        return os.pathsep.join([*filter(None, self._line.text().split(os.pathsep)), chosen])
+
+
+def spin_box(parameter: IntegerParameter, field: Field) -> ParameterViewController:
+    """A number that may be open, with its unit."""
+    controller = SpinBoxParameterViewController(parameter)
+    box = controller.get_widget()
+    box.setSuffix(suffix(field))
+    box.setSpecialValueText(zero(field, parameter))
+    return controller

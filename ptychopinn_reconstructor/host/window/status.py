@@ -1,0 +1,42 @@
+"""The top of the panel: which model Infer would use."""
+
+from __future__ import annotations
+
+from ptychodus.api.observer import Observable, Observer
+from ptychodus.controller.parameters import ParameterViewController
+from PyQt5.QtCore import Qt
+from PyQt5.QtWidgets import QLabel, QWidget
+
+from ..panel import status
+from ..reconstructor import PtychoPINNReconstructor
+
+STATUS = 'status'
+
+
+class StatusViewController(ParameterViewController, Observer):
+    """The line that says which model Infer would use; follows ModelPath, which a training and Load Model set."""
+
+    def __init__(self, reconstructor: PtychoPINNReconstructor) -> None:
+        super().__init__()
+        self._reconstructor = reconstructor
+        self._label = QLabel()
+        self._label.setObjectName(STATUS)
+        self._label.setWordWrap(True)
+        self._label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        reconstructor.settings['model_path'].add_observer(self)
+
+    def get_widget(self) -> QWidget:
+        """The label."""
+        return self._label
+
+    def show(self) -> None:
+        """Say what is so now."""
+        now = status(self._reconstructor)
+        self._label.setText(now.text)
+        self._label.setToolTip(now.tool_tip)
+        self._label.setStyleSheet('color: #c62828' if now.wrong else '')
+
+    def _update(self, observable: Observable) -> None:
+        if self._label.isVisible():
+            self.show()
+        self._reconstructor.session.changed()  # a path typed in makes Infer possible, or impossible

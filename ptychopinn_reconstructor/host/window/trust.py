@@ -1,0 +1,137 @@
+"""How far the last reconstruction can be trusted: a button in the panel, and a window with the pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptychodus.api.observer import Observable, Observer
+from ptychodus.controller.parameters import ParameterViewController
+from PyQt5.QtCore import Qt
+from PyQt5.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QGridLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ...errors import PtychoPINNError
+from ..last_trust import Known, LastTrust
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BUTTON, DIALOG = 'trust', 'trust-dialog'
+DPI, SIDE, COLUMNS = 75, 340, 2  # of a picture: dots per inch, pixels at least; and how many stand side by side
+SIZE = (940, 960)  # of the window at first, pixels
+WORDS = {
+    'residual_map': 'How far the patterns that the object predicts are from the measured ones. An island of bad ones '
+    'is a moved position, a drifted probe or a shutter. It cannot see what changes no pattern: slow phase waves over '
+    'many spots, areas without light.',
+    'uncertainty': 'How far the patches of the network, or several models, disagree before refinement: bright places '
+    'are hard for them. It cannot see errors that all share.',
+    'coverage': 'Where enough light has fallen. Outside, the object is guessed.',
+    'split_frc': 'Two halves of the patterns, reconstructed apart: the resolution is where they stop agreeing. It '
+    'cannot see what both have in common: network, probe, wrong positions.',
+}
+
+
+class TrustViewController(ParameterViewController, Observer):
+    """The button that opens the pictures; there is nothing to show before the first reconstruction of a session."""
+
+    def __init__(self, trust: LastTrust, dialogs: Any) -> None:
+        super().__init__()
+        self._trust, self._dialogs = trust, dialogs
+        self._dialog: TrustDialog | None = None
+        self._button = QPushButton('Trust of the last reconstruction ...')
+        self._button.setObjectName(BUTTON)
+        self._button.clicked.connect(self._open)
+        trust.add_observer(self)
+        self._update(trust)
+
+    def get_widget(self) -> QWidget:
+        """The button."""
+        return self._button
+
+    def _open(self) -> None:
+        known = self._trust.known
+        assert known is not None  # the button is disabled without
+        if self._dialog is not None:
+            self._dialog.close()
+        self._dialog = TrustDialog(known, self._dialogs, self._button.window())
+        self._dialog.show()
+
+    def _update(self, observable: Observable) -> None:
+        known = self._trust.known
+        self._button.setEnabled(known is not None)
+        self._button.setToolTip('Infer first.' if known is None else f'Of {known.product}: {known.line}.')
+
+
+class TrustDialog(QDialog):
+    """The one line, the pictures with what they tell, and a way to save them."""
+
+    def __init__(self, known: Known, dialogs: Any, parent: QWidget | None) -> None:
+        super().__init__(parent)
+        from ...trust_pictures import pictures
+
+        self._trust, self._dialogs = known.trust(), dialogs
+        self.setObjectName(DIALOG)
+        self.setWindowTitle(f'Trust of {known.product}')
+        self.line = QLabel(f'{known.line[:1].upper()}{known.line[1:]}.')
+        self.line.setWordWrap(True)
+        self.line.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        inside = QWidget()
+        grid = QGridLayout(inside)
+        for number, (name, figure) in enumerate(pictures(self._trust).items()):
+            row, column = divmod(number, COLUMNS)
+            grid.addWidget(_shown(name, figure), 2 * row, column)
+            grid.addWidget(_explained(name), 2 * row + 1, column)
+            grid.setRowStretch(2 * row, 1)
+        scrolled = QScrollArea()
+        scrolled.setWidgetResizable(True)
+        scrolled.setWidget(inside)
+        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
+        self.save_button = buttons.addButton('Save Pictures', QDialogButtonBox.ButtonRole.ActionRole)
+        self.save_button.clicked.connect(self._save)
+        buttons.rejected.connect(self.reject)
+        layout = QVBoxLayout(self)
+        for widget in (self.line, scrolled, buttons):
+            layout.addWidget(widget)
+        self.resize(*SIZE)
+
+    def _save(self) -> None:
+        from ptychodus.view.widgets import ExceptionDialog
+
+        from ...outputs import write_trust
+
+        folder = self._dialogs.get_existing_directory_path(self, 'Choose Folder for the Pictures')
+        if folder:
+            try:
+                write_trust(Path(folder), self._trust)
+            except PtychoPINNError as error:
+                ExceptionDialog.show_exception('Save Pictures', error)
+
+
+def _shown(name: str, figure: Figure) -> QWidget:
+    """A picture."""
+    from matplotlib.backends import backend_qtagg
+
+    canvas_of: Any = backend_qtagg.FigureCanvasQTAgg  # which tells no types
+    figure.set_dpi(DPI)
+    canvas: QWidget = canvas_of(figure)
+    canvas.setObjectName(name)
+    canvas.setMinimumSize(SIDE, SIDE)
+    return canvas
+
+
+def _explained(name: str) -> QLabel:
+    """What a picture tells, below it."""
+    words = QLabel(WORDS[name])
+    words.setObjectName(f'{name}-words')
+    words.setWordWrap(True)
+    words.setAlignment(Qt.AlignmentFlag.AlignTop)
+    return words
