@@ -56,10 +56,10 @@ def test_the_pictures_of_the_last_reconstruction(window: Window, opened: TrustDi
     assert said[1:] in comments and said.startswith('Residual ') and 'half-data FRC' in said
     assert window.products.currentText() in opened.windowTitle()
     for name in (*MAPS, 'split_frc'):
-        canvas = opened.findChild(QWidget, name)
-        assert canvas is not None and canvas.width() >= 340 and colors_in(canvas) > 20, name
-        words = opened.findChild(QLabel, f'{name}-words')
-        assert words is not None and len(words.text().split()) > 5
+        (canvas,) = opened.findChildren(QWidget, name)
+        assert canvas.width() >= 340 and colors_in(canvas) > 20, name
+        (words,) = opened.findChildren(QLabel, f'{name}-words')
+        assert len(words.text().split()) > 5
     folder = tmp_path / 'pictures'
     window.answer = folder
     window.click(opened.save_button)

@@ -95,8 +95,9 @@ class TrustDialog(QDialog):
         scrolled.setWidgetResizable(True)
         scrolled.setWidget(inside)
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
-        self.save_button = buttons.addButton('Save Pictures', QDialogButtonBox.ButtonRole.ActionRole)
+        self.save_button = QPushButton('Save Pictures')
         self.save_button.clicked.connect(self._save)
+        buttons.addButton(self.save_button, QDialogButtonBox.ButtonRole.ActionRole)
         buttons.rejected.connect(self.reject)
         layout = QVBoxLayout(self)
         for widget in (self.line, scrolled, buttons):
