@@ -122,7 +122,7 @@ def stitching(n: int, quick: bool) -> list[Row]:
 def engine(n: int, quick: bool) -> Iterator[Row]:
     """One pass of the refinement engine, object alone and with the probe; the same on PyTorch's tensors."""
     from ptychopinn_reconstructor.physics.arrays import NUMPY, Arrays
-    from ptychopinn_reconstructor.physics.engine import Engine
+    from ptychopinn_reconstructor.physics.engine import Engine, ObjectStep
     from ptychopinn_reconstructor.physics.engine_step import FarFieldStep
     from ptychopinn_reconstructor.physics.refine import LONG_RANGE_GAIN
 
@@ -136,7 +136,7 @@ def engine(n: int, quick: bool) -> Iterator[Row]:
 
         def run() -> None:
             for index in scan.batches(BATCH):
-                state.update(index, momentum=0.0, long_range=LONG_RANGE_GAIN, with_probe=with_probe)
+                state.update(index, ObjectStep(long_range=LONG_RANGE_GAIN), with_probe=with_probe)
 
         return run
 
