@@ -355,6 +355,8 @@ def test_more_passes_where_spots_overlap_little(step: float, passes: int) -> Non
     assert (scan_overlap(prepared.positions, prepared.probe) < 0.55) == (passes == 20)
     assert RefineOptions.for_scan(prepared).passes == passes
     assert RefineOptions.for_scan(prepared, 2).passes == 2
+    dim = RefineOptions.after_network(dose=100, overlap=scan_overlap(prepared.positions, prepared.probe))
+    assert (dim.passes, dim.averaging, dim.momentum) == ((20, True, 0.3) if passes == 20 else (10, False, 0.8))
 
 
 def test_schedules() -> None:

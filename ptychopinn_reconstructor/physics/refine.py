@@ -125,9 +125,10 @@ class RefineOptions:
         Five passes of batches of 57 patterns that are averaged, twenty where `overlap` is below `SPARSE`; ten from 4
         batches with more momentum below `LOW_DOSE`; twenty where probe or positions are refined too.
         """
-        low, more = dose < LOW_DOSE, refine_probe or refine_positions
+        sparse, more = overlap < SPARSE, refine_probe or refine_positions
+        low = dose < LOW_DOSE and not sparse  # with little overlap much momentum runs away
         if passes is None:
-            passes = LONG if more or (overlap < SPARSE and not low) else 10 if low else 5
+            passes = LONG if more or sparse else 10 if low else 5
         first = 32 if refine_probe and passes > 2 else 4 if low and passes > 2 else None
         averaging = not (low or more)
         momentum = 0.0 if passes < 2 or refine_probe else 0.3 if averaging else 0.8 if low else 0.5
