@@ -28,7 +28,7 @@ from ptychopinn_reconstructor.requests import DevicesRequest, ReconstructRequest
 from ptychopinn_reconstructor.scan import Scan
 from ptychopinn_reconstructor.training_folder import can_resume
 
-SOON = 2.0  # seconds in which a worker whose host is gone has to be gone too
+SOON = 15.0  # seconds in which a worker whose host is gone has to be gone too; `make bench` measures how soon it is
 LONG = 400  # epochs that no test waits for
 HANG = 300.0  # seconds after which a test gives up
 Said = dict[str, Any]
