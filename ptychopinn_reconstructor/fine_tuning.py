@@ -1,9 +1,9 @@
 """Fine-tuning never makes the result worse: what it started from is kept where that explains the patterns better.
 
 What counts is the object that a user gets by default, so both networks reconstruct the first scan, with the passes of
-the engine that its dose asks for, and the smaller residual wins. The network's own residual would not do: learning from
-the likelihood lowers it even where the object becomes worse. After the passes the residual tells networks apart that
-differ by a dB of phase.
+the engine that its dose and overlap ask for, and the smaller residual wins. The network's own residual would not do:
+learning from the likelihood lowers it even where the object becomes worse. After the passes the residual tells networks
+apart that differ by a dB of phase.
 """
 
 from __future__ import annotations
