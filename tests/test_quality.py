@@ -103,6 +103,23 @@ def test_numbers_of_passes_are_dense_first_and_end_with_the_last() -> None:
     assert scored_passes(3, 1.5, 20) == [1, 2, 3] and scored_passes(1, 1.5, 3) == [1]
 
 
+def test_a_schedule_ends_where_every_figure_had_its_best_long_ago() -> None:
+    from engine_best import Scores
+
+    def point(passes: int, phase: float, area: float, schedule: str = 'falling') -> dict[str, Any]:
+        return {
+            'schedule': schedule, 'passes': passes, 'phase_psnr': phase, 'amplitude_psnr': 20.0, 'frc_area': area
+        }  # fmt: skip
+
+    scores: Any = Scores.__new__(Scores)
+    scores.points = []
+    assert not scores.declined('falling', 300)  # no figures yet: nothing says that it is over
+    scores.points = [point(1, 20, 0.5), point(10, 25, 0.6), point(20, 24, 0.7), point(60, 23, 0.6)]
+    scores.points.append(point(60, 30, 0.9, 'held'))
+    assert not scores.declined('falling', 70) and scores.declined('falling', 71)  # the area's best: 20 passes
+    assert not scores.declined('held', 150)
+
+
 @pytest.mark.skipif(not A.exists(), reason=f'the shared data are not at {A}')
 def test_the_wrong_scans_are_wrong_by_what_they_say(tmp_path: Path) -> None:
     """The pupil keeps its modulus; its phase is that of a defocus of 1.2 times that of A's probe."""

@@ -1,9 +1,10 @@
 """The best that the engine can do on a scan, chosen by the truth: an upper bound for whatever is compared with it.
 
 Runs three schedules up to a number of passes, scores the object on the way and prints JSON: a list of points with
-`schedule`, `passes`, `cpu_seconds` (of the engine alone, reading and scoring left out) and the figures. `--textbook`
-leaves out our long-range phase step: what other engines of this kind do, and what issue 4 of 4 had measured. `--prior`
-adds the smoothness prior that refinement after a network has.
+`schedule`, `passes`, `cpu_seconds` (of the engine alone, reading and scoring left out) and the figures. A schedule ends
+early where every figure had its best long ago: more passes then only fit the noise. `--textbook` leaves out our
+long-range phase step: what other engines of this kind do, and what issue 4 of 4 had measured. `--prior` adds the
+smoothness prior that refinement after a network has.
 
     python tests/benchmarks/engine_best.py SCAN TRUTH [--probe FILE:KEY] [--passes 300] [--margin 4] [--pistons]
         [--textbook | --prior]
@@ -32,6 +33,8 @@ from ptychopinn_reconstructor.physics.refine import RefineOptions, refine
 SCORED = ('phase_psnr', 'amplitude_psnr', 'frc_area', 'amplitude_ratio')
 GROWTH = 1.06  # from one number of passes that is scored to the next, above the first twenty
 WHOLE_RUNS = 1.5  # the same for the falling schedule, of which each number of passes is a run of its own
+JUDGED = ('phase_psnr', 'amplitude_psnr', 'frc_area')  # the figures of which the best is looked for
+PATIENCE = 2, 30  # times the passes that the last best figure took, and so many more, before a schedule ends early
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,12 @@ class Scores:
         figures = {key: found[key] for key in SCORED}
         self.points.append({'schedule': schedule, 'passes': passes, 'cpu_seconds': round(seconds, 3), **figures})
 
+    def declined(self, schedule: str, passes: int) -> bool:
+        """Whether a schedule, now at so many passes, had its best figures so long ago that more cannot help."""
+        points = [point for point in self.points if point['schedule'] == schedule]
+        times, more = PATIENCE
+        return bool(points) and passes > times * max(best(points, key)['passes'] for key in JUDGED) + more
+
 
 def falling(scores: Scores, most: int) -> None:
     """What `ptychopinn refine --passes N` does: 16 batches that fall to one, momentum 0.5."""
@@ -101,22 +110,25 @@ def falling(scores: Scores, most: int) -> None:
         options = Options(passes, first_batches=16, momentum=0.5, **scores.options())
         found = refine(scores.prepared, flat(scores.prepared), options)
         scores.add('falling', passes, time.process_time() - begin, found.canvas)
+        if scores.declined('falling', passes):
+            break
 
 
 def held(scores: Scores, most: int, batches: int, momentum: float) -> None:
     """One run with as many batches in every pass, scored on the way."""
-    wanted, scoring = set(scored_passes(most, GROWTH, 20)), 0.0
-    begin = time.process_time()
+    wanted, scoring, schedule = set(scored_passes(most, GROWTH, 20)), 0.0, f'{batches} batches, momentum {momentum:g}'
+    begin, declined = time.process_time(), False
 
     def after_pass(number: int, canvas: NDArray[np.complex64]) -> None:
-        nonlocal scoring
+        nonlocal scoring, declined
         if number in wanted:
             at = time.process_time()
-            scores.add(f'{batches} batches, momentum {momentum:g}', number, at - begin - scoring, canvas)
+            scores.add(schedule, number, at - begin - scoring, canvas)
+            declined = scores.declined(schedule, number)
             scoring += time.process_time() - at
 
     options = Options(most, first_batches=batches, momentum=momentum, held=True, **scores.options())
-    refine(scores.prepared, flat(scores.prepared), options, after_pass=after_pass)
+    refine(scores.prepared, flat(scores.prepared), options, should_stop=lambda: declined, after_pass=after_pass)
 
 
 def flat(prepared: PreparedScan) -> NDArray[np.complex64]:
