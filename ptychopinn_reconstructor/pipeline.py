@@ -5,8 +5,8 @@ Files are written by `outputs`; nothing here prints, and no framework is importe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,38 +17,26 @@ from .backend import TrainingJob, arrays_on, load_backend
 from .bundle import Bundle, open_bundle
 from .config import Config
 from .domain import Domain
-from .errors import BundleError, ConfigError, Interrupted, ScanError
+from .errors import BundleError, ScanError
 from .events import Emit, Event, ShouldStop, ignore, log, never
 from .files import writable_folder
 from .fine_tuning import not_worse
+from .finishing import Result, finish
 from .inference import Report, Start, network_object, together
 from .io import ObjectFile
-from .models import bundle_config, choose_probe, likeness_of_another, open_fitting, same_probe, write_model
+from .models import bundle_config, choose_probe, likeness_of_another, open_fitting, write_model
 from .outputs import write_config
 from .photons import with_photons
-from .physics.arrays import NUMPY, Arrays
-from .physics.grouping import Split, all_held_out, check_oversampling, hold_out, region_size
 from .physics.metrics import Comparison, compare, default_margin
-from .physics.positions import moved_scan
-from .physics.prepare import PreparedScan, prepare_scan
-from .physics.refine import RefineOptions, refine, residuals
+from .physics.prepare import prepare_scan
+from .physics.refine import RefineOptions
 from .previews import Previews
 from .reconstruction import Reconstruction
-from .refining_first import flat_canvas, refined_first, shown_refinement
+from .refining_first import flat_canvas, refined_first
 from .scan import Scan
-from .steps import patterns_of_region
 from .training_folder import keep_start, start_of
+from .training_job import check_labels, complete_config, prepared_scans, splits_of
 from .training_run import Trained, empty_note, gauge_note, procedural_patterns, trained_by
-from .trust import assess, refined_halves
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """A reconstruction, the network's own object before refinement (or None), and the report."""
-
-    reconstruction: Reconstruction
-    network: NDArray[np.complex64] | None
-    report: Report
 
 
 def train(
@@ -96,11 +84,7 @@ def train(
     everything = [scan for scan, _ in found]
     scans = everything[: len(scans)]
     config = complete_config(everything, config)
-    if config.model.model_type == 'supervised' and any(scan.object is None for scan in everything):
-        raise ScanError(
-            'Supervised training needs an object (objectGuess) in every scan file, and one has none; '
-            'add it, or train with model_type pinn.'
-        )
+    check_labels(everything, config)
     backend = load_backend(config.execution.backend)
     device = backend.resolve_device(config.execution.device)
     backend.check(config)
@@ -119,28 +103,12 @@ def train(
     )
     if first.positions is not None:
         everything[0] = replace(everything[0], positions=first.positions)
-    mode = config.data.probe_power
-    prepared = tuple(
-        prepare_scan(
-            scan,
-            probe=first.probe if same_probe(scan, scans[0]) else None,
-            mode=mode,
-            stride=backend.stride,
-            patch_size=config.model.patch_size,
-            probe_mask=config.model.probe_mask,
-            probe_scale=config.model.probe_scale,
-        )
-        for scan in everything
-    )
-    if not config.data.positions_provided:
-        prepared = tuple(scan.at_whole_pixels() for scan in prepared)
+    prepared = prepared_scans(everything, config, backend.stride, probe=first.probe)
     notes = (*first.notes, *(note for _, told in found for note in told))
     notes = (*notes, *(note for scan in prepared for note in (gauge_note(scan), *empty_note(scan.scan))))
     for note in notes:
         log(emit, note)
-    splits = tuple(split_of(scan, config) for scan in prepared[: len(scans)])
-    if validation is not None:
-        splits = (*(Split(np.union1d(*s), s.validation[:0]) for s in splits), all_held_out(len(prepared[-1])))
+    splits = splits_of(prepared, config, last_validates=validation is not None)
     keep_start(folder, began)
     write_config(folder / 'config.yaml', config)
     weights = start.weights if start else None
@@ -172,49 +140,6 @@ def train(
     )
     emit(Event('done', {'model': str(model), **trained.summary}))
     return Trained(model, trained, notes)
-
-
-def complete_config(scans: Sequence[Scan], config: Config) -> Config:
-    """The configuration with what is settled before a training: N is that of the scans, a pretraining is supervised.
-
-    Raises ConfigError or ScanError when they do not fit each other.
-    """
-    sizes = sorted({scan.n_pixels for scan in scans})
-    if len(sizes) > 1:
-        raise ScanError(
-            f'The scans have patterns of {" and ".join(map(str, sizes))} pixels; train on one size at a time.'
-        )
-    if config.model.N not in (None, sizes[0]):
-        raise ConfigError(
-            f'N is {config.model.N} but the patterns are {sizes[0]} pixels wide; leave N out or crop the scan.'
-        )
-    if config.model.model_type == 'supervised' and not config.data.positions_provided:
-        raise ConfigError(
-            'positions_provided is false, but supervised training finds the label of a pattern by its position; '
-            'set it to true, or train with model_type pinn.'
-        )
-    settled = {'N': sizes[0]} | ({'model_type': 'supervised'} if config.data.source == 'procedural' else {})
-    return config.merged({'model': settled})
-
-
-def split_of(prepared: PreparedScan, config: Config) -> Split:
-    """Which patterns to train and validate on; ConfigError when there are too few or too many groups are asked for."""
-    model, data = config.model, config.data
-    check_oversampling(data.n_groups, len(prepared), model.gridsize, data.neighbor_count)
-    size = region_size(model.gridsize, data.neighbor_count)
-    split = hold_out(prepared.positions, data.validation_fraction, size, config.training.seed)
-    if data.n_subsample is not None:
-        if data.n_subsample > len(prepared):
-            raise ConfigError(f'n_subsample is {data.n_subsample} but the scan has {len(prepared)} patterns; lower it.')
-        drawn = np.random.default_rng(data.subsample_seed).choice(len(prepared), data.n_subsample, replace=False)
-        split = Split(np.intersect1d(split.training, drawn), split.validation)
-    needed = patterns_of_region(config)
-    if len(split.training) < needed:
-        raise ConfigError(
-            f'A region needs {needed} patterns but there are {len(split.training)} to train on; '
-            'lower gridsize or neighbor_count, or train on more.'
-        )
-    return split
 
 
 def reconstruct(
@@ -360,101 +285,6 @@ def refine_scan(
     start = Start(flat, halves=(flat, flat) if config.inference.split_frc else ())
     result = finish(prepared, start, options, report, losses=(), previews=previews, should_stop=should_stop)
     return replace(result, network=None)
-
-
-def finish(
-    prepared: PreparedScan,
-    start: Start,
-    options: RefineOptions,
-    report: Report,
-    *,
-    losses: tuple[tuple[int, float], ...],
-    previews: Previews,
-    should_stop: ShouldStop,
-    arrays: Arrays = NUMPY,
-) -> Result:
-    """Refine (if any passes are asked for), say how far it can be trusted and put everything into a Result."""
-    canvas, probe, halves = start.canvas, prepared.probe, start.halves
-    report.facts |= {'refine_passes': options.passes, 'refine_prior': options.prior if options.passes else 0.0}
-    if options.passes:
-        report.facts['refine_device'] = arrays.device
-        with report.stage('refine', len(prepared) * options.passes):
-            found = shown_refinement(prepared, canvas, options, previews, should_stop, arrays)
-        if found.stopped:
-            raise Interrupted('Stopped before the refinement was complete; nothing is written.')
-        canvas, probe = found.canvas, found.probe
-        if found.displacements is not None:
-            prepared = moved_scan(prepared, found.displacements)
-            report.facts['displacement_rms'] = float(np.sqrt((found.displacements**2).mean()))
-        report.facts['residual_by_pass'] = [float(value) for value in found.residuals]
-        losses = losses or tuple(enumerate(report.facts['residual_by_pass'], start=1))
-        if halves:
-            with report.stage('refine_halves', len(prepared) * options.passes):
-                refine_half = half_refinement(options, probe, previews.emit, should_stop, arrays)
-                halves = refined_halves(prepared, halves, refine_half)
-    with report.stage('residual', len(prepared)):
-        misfit = residuals(prepared, canvas, probe, arrays=arrays)
-    with report.stage('trust', len(prepared)):
-        report.trust = assess(
-            prepared,
-            misfit,
-            probe,
-            uncertainty=start.deviation,
-            source=start.source,
-            halves=halves,
-            outside=report.facts.get('outside_training', ()),
-        )
-    report.residual = misfit.overall
-    report.residual_per_pattern = report.trust.misfit.per_pattern
-    scan, numbers = prepared.scan, prepared.scan.pattern_indexes
-    reconstruction = Reconstruction(
-        object=canvas,
-        origin=prepared.layout.origin,
-        probe=probe,
-        positions=scan.positions,
-        pixel_size=scan.pixel_size,
-        name=str(scan.metadata.get('name', 'ptychopinn')),
-        comments=_comments(report),
-        losses=losses,
-        metadata=dict(scan.metadata) | ({} if numbers is None else {'probe_position_indexes': numbers}),
-    )
-    previews.emit(Event('done', {'residual': report.residual}))
-    return Result(reconstruction, start.canvas, report)
-
-
-def half_refinement(
-    options: RefineOptions,
-    probe: NDArray[np.complex64],
-    emit: Emit,
-    should_stop: ShouldStop,
-    arrays: Arrays,
-) -> Callable[[PreparedScan, NDArray[np.complex64]], NDArray[np.complex64]]:
-    """The same refinement for one half of the patterns, with the probe that the whole scan has found."""
-    fixed = replace(options, refine_probe=False, refine_positions=False)
-
-    def progress(event: Event) -> None:
-        if event.kind == 'progress':
-            emit(Event('progress', {**event.data, 'stage': 'refine half'}))
-
-    def refine_half(part: PreparedScan, canvas: NDArray[np.complex64]) -> NDArray[np.complex64]:
-        found = refine(part, canvas, fixed, probe=probe, arrays=arrays, emit=progress, should_stop=should_stop)
-        if found.stopped:
-            raise Interrupted('Stopped before the halves of the scan were refined; nothing is written.')
-        return found.canvas
-
-    return refine_half
-
-
-def _comments(report: Report) -> str:
-    facts = report.facts
-    assert report.trust is not None  # `finish` has seen to it
-    moved = f'positions moved by {facts["displacement_rms"]:.2f} px rms, ' if 'displacement_rms' in facts else ''
-    where = f' on {facts["refine_device"]}' if 'refine_device' in facts else ''
-    return (
-        f'ptychopinn-reconstructor: {facts["model_type"]}, backend {facts["backend"]}, {facts["refine_passes"]} '
-        f'refinement passes{where}, probe from {facts["probe_source"]}, power {facts["probe_power"]}, {moved}'
-        f'{report.trust.line()}.'
-    )
 
 
 def evaluate(result: ObjectFile, truth: ObjectFile, *, margin: int | None = None, pistons: bool = False) -> Comparison:

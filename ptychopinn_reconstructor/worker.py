@@ -28,7 +28,7 @@ from .requests import DevicesRequest, ReconstructRequest, Request, TrainRequest,
 
 if TYPE_CHECKING:
     from .config import Config
-    from .pipeline import Result
+    from .finishing import Result
     from .scan import Scan
 
 TRUST = 'trust.npz'
@@ -168,10 +168,11 @@ def train(request: TrainRequest, channel: Channel) -> None:
     from .config import parse
     from .files import writable_folder
     from .training_folder import check_resumable, replacing, set_aside, stored_config
+    from .training_job import complete_config
 
     config = parse(request.config)
     scans, sources = training_scans(request, config, channel)
-    config = pipeline.complete_config(scans, config)
+    config = complete_config(scans, config)
     folder = writable_folder(request.output_dir)
     emit = _without_done(channel)
     if request.resume:

@@ -24,6 +24,7 @@ from ptychopinn_reconstructor.io import ObjectFile, read_probe, write_npz
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.refine import RefineOptions
 from ptychopinn_reconstructor.scan import Scan
+from ptychopinn_reconstructor.training_job import split_of
 
 pytestmark = pytest.mark.usefixtures('backend_name')
 
@@ -180,14 +181,12 @@ def test_supervised_needs_an_object_before_any_framework_is_loaded(tmp_path: Pat
 def test_subsampling_trains_on_fewer_patterns(scan: Scan, tmp_path: Path) -> None:
     """SETTINGS: n_subsample and its seed choose the patterns; more than there are is refused."""
     prepared = prepare_scan(scan)
-    splits = [
-        pipeline.split_of(prepared, config_of(data__n_subsample=60, data__subsample_seed=seed)) for seed in (0, 0, 1)
-    ]
+    splits = [split_of(prepared, config_of(data__n_subsample=60, data__subsample_seed=seed)) for seed in (0, 0, 1)]
     assert len(splits[0].training) <= 60
     assert np.array_equal(splits[0].training, splits[1].training)
     assert not np.array_equal(splits[0].training, splits[2].training)
     with pytest.raises(ConfigError, match='n_subsample is 1000'):
-        pipeline.split_of(prepared, config_of(data__n_subsample=1000))
+        split_of(prepared, config_of(data__n_subsample=1000))
 
 
 def test_stopping_a_reconstruction_is_an_interruption(scan: Scan, model: Path) -> None:

@@ -24,6 +24,7 @@ from ptychopinn_reconstructor.physics.refine import RefineOptions
 from ptychopinn_reconstructor.physics.scaling import probe_power
 from ptychopinn_reconstructor.pretraining import Instrument, held_out_scans, pretrain, read_instrument
 from ptychopinn_reconstructor.steps import PROCEDURAL, steps_of
+from ptychopinn_reconstructor.training_job import split_of
 from ptychopinn_reconstructor.training_run import procedural_patterns
 
 N = 32
@@ -97,7 +98,7 @@ def test_mixed_training_learns_from_the_scan_and_from_procedural_patterns(backen
 def test_mixed_steps_are_half_and_half() -> None:
     scan = prepare_scan(small_scan(), mode='absolute', stride=16)
     config = config_of('torch', model__N=N, data__source='mixed', data__n_groups=None)
-    split = pipeline.split_of(scan, config)
+    split = split_of(scan, config)
     job = TrainingJob((scan,), (split,), config, Path(), procedural=procedural_patterns(scan.probe, None, config))
     steps = steps_of(job)
     for epoch in (0, 1):

@@ -25,6 +25,7 @@ from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.refine import RefineOptions, refine
 from ptychopinn_reconstructor.physics.scaling import probe_power
 from ptychopinn_reconstructor.scan import Scan
+from ptychopinn_reconstructor.training_job import split_of
 
 RULES = (
     'CHECKPOINT SINGLETON DEVICE BACKEND LOGGER ACCUM SUPERVISED GROUPING COVERAGE OFFSETS AMPLITUDE NORMALISATION '
@@ -200,7 +201,7 @@ def test_too_few_patterns_for_a_region_are_found_before_anything_is_written(tmp_
             pipeline.train([few], config_of(**change), tmp_path)
         assert list(tmp_path.iterdir()) == []
     prepared = prepare_scan(few, stride=16)
-    alone = pipeline.split_of(prepared, config_of(data__n_subsample=5, model__object_big=False))
+    alone = split_of(prepared, config_of(data__n_subsample=5, model__object_big=False))
     assert 1 <= len(alone.training) <= 5
 
 

@@ -21,9 +21,9 @@ from .report import metrics_of, result_lines, show
 from .stopping import stoppable
 
 if TYPE_CHECKING:
+    from ..finishing import Result
     from ..io import ObjectFile
     from ..physics.metrics import Comparison
-    from ..pipeline import Result
 
 DOMAINS, POWERS = ('auto', 'counts', 'amplitude'), ('auto', 'absolute', 'from_counts')
 

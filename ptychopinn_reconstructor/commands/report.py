@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from ..finishing import Result
     from ..physics.metrics import Comparison
-    from ..pipeline import Result
 
 IMAGE_ROWS = {
     'phase PSNR': ('phase_psnr', 'dB'),

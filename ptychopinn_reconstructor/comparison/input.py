@@ -41,7 +41,7 @@ def chosen_backends(names: Sequence[str] | None) -> list[str]:
 
 def check_input(found: ScanFile, name: str, config: Config) -> None:
     """Before the first training, what each would refuse: ScanError without a probe, ConfigError for a wrong N."""
-    from ..pipeline import complete_config
+    from ..training_job import complete_config
 
     if found.scan.probe is None:
         raise ScanError(f'{name} has no probe (probeGuess); pass one with --probe FILE[:KEY].')

@@ -13,6 +13,7 @@ from .. import pipeline
 from ..backend import Backend
 from ..config import Config, field_table
 from ..errors import ConfigError
+from ..training_job import split_of
 from . import jobs
 from .runs import Runs
 
@@ -194,7 +195,7 @@ class SettingsChecks:
 
         def drawn(number: int, seed: int) -> list[Any]:
             config = jobs.configuration(backend, data__n_subsample=number, data__subsample_seed=seed)
-            return list(pipeline.split_of(scan, config).training)
+            return list(split_of(scan, config).training)
 
         assert 20 < len(drawn(40, 0)) <= 40
         assert drawn(40, 0) == drawn(40, 0) != drawn(40, 1)
