@@ -32,7 +32,8 @@ from timing import cpu, gemm_reference
 
 COLUMNS = (
     *MEASURED, 'phase_psnr_below_true', 'amplitude_psnr_below_true', 'object_difference', 'schedule', 'passes',
-    'cpu_seconds', 'patterns_seen', 'peak_memory_mib',
+    'correlation_details', 'correlation_all', 'uncertainty_rms', 'details_rms', 'split_seventh_px',
+    'split_half_bit_px', 'truth_half_px', 'cpu_seconds', 'patterns_seen', 'peak_memory_mib',
 )  # fmt: skip
 QUICK = 0.01  # of the time
 

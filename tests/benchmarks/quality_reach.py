@@ -20,9 +20,11 @@ from quality_cases import (
     A,
     B,
     Case,
+    CommandError,
     Figures,
     engine,
     figures,
+    folder_of,
     run,
     script,
     train,
@@ -213,6 +215,25 @@ def reconstruct_into(out: Path, model: Path, scan: Path, passes: int, *options: 
     return figures(run(*line, '--output-dir', out, *options))
 
 
+# trust
+
+
+def trust_worth(work: Path) -> Figures:
+    """Uncertainty and claimed resolution against the true errors, of the networks trained on A and on the star."""
+    rows: Figures = {}
+    for name, case in (
+        ('A', 'trained on A, seed 0'),
+        ('B', 'trained on A, seed 0'),
+        ('star', 'trained on the star, seed 0'),
+    ):
+        model = work.parent / folder_of(case) / 'model' / 'model.zip'
+        if not model.exists():
+            raise CommandError(f'{model} is not there; run the case {case!r} first')
+        found = script('trust_worth.py', *scanned(work, name)[:2], model, *scanned(work, name)[2])
+        rows |= {f'{name} network + {passes}': row for passes, row in found.items()}
+    return rows
+
+
 def cases() -> dict[str, Case]:
     """All of them by name; a seed a case, since goals are on the median of three."""
     sparse, dim = [f'{value}% overlap' for value in OVERLAPS], [f'{value:.0e} photons' for value in DOSES]
@@ -235,6 +256,7 @@ def cases() -> dict[str, Case]:
     found['pretrained 60 min'] = partial(pretrained_for, ('A', 'B'), LONG, 0)
     for what in ('probe', 'positions', 'probe and positions'):
         found[f'wrong {what}'] = partial(wrong, what)
+    found['what trust is worth'] = trust_worth
     other = 'tensorflow'
     found[f'{TENSORFLOW}trained on A'] = partial(trained_on, 'A', 0, others=('B',), backend=other)
     found[f'{TENSORFLOW}trained on the star'] = partial(trained_on, 'star', 0, backend=other)
