@@ -348,15 +348,17 @@ def test_no_passes_leave_everything_as_it_is() -> None:
     assert result.residuals == ()
 
 
-@pytest.mark.parametrize(('step', 'passes'), [(3.0, 5), (9.0, 20)])
+@pytest.mark.parametrize(('step', 'passes'), [(3.0, 5), (7.0, 20), (10.0, 60)])
 def test_more_passes_where_spots_overlap_little(step: float, passes: int) -> None:
     scan = simulate(n=32, positions=36, step=step, photons=1e6, jitter=0.5)
     prepared = prepare_scan(scan)
-    assert (scan_overlap(prepared.positions, prepared.probe) < 0.55) == (passes == 20)
+    overlap = scan_overlap(prepared.positions, prepared.probe)
+    assert (overlap < 0.55) == (passes >= 20) and (overlap < 0.4) == (passes == 60), overlap
     assert RefineOptions.for_scan(prepared).passes == passes
     assert RefineOptions.for_scan(prepared, 2).passes == 2
-    dim = RefineOptions.after_network(dose=100, overlap=scan_overlap(prepared.positions, prepared.probe))
-    assert (dim.passes, dim.averaging, dim.momentum) == ((20, True, 0.3) if passes == 20 else (10, False, 0.8))
+    assert RefineOptions.for_scan(prepared, refine_probe=True).passes == max(passes, 20)
+    dim = RefineOptions.after_network(dose=100, overlap=overlap)
+    assert (dim.passes, dim.averaging, dim.momentum) == ((passes, True, 0.3) if passes >= 20 else (10, False, 0.8))
 
 
 def test_schedules() -> None:

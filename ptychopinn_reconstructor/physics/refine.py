@@ -43,6 +43,7 @@ RISING = 1.5  # power of the share of the passes made with which the memory rise
 LISTEN = 0.25  # seconds at most without progress and without asking whether to stop, in a large batch
 LONG = 20  # passes when probe or positions are refined too, and where spots overlap less than `SPARSE`
 SPARSE = 0.55  # overlap; below it the phases of neighbors are tied loosely, and come together slowly
+SPARSEST, LONGEST = 0.4, 60  # overlap below which that takes so many passes
 LOW_DOSE = 500.0  # counts per object pixel; below it more passes of fewer batches pay, with the prior
 DAMPED = 2 / 3  # of the mean illumination: tau at most, where the prior already holds the noise down
 RISE = 1.02  # a residual that grows by more from one pass to the next calls for a smaller step
@@ -122,13 +123,14 @@ class RefineOptions:
     ) -> RefineOptions:
         """From a network's object, with the prior: as many passes as dose (counts per object pixel) and overlap ask.
 
-        Five passes of batches of 57 patterns that are averaged, twenty where `overlap` is below `SPARSE`; ten from 4
-        batches with more momentum below `LOW_DOSE`; twenty where probe or positions are refined too.
+        Five passes of batches of 57 patterns that are averaged, twenty where `overlap` is below `SPARSE` and sixty
+        where it is below `SPARSEST`; ten from 4 batches with more momentum below `LOW_DOSE`; twenty at least where probe or
+        positions are refined too.
         """
         sparse, more = overlap < SPARSE, refine_probe or refine_positions
         low = dose < LOW_DOSE and not sparse  # with little overlap much momentum runs away
         if passes is None:
-            passes = LONG if more or sparse else 10 if low else 5
+            passes = LONGEST if overlap < SPARSEST else LONG if more or sparse else 10 if low else 5
         first = 32 if refine_probe and passes > 2 else 4 if low and passes > 2 else None
         averaging = not (low or more)
         momentum = 0.0 if passes < 2 or refine_probe else 0.3 if averaging else 0.8 if low else 0.5
