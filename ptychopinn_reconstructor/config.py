@@ -193,7 +193,7 @@ class InferenceConfig(Section):
     sync_neighbors: int = _field(24, ge=0, le=128)
     """Neighbors of a patch in the phase synchronization; 0: none, patches are averaged as they are."""
     refine_passes: int | None = _field(None, ge=0, le=1000)
-    """Refinement passes after stitching; None: 5, or 10 where light is scarce, 20 where spots overlap little."""
+    """Refinement passes after stitching; None: 5, or 10 where light is scarce, 20 or 60 where spots overlap little."""
     refine_prior: float = _field(1.0, ge=0, le=100)
     """Strength of the refinement's prior, which takes back what only follows counting noise; 0: none."""
     refine_probe: bool = False
