@@ -124,8 +124,8 @@ class RefineOptions:
         """From a network's object, with the prior: as many passes as dose (counts per object pixel) and overlap ask.
 
         Five passes of batches of 57 patterns that are averaged, twenty where `overlap` is below `SPARSE` and sixty
-        where it is below `SPARSEST`; ten from 4 batches with more momentum below `LOW_DOSE`; twenty at least where probe
-        or positions are refined too.
+        where it is below `SPARSEST`; ten from 4 batches with more momentum below `LOW_DOSE`; at least twenty where
+        probe or positions are refined too.
         """
         sparse, more = overlap < SPARSE, refine_probe or refine_positions
         low = dose < LOW_DOSE and not sparse  # with little overlap much momentum runs away
