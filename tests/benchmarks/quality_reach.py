@@ -40,6 +40,7 @@ POINTS = 'all runs'  # the row that keeps every point of an engine case
 ENGINE = 'best engine'
 # As it is, without our long-range phase step, and with the prior that refinement after a network has.
 KINDS = {'': (), 'textbook': ('--textbook',), 'prior': ('--prior',)}
+NOT_ASKED = {'A': ('prior',), 'B': ('prior',), 'star': ('textbook', 'prior')}  # kinds, by the name of a scan
 DEFOCUS, DEFOCUS_ERROR, POSITION_ERROR = 52.0, 0.2, 1.0  # that of A's probe, a share of it, pixels rms
 RECOVERING = 40  # passes that also refine probe and positions
 FIGURES = ('phase_psnr', 'amplitude_psnr', 'frc_area', 'amplitude_ratio')
@@ -51,12 +52,12 @@ FIGURES = ('phase_psnr', 'amplitude_psnr', 'frc_area', 'amplitude_ratio')
 def best_engine(scan: str, work: Path) -> Figures:
     """Three schedules, 1 to 300 passes, of each kind of engine; what the best of them reach.
 
-    On the star the goal is the time of the engine as it is, and a pass takes four times as long as on A: no other kind.
+    Only kinds that a goal refers to: on A and B no prior, on the star, whose passes take four times as long, no other.
     """
     path, truth, options = scanned(work, scan)
     rows: Figures = {}
     for kind, more in KINDS.items():
-        if kind and scan == 'star':
+        if kind in NOT_ASKED.get(scan, ()):
             continue
         title = f'{kind}: ' if kind else ''
         most = BUDGET.passes(MOST_PASSES)
