@@ -243,7 +243,7 @@ def _score(
     figures = Figures.of(aligned, truth)
     phase = np.angle(aligned * truth.conj())
     after_global = np.angle(placed * truth.conj() * np.exp(-1j * np.angle(np.vdot(truth, placed))))
-    rough = _high_passed(phase)
+    rough = high_passed(phase)
     return Comparison(
         **vars(figures),
         raw=Figures.of(placed, truth, raw=True),
@@ -272,7 +272,8 @@ def _mae(error: NDArray[np.float64]) -> float:
     return float(np.abs(error).mean())
 
 
-def _high_passed(phase: NDArray[np.float64]) -> NDArray[np.float64]:
+def high_passed(phase: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A phase (H, W), radians, without what is smoother than `HIGH_PASS_SIGMA` pixels."""
     phasor = np.exp(1j * phase)
     smooth = ndimage.gaussian_filter(phasor.real, HIGH_PASS_SIGMA) + 1j * ndimage.gaussian_filter(
         phasor.imag, HIGH_PASS_SIGMA

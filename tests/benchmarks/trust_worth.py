@@ -22,18 +22,11 @@ from scipy import ndimage
 
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.io import ObjectFile, read_object, read_scan
-from ptychopinn_reconstructor.physics.metrics import HIGH_PASS_SIGMA
+from ptychopinn_reconstructor.physics.metrics import high_passed
 from ptychopinn_reconstructor.pipeline import as_object_file, evaluate, reconstruct
 from ptychopinn_reconstructor.scan import Scan
 
 SMOOTHING = 5.0  # pixels
-
-
-def details_of(phase: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A phase (H, W), radians, without what is smoother than 12 px."""
-    phasor = np.exp(1j * phase)
-    smooth = ndimage.gaussian_filter(phasor, HIGH_PASS_SIGMA)
-    return np.asarray(np.angle(phasor * smooth.conj()))
 
 
 def correlation(uncertainty: NDArray[np.floating], errors: NDArray[np.float64]) -> float:
@@ -57,7 +50,7 @@ def row(scan: Scan, truth: ObjectFile, model: Path, passes: int | None, margin: 
     )
     uncertainty = trust.uncertainty[rows, cols]
     phase = np.angle(found.result * found.truth.conj())
-    details, own = details_of(phase), trust.split.to_json()['resolution']
+    details, own = high_passed(phase), trust.split.to_json()['resolution']
     return {
         'passes': result.report.facts['refine_passes'],
         'correlation_details': correlation(uncertainty, details),
