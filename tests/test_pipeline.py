@@ -20,6 +20,7 @@ from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import BundleError, ConfigError, Interrupted, ScanError
 from ptychopinn_reconstructor.events import Event
+from ptychopinn_reconstructor.finishing import Result
 from ptychopinn_reconstructor.io import ObjectFile, read_probe, write_npz
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.refine import RefineOptions
@@ -44,7 +45,7 @@ def model(scan: Scan, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pipeline.train([scan], config_of(), tmp_path_factory.mktemp('model')).model
 
 
-def objects(result: pipeline.Result) -> NDArray[np.complex64]:
+def objects(result: Result) -> NDArray[np.complex64]:
     """The object on the area that the scan covers."""
     from ptychopinn_reconstructor.physics.geometry import scan_area
 

@@ -17,6 +17,7 @@ from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import Interrupted
 from ptychopinn_reconstructor.events import Event
+from ptychopinn_reconstructor.finishing import Result
 from ptychopinn_reconstructor.physics.gauge import LARGEST_CHANGE
 from ptychopinn_reconstructor.physics.geometry import canonical_order, scan_area
 from ptychopinn_reconstructor.physics.refine import RefineOptions
@@ -87,7 +88,7 @@ def training(scan: Scan, tmp_path_factory: pytest.TempPathFactory, backend_name:
     return pipeline.train([scan], config_of(), folder, preview_seconds=OFTEN, emit=heard).model, heard
 
 
-def gauge_of(result: pipeline.Result) -> float:
+def gauge_of(result: Result) -> float:
     """The factor that the counts have given to the network's amplitude: 1 where they ask for too much."""
     scale = float(result.report.facts['count_gauge'])
     return scale if abs(scale - 1) <= LARGEST_CHANGE else 1.0

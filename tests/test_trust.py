@@ -16,6 +16,7 @@ from scipy import ndimage
 from ptychopinn_reconstructor import pipeline
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.events import Event
+from ptychopinn_reconstructor.finishing import Result
 from ptychopinn_reconstructor.io.maps import window_of
 from ptychopinn_reconstructor.outputs import finite, write_result
 from ptychopinn_reconstructor.physics.coverage import covered, illumination
@@ -204,7 +205,7 @@ def test_an_frc_tells_its_resolution_in_pixels_and_nanometers() -> None:
 
 
 @pytest.fixture(scope='module')
-def alone() -> tuple[pipeline.Result, list[Event]]:
+def alone() -> tuple[Result, list[Event]]:
     """The engine alone, with a split, on a scan whose pixels have a size."""
     events: list[Event] = []
     scan = replace(small_scan(positions=196), pixel_size=(1e-8, 1e-8))
@@ -212,7 +213,7 @@ def alone() -> tuple[pipeline.Result, list[Event]]:
     return pipeline.refine_scan(scan, config, RefineOptions.alone(6), emit=events.append), events
 
 
-def test_every_result_says_how_far_to_trust_it(alone: tuple[pipeline.Result, list[Event]]) -> None:
+def test_every_result_says_how_far_to_trust_it(alone: tuple[Result, list[Event]]) -> None:
     result, events = alone
     trust, report = result.report.trust, result.report
     assert trust is not None and trust.uncertainty is None and trust.split is not None
@@ -231,7 +232,7 @@ def test_every_result_says_how_far_to_trust_it(alone: tuple[pipeline.Result, lis
     assert json.loads(json.dumps(finite(values), allow_nan=False))['split_frc']['area'] == trust.split.area
 
 
-def test_the_halves_share_no_pattern_and_are_refined_apart(alone: tuple[pipeline.Result, list[Event]]) -> None:
+def test_the_halves_share_no_pattern_and_are_refined_apart(alone: tuple[Result, list[Event]]) -> None:
     """Half the patterns replaced by noise ruin one half only, and with it the agreement."""
     result, _ = alone
     assert result.report.trust is not None and result.report.trust.split is not None
@@ -246,9 +247,7 @@ def test_the_halves_share_no_pattern_and_are_refined_apart(alone: tuple[pipeline
     assert bad.split.area < result.report.trust.split.area - 0.3
 
 
-def test_the_pictures_are_written_and_old_ones_are_not_left(
-    alone: tuple[pipeline.Result, list[Event]], tmp_path: Path
-) -> None:
+def test_the_pictures_are_written_and_old_ones_are_not_left(alone: tuple[Result, list[Event]], tmp_path: Path) -> None:
     result, _ = alone
     trust = result.report.trust
     assert trust is not None
@@ -283,7 +282,7 @@ def test_the_residual_map_shows_each_pattern_at_its_place(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize('what', ['everything', 'little'])
-def test_another_process_knows_the_same(alone: tuple[pipeline.Result, list[Event]], what: str) -> None:
+def test_another_process_knows_the_same(alone: tuple[Result, list[Event]], what: str) -> None:
     trust = alone[0].report.trust
     assert trust is not None
     if what == 'everything':
