@@ -104,20 +104,27 @@ def test_numbers_of_passes_are_dense_first_and_end_with_the_last() -> None:
 
 
 def test_a_schedule_ends_where_every_figure_had_its_best_long_ago() -> None:
-    from engine_best import Scores
+    from engine_best import declined
 
-    def point(passes: int, phase: float, area: float, schedule: str = 'falling') -> dict[str, Any]:
-        return {
-            'schedule': schedule, 'passes': passes, 'phase_psnr': phase, 'amplitude_psnr': 20.0, 'frc_area': area
-        }  # fmt: skip
+    def point(passes: int, phase: float, area: float) -> dict[str, Any]:
+        return {'passes': passes, 'phase_psnr': phase, 'amplitude_psnr': 20.0, 'frc_area': area}
 
-    scores: Any = Scores.__new__(Scores)
-    scores.points = []
-    assert not scores.declined('falling', 300)  # no figures yet: nothing says that it is over
-    scores.points = [point(1, 20, 0.5), point(10, 25, 0.6), point(20, 24, 0.7), point(60, 23, 0.6)]
-    scores.points.append(point(60, 30, 0.9, 'held'))
-    assert not scores.declined('falling', 70) and scores.declined('falling', 71)  # the area's best: 20 passes
-    assert not scores.declined('held', 150)
+    assert not declined([])  # no figures yet: nothing says that it is over
+    points = [point(1, 20, 0.5), point(10, 25, 0.6), point(20, 24, 0.7)]
+    assert not declined([*points, point(70, 23, 0.6)])  # the area's best: 20 passes
+    assert declined([*points, point(71, 23, 0.6)])
+    assert not declined([*points, point(71, 26, 0.6)])
+
+
+def test_an_uncertainty_correlates_with_the_errors_that_it_foretells() -> None:
+    from trust_worth import correlation
+
+    errors = np.random.default_rng(0).standard_normal((64, 64)) * np.linspace(0.1, 1, 64)
+    uncertainty = 2 * np.abs(errors)
+    uncertainty[:8] = np.nan
+    assert correlation(uncertainty, errors) > 0.99
+    assert correlation(3 - uncertainty, errors) < -0.9
+    assert abs(correlation(uncertainty.T[:, ::-1][::-1], errors)) < 0.5
 
 
 @pytest.mark.skipif(not A.exists(), reason=f'the shared data are not at {A}')

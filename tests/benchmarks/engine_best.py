@@ -33,7 +33,7 @@ from ptychopinn_reconstructor.physics.refine import RefineOptions, refine
 SCORED = ('phase_psnr', 'amplitude_psnr', 'frc_area', 'amplitude_ratio')
 GROWTH = 1.06  # from one number of passes that is scored to the next, above the first twenty
 WHOLE_RUNS = 1.5  # the same for the falling schedule, of which each number of passes is a run of its own
-JUDGED = ('phase_psnr', 'amplitude_psnr', 'frc_area')  # the figures of which the best is looked for
+JUDGED = SCORED[:3]  # the figures of which the best is looked for
 PATIENCE = 2, 30  # times the passes that the last best figure took, and so many more, before a schedule ends early
 
 
@@ -96,11 +96,9 @@ class Scores:
         figures = {key: found[key] for key in SCORED}
         self.points.append({'schedule': schedule, 'passes': passes, 'cpu_seconds': round(seconds, 3), **figures})
 
-    def declined(self, schedule: str, passes: int) -> bool:
-        """Whether a schedule, now at so many passes, had its best figures so long ago that more cannot help."""
-        points = [point for point in self.points if point['schedule'] == schedule]
-        times, more = PATIENCE
-        return bool(points) and passes > times * max(best(points, key)['passes'] for key in JUDGED) + more
+    def declined(self, schedule: str) -> bool:
+        """Whether a schedule has passed its best."""
+        return declined([point for point in self.points if point['schedule'] == schedule])
 
 
 def falling(scores: Scores, most: int) -> None:
@@ -110,30 +108,41 @@ def falling(scores: Scores, most: int) -> None:
         options = Options(passes, first_batches=16, momentum=0.5, **scores.options())
         found = refine(scores.prepared, flat(scores.prepared), options)
         scores.add('falling', passes, time.process_time() - begin, found.canvas)
-        if scores.declined('falling', passes):
+        if scores.declined('falling'):
             break
 
 
 def held(scores: Scores, most: int, batches: int, momentum: float) -> None:
     """One run with as many batches in every pass, scored on the way."""
     wanted, scoring, schedule = set(scored_passes(most, GROWTH, 20)), 0.0, f'{batches} batches, momentum {momentum:g}'
-    begin, declined = time.process_time(), False
+    begin = time.process_time()
 
     def after_pass(number: int, canvas: NDArray[np.complex64]) -> None:
-        nonlocal scoring, declined
+        nonlocal scoring
         if number in wanted:
             at = time.process_time()
             scores.add(schedule, number, at - begin - scoring, canvas)
-            declined = scores.declined(schedule, number)
             scoring += time.process_time() - at
 
     options = Options(most, first_batches=batches, momentum=momentum, held=True, **scores.options())
-    refine(scores.prepared, flat(scores.prepared), options, should_stop=lambda: declined, after_pass=after_pass)
+    refine(
+        scores.prepared,
+        flat(scores.prepared),
+        options,
+        should_stop=lambda: scores.declined(schedule),
+        after_pass=after_pass,
+    )
 
 
 def flat(prepared: PreparedScan) -> NDArray[np.complex64]:
     """An empty object."""
     return np.ones(prepared.layout.shape, dtype=np.complex64)
+
+
+def declined(points: list[dict[str, Any]]) -> bool:
+    """Whether a run, at its last point now, had its best figures so long ago that more passes cannot help."""
+    times, more = PATIENCE
+    return bool(points) and points[-1]['passes'] > times * max(best(points, key)['passes'] for key in JUDGED) + more
 
 
 def best(points: list[dict[str, Any]], key: str) -> dict[str, Any]:

@@ -55,12 +55,12 @@ def best_engine(scan: str, work: Path) -> Figures:
     On A, B and the star the goal is a time, which a hundred passes show: there only the kinds that a goal refers to.
     """
     path, truth, options = scanned(work, scan)
+    most = BUDGET.passes(TIMED_PASSES if scan in NOT_ASKED else MOST_PASSES)
     rows: Figures = {}
     for kind, more in KINDS.items():
         if kind in NOT_ASKED.get(scan, ()):
             continue
         title = f'{kind}: ' if kind else ''
-        most = BUDGET.passes(TIMED_PASSES if scan in NOT_ASKED else MOST_PASSES)
         points = script('engine_best.py', path, truth, *options, *more, '--passes', most)
         for key in FIGURES[:3]:
             rows[f'{title}best {key}'] = best(points, key)
@@ -230,7 +230,8 @@ def trust_worth(work: Path) -> Figures:
         model = work.parent / folder_of(case) / 'model' / 'model.zip'
         if not model.exists():
             raise CommandError(f'{model} is not there; run the case {case!r} first')
-        found = script('trust_worth.py', *scanned(work, name)[:2], model, *scanned(work, name)[2])
+        scan, truth, options = scanned(work, name)
+        found = script('trust_worth.py', scan, truth, model, *options)
         rows |= {f'{name} network + {passes}': row for passes, row in found.items()}
     return rows
 
