@@ -192,6 +192,8 @@ class InferenceConfig(Section):
     """Patterns a batch; does not change the result. None: 64, and fewer above N = 128 (about a million pixels)."""
     sync_neighbors: int = _field(24, ge=0, le=128)
     """Neighbors of a patch in the phase synchronization; 0: none, patches are averaged as they are."""
+    wavefront: bool = True
+    """True: the long-range phase follows from the slopes of all patterns, after stitching and after the last pass."""
     refine_passes: int | None = _field(None, ge=0, le=1000)
     """Refinement passes after stitching; None: 5, or 10 where light is scarce, 20 or 60 where spots overlap little."""
     refine_prior: float = _field(1.0, ge=0, le=100)

@@ -19,6 +19,7 @@ from .config import Config
 from .errors import ConfigError, Interrupted
 from .events import Event, ShouldStop, ignore, never
 from .patches import Keep, kept_patches
+from .physics.arrays import NUMPY, Arrays
 from .physics.coverage import illumination
 from .physics.ensemble import combined
 from .physics.gauge import LARGEST_CHANGE, count_gauge
@@ -26,6 +27,7 @@ from .physics.halves import interleaved
 from .physics.prepare import even_batches
 from .physics.scaling import crop_support
 from .physics.stitching import Stitcher, collect, contributions, probe_weight
+from .physics.wavefront import leveled
 from .previews import Previews
 
 if TYPE_CHECKING:
@@ -109,13 +111,14 @@ def network_object(
     scratch: Path | None = None,
     patches_file: Path | None = None,
     previews: Previews | None = None,
+    arrays: Arrays = NUMPY,
     should_stop: ShouldStop = never,
 ) -> Start:
-    """The network's object on the canvas of `prepared`: every position once, synchronized, stitched.
+    """The network's object on the canvas of `prepared`: every position once, synchronized, stitched, leveled.
 
     With `split_frc` each of two interleaved halves of the patches is stitched too. `patches_file` keeps the patches
     before stitching (`kept_patches`). `previews` are shown what there is after each batch, and the complete object;
-    they also hear of the progress.
+    they also hear of the progress. `arrays` are those of the device that levels.
     """
     size, n = batch_size(config, prepared.n_pixels), stitched_size(config, prepared)
     weight, total = probe_weight(prepared.probe, n), len(prepared)
@@ -141,8 +144,32 @@ def network_object(
     with report.stage('gauge', total):
         scale = gauge_scale(prepared, stitcher, report)
         canvas, deviation = stitcher.canvas(scale), stitcher.deviation(scale)
+        halved = [half.canvas(scale) for half in halves]
+    if config.inference.wavefront:
+        level = partial(level_object, arrays=arrays, previews=previews, should_stop=should_stop)
+        with report.stage('wavefront', total):
+            canvas = level(prepared, canvas)
+            halved = [level(prepared.part(i), half) for i, half in zip(interleaved(total), halved, strict=False)]
     previews.offer('network', lambda: canvas, origin, complete=True, patterns=total, total=total)
-    return Start(canvas, deviation, halves=tuple(half.canvas(scale) for half in halves))
+    return Start(canvas, deviation, halves=tuple(halved))
+
+
+def level_object(
+    prepared: PreparedScan,
+    canvas: NDArray[np.complex64],
+    *,
+    arrays: Arrays,
+    previews: Previews,
+    should_stop: ShouldStop,
+) -> NDArray[np.complex64]:
+    """The stitched canvas (H, W) with the long-range phase that the patterns of `prepared` ask for."""
+
+    def after_block(done: int) -> None:
+        if should_stop():
+            raise Interrupted('Stopped before the object was complete; nothing is written.')
+        previews.emit(Event('progress', {'stage': 'wavefront', 'done': done, 'total': len(prepared)}))
+
+    return arrays.get(leveled(prepared, arrays.put(canvas), arrays=arrays, after_block=after_block))
 
 
 def predicted(

@@ -200,10 +200,14 @@ def reconstruct(
         'power_ratio': float(prepared.gauge.ratio),
         'patterns': len(prepared),
         'N': prepared.n_pixels,
+        'wavefront': config.inference.wavefront,
         'outside_training': [*unlike, *outside],
     }
     previews = Previews(emit, preview_seconds)
-    infer = partial(network_object, config=config, report=report, scratch=scratch, should_stop=should_stop)
+    arrays = arrays_on(backend, device)
+    infer = partial(
+        network_object, config=config, report=report, scratch=scratch, arrays=arrays, should_stop=should_stop
+    )
     kept = patches_file if config.inference.debug else None
     starts = [infer(prepared, network, patches_file=kept, previews=previews)]
     if kept is not None:
@@ -220,6 +224,7 @@ def reconstruct(
         prior=config.inference.refine_prior,
         refine_probe=config.inference.refine_probe,
         refine_positions=config.inference.refine_positions,
+        wavefront=config.inference.wavefront,
         seed=described.training.seed,
     )
     losses = _losses(bundle)
@@ -231,7 +236,7 @@ def reconstruct(
         losses=losses,
         previews=previews,
         should_stop=should_stop,
-        arrays=arrays_on(backend, device),
+        arrays=arrays,
     )
 
 

@@ -109,6 +109,7 @@ EFFECTS: dict[str, Fixed | Learns | Same | By] = {
     'inference.model_path': By(PROCESSES),
     'inference.inference_batch_size': By('test_the_batch_size_of_inference_changes_nothing'),
     'inference.sync_neighbors': By('test_synchronization_and_refinement_improve_the_fit'),
+    'inference.wavefront': By('test_the_wavefront_brings_the_phase_nearer_to_the_truth'),
     'inference.refine_passes': By('test_synchronization_and_refinement_improve_the_fit'),
     'inference.refine_prior': By('test_the_prior_smooths_what_the_passes_find'),
     'inference.refine_probe': By('test_probe_and_positions_move_only_when_asked'),

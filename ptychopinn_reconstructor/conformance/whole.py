@@ -96,6 +96,22 @@ class PipelineChecks:
         assert residual(refine_passes=2) < 0.8 * plain
 
     @pytest.mark.slow
+    def test_the_wavefront_brings_the_phase_nearer_to_the_truth(self, shipped: Shipped) -> None:
+        """SETTINGS: wavefront: the slopes of all patterns mend the long-range phase, before and after the passes."""
+        assert shipped.scan.object is not None
+        truth = ObjectFile(shipped.scan.object, shipped.scan.object_origin, shipped.scan.positions)
+
+        def phase(**inference: Any) -> float:
+            config = shipped.config.merged({'inference': inference})
+            result = pipeline.reconstruct(shipped.scan, shipped.model, config)
+            assert ('wavefront' in result.report.stages) is inference['wavefront']
+            return pipeline.evaluate(pipeline.as_object_file(result.reconstruction), truth, margin=2).phase_psnr
+
+        for passes in (0, 2):
+            plain, leveled = (phase(refine_passes=passes, wavefront=asked) for asked in (False, True))
+            assert leveled > plain
+
+    @pytest.mark.slow
     def test_a_result_says_how_far_to_trust_it(self, shipped: Shipped) -> None:
         """TRUST, SETTINGS: disagreement of the patches always; with split_frc the agreement of two halves."""
         split = shipped.config.merged({'inference': {'split_frc': True, 'refine_passes': 1}})

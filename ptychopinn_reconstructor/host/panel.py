@@ -99,6 +99,7 @@ GROUPS: dict[str, tuple[Field, ...]] = {
         Field('refine_probe', 'Refine the probe'),
         Field('refine_positions', 'Refine the positions'),
         Field('sync_neighbors', 'Synchronization', 'neighbors', 'none'),
+        Field('wavefront', 'Wavefront from slopes'),
         Field('inference_batch_size', 'Batch size', 'patterns', 'automatic'),
         Field('split_frc', 'Resolution from halves'),
     ),

@@ -31,6 +31,7 @@ from .prepare import PreparedScan, even_batches
 from .residual import Residual, residual
 from .sampling import scan_overlap
 from .smoothness import Smoothness, mean_dose
+from .wavefront import leveled
 
 LONG_RANGE_GAIN = 0.3  # of a Newton step for the long-range phase; stable up to about 1
 SMALLEST_BATCH = 4  # patterns; smaller batches only add noise
@@ -74,6 +75,8 @@ class RefineOptions:
         the number of batches is then held.
     prior
         Strength of the smoothness prior after each pass (`smoothness`), 1: as measured best; 0: none.
+    wavefront
+        Whether the long-range phase is solved for from the slopes of all patterns after the last pass (`wavefront`).
     seed
         Draws the batches.
 
@@ -93,6 +96,7 @@ class RefineOptions:
     refine_positions: bool = False
     positions_from_pass: int = 3
     largest_displacement: float = 5.0
+    wavefront: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -119,6 +123,7 @@ class RefineOptions:
         prior: float = 1.0,
         refine_probe: bool = False,
         refine_positions: bool = False,
+        wavefront: bool = True,
         seed: int = 0,
     ) -> RefineOptions:
         """From a network's object, with the prior: as many passes as dose (counts per object pixel) and overlap ask.
@@ -135,7 +140,7 @@ class RefineOptions:
         averaging = not (low or more)
         momentum = 0.0 if passes < 2 or refine_probe else 0.3 if averaging else 0.8 if low else 0.5
         options = cls(passes, refine_probe, first_batches=first, momentum=momentum, prior=prior, seed=seed)
-        return replace(options, refine_positions=refine_positions, averaging=averaging)
+        return replace(options, refine_positions=refine_positions, averaging=averaging, wavefront=wavefront)
 
     @classmethod
     def for_scan(cls, prepared: PreparedScan, passes: int | None = None, **options: Any) -> RefineOptions:
@@ -236,10 +241,15 @@ def refine(
     try:
         for count in options.schedule(len(prepared)):
             history.run_pass(engine, even_sampling(prepared.positions, count, generator))
+            last = len(history.residuals) == options.passes
             if smoothness is not None:
                 engine.canvas = smoothness(engine.canvas, history.between)
-                if len(history.residuals) == options.passes:
+                if last:
                     engine.canvas *= _lost_to_the_prior(engine)
+            if last and options.wavefront:
+                engine.canvas = leveled(
+                    _as_placed(engine), engine.canvas, engine.probe, arrays=arrays, after_block=history.within_wavefront
+                )
             if after_pass is not None:
                 after_pass(len(history.residuals), arrays.get(engine.canvas))
     except _Stopped:
@@ -250,9 +260,14 @@ def refine(
 
 def _lost_to_the_prior(engine: Engine) -> float:
     """The amplitude that smoothing has cost: a mean of complex numbers is shorter than they are."""
-    at = engine.prepared if engine.displacements is None else moved_scan(engine.prepared, engine.displacements.values)
-    scale = count_gauge(at, engine.canvas, engine.probe, engine.arrays)
+    scale = count_gauge(_as_placed(engine), engine.canvas, engine.probe, engine.arrays)
     return scale if abs(scale - 1) <= LARGEST_CHANGE else 1.0
+
+
+def _as_placed(engine: Engine) -> PreparedScan:
+    """The scan with the positions as they are by now."""
+    found = engine.displacements
+    return engine.prepared if found is None else moved_scan(engine.prepared, found.values)
 
 
 class _Stopped(Exception):  # noqa: N818 - not an error
@@ -305,6 +320,13 @@ class _History:
         """Listen, within the prior of a large canvas."""
         if time.monotonic() - self.heard > LISTEN:
             self._listen()
+            self.heard = time.monotonic()
+
+    def within_wavefront(self, done: int) -> None:
+        """Listen, and tell how many patterns have been asked for their slope."""
+        if time.monotonic() - self.heard > LISTEN:
+            self._listen()
+            self.emit(Event('progress', {'stage': 'wavefront', 'done': done, 'total': self.n_patterns}))
             self.heard = time.monotonic()
 
     def _within_batch(self, before: int, done: int) -> None:
