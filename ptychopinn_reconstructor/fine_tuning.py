@@ -59,8 +59,8 @@ def refined_residual(
 ) -> float:
     """Overall normalized residual of a scan reconstructed with these weights and so refined."""
     network = backend.network(config, weights, config.execution.device)
-    canvas = network_object(scan, network, config, Report()).canvas
     arrays = arrays_on(backend, config.execution.device)
+    canvas = network_object(scan, network, config, Report(), arrays=arrays).canvas
     found = refine(scan, canvas, options, arrays=arrays)
     return residuals(scan, found.canvas, found.probe, arrays=arrays).overall
 

@@ -43,7 +43,11 @@ def finish(
 ) -> Result:
     """Refine (if any passes are asked for), say how far it can be trusted and put everything into a Result."""
     canvas, probe, halves = start.canvas, prepared.probe, start.halves
-    report.facts |= {'refine_passes': options.passes, 'refine_prior': options.prior if options.passes else 0.0}
+    report.facts |= {
+        'refine_passes': options.passes,
+        'refine_prior': options.prior if options.passes else 0.0,
+        'wavefront': options.wavefront,
+    }
     if options.passes:
         report.facts['refine_device'] = arrays.device
         with report.stage('refine', len(prepared) * options.passes):

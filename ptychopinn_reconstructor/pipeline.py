@@ -200,7 +200,6 @@ def reconstruct(
         'power_ratio': float(prepared.gauge.ratio),
         'patterns': len(prepared),
         'N': prepared.n_pixels,
-        'wavefront': config.inference.wavefront,
         'outside_training': [*unlike, *outside],
     }
     previews = Previews(emit, preview_seconds)

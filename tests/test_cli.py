@@ -456,6 +456,14 @@ def test_the_engine_alone(work: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_product(tmp_path / 'product.h5').probe, prepared.probe)
 
 
+def test_the_engine_alone_solves_for_the_wavefront_when_asked(work: Path, tmp_path: Path) -> None:
+    line = ('refine', work / 'scan.npz', '--output-dir', tmp_path, '--passes', 3, '--truth', work / 'scan.npz')
+    plain, solved = told(*line), told(*line, '--wavefront')
+    assert (plain['wavefront'], solved['wavefront']) == (False, True)
+    assert solved['image']['phase_psnr'] > plain['image']['phase_psnr'] + 1
+    assert solved['image']['amplitude_psnr'] == pytest.approx(plain['image']['amplitude_psnr'], abs=0.2)
+
+
 def test_the_engine_writes_a_probe_that_it_has_refined(work: Path, tmp_path: Path) -> None:
     ok('refine', work / 'scan.npz', '--output-dir', tmp_path, '--passes', 5, '--refine-probe')
     with np.load(tmp_path / 'probe.npz') as file:

@@ -71,7 +71,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def config_of(**changes: Any) -> Config:
     return short_config(
-        **{'training__nepochs': 1, 'model__n_filters_scale': 0.5, 'inference__inference_batch_size': BATCH} | changes
+        **{
+            'training__nepochs': 1,
+            'model__n_filters_scale': 0.5,
+            'inference__inference_batch_size': BATCH,
+            'inference__wavefront': False,  # previews are shown before it
+        }
+        | changes
     )
 
 

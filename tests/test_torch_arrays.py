@@ -22,6 +22,7 @@ from ptychopinn_reconstructor.physics import refine as refinement
 from ptychopinn_reconstructor.physics.arrays import NUMPY, Arrays, NumpyArrays
 from ptychopinn_reconstructor.physics.gauge import count_gauge
 from ptychopinn_reconstructor.physics.refine import RefineOptions, refine, residuals
+from ptychopinn_reconstructor.physics.wavefront import leveled
 
 torch = pytest.importorskip('torch', reason='PyTorch is not installed')
 arrays = pytest.importorskip('ptychopinn_reconstructor.backends.torch_lightning.arrays')
@@ -183,6 +184,10 @@ def test_nothing_but_small_sums_leaves_the_device() -> None:
     assert counted.pop((2, N, N)) == counted.pop((N, N)) == batches  # the update of the probe and its weight
     assert {shape[1:] for shape in counted} == {(2,), (2, 2), (N, N)}  # slopes and curvatures, the gauge's patterns
     assert {shape for shape in counted if shape[1:] == (N, N)} == set(predicted)
+    meta.fetched.clear()
+    leveled(prepared, meta.put(start), arrays=meta)
+    assert meta.fetched.pop(0) == canvas  # illumination
+    assert {shape[1:] for shape in meta.fetched} == {(2,), (2, 2)}
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ def test_gradient_and_curvature_are_derivatives_of_the_amplitude(modes: int) -> 
     def amplitude(slope: tuple[float, float]) -> Image:
         turned = case.truth.astype(np.complex128) * np.exp(1j * (slope[0] * rows + slope[1] * cols))
         patches = gather_patches(turned, corners, N)
-        return np.sqrt(diffract(prepared.probe.astype(np.complex128), patches, fractions))
+        return np.asarray(np.sqrt(diffract(prepared.probe.astype(np.complex128), patches, fractions)))
 
     excess = np.sqrt(prepared.counts(index)) - amplitude((0, 0))
     j = [(amplitude((step * (a == 0), step * (a == 1))) - amplitude((0, 0))) / step * prepared.good for a in (0, 1)]
@@ -102,7 +102,7 @@ def test_a_slope_that_all_patterns_share_is_found() -> None:
     case = Case()
     prepared = case.prepared()
     rows, cols = np.indices(case.truth.shape)
-    plane = 0.02 * rows - 0.01 * cols
+    plane = np.asarray(0.02 * rows - 0.01 * cols)
     found = missing_phase(prepared.layout, slopes(prepared, lacking(case, plane), prepared.probe), prepared.probe)
     fit = np.linalg.lstsq(np.stack([rows.ravel(), cols.ravel(), np.ones(rows.size)], axis=1), found.ravel(), rcond=None)
     assert fit[0][:2] == pytest.approx([0.02, -0.01], rel=0.1)  # one Gauss-Newton step

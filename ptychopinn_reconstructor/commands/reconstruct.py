@@ -134,6 +134,11 @@ def reconstruct(
     show_default=True,
     help='Strength of the prior that takes back what only follows counting noise; 1: as after a network.',
 )
+@click.option(
+    '--wavefront',
+    is_flag=True,
+    help='Solve for the long-range phase from the slopes of all patterns after the last pass: as after a network.',
+)
 @click.option('--seed', type=click.IntRange(0), default=0, show_default=True, help='Seed of the order of the patterns.')
 @click.option(
     '--measurement-domain', type=click.Choice(DOMAINS), default='auto', show_default=True, help='Unit of the patterns.'
@@ -157,6 +162,7 @@ def refine(
     refine_probe: bool,
     refine_positions: bool,
     prior: float,
+    wavefront: bool,
     seed: int,
     measurement_domain: str,
     probe_power: str,
@@ -182,7 +188,12 @@ def refine(
         from ..physics.refine import RefineOptions
 
         options = RefineOptions.alone(
-            passes, refine_probe=refine_probe, refine_positions=refine_positions, prior=prior, seed=seed
+            passes,
+            refine_probe=refine_probe,
+            refine_positions=refine_positions,
+            prior=prior,
+            wavefront=wavefront,
+            seed=seed,
         )
         given = job.scan.probe if probe is not None else None
         result = pipeline.refine_scan(job.scan, config, options, probe=given, emit=bar.emit, should_stop=should_stop)

@@ -156,13 +156,14 @@ class RefineOptions:
         prior: float = 0.0,
         refine_probe: bool = False,
         refine_positions: bool = False,
+        wavefront: bool = False,
         seed: int = 0,
     ) -> RefineOptions:
-        """The engine from an empty canvas, without a prior unless asked: 16 batches and momentum; 32 and none while it
-        refines the probe."""
+        """The engine from an empty canvas, neither prior nor wavefront step unless asked: 16 batches and momentum; 32
+        and none while it refines the probe."""
         first, momentum = (32, 0.0) if refine_probe else (16, 0.5)
         options = cls(passes, refine_probe, first_batches=first, momentum=momentum, prior=prior, seed=seed)
-        return replace(options, refine_positions=refine_positions)
+        return replace(options, refine_positions=refine_positions, wavefront=wavefront)
 
     def batches(self, n_patterns: int) -> int:
         """Batches of the first pass for a scan of `n_patterns`."""

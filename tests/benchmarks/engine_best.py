@@ -3,8 +3,8 @@
 Runs three schedules up to a number of passes, scores the object on the way and prints JSON: a list of points with
 `schedule`, `passes`, `cpu_seconds` (of the engine alone, reading and scoring left out) and the figures. A schedule ends
 early where every figure had its best long ago: more passes then only fit the noise. `--textbook` leaves out our
-long-range phase step: what other engines of this kind do, and what issue 4 of 4 had measured. `--prior` adds the
-smoothness prior that refinement after a network has.
+long-range phase step: what other engines of this kind do, and what issue 4 of 4 had measured. `--prior` adds what
+refinement after a network has besides: its smoothness prior, and the wavefront step at the end of a run.
 
     python tests/benchmarks/engine_best.py SCAN TRUTH [--probe FILE:KEY] [--passes 300] [--margin 4] [--pistons]
         [--textbook | --prior]
@@ -29,6 +29,7 @@ from ptychopinn_reconstructor.physics.engine import ObjectStep
 from ptychopinn_reconstructor.physics.metrics import compare
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, prepare_scan
 from ptychopinn_reconstructor.physics.refine import RefineOptions, refine
+from ptychopinn_reconstructor.physics.wavefront import leveled
 
 SCORED = ('phase_psnr', 'amplitude_psnr', 'frc_area', 'amplitude_ratio')
 GROWTH = 1.06  # from one number of passes that is scored to the next, above the first twenty
@@ -86,6 +87,10 @@ class Scores:
     def add(self, schedule: str, passes: int, seconds: float, canvas: NDArray[np.complex64]) -> None:
         """Score a canvas; one that cannot be registered has no figures and is left out."""
         origin, scan = self.prepared.layout.origin, self.prepared.scan
+        if self.prior:
+            begin = time.process_time()
+            canvas = leveled(self.prepared, canvas)
+            seconds += time.process_time() - begin
         try:
             found = compare(
                 canvas, origin, self.truth.object, self.truth.origin, scan.positions,
