@@ -67,9 +67,8 @@ def test_splines_see_the_slope_that_they_have() -> None:
     splines = Splines(prepared.layout, prepared.probe)
     rows, cols = np.indices(case.truth.shape)
     plane = 0.02 * rows - 0.05 * cols
-    basis = np.stack(
-        [splines.image(row).ravel() for row in np.eye(splines.axes[0].shape[1] * splines.axes[1].shape[1])]
-    )
+    units: Image = np.eye(splines.axes[0].shape[1] * splines.axes[1].shape[1])
+    basis = np.stack([splines.image(unit).ravel() for unit in units])
     weights = np.linalg.lstsq(basis.T, plane.ravel(), rcond=None)[0]
     assert splines.image(weights) == pytest.approx(plane, abs=1e-9)
     rng = np.random.default_rng(0)

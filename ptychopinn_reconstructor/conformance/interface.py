@@ -189,7 +189,7 @@ class InterfaceChecks:
         # Of a noisy object: an empty one leaves detector pixels dark, whose phase is rounding noise.
         noise = np.random.default_rng(0).random((2, *prepared.layout.shape))
         start = (1 - 0.2 * noise[0] + 0.2j * noise[1]).astype(np.complex64)
-        options = RefineOptions(3, refine_probe=True, probe_from_pass=1, prior=1.0, seed=1)
+        options = RefineOptions(3, refine_probe=True, probe_from_pass=1, prior=1.0, wavefront=True, seed=1)
         options = replace(options, refine_positions=True, positions_from_pass=2)
         expected = refine(prepared, start, options)
         assert expected.displacements is not None and np.abs(expected.displacements).max() > 0.01

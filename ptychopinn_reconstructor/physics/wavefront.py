@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,7 +168,7 @@ class Splines:
             found.append(BSpline.design_matrix(np.arange(size, dtype=np.float64), knots, DEGREE).toarray())
         return found[0], found[1]
 
-    def image(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    def image(self, weights: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """The sum of the splines with `weights` (s t,): (H, W)."""
         rows, cols = self.axes
         return np.asarray(rows @ weights.reshape(rows.shape[1], cols.shape[1]) @ cols.T)
