@@ -50,9 +50,9 @@ def test_gradient_and_curvature_are_derivatives_of_the_amplitude(modes: int) -> 
     def amplitude(slope: tuple[float, float]) -> Image:
         turned = case.truth.astype(np.complex128) * np.exp(1j * (slope[0] * rows + slope[1] * cols))
         patches = gather_patches(turned, corners, N)
-        return np.asarray(np.sqrt(diffract(prepared.probe.astype(np.complex128), patches, fractions)))
+        return np.asarray(np.sqrt(diffract(prepared.probe.astype(np.complex128), patches, fractions) + 3 / 8))
 
-    excess = np.sqrt(prepared.counts(index)) - amplitude((0, 0))
+    excess = np.sqrt(prepared.counts(index) + 3 / 8) - amplitude((0, 0))
     j = [(amplitude((step * (a == 0), step * (a == 1))) - amplitude((0, 0))) / step * prepared.good for a in (0, 1)]
     gradient = np.stack([(part * excess).sum(axis=(1, 2)) for part in j], axis=1)
     curvature = np.array([[[(a[k] * b[k]).sum() for b in j] for a in j] for k in (0, 1)])

@@ -8,8 +8,9 @@ Shack-Hartmann sensor, their slopes taken together are the wavefront.
 | symbol   | meaning                                                                            | unit              |
 |----------|------------------------------------------------------------------------------------|-------------------|
 | g        | slope of the missing phase where a pattern was taken, [row, col]                   | radians per pixel |
-| J        | d sqrt(I_pred) / dg                                                                | sqrt(counts) pixel|
-| b, H     | sum J (sqrt(I) - sqrt(I_pred)) and sum J J^T, over good pixels (`positions.motion`)  | counts pixel, ^2  |
+| A        | sqrt(I + 3/8), Anscombe's amplitude: its noise is even, and where it is dark smooth | sqrt(counts)      |
+| J        | dA_pred / dg                                                                       | sqrt(counts) pixel|
+| b, H     | sum J (A - A_pred) and sum J J^T, over the good pixels (`positions.motion`)         | counts pixel, ^2  |
 | D        | diameter of the circle that holds 90 % of the probe's energy                       | pixels            |
 | phi      | missing phase: a plane, and cubic B-splines with knots every D pixels, weights w   | radians           |
 | S        | slope of each spline as each pattern sees it, weighted by abs(P)^2                 | 1 / pixel         |
@@ -44,6 +45,7 @@ from .probes import energy_diameter
 from .stitching import EPSILON_WEIGHT, probe_weight
 
 BENDING = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # l, relative to the mean information on a spline
+ANSCOMBE = np.float32(3 / 8)  # counts
 RIDGE = 1e-9  # of the same: holds what no pattern sees, such as the global phase
 FEWEST = 16  # patterns; fewer are no wavefront
 DEGREE = 3  # of the splines
@@ -111,8 +113,8 @@ def slopes(
         exit_wave = shifted * arrays.gather(canvas, corners, side)[:, None]
         sloped = arrays.fft2(arrays.xp.stack([exit_wave * ramp for ramp in ramps], axis=1), norm='ortho')
         wave = arrays.fft2(exit_wave, norm='ortho')
-        predicted = (wave.real**2 + wave.imag**2).sum(axis=1)
-        counts = arrays.put(prepared.counts(index))
+        predicted = (wave.real**2 + wave.imag**2).sum(axis=1) + ANSCOMBE
+        counts = arrays.put(prepared.counts(index)) + ANSCOMBE
         found.gradient[index], found.curvature[index] = motion(wave, sloped, counts, predicted, good, arrays)
         if after_block is not None:
             after_block(int(index[-1]) + 1)
