@@ -79,12 +79,11 @@ def leveled(
         return canvas
     light = illumination(prepared.layout, probe, arrays)
     phase = missing_phase(prepared.layout, slopes(prepared, canvas, probe, arrays, after_block), probe)
-    phase = phase - np.average(phase, weights=light)
-    turn = np.exp(1j * phase).astype(np.complex64)
+    turn = np.exp(1j * (phase - np.float32(np.average(phase, weights=light))))
     # (sum u + eps) / (sum w + eps), as patches are stitched, with u turned: eps stays as it is.
     eps = np.float32(EPSILON_WEIGHT * probe_weight(probe, probe.shape[-1]).max())
     empty = (1 - turn) * (eps / (light + eps))
-    return canvas * arrays.put(turn) + arrays.put(empty.astype(np.complex64))
+    return canvas * arrays.put(turn) + arrays.put(empty)
 
 
 def slopes(
@@ -121,18 +120,19 @@ def slopes(
     return found
 
 
-def missing_phase(layout: Layout, found: Slopes, probe: NDArray[np.complex64]) -> NDArray[np.float64]:
+def missing_phase(layout: Layout, found: Slopes, probe: NDArray[np.complex64]) -> NDArray[np.float32]:
     """phi on the canvas (H, W) of a layout, in radians up to a constant: a plane alone where the halves disagree.
 
     `probe` (modes, N, N) is what the patterns were taken with.
     """
     total = found.curvature.sum(axis=0)
     if not np.linalg.det(total) > 0:  # no light, or a probe that shows no slope
-        return np.zeros(layout.shape)
+        return np.zeros(layout.shape, dtype=np.float32)
     plane = np.linalg.solve(total, found.gradient.sum(axis=0))
     rest = Slopes(found.gradient - found.curvature @ plane, found.curvature)
     rows, cols = np.ogrid[: layout.shape[0], : layout.shape[1]]
-    return np.asarray(plane[0] * rows + plane[1] * cols + _agreed(Splines(layout, probe), rest))
+    phase = plane[0] * rows + plane[1] * cols + _agreed(Splines(layout, probe), rest)
+    return np.asarray(phase, dtype=np.float32)
 
 
 def _agreed(splines: Splines, found: Slopes) -> NDArray[np.float64]:
