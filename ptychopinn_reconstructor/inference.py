@@ -148,8 +148,9 @@ def network_object(
     if config.inference.wavefront:
         level = partial(level_object, arrays=arrays, previews=previews, should_stop=should_stop)
         with report.stage('wavefront', total):
-            canvas = level(prepared, canvas)
-            halved = [level(prepared.part(i), half) for i, half in zip(interleaved(total), halved, strict=False)]
+            canvas = level(prepared, canvas, stitcher.weight)
+            for number, index in enumerate(interleaved(total) if halved else ()):
+                halved[number] = level(prepared.part(index), halved[number], halves[number].weight)
     previews.offer('network', lambda: canvas, origin, complete=True, patterns=total, total=total)
     return Start(canvas, deviation, halves=tuple(halved))
 
@@ -157,19 +158,20 @@ def network_object(
 def level_object(
     prepared: PreparedScan,
     canvas: NDArray[np.complex64],
+    weight: NDArray[np.float32],
     *,
     arrays: Arrays,
     previews: Previews,
     should_stop: ShouldStop,
 ) -> NDArray[np.complex64]:
-    """The stitched canvas (H, W) with the long-range phase that the patterns of `prepared` ask for."""
+    """A canvas stitched with `weight`, both (H, W), with the long-range phase that the patterns ask for."""
 
     def after_block(done: int) -> None:
         if should_stop():
             raise Interrupted('Stopped before the object was complete; nothing is written.')
         previews.emit(Event('progress', {'stage': 'wavefront', 'done': done, 'total': len(prepared)}))
 
-    return arrays.get(leveled(prepared, arrays.put(canvas), arrays=arrays, after_block=after_block))
+    return arrays.get(leveled(prepared, arrays.put(canvas), light=weight, arrays=arrays, after_block=after_block))
 
 
 def predicted(

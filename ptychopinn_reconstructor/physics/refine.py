@@ -249,7 +249,12 @@ def refine(
                     engine.canvas *= _lost_to_the_prior(engine)
             if last and options.wavefront:
                 engine.canvas = leveled(
-                    _as_placed(engine), engine.canvas, engine.probe, arrays=arrays, after_block=history.within_wavefront
+                    _as_placed(engine),
+                    engine.canvas,
+                    engine.probe,
+                    light=engine.illumination,
+                    arrays=arrays,
+                    after_block=history.within_wavefront,
                 )
             if after_pass is not None:
                 after_pass(len(history.residuals), arrays.get(engine.canvas))

@@ -172,6 +172,11 @@ class Stitcher:
         if self._spread is not None:
             self._spread.add(u, weight, corners, inset)
 
+    @property
+    def weight(self) -> NDArray[np.float32]:
+        """Sum of the weights so far, (H, W), in counts."""
+        return self._weight
+
     def canvas(self, scale: float = 1.0) -> NDArray[np.complex64]:
         """The object so far, (H, W), times `scale`: 1 where nothing has been added; its weighted mean is real, > 0."""
         eps = np.float32(self._eps)

@@ -67,17 +67,19 @@ def leveled(
     canvas: Array,
     probe: NDArray[np.complex64] | None = None,
     *,
+    light: NDArray[np.float32] | None = None,
     arrays: Arrays = NUMPY,
     after_block: Callable[[int], None] | None = None,
 ) -> Array:
-    """A canvas (H, W) of `arrays` with the long-range phase that the patterns ask for; still 1 where no light falls.
+    """A canvas (H, W) of `arrays` with the long-range phase that the patterns ask for; still 1 where nothing is known.
 
-    `probe` (modes, N, N) in sqrt(counts) replaces the scan's. `after_block` hears how many patterns are done.
+    `probe` (modes, N, N) in sqrt(counts) replaces the scan's. `light` (H, W), in counts, is by how much each pixel is
+    known, None: by all light that falls there. `after_block` hears how many patterns are done.
     """
     probe = prepared.probe if probe is None else probe
     if len(prepared) < FEWEST:
         return canvas
-    light = illumination(prepared.layout, probe, arrays)
+    light = illumination(prepared.layout, probe, arrays) if light is None else light
     phase = missing_phase(prepared.layout, slopes(prepared, canvas, probe, arrays, after_block), probe)
     turn = np.exp(1j * (phase - np.float32(np.average(phase, weights=light))))
     # (sum u + eps) / (sum w + eps), as patches are stitched, with u turned: eps stays as it is.
