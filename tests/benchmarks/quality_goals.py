@@ -45,9 +45,11 @@ class Goal:
     @property
     def figure(self) -> str:
         """What is measured, in words."""
-        engine = {'': 'the best engine', 'textbook': 'the best textbook engine', 'prior': 'the best with our prior'}[
-            self.kind
-        ]
+        engine = {
+            '': 'the best engine',
+            'textbook': 'the best textbook engine',
+            'prior': 'the best engine with our prior and wavefront',
+        }[self.kind]
         if self.equal:
             return f'times as fast as {engine}, equal {", ".join(self.equal)}'
         return f'{self.key} over {engine}' if self.engine else self.key

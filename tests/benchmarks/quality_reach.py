@@ -38,7 +38,7 @@ STAR_PROBE = f'{REFERENCE}:probe'
 OVERLAPS, DOSES = (50, 30, 0), (1e3, 1e4)
 POINTS = 'all runs'  # the row that keeps every point of an engine case
 ENGINE = 'best engine'
-# As it is, without our long-range phase step, and with the prior that refinement after a network has.
+# As it is, without our long-range phase step, and with the prior and the wavefront step of refinement after a network.
 KINDS = {'': (), 'textbook': ('--textbook',), 'prior': ('--prior',)}
 NOT_ASKED = {'A': ('prior',), 'B': ('prior',), 'star': ('textbook', 'prior')}  # kinds, by the name of a scan
 DEFOCUS, DEFOCUS_ERROR, POSITION_ERROR = 52.0, 0.2, 1.0  # that of A's probe, a share of it, pixels rms
