@@ -145,14 +145,22 @@ def _agreed(splines: Splines, found: Slopes) -> NDArray[np.float64]:
     best, chosen, gain = 0.0, splines.prior(0.0, information), 0.0
     for relative in BENDING:
         prior = splines.prior(relative, information)
-        a, b = linalg.spsolve((one + prior).tocsc(), its), linalg.spsolve((other + prior).tocsc(), others)
+        a, b = _solved(one + prior, its), _solved(other + prior, others)
         agreement, size = float(a @ others + b @ its), float(a @ (other @ a) + b @ (one @ b))
         if agreement > 0 and agreement**2 / size > best:
             best, chosen, gain = agreement**2 / size, prior, min(1.0, agreement / size)
     if not gain:
         return np.zeros(splines.layout.shape)
     # gain = S / (S + 2 N) of signal and noise, for a half; all patterns have half the noise: S / (S + N).
-    return 2 * gain / (1 + gain) * splines.image(linalg.spsolve((whole + chosen).tocsc(), right))
+    return 2 * gain / (1 + gain) * splines.image(_solved(whole + chosen, right))
+
+
+def _solved(matrix: Matrix, right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """x of matrix x = right; the matrix is positive definite, so that no pivot is needed and its pattern may decide."""
+    factors = linalg.splu(
+        matrix.tocsc(), permc_spec='MMD_AT_PLUS_A', diag_pivot_thresh=0.0, options={'SymmetricMode': True}
+    )
+    return np.asarray(factors.solve(right))
 
 
 @dataclass(frozen=True, eq=False)
