@@ -45,8 +45,8 @@ from .probes import energy_diameter
 from .stitching import EPSILON_WEIGHT, probe_weight
 
 BENDING = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # l, relative to the mean information on a spline
-ANSCOMBE = np.float32(3 / 8)  # counts
 RIDGE = 1e-9  # of the same: holds what no pattern sees, such as the global phase
+ANSCOMBE = np.float32(3 / 8)  # counts
 FEWEST = 16  # patterns; fewer are no wavefront
 DEGREE = 3  # of the splines
 CLOSEST_KNOTS = 1 / 8  # of N: what a probe that is a point may ask for
@@ -112,7 +112,7 @@ def slopes(
         corners, fractions = prepared.layout.corners[index], prepared.layout.fractions[index]
         shifted = arrays.ifft2(spectrum * arrays.shift_ramp(fractions, side)[:, None])
         exit_wave = shifted * arrays.gather(canvas, corners, side)[:, None]
-        sloped = arrays.fft2(arrays.xp.stack([exit_wave * ramp for ramp in ramps], axis=1), norm='ortho')
+        sloped = arrays.fft2(arrays.xp.stack([exit_wave * along for along in ramps], axis=1), norm='ortho')
         wave = arrays.fft2(exit_wave, norm='ortho')
         predicted = (wave.real**2 + wave.imag**2).sum(axis=1) + ANSCOMBE
         counts = arrays.put(prepared.counts(index)) + ANSCOMBE
