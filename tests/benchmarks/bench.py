@@ -71,6 +71,7 @@ SECTIONS: dict[str, Section] = {
     'Input': kernels(('input', 64), ('input', 128)),
     'Stitching': kernels(('stitching', 64), ('stitching', 128)),
     'Refinement engine': kernels(('engine', 64), ('engine', 128)),
+    'Wavefront from slopes': kernels(('wavefront', 64), ('wavefront', 128)),
     'Command line, N = 64': command_line,
     'Inside Ptychodus, PyTorch (wall time where it says nothing else)': inside_ptychodus(
         'torch', 'start', 'infer', 'memory', 'ends'

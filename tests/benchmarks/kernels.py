@@ -157,6 +157,25 @@ def engine(n: int, quick: bool) -> Iterator[Row]:
     yield Row(f"- a pass on PyTorch's tensors, on the CPU, N = {n}", value, f'{timed.ratio:.2f}', 'numpy')
 
 
+def wavefront(n: int, quick: bool) -> list[Row]:
+    """The long-range phase: the slopes of all patterns, and the systems that are solved for it."""
+    from ptychopinn_reconstructor.physics.wavefront import missing_phase, slopes
+
+    total = 256 if quick else 1024
+    scan = prepared(n, total)
+    canvas = np.ones(scan.layout.shape, dtype=np.complex64)
+    found = slopes(scan, canvas, scan.probe)
+    reference, repeats = fft2_pair_reference(n), 3 if quick else 7
+    steps: dict[str, Callable[[], Any]] = {
+        'slopes': lambda: slopes(scan, canvas, scan.probe),
+        'phase from them': lambda: missing_phase(scan.layout, found, scan.probe),
+    }
+    return [
+        per_pattern_row(f'{what}, N = {n}', paired(work, reference, repeats=repeats), total, reference.name)
+        for what, work in steps.items()
+    ]
+
+
 def training(n: int, quick: bool) -> Iterator[Row]:
     """A step of training: PyTorch's whole and in its parts, and TensorFlow's whole in the same process."""
     from training_step import Parts, job_of, patterns_of_step, whole_step
@@ -200,6 +219,7 @@ MEASUREMENTS: dict[str, Callable[[int, bool], Iterable[Row]]] = {
     'input': network_input_row,
     'stitching': stitching,
     'engine': engine,
+    'wavefront': wavefront,
 }
 
 
@@ -210,7 +230,7 @@ def main() -> None:
     parser.add_argument('n', type=int, nargs='?', default=64)
     parser.add_argument('--quick', action='store_true')
     options = parser.parse_args()
-    if 'torch' not in sys.modules and options.name not in ('input', 'stitching', 'engine'):
+    if 'torch' not in sys.modules and options.name not in ('input', 'stitching', 'engine', 'wavefront'):
         import torch
 
         torch.set_num_threads(1)
