@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from .models import bundle_config, choose_probe, likeness_of_another, open_fitti
 from .outputs import write_config
 from .photons import with_photons
 from .physics.metrics import Comparison, compare, default_margin
-from .physics.prepare import prepare_scan
+from .physics.prepare import PreparedScan, prepare_scan
 from .physics.refine import RefineOptions
 from .previews import Previews
 from .reconstruction import Reconstruction
@@ -173,33 +174,15 @@ def reconstruct(
     report = Report(notes=[*told, *notes])
     emit(Event('started', {'job': 'reconstruct', 'device': device, 'backend': backend.title}))
     with report.stage('prepare', len(scan)):
-        # A trained scale is part of the bundle's probe: rescaling that to the counts would undo it.
-        trained, own = described.model, source == 'bundle'
-        scaled = own and (described.training.intensity_scale_trainable or trained.probe_scale != 1)
-        prepared = prepare_scan(
-            scan,
-            probe=chosen,
-            mode='absolute' if scaled else config.data.probe_power,
-            stride=backend.stride,
-            patch_size=trained.patch_size,
-            probe_mask=trained.probe_mask and not own,
-            probe_scale=1.0 if own else trained.probe_scale,
-        )
+        prepared = prepared_for_model(scan, chosen, described, config, backend.stride, own=source == 'bundle')
         execution = {'execution': config.execution.model_dump(mode='json')}
         network = backend.network(described.merged(execution), bundle.weights, device)
     outside = Domain.from_json(bundle.manifest['training'].get('domain')).outside(Domain.of_scans(prepared))
     report.notes += [gauge_note(prepared), *empty_note(scan), *outside.values()]
     unlike = ['probe shape'] if likeness_of_another(chosen, bundle) is not None else []
     report.facts = {
-        'backend': backend.name,
-        'device': device,
+        **_facts(prepared, backend.name, device, described.model.model_type, source),
         'model': str(model),
-        'model_type': described.model.model_type,
-        'probe_source': source,
-        'probe_power': prepared.gauge.choice,
-        'power_ratio': float(prepared.gauge.ratio),
-        'patterns': len(prepared),
-        'N': prepared.n_pixels,
         'outside_training': [*unlike, *outside],
     }
     previews = Previews(emit, preview_seconds)
@@ -239,6 +222,41 @@ def reconstruct(
     )
 
 
+def prepared_for_model(
+    scan: Scan, probe: NDArray[np.complex64], described: Config, config: Config, stride: int, *, own: bool
+) -> PreparedScan:
+    """A scan as a model with the configuration `described` sees it, for a backend with this stride.
+
+    `own`: `probe` (modes, N, N) is the model's own, which is masked and scaled already. `config` is the user's.
+    """
+    model = described.model
+    # A trained scale is part of the model's probe: rescaling that to the counts would undo it.
+    scaled = own and (described.training.intensity_scale_trainable or model.probe_scale != 1)
+    return prepare_scan(
+        scan,
+        probe=probe,
+        mode='absolute' if scaled else config.data.probe_power,
+        stride=stride,
+        patch_size=model.patch_size,
+        probe_mask=model.probe_mask and not own,
+        probe_scale=1.0 if own else model.probe_scale,
+    )
+
+
+def _facts(prepared: PreparedScan, backend: str, device: str, model_type: str, probe_source: str) -> dict[str, Any]:
+    """What metrics.json tells of how a reconstruction was made, by a network or by the engine alone."""
+    return {
+        'backend': backend,
+        'device': device,
+        'model_type': model_type,
+        'probe_source': probe_source,
+        'probe_power': prepared.gauge.choice,
+        'power_ratio': float(prepared.gauge.ratio),
+        'patterns': len(prepared),
+        'N': prepared.n_pixels,
+    }
+
+
 def open_for(model: str | Path, scan: Scan) -> tuple[Bundle, Config]:
     """A model and its configuration; BundleError when it is for another size of patterns than the scan's."""
     bundle = open_bundle(model)
@@ -275,16 +293,7 @@ def refine_scan(
     with report.stage('prepare', len(scan)):
         prepared = prepare_scan(scan, probe=probe, mode=config.data.probe_power)
     report.notes += [gauge_note(prepared), *empty_note(scan)]
-    report.facts = {
-        'backend': 'numpy',
-        'device': 'cpu',
-        'model_type': 'engine',
-        'probe_source': 'scan' if probe is None else 'given',
-        'probe_power': prepared.gauge.choice,
-        'power_ratio': float(prepared.gauge.ratio),
-        'patterns': len(prepared),
-        'N': prepared.n_pixels,
-    }
+    report.facts = _facts(prepared, 'numpy', 'cpu', 'engine', 'scan' if probe is None else 'given')
     previews, flat = Previews(emit, preview_seconds), flat_canvas(prepared)
     start = Start(flat, halves=(flat, flat) if config.inference.split_frc else ())
     result = finish(prepared, start, options, report, losses=(), previews=previews, should_stop=should_stop)
