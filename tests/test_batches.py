@@ -45,6 +45,31 @@ def test_each_batch_samples_the_whole_scan_evenly() -> None:
     assert np.mean(found) < 0.5 and np.mean(drawn) > 0.8
 
 
+def halved(positions: np.ndarray, part: np.ndarray) -> list[int]:
+    """The curve as it is defined: a part is halved across its longer side, then each half."""
+    if len(part) < 2:
+        return [int(index) for index in part]
+    inside = positions[part]
+    axis = int(np.ptp(inside[:, 1]) > np.ptp(inside[:, 0]))
+    ranked = part[np.argsort(inside[:, axis], kind='stable')]
+    middle = len(ranked) // 2
+    return halved(positions, ranked[:middle]) + halved(positions, ranked[middle:])
+
+
+@pytest.mark.parametrize('n', [1, 2, 3, 17, 100, 516])
+@pytest.mark.parametrize('rounded', [False, True], ids=['anywhere', 'many coincide'])
+def test_the_curve_visits_the_scan_by_nested_halves(n: int, rounded: bool) -> None:
+    positions = np.random.default_rng(n).normal(size=(n, 2)) * [3, 5]
+    positions = np.round(positions) if rounded else positions
+    generator, count = np.random.default_rng(1), min(n, 5)
+    angle = generator.uniform(0, np.pi)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    curve = np.array(halved(positions @ turn, np.arange(n)))
+    expected = [np.sort(curve[start::count]) for start in generator.permutation(count)]
+    found = even_sampling(positions, count, np.random.default_rng(1))
+    assert all(np.array_equal(batch, other) for batch, other in zip(found, expected, strict=True))
+
+
 def test_passes_differ_and_seeds_repeat() -> None:
     positions = raster(12)
     generator = np.random.default_rng(3)

@@ -27,14 +27,14 @@ def even_sampling(
 
 def _nested_halves(positions: NDArray[np.float64]) -> NDArray[np.int64]:
     """Indices of positions (n, 2) in the order of repeated halving, each time across the longer side."""
-    waiting, order = [np.arange(len(positions), dtype=np.int64)], []
-    while waiting:
-        part = waiting.pop()
-        if len(part) < 2:
-            order.append(part)
-            continue
-        inside = positions[part]
-        axis = int(np.ptp(inside[:, 1]) > np.ptp(inside[:, 0]))
-        ranked = part[np.argsort(inside[:, axis], kind='stable')]
-        waiting += [ranked[len(ranked) // 2 :], ranked[: len(ranked) // 2]]
-    return np.concatenate(order)
+    order, sizes = np.arange(len(positions), dtype=np.int64), np.array([len(positions)])
+    while (sizes > 1).any():  # all parts at once; a part keeps its place and those that are halved their order
+        inside, starts = positions[order], np.cumsum(sizes) - sizes
+        extent = np.maximum.reduceat(inside, starts) - np.minimum.reduceat(inside, starts)
+        part = np.repeat(np.arange(len(sizes)), sizes)
+        longer = (extent[:, 1] > extent[:, 0]).astype(np.int64)[part]
+        along = np.take_along_axis(inside, longer[:, None], axis=1)[:, 0]
+        order = order[np.lexsort((along, part))]
+        halves = np.stack([sizes // 2, sizes - sizes // 2], axis=1).ravel()
+        sizes = halves[halves > 0]
+    return order
