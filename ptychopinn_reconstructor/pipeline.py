@@ -82,7 +82,7 @@ def train(
         )
     whole = [*scans, *([validation] if validation is not None else [])]
     found = [with_photons(scan, config.data.nphotons) for scan in whole]
-    everything = [scan for scan, _ in found]
+    everything, told = [scan for scan, _ in found], [note for _, notes in found for note in notes]
     scans = everything[: len(scans)]
     config = complete_config(everything, config)
     check_labels(everything, config)
@@ -105,8 +105,7 @@ def train(
     if first.positions is not None:
         everything[0] = replace(everything[0], positions=first.positions)
     prepared = prepared_scans(everything, config, backend.stride, probe=first.probe)
-    notes = (*first.notes, *(note for _, told in found for note in told))
-    notes = (*notes, *(note for scan in prepared for note in (gauge_note(scan), *empty_note(scan.scan))))
+    notes = (*first.notes, *told, *(note for scan in prepared for note in (gauge_note(scan), *empty_note(scan.scan))))
     for note in notes:
         log(emit, note)
     splits = splits_of(prepared, config, last_validates=validation is not None)
@@ -120,27 +119,31 @@ def train(
     if weights is not None:
         trained, judged = not_worse(trained, weights, backend, config, prepared[0], emit=emit)
         notes = (*notes, *judged)
-    trained_probe = config.training.probe_trainable or config.training.intensity_scale_trainable
-    guess = scans[0].probe if first.probe is not None or trained_probe else None
+    remembered = _remembered(scans, prepared[: len(scans)], config, start, refined=first.probe is not None)
     named = list(sources) or [str(scan.metadata.get('name', 'unnamed')) for scan in scans]
-    # A masked probe may look like another one.
-    others = [scan.probe for scan in scans[0 if config.model.probe_mask else 1 :] if scan.probe is not None]
-    domain = Domain.of_scans(*prepared[: len(scans)])
-    if start is not None:
-        domain = domain.joined(Domain.from_json(start.manifest['training'].get('domain')))
-    model = write_model(
-        folder / 'model.zip',
-        backend,
-        config,
-        prepared[0],
-        trained,
-        guess=guess,
-        others=others,
-        sources=named,
-        domain=domain,
-    )
+    model = write_model(folder / 'model.zip', backend, config, prepared[0], trained, sources=named, **remembered)
     emit(Event('done', {'model': str(model), **trained.summary}))
     return Trained(model, trained, notes)
+
+
+def _remembered(
+    scans: Sequence[Scan], prepared: Sequence[PreparedScan], config: Config, start: Bundle | None, *, refined: bool
+) -> dict[str, Any]:
+    """What a model keeps of the scans it was trained on, as `write_model` takes it: their probes and their domain.
+
+    `start` is what the training began from, `refined` says that the engine improved the first scan's probe for it.
+    """
+    changed = refined or config.training.probe_trainable or config.training.intensity_scale_trainable
+    # A masked probe may look like another one.
+    others = scans[0 if config.model.probe_mask else 1 :]
+    domain = Domain.of_scans(*prepared)
+    if start is not None:
+        domain = domain.joined(Domain.from_json(start.manifest['training'].get('domain')))
+    return {
+        'guess': scans[0].probe if changed else None,
+        'others': [scan.probe for scan in others if scan.probe is not None],
+        'domain': domain,
+    }
 
 
 def reconstruct(
