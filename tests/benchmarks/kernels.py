@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from networks import BATCH, compiled, inference
@@ -105,14 +105,19 @@ def stitching(n: int, quick: bool) -> list[Row]:
             stitcher.add(u[index], index, phases[index])
         stitcher.canvas()
 
-    steps: dict[str, Callable[[], Any]] = {
+    steps: dict[str, Work] = {
         'contributions': contribute,
         f'neighbor pairs, {NEIGHBORS} neighbors': lambda: s.neighbor_pairs(corners, NEIGHBORS, u.shape[-1]),
         f'overlaps of {len(pairs) / total:.1f} pairs a pattern': lambda: s.overlaps(u, corners, pairs),
         'synchronizing phases': lambda: s.synchronizing_phases(c, pairs, total),
         'assembly': assemble,
     }
-    reference, repeats = fft2_reference(n), 3 if quick else 7
+    return step_rows(steps, n, total, fft2_reference(n), quick)
+
+
+def step_rows(steps: dict[str, Work], n: int, total: int, reference: Reference, quick: bool) -> list[Row]:
+    """A row for each of some steps that work on `total` patterns of n x n pixels, beside a reference."""
+    repeats = 3 if quick else 7
     return [
         per_pattern_row(f'{what}, N = {n}', paired(work, reference, repeats=repeats), total, reference.name)
         for what, work in steps.items()
@@ -165,15 +170,11 @@ def wavefront(n: int, quick: bool) -> list[Row]:
     scan = prepared(n, total)
     canvas = np.ones(scan.layout.shape, dtype=np.complex64)
     found = slopes(scan, canvas, scan.probe)
-    reference, repeats = fft2_pair_reference(n), 3 if quick else 7
-    steps: dict[str, Callable[[], Any]] = {
+    steps: dict[str, Work] = {
         'slopes': lambda: slopes(scan, canvas, scan.probe),
         'phase from them': lambda: missing_phase(scan.layout, found, scan.probe),
     }
-    return [
-        per_pattern_row(f'{what}, N = {n}', paired(work, reference, repeats=repeats), total, reference.name)
-        for what, work in steps.items()
-    ]
+    return step_rows(steps, n, total, fft2_pair_reference(n), quick)
 
 
 def training(n: int, quick: bool) -> Iterator[Row]:
