@@ -55,13 +55,13 @@ test: $(STAMP) system-libraries ## run all tests; ends with the reasons of whate
 
 # That nothing needs the other framework: install, commands, worker, training and reconstruction, the basics of the
 # conformance suite. `make test` has both frameworks and runs every numerical test with each; here they would only repeat.
-ALONE := packaging architecture backend_loading bundle cli cli_errors pipeline worker conformance
+ALONE := packaging architecture loading bundle commands cli_errors reconstruct worker conformance
 BASICS := trained_in_one_process or its_framework or who_it_is or versions or device or results_and_events or patches_equal
 test-torch-only: ## make .venv-torch, without TensorFlow, and test there that nothing needs it
 test-tensorflow-only: ## make .venv-tensorflow, without PyTorch, and test there that nothing needs it
 test-torch-only test-tensorflow-only: test-%-only: .venv-%/.installed
 	.venv-$*/bin/python -P -c 'from ptychopinn_reconstructor import backend; assert backend.installed() == ["$*"], backend.installed()'
-	.venv-$*/bin/pytest $(ALONE:%=tests/test_%.py) tests/test_$*_backend.py tests/test_$*_physics.py \
+	.venv-$*/bin/pytest $(foreach name,$(ALONE),$(shell find tests -name 'test_$(name).py')) tests/backends/test_$*_backend.py tests/backends/test_$*_physics.py \
 	  -k 'not test_conformance or TestBackends and ($(BASICS))'
 
 # The installed wheel is tested, not the checkout: `pytest`, not `python -m pytest`, which would put the checkout first.
@@ -74,7 +74,7 @@ test-ptychodus: $(HOSTS:=/.wheel) system-libraries ## test the wheel inside Ptyc
 	cd .typecheck && $(call MYPY,.venv-ptychodus) -p ptychopinn_reconstructor.host
 	set -e; for folder in $(HOST_TESTS); do cd .typecheck; \
 	  MYPYPATH=../tests $(call MYPY,.venv-ptychodus) ../$$folder/*.py; cd ..; done
-	cd .typecheck && MYPYPATH=../tests:../tests/host $(call MYPY,.venv-ptychodus) ../tests/benchmarks/host_figures.py
+	cd .typecheck && MYPYPATH=../tests:../tests/host $(call MYPY,.venv-ptychodus) ../benchmarks/host_figures.py
 	set -e; for host in $(HOSTS); do options=; \
 	  $$host/bin/python -P -c '$(INSTALLED)'; \
 	  $$host/bin/python -P -c 'import PyQt5.QtWidgets' || options='-p no:pytest-qt --ignore tests/gui --ignore tests/integration'; \
@@ -87,18 +87,18 @@ demo: .venv-ptychodus/.wheel system-libraries ## a scripted session of Ptychodus
 gui: .venv-ptychodus/.wheel system-libraries ## open the window of Ptychodus on the scan of the demo
 	.venv-ptychodus/bin/python -P -m ptychopinn_reconstructor.host.demo --gui --backend $(BACKEND) --out demo
 
-bench: $(STAMP) .venv-ptychodus/.wheel system-libraries ## measure speed and memory, write tests/benchmarks/RESULTS.md
-	$(BIN)/python tests/benchmarks/bench.py
+bench: $(STAMP) .venv-ptychodus/.wheel system-libraries ## measure speed and memory, write benchmarks/RESULTS.md
+	$(BIN)/python benchmarks/bench.py
 
 quality: $(STAMP) ## measure the image quality on simulated and real scans
-	$(BIN)/python tests/benchmarks/quality.py
+	$(BIN)/python benchmarks/quality.py
 
 lint: $(STAMP) ## ruff, formatting, and mypy in strict mode
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(TYPECHECK_TREE)
 	cd .typecheck && $(call MYPY,.venv) -p ptychopinn_reconstructor
-	cd .typecheck && $(call MYPY,.venv) ../tests
+	cd .typecheck && MYPYPATH=../tests:../benchmarks $(call MYPY,.venv) ../tests ../benchmarks
 
 format: $(STAMP) ## let ruff mend imports and formatting
 	$(BIN)/ruff check --fix .

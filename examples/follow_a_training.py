@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.events import Event
-from ptychopinn_reconstructor.physics.simulate import simulate
-from ptychopinn_reconstructor.pipeline import train
+from ptychopinn_reconstructor.physics.simulation.simulate import simulate
+from ptychopinn_reconstructor.training.train import train
 
 wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 4
 seen: list[float] = []

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.io import ObjectFile
-from ptychopinn_reconstructor.outputs import write_result
-from ptychopinn_reconstructor.physics.simulate import simulate
-from ptychopinn_reconstructor.pipeline import as_object_file, evaluate, reconstruct, train
+from ptychopinn_reconstructor.physics.simulation.simulate import simulate
+from ptychopinn_reconstructor.reconstruction.evaluate import as_object_file, evaluate
+from ptychopinn_reconstructor.reconstruction.reconstruct import reconstruct
+from ptychopinn_reconstructor.reconstruction.writing import write_result
+from ptychopinn_reconstructor.training.train import train
 
 seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
 scan = simulate(n=64, positions=256, photons=1e5, object='cells', seed=0)

@@ -12,8 +12,8 @@ from ptychodus.model import ModelCore
 from ptychopinn_reconstructor.host import install
 from ptychopinn_reconstructor.io import read_object
 from ptychopinn_reconstructor.io.ptychodus_folder import write_ptychodus_folder
-from ptychopinn_reconstructor.physics.simulate import simulate
-from ptychopinn_reconstructor.pipeline import evaluate
+from ptychopinn_reconstructor.physics.simulation.simulate import simulate
+from ptychopinn_reconstructor.reconstruction.evaluate import evaluate
 
 seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
 scan = write_ptychodus_folder('scan', simulate(positions=256, seed=0))  # diffraction.h5, product.h5 and more

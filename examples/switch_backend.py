@@ -13,7 +13,7 @@ from ptychodus.model import ModelCore
 
 from ptychopinn_reconstructor.host import install
 from ptychopinn_reconstructor.io.ptychodus_folder import write_ptychodus_folder
-from ptychopinn_reconstructor.physics.simulate import simulate
+from ptychopinn_reconstructor.physics.simulation.simulate import simulate
 
 seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 30.0
 trains = sys.argv[2] if len(sys.argv) > 2 else 'PyTorch'

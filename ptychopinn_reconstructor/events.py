@@ -1,10 +1,15 @@
-"""What a running job tells the outside: events through a callback, and a question whether to stop."""
+"""What a running job reports: events through a callback, previews at a bearable rate, and whether to stop."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Kind = Literal['started', 'progress', 'epoch', 'preview', 'log', 'done']
 
@@ -42,3 +47,41 @@ def never() -> bool:
 def log(emit: Emit, message: str, level: str = 'info') -> None:
     """Emit a log event."""
     emit(Event('log', {'level': level, 'message': message}))
+
+
+REST = 10  # times what a preview has cost must pass before the next: together they cost a tenth of the time at most
+
+
+@dataclass(eq=False)
+class Previews:
+    """Emits preview events that are at least `seconds` apart and cost at most a tenth of the time; None: none at all.
+
+    One object serves the stages of a job that follow each other.
+    """
+
+    emit: Emit
+    seconds: float | None
+    _next: float = field(default=float('-inf'), init=False)
+
+    def offer(
+        self,
+        stage: str,
+        make: Callable[[], NDArray[np.complex64] | None],
+        origin: tuple[float, float],
+        *,
+        complete: bool = False,
+        **counts: Any,
+    ) -> None:
+        """Emit the object (H, W) that `make` returns, if it is time or the object is `complete`.
+
+        `make` is called only then, hands out an array that nobody changes later, or None when there is nothing to show.
+        """
+        begin = time.monotonic()
+        if self.seconds is None or (begin < self._next and not complete):
+            return
+        canvas = make()
+        if canvas is not None:
+            shown = {'stage': stage, 'object': canvas, 'origin': origin, 'complete': complete, **counts}
+            self.emit(Event('preview', shown))
+        end = time.monotonic()
+        self._next = end + max(self.seconds, REST * (end - begin))

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ptychopinn_reconstructor.physics import forward, geometry, scaling, smoothing, stitching
+from ptychopinn_reconstructor.physics import forward, geometry, scaling, smoothing
+from ptychopinn_reconstructor.physics.stitching import stitch as stitching
 
 K, N = 5, 32
 

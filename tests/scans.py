@@ -8,8 +8,8 @@ import numpy as np
 
 from ptychopinn_reconstructor.backend import installed
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.physics.simulate import simulate
-from ptychopinn_reconstructor.reconstruction import Reconstruction
+from ptychopinn_reconstructor.physics.simulation.simulate import simulate
+from ptychopinn_reconstructor.result import Reconstruction
 from ptychopinn_reconstructor.scan import Scan
 
 

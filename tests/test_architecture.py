@@ -1,7 +1,6 @@
 """The rules of the house, checked by reading the sources and by importing them in new processes.
 
-A module that the tables do not name counts as part of the pipeline: nothing below may import it, and it may import no
-entry point (command line, worker, host) and no backend.
+ROOMS is the plan: what is not in it may neither be there nor be imported.
 """
 
 from __future__ import annotations
@@ -21,22 +20,47 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'ptychopinn_reconstructor'
 FOLDERS = {PACKAGE: ROOT / PACKAGE, f'{PACKAGE}.backends': ROOT / 'backends', f'{PACKAGE}.configs': ROOT / 'configs'}
 
-# Arrows point down: a part may import parts of a lower or its own tier, itself included, never a higher one.
-TIERS = [
-    {'errors'},
-    {'config', 'events', 'files', 'scan'},
-    {'reconstruction', 'archive', 'manifest', 'tensors'},
-    {'physics'},
-    {'io', 'bundle', 'backend'},
-    {'pipeline'},  # and every part that is not named here
-    {'conformance', 'commands'},
-    {'cli', 'worker', 'host'},
-]
-PIPELINE = next(tier for tier, parts in enumerate(TIERS) if 'pipeline' in parts)
-TIER = {part: tier for tier, parts in enumerate(TIERS) for part in parts}
+# The rooms of the house, from the ground floor up, and which others each may import. A new arrow is a decision.
+ROOMS: dict[str, set[str]] = {
+    'errors': set(),
+    'events': set(),
+    'result': set(),
+    'config': {'errors'},
+    'scan': {'errors'},
+    'physics': {'errors', 'events', 'scan'},
+    'io': {'config', 'errors', 'result', 'scan'},
+    'backend': {'config', 'errors', 'events', 'physics'},
+    'environment': {'backend', 'config'},
+    'model_file': {'backend', 'config', 'errors', 'io', 'physics', 'scan'},
+    'backends': {'backend', 'config', 'errors', 'io', 'physics'},
+    'reconstruction': {
+        'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'result', 'scan',
+    },
+    'training': {'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction', 'scan'},
+    'worker': {'backend', 'config', 'errors', 'events', 'io', 'reconstruction', 'scan', 'training'},
+    'conformance': {
+        'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction', 'scan', 'training',
+    },
+    'experiments': {
+        'backend', 'config', 'environment', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction',
+        'training',
+    },
+    'cli': {
+        'backend', 'config', 'environment', 'errors', 'events', 'experiments', 'io', 'model_file', 'physics',
+        'reconstruction', 'scan', 'training',
+    },
+    '__main__': {'cli'},
+    'host': {
+        'backend', 'cli', 'config', 'conformance', 'errors', 'events', 'experiments', 'io', 'model_file', 'physics',
+        'reconstruction', 'scan', 'training', 'worker',
+    },
+}  # fmt: skip
+TOP_MODULES = 8
+# Rooms and modules that load scipy with the physics as soon as they are imported; whoever needs them imports them late.
+WITH_PHYSICS = {'physics', 'reconstruction', 'training', 'experiments', 'conformance', 'host'}
+WITH_PHYSICS_TOO = {'backend.batches', 'model_file.models', 'model_file.training_range'}
+LIGHT_ALL_THE_SAME = {'training.folder'}
 
-OWN_FOR_PHYSICS = {'config', 'errors', 'events', 'reconstruction', 'scan', 'physics'}
-OWN_FOR_BACKENDS = {'config', 'errors', 'events', 'files', 'backend', 'physics', 'recipe', 'steps'}
 FRAMEWORKS = {
     'torch_lightning': {'torch', 'lightning', 'torchmetrics', 'tensorboard', 'mlflow'},
     'tensorflow_keras': {'tensorflow', 'keras', 'mlflow'},
@@ -166,37 +190,33 @@ def _wrong(imports: Iterable[Import], message: str) -> list[Violation]:
 
 def _own(source: Source) -> list[Import]:
     """The parts of our package that a source imports: names of the package's __init__ (errors, version) left out."""
-    return [i for i in _imports(source) if i.part in PARTS or i.part in TIER]
+    return [i for i in _imports(source) if i.part in PARTS or i.part in ROOMS]
 
 
 def test_the_reader_of_imports_reads_them() -> None:
     """The checks below would pass on anything if this reader saw nothing."""
-    bundle = next(source for source in SOURCES if source.name == f'{PACKAGE}.bundle')
+    bundle = next(source for source in SOURCES if source.name == f'{PACKAGE}.model_file.bundle')
     found = {i.name for i in _imports(bundle)}
-    assert {'numpy', f'{PACKAGE}.files', f'{PACKAGE}.errors'} <= found
-    tensors = next(source for source in SOURCES if source.name == f'{PACKAGE}.tensors')
+    assert {'numpy', f'{PACKAGE}.io.atomic', f'{PACKAGE}.errors'} <= found
+    tensors = next(source for source in SOURCES if source.name == f'{PACKAGE}.model_file.tensors')
     assert {i.name: i.eager for i in _imports(tensors)}['safetensors.numpy'] is False
     assert len(SOURCES) > 10 and any(source.is_backend for source in SOURCES)
 
 
-def _is_pipeline(source: Source) -> bool:
-    ours = bool(source.parts) and not source.is_backend and source.part != 'configs'
-    return ours and TIER.get(source.part, PIPELINE) == PIPELINE
+def _loads_physics(source: Source) -> bool:
+    """Whether a module may load the physics as soon as it is imported."""
+    name = '.'.join(source.parts)
+    return name not in LIGHT_ALL_THE_SAME and (source.part in WITH_PHYSICS or name in WITH_PHYSICS_TOO)
 
 
 @rule
-def arrows_point_down(source: Source) -> list[Violation]:
-    if source.is_backend or source.part == '__init__':
+def arrows_are_those_of_the_plan(source: Source) -> list[Violation]:
+    if not source.parts or source.part == 'configs':
         return []
-    tier = TIER.get(source.part, PIPELINE)
-    above = [i for i in _own(source) if i.part != source.part and TIER.get(i.part, PIPELINE) > tier]
-    return _wrong(above, f'{source.part} is below what it imports')
-
-
-@rule
-def entry_points_do_not_import_each_other(source: Source) -> list[Violation]:
-    others = TIERS[-1] - {source.part} if source.part in TIERS[-1] else set()
-    return _wrong([i for i in _own(source) if i.part in others], 'cli, worker and host know only the pipeline')
+    if source.part not in ROOMS:
+        return [(1, f'{source.part} is no room of the plan: {", ".join(ROOMS)}')]
+    allowed = ROOMS[source.part] | {source.part}
+    return _wrong([i for i in _own(source) if i.part not in allowed], f'{source.part} may not import')
 
 
 @rule
@@ -209,14 +229,11 @@ def nobody_imports_a_backend(source: Source) -> list[Violation]:
 
 
 @rule
-def a_backend_knows_only_the_interface_and_its_own_framework(source: Source) -> list[Violation]:
+def a_backend_knows_only_its_own_framework(source: Source) -> list[Violation]:
     if not source.is_backend or len(source.parts) < 2:
         return []
-    foreign = [i for i in _own(source) if i.part not in OWN_FOR_BACKENDS | {'backends'}]
     others = ALL_FRAMEWORKS - FRAMEWORKS.get(source.parts[1], ALL_FRAMEWORKS)
-    return _wrong(foreign, f'a backend imports only {sorted(OWN_FOR_BACKENDS)} of our package') + _wrong(
-        [i for i in _imports(source) if i.top in others], "a backend imports no other's framework"
-    )
+    return _wrong([i for i in _imports(source) if i.top in others], "a backend imports no other's framework")
 
 
 @rule
@@ -225,8 +242,7 @@ def physics_is_numpy_and_scipy_only(source: Source) -> list[Violation]:
         return []
     allowed = {*sys.stdlib_module_names, 'numpy', 'scipy', 'skimage', PACKAGE}
     foreign = [i for i in _imports(source) if i.top not in allowed]
-    own = [i for i in _own(source) if i.part not in OWN_FOR_PHYSICS]
-    return _wrong(foreign, 'numpy, scipy and skimage only') + _wrong(own, f'only {sorted(OWN_FOR_PHYSICS)}')
+    return _wrong(foreign, 'numpy, scipy and skimage only')
 
 
 @rule
@@ -258,7 +274,7 @@ def the_plugin_that_ptychodus_finds_imports_nothing(source: Source) -> list[Viol
 
 @rule
 def what_is_heavy_is_imported_inside_the_function_that_uses_it(source: Source) -> list[Violation]:
-    """Except where the whole module is loaded lazily: physics, and with it the pipeline, a backend, the host."""
+    """Except where the whole module is loaded lazily: what loads the physics anyway, a backend, the host."""
     allowed: set[str] = set()
     if source.is_backend:
         allowed = FRAMEWORKS.get(source.parts[1], ALL_FRAMEWORKS) | {'scipy', 'physics'} if source.parts[1:] else set()
@@ -266,7 +282,7 @@ def what_is_heavy_is_imported_inside_the_function_that_uses_it(source: Source) -
         allowed = {'scipy', 'skimage', 'physics'}
     elif source.part == 'host':
         allowed = {'ptychodus', *QT}
-    elif _is_pipeline(source):
+    elif _loads_physics(source):
         allowed = {'physics'}
     eager = [i for i in _imports(source) if i.eager]
     heavy = [i for i in eager if i.top in LAZY - allowed or (i.part == 'physics' and 'physics' not in allowed)]
@@ -343,13 +359,13 @@ except:
 @pytest.mark.parametrize(
     ('name', 'caught'),
     [
-        ('physics.bad', {'arrows_point_down', 'physics_is_numpy_and_scipy_only'}),
-        ('worker', {'entry_points_do_not_import_each_other'}),
-        ('backends.tensorflow_keras.bad', {'a_backend_knows_only_the_interface_and_its_own_framework'}),
+        ('physics.bad', {'arrows_are_those_of_the_plan', 'physics_is_numpy_and_scipy_only'}),
+        ('worker.bad', {'arrows_are_those_of_the_plan'}),
+        ('backends.tensorflow_keras.bad', {'a_backend_knows_only_its_own_framework'}),
         ('host.ptychodus_plugins.bad', {'the_plugin_that_ptychodus_finds_imports_nothing'}),
         ('host.bad', {'qt_is_imported_by_the_window_only'}),
-        ('brand_new', {'arrows_point_down', 'what_is_heavy_is_imported_inside_the_function_that_uses_it'}),
-        ('io.bad', {'frameworks_qt_and_the_host_are_named_in_one_place', 'arrows_point_down'}),
+        ('brand_new', {'arrows_are_those_of_the_plan', 'what_is_heavy_is_imported_inside_the_function_that_uses_it'}),
+        ('io.bad', {'frameworks_qt_and_the_host_are_named_in_one_place', 'arrows_are_those_of_the_plan'}),
     ],
 )
 def test_the_rules_catch_a_bad_module(tmp_path: Path, name: str, caught: set[str]) -> None:
@@ -366,16 +382,23 @@ def test_the_rules_catch_a_bad_module(tmp_path: Path, name: str, caught: set[str
     assert caught | everywhere <= {check.__name__ for check in RULES if list(check(source))}
 
 
-def test_parts_do_not_import_each_other_in_a_circle() -> None:
-    edges: dict[str, set[str]] = {}
+def test_the_plan_has_no_circle() -> None:
+    """Every room imports only rooms that stand before it in the plan."""
+    floors = list(ROOMS)
+    assert [room for room in floors if not ROOMS[room] <= {*floors[: floors.index(room)]}] == []
+
+
+def test_every_arrow_of_the_plan_is_used() -> None:
+    """An arrow that nothing needs any more is taken out of the plan."""
+    used: dict[str, set[str]] = {room: set() for room in ROOMS}
     for source in SOURCES:
-        if not source.is_backend and source.parts:
-            own = {i.part for i in _own(source) if i.part != source.part and not i.typing_only}
-            edges.setdefault(source.part, set()).update(own)
-    while leaves := [part for part, targets in edges.items() if not targets & edges.keys()]:
-        for part in leaves:
-            del edges[part]
-    assert not edges, f'these parts import each other in a circle: {sorted(edges)}'
+        if source.part in used:
+            used[source.part] |= {i.part for i in _own(source)} - {source.part}
+    assert {room: sorted(allowed - used[room]) for room, allowed in ROOMS.items() if allowed - used[room]} == {}
+
+
+def test_few_modules_lie_at_the_top() -> None:
+    assert len(list((ROOT / PACKAGE).glob('*.py'))) <= TOP_MODULES
 
 
 def test_folders_have_no_name_that_hides_a_package() -> None:
@@ -406,24 +429,23 @@ def _loaded_by(names: list[str], heavy: list[str]) -> dict[str, list[str]]:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    """The cost in CPU time is measured by tests/benchmarks/import_cost.py."""
+    """The cost in CPU time is measured by benchmarks/import_cost.py."""
     assert _loaded_by([PACKAGE], [*NOT_LOADED, 'rich', 'click', 'yaml', 'skimage']) == {PACKAGE: []}
 
 
 def test_importing_a_light_module_loads_nothing_heavy() -> None:
     """What the command line loads before it knows what to do: `ptychopinn --help` waits for none of these."""
-    heavy_parts = {'physics', 'backends', 'conformance', 'host'}
     light = [
         source.name
         for source in SOURCES
-        if source.part not in heavy_parts and not _is_pipeline(source) and source.path.name != '__main__.py'
+        if source.part != 'backends' and not _loads_physics(source) and source.path.name != '__main__.py'
     ]
-    assert f'{PACKAGE}.bundle' in light
+    assert {f'{PACKAGE}.model_file.bundle', f'{PACKAGE}.cli.main', f'{PACKAGE}.training.folder'} <= {*light}
     assert {name: found for name, found in _loaded_by(light, [*NOT_LOADED, 'skimage']).items() if found} == {}
 
 
-def test_importing_physics_or_the_pipeline_loads_no_framework() -> None:
-    names = [source.name for source in SOURCES if source.part in ('physics', 'conformance') or _is_pipeline(source)]
+def test_importing_what_loads_the_physics_loads_no_framework() -> None:
+    names = [source.name for source in SOURCES if _loads_physics(source) and source.part != 'host']
     heavy = sorted({*ALL_FRAMEWORKS, *QT, 'ptychodus', 'h5py', 'matplotlib'})
     assert {name: found for name, found in _loaded_by(names, heavy).items() if found} == {}
 

@@ -123,7 +123,7 @@ def test_an_sdist_holds_every_source(dist: Path) -> None:
 
 def test_an_unpacked_wheel_imports_its_backend_package_and_presets(wheel: Path) -> None:
     program = (
-        f'import {PACKAGE}, {PACKAGE}.bundle, {PACKAGE}.configs as configs; '
+        f'import {PACKAGE}, {PACKAGE}.model_file.bundle, {PACKAGE}.configs as configs; '
         f'import {PACKAGE}.backends.torch_lightning as one, {PACKAGE}.backends.tensorflow_keras as other; '
         f'print({PACKAGE}.__version__, {PACKAGE}.__file__, one.__file__, other.__file__, configs.__file__, sep="\\n")'
     )
@@ -134,7 +134,7 @@ def test_an_unpacked_wheel_imports_its_backend_package_and_presets(wheel: Path) 
 
 def test_the_wheels_metadata_announces_command_and_backends(dist: Path, wheel: Path) -> None:
     entry_points = next(wheel.glob('*.dist-info/entry_points.txt')).read_text()
-    assert '\nptychopinn = ptychopinn_reconstructor.cli:main\n' in entry_points
+    assert '\nptychopinn = ptychopinn_reconstructor.cli.main:main\n' in entry_points
     assert '\nptychodus-ptychopinn = ptychopinn_reconstructor.host.launcher:main\n' in entry_points
     assert re.search(r'\[ptychopinn_reconstructor\.backends\]\s+tensorflow = .*\s+torch = ', entry_points)
     metadata = next(wheel.glob('*.dist-info/METADATA')).read_text()

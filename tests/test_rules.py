@@ -10,22 +10,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engine_cases import Case, empty
 from scans import short_config, small_scan
-from test_refine import Case, empty
 
-from ptychopinn_reconstructor import conformance, models, pipeline
-from ptychopinn_reconstructor.bundle import Bundle, open_bundle
+import ptychopinn_reconstructor as pp
+from ptychopinn_reconstructor import conformance
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import ConfigError, InputError
 from ptychopinn_reconstructor.io import read_object, read_probe, read_scan, write_npz
-from ptychopinn_reconstructor.outputs import write_result
+from ptychopinn_reconstructor.model_file import models
+from ptychopinn_reconstructor.model_file.bundle import Bundle, open_bundle
+from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine
 from ptychopinn_reconstructor.physics.geometry import scan_area
-from ptychopinn_reconstructor.physics.metrics import check_truth, compare
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
-from ptychopinn_reconstructor.physics.refine import RefineOptions, refine
 from ptychopinn_reconstructor.physics.scaling import probe_power
+from ptychopinn_reconstructor.physics.scoring.metrics import check_truth, compare
+from ptychopinn_reconstructor.reconstruction.writing import write_result
 from ptychopinn_reconstructor.scan import Scan
-from ptychopinn_reconstructor.training_job import split_of
+from ptychopinn_reconstructor.training.setup import split_of
 
 RULES = (
     'CHECKPOINT SINGLETON DEVICE BACKEND LOGGER ACCUM SUPERVISED GROUPING COVERAGE OFFSETS AMPLITUDE NORMALISATION '
@@ -37,7 +39,7 @@ RULES = (
 def test_every_rule_is_named_by_the_test_that_checks_it(rule: str) -> None:
     """A rule begins the docstring of a test, alone or among others and clauses: 'DENSE: ...', 'B15, DENSE: ...'."""
     named = re.compile(rf'"""([A-Z0-9]+, )*{rule}(, [A-Z0-9]+)*: ')
-    tests = [*Path(__file__).parent.glob('test_*.py'), *Path(conformance.__file__).parent.glob('*.py')]
+    tests = [*Path(__file__).parent.rglob('test_*.py'), *Path(conformance.__file__).parent.glob('*.py')]
     found = [path.name for path in tests if named.search(path.read_text())]
     assert found, f'no test names the rule {rule}'
 
@@ -117,7 +119,7 @@ def scan(backend_name: str) -> Scan:
 
 
 def trained(scan: Scan, folder: Path, **changes: Any) -> Bundle:
-    return open_bundle(pipeline.train([scan], config_of(**changes), folder).model)
+    return open_bundle(pp.train([scan], config_of(**changes), folder).model)
 
 
 def test_text_paths_and_numpy_scalars_are_accepted(scan: Scan, tmp_path: Path) -> None:
@@ -133,10 +135,10 @@ def test_text_paths_and_numpy_scalars_are_accepted(scan: Scan, tmp_path: Path) -
         inference__refine_passes=np.int32(1),
     )
     assert plain == numbers
-    text = pipeline.train([one], numbers, str(tmp_path / 'text'), sources=['scan.npz']).model
-    path = pipeline.train([two], plain, tmp_path / 'path').model
-    first = pipeline.reconstruct(one, str(text), numbers)
-    second = pipeline.reconstruct(two, path, plain, refine_passes=1)
+    text = pp.train([one], numbers, str(tmp_path / 'text'), sources=['scan.npz']).model
+    path = pp.train([two], plain, tmp_path / 'path').model
+    first = pp.reconstruct(one, str(text), numbers)
+    second = pp.reconstruct(two, path, plain, refine_passes=1)
     assert np.array_equal(first.reconstruction.object, second.reconstruction.object)
     values = {'residual': np.float32(first.report.residual)}
     files = write_result(str(tmp_path / 'result'), first.reconstruction, values)
@@ -159,7 +161,7 @@ def test_probe_power_and_domain_change_the_object(scan: Scan) -> None:
     """SETTINGS, AMPLITUDE: from_counts raises the amplitude of an absorbing object to a root mean square near 1."""
     found = {}
     for mode in ('absolute', 'from_counts'):
-        result = pipeline.refine_scan(scan, config_of(data__probe_power=mode), RefineOptions.alone(15)).reconstruction
+        result = pp.refine(scan, config_of(data__probe_power=mode), RefineOptions.alone(15)).reconstruction
         inside = result.object[scan_area(result.positions, result.origin)]
         found[mode] = float(np.sqrt((np.abs(inside) ** 2).mean()))
     assert scan.probe is not None
@@ -172,22 +174,22 @@ def test_a_trained_scale_is_used_when_reconstructing(scan: Scan, tmp_path: Path)
     """SETTINGS: intensity_scale_trainable is folded into the bundle's probe, which then takes the scan's place."""
     assert scan.probe is not None
     brighter = scan.with_probe(scan.probe * 1.03)
-    model = pipeline.train([brighter], config_of(training__intensity_scale_trainable=True), tmp_path).model
+    model = pp.train([brighter], config_of(training__intensity_scale_trainable=True), tmp_path).model
     bundle = open_bundle(model)
     change = float(np.sqrt(probe_power(bundle.probe) / probe_power(scan.probe * 1.03)))
     assert 0.95 < change < 1.05 and abs(change - 1) > 1e-4
     for power in ('auto', 'from_counts'):
-        result = pipeline.reconstruct(brighter, model, config_of(data__probe_power=power))
+        result = pp.reconstruct(brighter, model, config_of(data__probe_power=power))
         assert result.report.facts['probe_source'] == 'bundle'
         np.testing.assert_allclose(result.reconstruction.probe, bundle.probe, rtol=1e-6)
-    assert pipeline.reconstruct(scan, model, config_of()).report.facts['probe_source'] == 'scan'
+    assert pp.reconstruct(scan, model, config_of()).report.facts['probe_source'] == 'scan'
 
 
 def test_the_bundles_probe_follows_the_dose_of_another_scan(scan: Scan, tmp_path: Path) -> None:
     """AMPLITUDE: a model trained in the gauge serves a scan of four times the exposure that holds no probe."""
-    model = pipeline.train([scan], config_of(data__probe_power='from_counts'), tmp_path).model
+    model = pp.train([scan], config_of(data__probe_power='from_counts'), tmp_path).model
     longer = replace(scan, diffraction=scan.diffraction.astype(np.uint32) * 4, probe=None)
-    result = pipeline.reconstruct(longer, model, config_of(data__probe_power='from_counts'))
+    result = pp.reconstruct(longer, model, config_of(data__probe_power='from_counts'))
     power = probe_power(result.reconstruction.probe)
     assert power == pytest.approx(longer.mean_counts, rel=1e-4)
     assert any('no probe' in note for note in result.report.notes)
@@ -198,7 +200,7 @@ def test_too_few_patterns_for_a_region_are_found_before_anything_is_written(tmp_
     for change, needed in (({'model__gridsize': 8}, 64), ({'data__n_subsample': 5}, 8)):
         few = replace(scan, diffraction=scan.diffraction[:40], positions=scan.positions[:40], scan_index=None)
         with pytest.raises(ConfigError, match=f'A region needs {needed} patterns'):
-            pipeline.train([few], config_of(**change), tmp_path)
+            pp.train([few], config_of(**change), tmp_path)
         assert list(tmp_path.iterdir()) == []
     prepared = prepare_scan(few, stride=16)
     alone = split_of(prepared, config_of(data__n_subsample=5, model__object_big=False))
@@ -215,7 +217,7 @@ def test_a_refined_probe_serves_all_scans_that_came_with_the_guess(scan: Scan, t
     def validation_loss(probe: np.ndarray, name: str) -> float:
         config = config_of(training__refine_probe_first=10)
         rows: list[float] = []
-        pipeline.train(
+        pp.train(
             [scan.with_probe(guess)],
             config,
             tmp_path / name,

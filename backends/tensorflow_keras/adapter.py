@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob, Weights
+from ptychopinn_reconstructor.backend.common import check_logger, chosen_device
+from ptychopinn_reconstructor.backends.tensorflow_keras.framework import has_one_dnn, tf
+from ptychopinn_reconstructor.backends.tensorflow_keras.prediction import TensorFlowNetwork
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import BackendError
-from ptychopinn_reconstructor.recipe import check_logger, chosen_device
-
-from .framework import has_one_dnn, tf
-from .prediction import TensorFlowNetwork
 
 
 class TensorFlowBackend:
@@ -56,8 +55,8 @@ class TensorFlowBackend:
 
     def fresh_weights(self, config: Config, seed: int) -> dict[str, NDArray[np.float32]]:
         """Freshly drawn weights; no global random state is touched."""
-        from .network import build_network
-        from .weights import to_neutral
+        from ptychopinn_reconstructor.backends.tensorflow_keras.network import build_network
+        from ptychopinn_reconstructor.backends.tensorflow_keras.weights import to_neutral
 
         claim_runtime(config, 'cpu')
         with tf.device('cpu'):
@@ -65,9 +64,9 @@ class TensorFlowBackend:
 
     def network(self, config: Config, weights: Weights, device: str) -> TensorFlowNetwork:
         """A network with these weights on `device`."""
-        from .model import PRECISIONS
-        from .network import build_network
-        from .weights import load_neutral
+        from ptychopinn_reconstructor.backends.tensorflow_keras.model import PRECISIONS
+        from ptychopinn_reconstructor.backends.tensorflow_keras.network import build_network
+        from ptychopinn_reconstructor.backends.tensorflow_keras.weights import load_neutral
 
         where = self.resolve_device(device)
         claim_runtime(config, where)
@@ -78,7 +77,7 @@ class TensorFlowBackend:
 
     def train(self, job: TrainingJob) -> TrainedModel:
         """Train with Keras' fit; the weights returned are those of the best epoch."""
-        from .training import train
+        from ptychopinn_reconstructor.backends.tensorflow_keras.training import train
 
         device = self.resolve_device(job.config.execution.device)
         self.check(job.config)

@@ -10,10 +10,9 @@ from typing import Any
 import keras
 
 from ptychopinn_reconstructor.backend import TrainingJob
-from ptychopinn_reconstructor.files import atomic_path
-from ptychopinn_reconstructor.recipe import LOSS_CHECK_STEPS, CpuClock, Journal, schedule
-
-from .prediction import TensorFlowNetwork
+from ptychopinn_reconstructor.backend.common import LOSS_CHECK_STEPS, CpuClock, Journal, schedule
+from ptychopinn_reconstructor.backends.tensorflow_keras.prediction import TensorFlowNetwork
+from ptychopinn_reconstructor.io.atomic import atomic_path
 
 Logs = dict[str, Any] | None
 

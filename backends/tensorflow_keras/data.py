@@ -12,10 +12,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from ptychopinn_reconstructor.backend.batches import Step, Steps
+from ptychopinn_reconstructor.backends.tensorflow_keras.model import Batch
 from ptychopinn_reconstructor.physics.prepare import PreparedScan
-from ptychopinn_reconstructor.steps import Step, Steps
-
-from .model import Batch
 
 
 @dataclass(eq=False)

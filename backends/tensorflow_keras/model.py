@@ -11,14 +11,13 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from ptychopinn_reconstructor.backend.batches import patterns_of_region
+from ptychopinn_reconstructor.backend.common import BETAS, EPSILON, PROBE_PULL, PROBE_RATE, SCALE_LIMIT, WEIGHT_DECAY
+from ptychopinn_reconstructor.backends.tensorflow_keras import physics
+from ptychopinn_reconstructor.backends.tensorflow_keras.network import build_network
+from ptychopinn_reconstructor.backends.tensorflow_keras.optimizer import AdamW
 from ptychopinn_reconstructor.config import parse
-from ptychopinn_reconstructor.files import atomic_path
-from ptychopinn_reconstructor.recipe import BETAS, EPSILON, PROBE_PULL, PROBE_RATE, SCALE_LIMIT, WEIGHT_DECAY
-from ptychopinn_reconstructor.steps import patterns_of_region
-
-from . import physics
-from .network import build_network
-from .optimizer import AdamW
+from ptychopinn_reconstructor.io.atomic import atomic_path
 
 PRECISIONS = {'32': 'float32', '16-mixed': 'mixed_float16', 'bf16-mixed': 'mixed_bfloat16'}
 

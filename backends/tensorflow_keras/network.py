@@ -15,8 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ptychopinn_reconstructor.backend.common import widths_of
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.recipe import widths_of
 
 AMPLITUDES: dict[str, Callable[[tf.Tensor, float], tf.Tensor]] = {  # each is 1 at 0
     'sigmoid': lambda x, top: top * tf.sigmoid(x - log(top - 1)),

@@ -14,14 +14,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob
+from ptychopinn_reconstructor.backend.batches import Step, Steps, good_of, probes_of, steps_of, unpadded
+from ptychopinn_reconstructor.backend.common import StopRequested
+from ptychopinn_reconstructor.backends.tensorflow_keras.callbacks import Checkpoints, EarlyStopping, Watch, loggers
+from ptychopinn_reconstructor.backends.tensorflow_keras.data import Source
+from ptychopinn_reconstructor.backends.tensorflow_keras.model import PtychoPINN
+from ptychopinn_reconstructor.backends.tensorflow_keras.weights import load_neutral, to_neutral
 from ptychopinn_reconstructor.errors import BundleError
-from ptychopinn_reconstructor.recipe import StopRequested
-from ptychopinn_reconstructor.steps import Step, Steps, good_of, probes_of, steps_of, unpadded
-
-from .callbacks import Checkpoints, EarlyStopping, Watch, loggers
-from .data import Source
-from .model import PtychoPINN
-from .weights import load_neutral, to_neutral
 
 
 def train(job: TrainingJob, device: str) -> TrainedModel:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychopinn_reconstructor.recipe import check_weights
+from ptychopinn_reconstructor.backend.common import check_weights
 
 
 def _variables(network: keras.Model) -> dict[str, Any]:

@@ -9,13 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob, Weights
+from ptychopinn_reconstructor.backend.common import check_logger, chosen_device
+from ptychopinn_reconstructor.backends.torch_lightning.arrays import TorchArrays
+from ptychopinn_reconstructor.backends.torch_lightning.network import build_network
+from ptychopinn_reconstructor.backends.torch_lightning.prediction import TorchNetwork, threads
+from ptychopinn_reconstructor.backends.torch_lightning.weights import load_neutral, to_neutral
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.recipe import check_logger, chosen_device
-
-from .arrays import TorchArrays
-from .network import build_network
-from .prediction import TorchNetwork, threads
-from .weights import load_neutral, to_neutral
 
 
 class TorchBackend:
@@ -62,7 +61,7 @@ class TorchBackend:
 
     def train(self, job: TrainingJob) -> TrainedModel:
         """Train with Lightning; the weights returned are those of the best epoch."""
-        from .training import train
+        from ptychopinn_reconstructor.backends.torch_lightning.training import train
 
         device = self.resolve_device(job.config.execution.device)
         with threads(job.config.execution.threads):

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import physics
+from ptychopinn_reconstructor.backends.torch_lightning import physics
 
 BLOCK_PIXELS = 2**22  # complex pixels of exit waves at a time: 32 MiB an array, about ten of them
 

@@ -9,10 +9,9 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from ptychopinn_reconstructor.backend import TrainingJob
-from ptychopinn_reconstructor.recipe import LOSS_CHECK_STEPS, Journal
-
-from .module import Batch, PtychoPINN
-from .prediction import TorchNetwork
+from ptychopinn_reconstructor.backend.common import LOSS_CHECK_STEPS, Journal
+from ptychopinn_reconstructor.backends.torch_lightning.module import Batch, PtychoPINN
+from ptychopinn_reconstructor.backends.torch_lightning.prediction import TorchNetwork
 
 
 class Watch(Callback):

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ptychopinn_reconstructor.steps import Step, Steps
-
-from .module import Batch
+from ptychopinn_reconstructor.backend.batches import Step, Steps
+from ptychopinn_reconstructor.backends.torch_lightning.module import Batch
 
 
 @dataclass(eq=False)

@@ -8,8 +8,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from ptychopinn_reconstructor.config import parse
-from ptychopinn_reconstructor.recipe import (
+from ptychopinn_reconstructor.backend.common import (
     BETAS,
     EPSILON,
     PROBE_PULL,
@@ -19,9 +18,9 @@ from ptychopinn_reconstructor.recipe import (
     CpuClock,
     schedule,
 )
-
-from . import physics
-from .network import build_network
+from ptychopinn_reconstructor.backends.torch_lightning import physics
+from ptychopinn_reconstructor.backends.torch_lightning.network import build_network
+from ptychopinn_reconstructor.config import parse
 
 
 class Batch(NamedTuple):

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
+from ptychopinn_reconstructor.backend.common import widths_of
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.recipe import widths_of
 
 AMPLITUDES: dict[str, Callable[[Tensor, float], Tensor]] = {  # each is 1 at 0
     'sigmoid': lambda x, top: top * torch.sigmoid(x - log(top - 1)),

@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ptychopinn_reconstructor.backends.torch_lightning import physics
 from ptychopinn_reconstructor.config import Config
-
-from . import physics
 
 
 @contextmanager

@@ -18,14 +18,13 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob
+from ptychopinn_reconstructor.backend.batches import good_of, probes_of, steps_of, unpadded
+from ptychopinn_reconstructor.backend.common import StopRequested
+from ptychopinn_reconstructor.backends.torch_lightning.callbacks import Watch, checkpoints
+from ptychopinn_reconstructor.backends.torch_lightning.data import EpochSteps, HeldOutSteps, loader
+from ptychopinn_reconstructor.backends.torch_lightning.module import PtychoPINN
+from ptychopinn_reconstructor.backends.torch_lightning.weights import load_neutral, to_neutral
 from ptychopinn_reconstructor.errors import BundleError
-from ptychopinn_reconstructor.recipe import StopRequested
-from ptychopinn_reconstructor.steps import good_of, probes_of, steps_of, unpadded
-
-from .callbacks import Watch, checkpoints
-from .data import EpochSteps, HeldOutSteps, loader
-from .module import PtychoPINN
-from .weights import load_neutral, to_neutral
 
 
 def train(job: TrainingJob, device: str) -> TrainedModel:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ptychopinn_reconstructor.recipe import check_weights
+from ptychopinn_reconstructor.backend.common import check_weights
 
 ROOT4_CHANNELS, PARTS = 16, 2  # of the stem's input; the head's outputs and the back-projection have two
 SHUFFLED_OUTPUTS = ('up1', 'up2', 'head')

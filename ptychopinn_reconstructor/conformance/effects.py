@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from .. import pipeline
 from ..backend import Backend
 from ..config import Config, field_table
 from ..errors import ConfigError
-from ..training_job import split_of
+from ..training.setup import split_of
+from ..training.train import train
 from . import jobs
 from .runs import Runs
 
@@ -144,9 +144,7 @@ class SettingsChecks:
         assert rows.keys() == EFFECTS.keys()
         assert {key for key, row in rows.items() if not row.supported} == set(entries(Fixed))
         named = [check for effect in EFFECTS.values() if isinstance(effect, By) for check in effect.checks]
-        from .suite import BackendConformance
-
-        assert all(callable(getattr(BackendConformance, check)) for check in named)
+        assert all(callable(getattr(type(self), check)) for check in named)
 
     @pytest.mark.parametrize('key', entries(Fixed))
     def test_a_fixed_setting_is_refused_away_from_its_default(self, key: str) -> None:
@@ -242,15 +240,15 @@ class SettingsChecks:
     @pytest.mark.slow
     def test_a_probe_refined_first_is_nearer_to_the_true_one(self, backend: Backend, tmp_path: Path) -> None:
         """SETTINGS: refine_probe_first improves a wrong guess, and the model keeps the better probe."""
-        from ..bundle import open_bundle
-        from ..models import probe_likeness
+        from ..model_file.bundle import open_bundle
+        from ..model_file.models import probe_likeness
 
         scan = jobs.scan()
         assert scan.probe is not None
         y, x = np.mgrid[:32, :32] - 15.5
         guess = scan.with_probe(scan.probe * np.exp(0.02j * (x**2 + 0.5 * y**2)))
         config = jobs.configuration(backend, training__refine_probe_first=10)
-        model = pipeline.train([guess], config, tmp_path).model
+        model = train([guess], config, tmp_path).model
         assert guess.probe is not None
         before, after = (probe_likeness(probe, scan.probe) for probe in (guess.probe, open_bundle(model).probe))
         assert before < 0.95 and after > before + 0.02
@@ -262,13 +260,13 @@ class SettingsChecks:
         off = np.random.default_rng(0).normal(size=scan.positions.shape)
         wrong = replace(scan, positions=scan.positions + off)
         config = jobs.configuration(backend, training__refine_positions_first=20)
-        weights = [pipeline.train([wrong], config, tmp_path / 'first').trained.weights]
+        weights = [train([wrong], config, tmp_path / 'first').trained.weights]
         with np.load(tmp_path / 'first' / 'probe.npz') as found:
             better = replace(wrong, positions=found['positions'])
         left = better.positions - scan.positions
         assert np.sqrt((left**2).mean()) < 0.5 * np.sqrt((off**2).mean())
         plain = jobs.configuration(backend)
         for name, one in (('better', better), ('wrong', wrong)):
-            weights.append(pipeline.train([one], plain, tmp_path / name).trained.weights)
+            weights.append(train([one], plain, tmp_path / name).trained.weights)
         assert jobs.distance(weights[0], weights[1]) == 0
         assert jobs.distance(weights[0], weights[2]) > 0

@@ -13,7 +13,7 @@ import pytest
 from ..backend import Backend, arrays_on, backend_entry_points, load_backend
 from ..config import BACKEND_NAMES
 from ..errors import BackendError, DeviceError
-from ..physics.refine import RefineOptions, refine
+from ..physics.engine.refine import RefineOptions, refine
 from . import jobs, oracle
 
 LOADING = """
@@ -30,9 +30,9 @@ for framework in frameworks:
         importlib.import_module(framework)
     except ImportError:
         pass
-for part in pkgutil.iter_modules(physics.__path__, 'ptychopinn_reconstructor.physics.'):
+for part in pkgutil.walk_packages(physics.__path__, 'ptychopinn_reconstructor.physics.'):
     importlib.import_module(part.name)
-for part in ('steps', 'recipe'):
+for part in ('backend.batches', 'backend.common', 'io.atomic'):
     try:
         importlib.import_module(f'ptychopinn_reconstructor.{part}')
     except ImportError:

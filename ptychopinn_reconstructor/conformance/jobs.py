@@ -21,9 +21,9 @@ from ..config import Config
 from ..events import Event
 from ..physics.grouping import Split
 from ..physics.prepare import PreparedScan, prepare_scan
-from ..physics.simulate import simulate
+from ..physics.simulation.simulate import simulate
 from ..scan import Scan
-from ..training_job import split_of
+from ..training.setup import split_of
 
 STILL = 1e-30  # a learning rate at which no weight moves
 BAD = np.zeros((32, 32), dtype=bool)

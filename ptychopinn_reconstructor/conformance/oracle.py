@@ -17,10 +17,10 @@ from ..physics.forward import amplitude_loss, diffract, measure, poisson_loss, p
 from ..physics.geometry import gather_patches, scatter_patches
 from ..physics.grouping import Split, covering_regions, epoch_regions, region_size
 from ..physics.prepare import PreparedScan
-from ..physics.procedural import ProceduralPatterns
 from ..physics.scaling import crop_support
+from ..physics.simulation.procedural import ProceduralPatterns
 from ..physics.smoothing import smoothed
-from ..physics.stitching import EPSILON_WEIGHT, contributions, probe_weight, shifted_weight
+from ..physics.stitching.stitch import EPSILON_WEIGHT, contributions, probe_weight, shifted_weight
 
 Real = NDArray[np.float64]
 PIXELS_A_STEP = 65_536

@@ -88,7 +88,7 @@ class Runs:
         settings = folder / 'settings.yaml'
         settings.write_text(json.dumps(config.to_json()), encoding='utf-8')  # JSON is YAML
         for arguments in (['train'], ['reconstruct', folder / 'scan.npz', '--output-dir', folder / 'result']):
-            command = ['-m', 'ptychopinn_reconstructor.cli', *arguments, '--config', settings, '--quiet']
+            command = ['-m', 'ptychopinn_reconstructor', *arguments, '--config', settings, '--quiet']
             done = jobs.run(command, folder)
             assert done.returncode == 0, done.stderr
         found = read_product(folder / 'result' / 'product.h5').object

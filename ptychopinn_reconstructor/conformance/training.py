@@ -19,8 +19,8 @@ from ..events import Event
 from ..physics.forward import object_error, total_variation
 from ..physics.grouping import Split
 from ..physics.prepare import prepare_scan
-from ..physics.stitching import probe_weight
-from ..training_run import procedural_patterns
+from ..physics.stitching.stitch import probe_weight
+from ..training.run import procedural_patterns
 from . import jobs, oracle
 from .runs import Run, Runs
 

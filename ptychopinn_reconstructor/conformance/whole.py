@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from .. import models, pipeline
 from ..backend import Backend, Weights, load_backend
-from ..bundle import open_bundle
 from ..config import parse
 from ..errors import BundleError, ConfigError, Interrupted, ScanError
 from ..io import ObjectFile, read_scan, write_npz
+from ..model_file import models
+from ..model_file.bundle import open_bundle
 from ..physics.prepare import prepare_scan
+from ..reconstruction.evaluate import as_object_file, evaluate
+from ..reconstruction.reconstruct import reconstruct
+from ..training.train import train
 from . import jobs
 from .runs import EPOCHS, Runs, Shipped
 
@@ -31,7 +34,7 @@ class PipelineChecks:
     @pytest.mark.slow
     def test_trained_in_one_process_reconstructed_in_another(self, shipped: Shipped) -> None:
         """SINGLETON, B12, SETTINGS: the same object here, from the files that the settings name."""
-        here = pipeline.reconstruct(shipped.scan, shipped.model, shipped.config).reconstruction.object
+        here = reconstruct(shipped.scan, shipped.model, shipped.config).reconstruction.object
         assert np.abs(shipped.object - here).max() < 1e-5 * np.abs(here).max()
         assert np.abs(np.angle(here)).std() > 0.05  # an empty object would agree with itself as well
 
@@ -59,7 +62,7 @@ class PipelineChecks:
     def test_the_result_says_which_backend_made_it(self, backend: Backend, shipped: Shipped) -> None:
         """BACKEND, SETTINGS: execution.backend chooses, the bundle and the report say so."""
         assert open_bundle(shipped.model).manifest['backend'] == backend.name
-        facts = pipeline.reconstruct(shipped.scan, shipped.model, shipped.config).report.facts
+        facts = reconstruct(shipped.scan, shipped.model, shipped.config).report.facts
         assert facts['backend'] == backend.name and facts['device'] == backend.resolve_device('cpu')
 
     @pytest.mark.slow
@@ -67,19 +70,19 @@ class PipelineChecks:
         """AMPLITUDE: the network's own object has 1.00 +- 0.02 times the true amplitude, the gauge included."""
         assert shipped.scan.object is not None
         truth = ObjectFile(shipped.scan.object, shipped.scan.object_origin, shipped.scan.positions)
-        result = pipeline.reconstruct(shipped.scan, shipped.model, shipped.config)
+        result = reconstruct(shipped.scan, shipped.model, shipped.config)
         assert abs(result.report.facts['count_gauge'] - 1) < 0.1
-        score = pipeline.evaluate(pipeline.as_object_file(result.reconstruction), truth, margin=2)
+        score = evaluate(as_object_file(result.reconstruction), truth, margin=2)
         assert score.amplitude_ratio == pytest.approx(1.0, abs=0.02)
         empty = replace(truth, object=np.ones_like(truth.object))
-        assert score.amplitude_psnr > pipeline.evaluate(empty, truth, margin=2).amplitude_psnr + 1
+        assert score.amplitude_psnr > evaluate(empty, truth, margin=2).amplitude_psnr + 1
 
     @pytest.mark.slow
     @pytest.mark.parametrize('size', [1, 7, 144])
     def test_the_batch_size_of_inference_changes_nothing(self, shipped: Shipped, size: int) -> None:
         """DENSE, COVERAGE, SETTINGS: the same object to 1e-5 whatever inference_batch_size."""
         config = shipped.config.merged({'inference': {'inference_batch_size': size}})
-        found = pipeline.reconstruct(shipped.scan, shipped.model, config)
+        found = reconstruct(shipped.scan, shipped.model, config)
         assert found.report.facts['patterns'] == 144
         assert np.abs(found.reconstruction.object - shipped.object).max() < 1e-5 * np.abs(shipped.object).max()
 
@@ -89,7 +92,7 @@ class PipelineChecks:
 
         def residual(**inference: int) -> float:
             config = shipped.config.merged({'inference': inference})
-            return pipeline.reconstruct(shipped.scan, shipped.model, config).report.residual
+            return reconstruct(shipped.scan, shipped.model, config).report.residual
 
         plain = residual()
         assert plain < residual(sync_neighbors=0)
@@ -103,9 +106,9 @@ class PipelineChecks:
 
         def phase(**inference: Any) -> float:
             config = shipped.config.merged({'inference': inference})
-            result = pipeline.reconstruct(shipped.scan, shipped.model, config)
+            result = reconstruct(shipped.scan, shipped.model, config)
             assert ('wavefront' in result.report.stages) is inference['wavefront']
-            return pipeline.evaluate(pipeline.as_object_file(result.reconstruction), truth, margin=2).phase_psnr
+            return evaluate(as_object_file(result.reconstruction), truth, margin=2).phase_psnr
 
         for passes in (0, 2):
             plain, leveled = (phase(refine_passes=passes, wavefront=asked) for asked in (False, True))
@@ -115,7 +118,7 @@ class PipelineChecks:
     def test_a_result_says_how_far_to_trust_it(self, shipped: Shipped) -> None:
         """TRUST, SETTINGS: disagreement of the patches always; with split_frc the agreement of two halves."""
         split = shipped.config.merged({'inference': {'split_frc': True, 'refine_passes': 1}})
-        plain, halved = (pipeline.reconstruct(shipped.scan, shipped.model, c).report for c in (shipped.config, split))
+        plain, halved = (reconstruct(shipped.scan, shipped.model, c).report for c in (shipped.config, split))
         assert plain.trust is not None and halved.trust is not None
         assert plain.trust.split is None and halved.trust.split is not None
         assert 0.3 < halved.trust.split.area < 1 and 'refine_halves' in halved.stages
@@ -128,8 +131,8 @@ class PipelineChecks:
 
         def moved(**inference: bool) -> tuple[bool, bool]:
             config = shipped.config.merged({'inference': {'refine_passes': 4, **inference}})
-            result = pipeline.reconstruct(shipped.scan, shipped.model, config).reconstruction
-            still = pipeline.reconstruct(shipped.scan, shipped.model, shipped.config).reconstruction
+            result = reconstruct(shipped.scan, shipped.model, config).reconstruction
+            still = reconstruct(shipped.scan, shipped.model, shipped.config).reconstruction
             return not np.array_equal(result.probe, still.probe), not np.array_equal(result.positions, still.positions)
 
         assert moved() == (False, False)
@@ -141,7 +144,7 @@ class PipelineChecks:
 
         def variation(strength: float) -> float:
             config = shipped.config.merged({'inference': {'refine_passes': 3, 'refine_prior': strength}})
-            found = pipeline.reconstruct(shipped.scan, shipped.model, config).reconstruction.object
+            found = reconstruct(shipped.scan, shipped.model, config).reconstruction.object
             return float(np.abs(np.diff(found)).mean())
 
         assert variation(10) < variation(1) < variation(0)
@@ -151,7 +154,7 @@ class PipelineChecks:
         """SETTINGS: middle_trim: less of the canvas is covered, what is covered shows the same object."""
         assert shipped.scan.object is not None
         whole, trimmed = (
-            pipeline.reconstruct(
+            reconstruct(
                 shipped.scan, shipped.model, shipped.config.merged({'inference': {'middle_trim': size}})
             ).reconstruction.object
             for size in (None, 12)
@@ -162,7 +165,7 @@ class PipelineChecks:
         turned = np.vdot(trimmed[middle], whole[middle])
         assert abs(turned) > 0.98 * np.linalg.norm(trimmed[middle]) * np.linalg.norm(whole[middle])
         with pytest.raises(ConfigError, match='middle_trim is 18 but the patches of this model are 16'):
-            pipeline.reconstruct(shipped.scan, shipped.model, shipped.config.merged({'inference': {'middle_trim': 18}}))
+            reconstruct(shipped.scan, shipped.model, shipped.config.merged({'inference': {'middle_trim': 18}}))
 
     @pytest.mark.slow
     def test_patches_are_kept_for_debugging(self, backend: Backend, shipped: Shipped, tmp_path: Path) -> None:
@@ -171,7 +174,7 @@ class PipelineChecks:
 
         for debug in (False, True):
             config = shipped.config.merged({'inference': {'debug': debug}})
-            pipeline.reconstruct(shipped.scan, shipped.model, config, patches_file=tmp_path / 'patches.h5')
+            reconstruct(shipped.scan, shipped.model, config, patches_file=tmp_path / 'patches.h5')
             assert (tmp_path / 'patches.h5').exists() is debug
         bundle = open_bundle(shipped.model)
         network = backend.network(models.exact(models.bundle_config(bundle)), bundle.weights, 'cpu')
@@ -190,10 +193,10 @@ class PipelineChecks:
         scan, amplitudes = jobs.scan(), []
         for scale in (0.8, 1.25):
             config = jobs.configuration(backend, training__nepochs=6, model__probe_scale=scale, model__probe_mask=True)
-            model = pipeline.train([scan], config, tmp_path / str(scale)).model
+            model = train([scan], config, tmp_path / str(scale)).model
             expected = prepare_scan(scan, probe_mask=True, probe_scale=scale).probe
             assert np.array_equal(open_bundle(model).probe, expected) and not expected[0, 0].any()
-            results = [pipeline.reconstruct(one, model, config) for one in (scan, replace(scan, probe=None))]
+            results = [reconstruct(one, model, config) for one in (scan, replace(scan, probe=None))]
             assert all(np.allclose(result.reconstruction.probe, expected, rtol=1e-5) for result in results)
             assert not any('differs' in note for result in results for note in result.report.notes)
             amplitudes.append(float(np.abs(results[0].reconstruction.object[20:-20, 20:-20]).mean()))
@@ -207,13 +210,13 @@ class PipelineChecks:
         settings: dict[str, Any] = {'data__validation_fraction': 0.0, 'training__nepochs': 1}
         config = jobs.configuration(backend, data__positions_provided=False, **settings)
         one, two = (
-            pipeline.train([each], config, tmp_path / str(number)).trained.weights
+            train([each], config, tmp_path / str(number)).trained.weights
             for number, each in enumerate((scan, stretched))
         )
         assert jobs.distance(one, two) == 0
         supervised = jobs.configuration(backend, data__positions_provided=False, model__model_type='supervised')
         with pytest.raises(ConfigError, match='positions_provided is false'):
-            pipeline.train([scan], supervised, tmp_path / 'supervised')
+            train([scan], supervised, tmp_path / 'supervised')
 
     @pytest.mark.slow
     def test_photons_are_used_where_counts_are_unknown(self, backend: Backend, tmp_path: Path) -> None:
@@ -223,8 +226,8 @@ class PipelineChecks:
         found: list[Weights] = []
         for scan, photons in ((counts, None), (normalized, counts.mean_counts), (normalized, 10.0)):
             config = jobs.configuration(backend, training__nepochs=1, data__nphotons=photons)
-            model = pipeline.train([scan], config, tmp_path / str(len(found))).model
-            told = str(pipeline.reconstruct(scan, model, config).report.notes)
+            model = train([scan], config, tmp_path / str(len(found))).model
+            told = str(reconstruct(scan, model, config).report.notes)
             assert ('photons each' in told) is (photons is not None)
             found.append(open_bundle(model).weights)
         assert jobs.distance(found[0], found[1]) < 1e-2 * jobs.distance(found[0], found[2])
@@ -243,9 +246,9 @@ class PipelineChecks:
         """N, SETTINGS: training with another N than the scan's, reconstructing a scan of another than the model's."""
         other = jobs.scan(n=48, positions=30)
         with pytest.raises(ConfigError, match='N is 32 but the patterns are 48'):
-            pipeline.train([other], shipped.config, tmp_path)
+            train([other], shipped.config, tmp_path)
         with pytest.raises(BundleError, match='N = 32 pixels but the scan has 48'):
-            pipeline.reconstruct(other, shipped.model, shipped.config)
+            reconstruct(other, shipped.model, shipped.config)
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.slow
@@ -253,13 +256,13 @@ class PipelineChecks:
         """MODES, COVERAGE, B23: gridsize 2 trained and reconstructed; another number of modes is refused."""
         scan = jobs.scan(modes=3)
         config = jobs.configuration(backend, model__gridsize=2, data__neighbor_count=3, training__nepochs=1)
-        model = pipeline.train([scan], config, tmp_path).model
-        result = pipeline.reconstruct(scan, model, config)
+        model = train([scan], config, tmp_path).model
+        result = reconstruct(scan, model, config)
         assert result.report.facts['patterns'] == len(scan)
         assert result.reconstruction.probe.shape == (3, 32, 32)
         assert np.isfinite(result.reconstruction.object).all()
         with pytest.raises(BundleError, match=r'3 probe mode\(s\) but the probe here has 1'):
-            pipeline.reconstruct(jobs.scan(), model, config)
+            reconstruct(jobs.scan(), model, config)
 
     @pytest.mark.slow
     def test_a_supervised_model_reconstructs(self, backend: Backend, tmp_path: Path) -> None:
@@ -267,10 +270,10 @@ class PipelineChecks:
         config = jobs.configuration(backend, model__model_type='supervised')
         bare = replace(jobs.scan(), object=None)
         with pytest.raises(ScanError, match='needs an object'):
-            pipeline.train([jobs.scan(), bare], config, tmp_path / 'bare')
+            train([jobs.scan(), bare], config, tmp_path / 'bare')
         assert not (tmp_path / 'bare').exists()
-        model = pipeline.train([jobs.scan()], config, tmp_path / 'whole').model
-        result = pipeline.reconstruct(bare, model, config)
+        model = train([jobs.scan()], config, tmp_path / 'whole').model
+        result = reconstruct(bare, model, config)
         assert result.report.facts['model_type'] == 'supervised'
         assert np.isfinite(result.reconstruction.object).all()
 
@@ -278,12 +281,12 @@ class PipelineChecks:
     def test_training_further_from_a_bundle(self, backend: Backend, shipped: Shipped, tmp_path: Path) -> None:
         """B30: the first epoch is far better than a fresh network's; a bundle of another width is refused."""
         config = shipped.config.merged({'training': {'nepochs': 1, 'learning_rate': 1e-5}})
-        further = pipeline.train([shipped.scan], config, tmp_path / 'further', initial=shipped.model).trained
+        further = train([shipped.scan], config, tmp_path / 'further', initial=shipped.model).trained
         losses = open_bundle(shipped.model).manifest['training']['losses']
         assert further.losses[0][1] < 0.8 * losses[0][1]
         narrow = config.merged({'model': {'n_filters_scale': 1}})
         with pytest.raises(BundleError, match='n_filters_scale'):
-            pipeline.train([shipped.scan], narrow, tmp_path / 'narrow', initial=shipped.model)
+            train([shipped.scan], narrow, tmp_path / 'narrow', initial=shipped.model)
 
     @pytest.mark.slow
     def test_a_job_stopped_early_leaves_no_model(
@@ -292,12 +295,12 @@ class PipelineChecks:
         """B35, B38: stopped before the first epoch was complete; the training resumes as if it had not been."""
         config, shipped = jobs.configuration(backend), conformance_runs.shipped
         with pytest.raises(Interrupted):
-            pipeline.train([jobs.scan()], config, tmp_path, should_stop=jobs.StopAfter(1))
+            train([jobs.scan()], config, tmp_path, should_stop=jobs.StopAfter(1))
         assert not (tmp_path / 'model.zip').exists()
-        resumed = pipeline.train([jobs.scan()], config, tmp_path, resume=True).trained
+        resumed = train([jobs.scan()], config, tmp_path, resume=True).trained
         assert jobs.distance(resumed.weights, conformance_runs.reference.trained.weights) == 0
         with pytest.raises(Interrupted):
-            pipeline.reconstruct(shipped.scan, shipped.model, shipped.config, should_stop=lambda: True)
+            reconstruct(shipped.scan, shipped.model, shipped.config, should_stop=lambda: True)
 
     @pytest.mark.slow
     def test_other_backends_give_the_same_patches(self, backend: Backend, shipped: Shipped) -> None:

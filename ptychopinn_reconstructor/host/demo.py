@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..backend import installed, load_backend
-from ..commands.app import OneLineErrors, debug_option
-from ..commands.demo import COLUMNS, METHODS, PASSES, check_reached, demo_scan, training_time_option
-from ..commands.folders import check_output_folder
-from ..commands.report import pairs, table
+from ..cli.app import OneLineErrors, debug_option
+from ..cli.demo import COLUMNS, METHODS, PASSES, check_reached, demo_scan, training_time_option
+from ..cli.folders import check_output_folder
+from ..cli.report import pairs, table
 from ..config import BACKEND_NAMES, PLUGIN_SECTION, Config
 from ..errors import PtychoPINNError
-from ..files import writable_folder
+from ..io.atomic import writable_folder
 from ..io.ptychodus_folder import DIFFRACTION, PRODUCT, SETTINGS, TRUTH, write_ptychodus_folder
 from . import install
 from .hook import LIBRARY, logger
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ptychodus.api.workflow import ProductWorkflowAPI
     from ptychodus.model import ModelCore
 
-    from ..physics.metrics import Comparison
+    from ..physics.scoring.metrics import Comparison
     from .library import PtychoPINNLibrary
 
 PRODUCTS = {'network': 'network.h5', 'refined': PRODUCT}  # by method: the files that are written
@@ -182,11 +182,11 @@ class _Echo(logging.Handler):
 
 def compare_with_truth(folder: Path, backend: str) -> dict[str, Comparison]:
     """What the saved objects are like by method; writes comparison.png, both pictures of the object, and loss.png."""
-    from ..comparison.pictures import write_losses
+    from ..experiments.comparison.pictures import write_losses
     from ..io import read_object, read_product, write_amplitude_phase, write_comparison
     from ..physics.geometry import scan_area
-    from ..physics.metrics import default_margin
-    from ..pipeline import evaluate
+    from ..physics.scoring.metrics import default_margin
+    from ..reconstruction.evaluate import evaluate
 
     truth, result = read_object(folder / 'input' / TRUTH), read_product(folder / PRODUCT)
     margin = default_margin(result.probe.shape[-1])

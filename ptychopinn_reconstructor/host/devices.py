@@ -11,8 +11,8 @@ from ptychodus.api.observer import Observable
 
 from ..backend import missing_modules
 from ..errors import Interrupted, PtychoPINNError
-from ..handover import Scratch
-from ..requests import DevicesRequest
+from ..worker.handover import Scratch
+from ..worker.requests import DevicesRequest
 from .runner import Worker
 
 if TYPE_CHECKING:

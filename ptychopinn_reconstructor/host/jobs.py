@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from ..config import Config
 from ..errors import Interrupted, OutputError, PtychoPINNError
-from ..handover import Scratch, write_arrays
-from ..requests import Request
+from ..worker.handover import Scratch, write_arrays
+from ..worker.requests import Request
 from .runner import Message, Worker
 from .scans import HostScan
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ptychodus.api.observer import Observable
 
 if TYPE_CHECKING:
-    from ..trust import Trust
+    from ..reconstruction.diagnostics import Trust
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Known:
 
     def trust(self) -> Trust:
         """Everything, to draw it."""
-        from ..trust_pictures import from_bytes
+        from ..reconstruction.diagnostic_pictures import from_bytes
 
         return from_bytes(self.data)
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..bundle import Bundle, open_bundle
 from ..config import BACKEND_NAMES, FINE_TUNING, Config
 from ..errors import BundleError
-from ..models import NETWORK_SETTINGS, bundle_config, likeness_of_another
+from ..model_file.bundle import Bundle, open_bundle
+from ..model_file.models import NETWORK_SETTINGS, bundle_config, likeness_of_another
 from ..scan import checked_probe
 from .scans import HostScan
 
 if TYPE_CHECKING:
-    from ..domain import Domain
+    from ..model_file.training_range import Domain
 
 SAMPLE = 32  # patterns whose counts are looked at before starting
 TITLES = {name: title for title, name in BACKEND_NAMES.items()}
@@ -59,7 +59,7 @@ class ModelFile:
     @property
     def domain(self) -> Domain:
         """What it was trained for; of a bundle from before there was such an entry the dose alone."""
-        from ..domain import Domain
+        from ..model_file.training_range import Domain
 
         known = Domain.from_json(self.manifest['training'].get('domain'))
         counts = float(self.manifest['scaling'].get('mean_counts') or 0)
@@ -114,7 +114,7 @@ class ModelFile:
 
     def notes(self, scan: HostScan, config: Config) -> Iterator[str]:
         """What is different from the training, as warnings: gridsize, probe, its power, dose, overlap."""
-        from ..domain import Domain
+        from ..model_file.training_range import Domain
         from ..physics.prepare import seen_share
         from ..physics.scaling import resolve_probe_power
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ptychodus.api.observer import Observable, Observer
 
 from ..errors import BundleError
-from ..files import atomic_path
+from ..io.atomic import atomic_path
 from .model_file import ModelFile
 
 if TYPE_CHECKING:

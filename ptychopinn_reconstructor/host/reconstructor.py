@@ -12,8 +12,8 @@ from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput, Train
 
 from ..config import Config
 from ..errors import BundleError, ScanError
-from ..files import atomic_path
-from ..requests import ReconstructRequest
+from ..io.atomic import atomic_path
+from ..worker.requests import ReconstructRequest
 from .jobs import Jobs, hand_over
 from .last_trust import Known
 from .messages import WHOLE, gist, output_of, result_line

@@ -24,7 +24,7 @@ from typing import IO, Any, Self
 from .. import errors
 from ..errors import Interrupted, PtychoPINNError
 from ..events import ShouldStop, never
-from ..requests import Request, TrainRequest
+from ..worker.requests import Request, TrainRequest
 
 POLL = 0.05  # seconds between two looks at the child and at the host's wish to stop
 GRACE = 0.7  # seconds that a job has to stop by itself
@@ -52,7 +52,7 @@ class Worker:
         self.when_stopped = 'Stopped on request.'  # the sentence for it, also where the job itself had no time for one
 
     def __enter__(self) -> Self:
-        command = [sys.executable, '-P', '-m', 'ptychopinn_reconstructor.worker']
+        command = [sys.executable, '-P', '-m', 'ptychopinn_reconstructor.worker.main']
         self.process = subprocess.Popen(
             [*command, self.backend] if self.backend else command,
             cwd=self.scratch,

@@ -15,9 +15,9 @@ from ptychodus.api.product import LossValue
 from ptychodus.api.reconstruct import TrainOutput
 
 from ..config import Config
-from ..files import atomic_path
-from ..requests import TrainRequest
-from ..training_folder import MODEL, can_resume, losses_so_far, start_of
+from ..io.atomic import atomic_path
+from ..training.folder import MODEL, can_resume, losses_so_far, start_of
+from ..worker.requests import TrainRequest
 from .jobs import Jobs, hand_over
 from .messages import epoch_line, taken
 from .model_file import ModelFile

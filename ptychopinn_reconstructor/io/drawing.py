@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import atomic_path
+from .atomic import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ScanError
-from ..files import atomic_path
 from ..scan import Scan
 from .arrays import object_layer, single_opr
+from .atomic import atomic_path
 from .domain import DomainChoice, decide_domain
 from .members import Members
 from .records import ObjectFile, ScanFile

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ScanError
-from ..files import atomic_path
-from ..reconstruction import NOMINAL_PIXEL_SIZE, Reconstruction
+from ..result import NOMINAL_PIXEL_SIZE, Reconstruction
 from ..scan import Scan, checked_probe, pattern_blocks
 from .arrays import object_layer, single_opr
+from .atomic import atomic_path
 from .domain import DomainChoice, decide_domain
 from .hdf5 import number, opened, pixel_size, text
 from .lazy import stored_patterns

@@ -16,9 +16,9 @@ import numpy as np
 
 from ..config import BACKEND_NAMES, Config, field_table
 from ..errors import ScanError
-from ..files import atomic_path, writable_folder
-from ..reconstruction import NOMINAL_PIXEL_SIZE, Reconstruction
+from ..result import NOMINAL_PIXEL_SIZE, Reconstruction
 from ..scan import Scan
+from .atomic import atomic_path, writable_folder
 from .ptychodus import write_diffraction, write_product
 
 DIFFRACTION, PRODUCT, SETTINGS, TRUTH = 'diffraction.h5', 'product.h5', 'settings.ini', 'truth.h5'

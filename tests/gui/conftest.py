@@ -15,7 +15,7 @@ from PyQt5.QtWidgets import QApplication
 from window import Window, window_on
 
 from ptychopinn_reconstructor.io.ptychodus_folder import write_ptychodus_folder
-from ptychopinn_reconstructor.physics.simulate import simulate
+from ptychopinn_reconstructor.physics.simulation.simulate import simulate
 
 
 @pytest.fixture(scope='session')

@@ -17,7 +17,7 @@ from grids import same_grid
 from ptychodus.api.io import load_product
 from window import HANG, QTest, Window, shown, workers
 
-from ptychopinn_reconstructor.training_folder import can_resume, epochs_done
+from ptychopinn_reconstructor.training.folder import can_resume, epochs_done
 
 LONG = 400  # epochs that no test waits for
 SAME = 1e-6

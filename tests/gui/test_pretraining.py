@@ -12,8 +12,8 @@ import pytest
 from test_jobs import LONG, short, wait
 from window import Window, enter
 
-from ptychopinn_reconstructor.bundle import open_bundle
-from ptychopinn_reconstructor.training_folder import can_resume
+from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.training.folder import can_resume
 
 SOURCE = 'Pretrain for this probe'
 # The host numbers the products of one name, and other tests have trained in this window.

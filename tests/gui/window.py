@@ -187,7 +187,7 @@ def workers(of: int | None = None) -> list[int]:
             parent = int((entry / 'stat').read_text().rpartition(')')[2].split()[1])
         except OSError:  # it has just ended
             continue
-        if parent == (of or os.getpid()) and command[3:5] == [b'ptychopinn_reconstructor.worker', b'torch']:
+        if parent == (of or os.getpid()) and command[3:5] == [b'ptychopinn_reconstructor.worker.main', b'torch']:
             found.append(int(entry.name))
     return found
 

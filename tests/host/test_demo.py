@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from ptychopinn_reconstructor.backend import missing_modules
-from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.io import read_object, read_product
-from ptychopinn_reconstructor.pipeline import evaluate
+from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.reconstruction.evaluate import evaluate
 
 pytestmark = pytest.mark.slow
 DEMO = [sys.executable, '-P', '-m', 'ptychopinn_reconstructor.host.demo']

@@ -13,9 +13,9 @@ from grids import same_grid
 from ptychodus.api.io import load_product
 
 from ptychopinn_reconstructor.backend import missing_modules
-from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.io import ObjectFile, read_object, read_product
-from ptychopinn_reconstructor.pipeline import evaluate
+from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.reconstruction.evaluate import evaluate
 
 EXAMPLES = Path(__file__).resolve().parents[2] / 'examples'
 TITLES = {'torch': 'PyTorch', 'tensorflow': 'TensorFlow'}

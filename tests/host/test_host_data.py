@@ -17,10 +17,10 @@ from ptychodus.api.probe import ProbeSequence
 from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput
 
-from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.errors import ScanError
 from ptychopinn_reconstructor.host.releases import KNOWS_NEAR_FIELD
 from ptychopinn_reconstructor.host.scans import HostScan, on_host_canvas
+from ptychopinn_reconstructor.model_file.bundle import open_bundle
 
 SAME = 1e-6
 PIXELS = PixelGeometry(width_m=PIXEL, height_m=PIXEL)

@@ -18,10 +18,10 @@ from ptychodus.api.probe import ProbeSequence
 from ptychodus.api.product import Product
 
 from ptychopinn_reconstructor.backend import missing_modules
-from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.errors import BundleError, ConfigError, OutputError
 from ptychopinn_reconstructor.host.scans import HostScan
-from ptychopinn_reconstructor.models import probe_likeness
+from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.model_file.models import probe_likeness
 
 SHORT: dict[str, Any] = {
     'PtychoPINNPlugin.Source': 'procedural',

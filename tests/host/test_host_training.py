@@ -16,13 +16,13 @@ import pytest
 from host_sessions import PINN, SUPERVISED, Case, Finished, Host, session, unstarted
 from ptychodus.api.object import Object
 
-from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.errors import OutputError, ScanError
-from ptychopinn_reconstructor.handover import PREFIX
 from ptychopinn_reconstructor.host.runner import WorkerDied
 from ptychopinn_reconstructor.host.scans import HostScan
 from ptychopinn_reconstructor.host.session import BusyError, _shown, training_name
 from ptychopinn_reconstructor.host.training_data import TrainingFiles, training_files
+from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.worker.handover import PREFIX
 
 SOON = 10.0  # seconds, on a machine with other work; `make bench` measures how soon it is
 LONG = 400
@@ -201,7 +201,7 @@ def worker_of(host: Host) -> int:
     """The process id of the running job: the child whose command line names the worker."""
     children = Path(f'/proc/{os.getpid()}/task').glob('*/children')
     pids = [int(pid) for file in children for pid in file.read_text().split()]
-    (found,) = (p for p in pids if b'ptychopinn_reconstructor.worker' in Path(f'/proc/{p}/cmdline').read_bytes())
+    (found,) = (p for p in pids if b'ptychopinn_reconstructor.worker.main' in Path(f'/proc/{p}/cmdline').read_bytes())
     return found
 
 

@@ -16,7 +16,7 @@ from ptychodus.api.reconstruct import ReconstructInput
 from ptychopinn_reconstructor.errors import BundleError
 from ptychopinn_reconstructor.host.last_trust import Known
 from ptychopinn_reconstructor.host.releases import indexes_of, positions_px
-from ptychopinn_reconstructor.trust import Trust
+from ptychopinn_reconstructor.reconstruction.diagnostics import Trust
 
 pytestmark = pytest.mark.slow
 

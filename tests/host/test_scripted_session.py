@@ -14,8 +14,8 @@ from host_sessions import PINN, SUPERVISED, Case, Finished, run_command, session
 from ptychodus.api.io import load_product
 
 from ptychopinn_reconstructor.backend import missing_modules
-from ptychopinn_reconstructor.bundle import open_bundle
 from ptychopinn_reconstructor.host.conformance.scans import positions_of
+from ptychopinn_reconstructor.model_file.bundle import open_bundle
 
 pytestmark = pytest.mark.slow
 SAME = 1e-6

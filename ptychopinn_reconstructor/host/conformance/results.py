@@ -61,7 +61,7 @@ def largest_difference(one: Reconstruction, other: Reconstruction) -> float:
 def cut_out(found: Object, scan: Simulated, shift: tuple[float, float] = (0.0, 0.0)) -> tuple[Image, Image]:
     """A square of the true object, and where the found one has it: by its own center and pixel size, plus `shift`."""
     from ...physics.geometry import scan_area
-    from ...physics.registration import sample
+    from ...physics.scoring.registration import sample
 
     rows, columns = scan_area(scan.centers, (0.0, 0.0), MARGIN)
     side = min(rows.stop - rows.start, columns.stop - columns.start)

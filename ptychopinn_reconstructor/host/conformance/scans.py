@@ -48,7 +48,7 @@ class Simulated:
 @cache
 def simulated(*, modes: int = 1, masked: bool = False) -> Simulated:
     """88 patterns of 32 x 32 pixels; with two incoherent modes, or with bad pixels, zero as the host makes them."""
-    from ...physics.simulate import simulate
+    from ...physics.simulation.simulate import simulate
 
     centers = _centers()
     shape = _canvas(centers)

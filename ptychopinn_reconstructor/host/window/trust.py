@@ -76,7 +76,7 @@ class TrustDialog(QDialog):
 
     def __init__(self, known: Known, dialogs: Any, parent: QWidget | None) -> None:
         super().__init__(parent)
-        from ...trust_pictures import pictures
+        from ...reconstruction.diagnostic_pictures import pictures
 
         self._trust, self._dialogs = known.trust(), dialogs
         self.setObjectName(DIALOG)
@@ -107,7 +107,7 @@ class TrustDialog(QDialog):
     def _save(self) -> None:
         from ptychodus.view.widgets import ExceptionDialog
 
-        from ...outputs import write_trust
+        from ...reconstruction.writing import write_trust
 
         folder = self._dialogs.get_existing_directory_path(self, 'Choose Folder for the Pictures')
         if folder:

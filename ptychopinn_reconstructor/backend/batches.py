@@ -1,0 +1,221 @@
+"""The steps of a training: which regions of which scan in what order, and their arrays. The same for every backend.
+
+Shapes: R regions of K patterns on one canvas each, N detector pixels, n pixels of a patch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import Config
+from ..errors import ConfigError
+from ..physics.grouping import covering_regions, epoch_regions, region_size
+from ..physics.prepare import PreparedScan
+from ..physics.simulation.procedural import ProceduralPatterns
+from .interface import TrainingJob
+
+PIXELS_A_STEP = 65_536
+PROCEDURAL, PROCEDURAL_PATTERNS = -1, 4096  # the number of a scan that is none; patterns an epoch of such a one
+
+
+class Step(NamedTuple):
+    """R regions (R, K) of patterns, in canonical order, of the scan with this number."""
+
+    scan: int
+    regions: NDArray[np.int64]
+
+
+class RegionBatch(NamedTuple):
+    """The arrays of a step; labels are None unless supervised."""
+
+    counts: NDArray[np.float32]  # (R, K, N, N)
+    root4: NDArray[np.float32]  # (R K, N, N)
+    backprojection: NDArray[np.float32]  # (R K, 2, n, n)
+    corners: NDArray[np.int64]  # (R, K, 2), relative to the smallest of the region
+    fractions: NDArray[np.float32]  # (R, K, 2)
+    scan: NDArray[np.int64]  # (R,) which scan's probe
+    dose: NDArray[np.float32]  # (R,) photons in units of that probe's power; 1 for measured scans
+    labels: NDArray[np.complex64] | None  # (R K, n, n)
+    canvas: tuple[int, int]
+
+
+def patterns_of_region(config: Config) -> int:
+    """K: patterns that share a canvas; 1 where nothing needs to overlap."""
+    model = config.model
+    if model.model_type == 'supervised' or not model.object_big or not config.data.positions_provided:
+        return 1
+    return region_size(model.gridsize, config.data.neighbor_count)
+
+
+def regions_of_step(config: Config, n_pixels: int) -> int:
+    """R: regions in a step, from batch_size or so that a step holds about 65,000 detector pixels."""
+    k = patterns_of_region(config)
+    patterns = config.training.batch_size or PIXELS_A_STEP // n_pixels**2
+    return max(1, patterns // k)
+
+
+class Steps:
+    """The steps of every epoch of a job, drawn from (seed, epoch), and those of its validation.
+
+    Their number in an epoch, `len`, is a multiple of accum_steps, so that no group of batches is cut.
+    """
+
+    def __init__(self, job: TrainingJob) -> None:
+        self.scans, self.splits, self.config = job.scans, job.splits, job.config
+        self.k = patterns_of_region(job.config)
+        self.r = regions_of_step(job.config, job.scans[0].n_pixels)
+        self.counts = [self._steps_of(len(split.training)) for split in job.splits]
+
+    def _steps_of(self, patterns: int) -> int:
+        if not patterns:  # a scan that only validates
+            return 0
+        groups = self.config.data.n_groups or patterns // self.k
+        accumulate = self.config.training.accum_steps
+        return max(1, groups // (self.r * accumulate)) * accumulate
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    def of_epoch(self, epoch: int) -> list[Step]:
+        """The steps of an epoch (counted from 0) over all scans."""
+        steps = [step for number in range(len(self.scans)) for step in self._of_scan(number, epoch)]
+        if len(self.scans) > 1 and not self.config.data.sequential_sampling:
+            order = np.random.default_rng([self.config.training.seed, epoch]).permutation(len(steps))
+            steps = [steps[i] for i in order]
+        return steps
+
+    def _of_scan(self, number: int, epoch: int) -> list[Step]:
+        count = self.counts[number]
+        if not count:
+            return []
+        regions = epoch_regions(
+            self.scans[number].positions,
+            self.splits[number].training,
+            self.k,
+            n_groups=count * self.r,
+            seed=self.config.training.seed,
+            epoch=epoch,
+            sequential=self.config.data.sequential_sampling,
+        )
+        return [Step(number, part) for part in np.split(regions, count)]
+
+    def batch(self, step: Step) -> RegionBatch:
+        """The arrays of a step."""
+        return region_batch(self.scans[step.scan], step, supervised=self.config.model.model_type == 'supervised')
+
+    def of_validation(self) -> list[Step]:
+        """Regions that cover the held-out patterns once; none where too few are held out."""
+        steps = []
+        for number, (scan, split) in enumerate(zip(self.scans, self.splits, strict=True)):
+            if len(split.validation) >= self.k:
+                regions = covering_regions(scan.positions, split.validation, self.k)
+                parts = np.array_split(regions, max(1, len(regions) // self.r))
+                steps += [Step(number, part) for part in parts]
+        return steps
+
+
+class ProceduralSteps(Steps):
+    """The steps of a pretraining: patterns drawn on the fly, numbered through all epochs; scans only validate."""
+
+    def __init__(self, job: TrainingJob, source: ProceduralPatterns) -> None:
+        super().__init__(job)
+        self.source = source
+
+    def __len__(self) -> int:
+        patterns = self.config.data.n_groups or PROCEDURAL_PATTERNS
+        return max(1, patterns // (self.r * self.config.training.accum_steps)) * self.config.training.accum_steps
+
+    def of_epoch(self, epoch: int) -> list[Step]:
+        """The steps of an epoch (counted from 0)."""
+        return self._drawn(epoch * len(self), len(self))
+
+    def _drawn(self, first: int, count: int) -> list[Step]:
+        """`count` steps whose regions hold the step's number instead of patterns."""
+        return [Step(PROCEDURAL, np.array([[number]])) for number in range(first, first + count)]
+
+    def batch(self, step: Step) -> RegionBatch:
+        """Draw the patterns of a step, or read those of a scan."""
+        if step.scan != PROCEDURAL:
+            return super().batch(step)
+        count = self.r * self.k
+        drawn = self.source.draw(int(step.regions[0, 0]), count)
+        return RegionBatch(
+            drawn.counts[:, None],
+            *drawn.input,
+            np.zeros((count, 1, 2), dtype=np.int64),
+            drawn.fractions[:, None],
+            np.zeros(count, dtype=np.int64),
+            np.full(count, drawn.dose, dtype=np.float32),
+            drawn.labels,
+            (self.source.n_pixels,) * 2,
+        )
+
+
+class MixedSteps(ProceduralSteps):
+    """Steps on the scans and as many on procedural patterns, shuffled: what keeps a fine-tuned network general."""
+
+    def __len__(self) -> int:
+        return 2 * Steps.__len__(self)
+
+    def of_epoch(self, epoch: int) -> list[Step]:
+        """The steps of an epoch (counted from 0)."""
+        scanned = Steps.of_epoch(self, epoch)
+        both = [*scanned, *self._drawn(epoch * len(scanned), len(scanned))]
+        order = np.random.default_rng([self.config.training.seed, 1, epoch]).permutation(len(both))
+        return [both[i] for i in order]
+
+
+def steps_of(job: TrainingJob) -> Steps:
+    """The steps of a job: those of its scans, procedural, or both."""
+    if job.procedural is None:
+        return Steps(job)
+    kind = MixedSteps if job.config.data.source == 'mixed' else ProceduralSteps
+    return kind(job, job.procedural)
+
+
+def region_batch(scan: PreparedScan, step: Step, *, supervised: bool) -> RegionBatch:
+    """Read and scale the patterns of a step of `scan`; labels only where `supervised`."""
+    r, k = step.regions.shape
+    data = scan.patterns(step.regions.ravel())
+    corners = data.corners.reshape(r, k, 2)
+    corners = corners - corners.min(axis=1, keepdims=True)
+    height, width = (int(size) for size in corners.max(axis=(0, 1)) + scan.n_pixels)
+    return RegionBatch(
+        data.counts.reshape(r, k, scan.n_pixels, scan.n_pixels),
+        data.root4,
+        data.backprojection,
+        corners,
+        data.fractions.reshape(r, k, 2),
+        np.full(r, step.scan, dtype=np.int64),
+        np.ones(r, dtype=np.float32),
+        scan.labels(step.regions.ravel()) if supervised else None,
+        (height, width),
+    )
+
+
+def probes_of(job: TrainingJob) -> NDArray[np.complex64]:
+    """The probes of a job's scans, padded with empty modes to a common number: (scans, modes, N, N).
+
+    Raises ConfigError when the scans have patterns of several sizes.
+    """
+    sizes = sorted({scan.n_pixels for scan in job.scans})
+    if len(sizes) > 1:
+        raise ConfigError(f'The scans have patterns of {sizes} pixels; one training needs one size.')
+    modes = max(len(scan.probe) for scan in job.scans)
+    probes = np.zeros((len(job.scans), modes, sizes[0], sizes[0]), dtype=np.complex64)
+    for padded, scan in zip(probes, job.scans, strict=True):
+        padded[: len(scan.probe)] = scan.probe
+    return probes
+
+
+def good_of(job: TrainingJob) -> NDArray[np.float32]:
+    """1 where a pixel of a job's scans can be trusted, else 0: (scans, N, N)."""
+    return np.stack([scan.good for scan in job.scans]).astype(np.float32)
+
+
+def unpadded(probes: NDArray[np.complex64], job: TrainingJob) -> tuple[NDArray[np.complex64], ...]:
+    """The probe of each scan, with the modes it came with."""
+    return tuple(probe[: len(scan.probe)] for probe, scan in zip(probes, job.scans, strict=True))

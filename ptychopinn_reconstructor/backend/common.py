@@ -1,0 +1,170 @@
+"""What is the same for every backend: devices, widths, weights, optimizer, schedule, CPU budget, events.
+
+A backend's adapter, network, optimizer and callbacks ask here; see specs/backend_contract.md, sections 3 to 7.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from math import cos, isfinite, pi
+from typing import Any
+
+from ..config import Config, TrainingConfig
+from ..errors import BundleError, ConfigError, DeviceError, TrainingError
+from ..events import Event
+from .interface import TrainingJob, Weights
+
+WARM_UP, FLOOR = 0.08, 0.02  # of the training, of the learning rate
+BETAS = (0.9, 0.99)  # of AdamW
+EPSILON = 1e-8
+WEIGHT_DECAY = 0.01  # of the network's weights alone
+SCALE_LIMIT = 0.05  # how far intensity_scale_trainable may move the probe's amplitude
+PROBE_RATE = 0.1  # learning rate of a trainable probe relative to the network's
+PROBE_PULL = 0.01  # loss of a trained probe whose change has the power of the probe itself
+LOSS_CHECK_STEPS = 8  # reading a loss waits for the device, so not at every step
+
+
+def widths_of(n_filters_scale: float) -> tuple[int, int, int]:
+    """Channel widths of the network: (32, 48, 64) at a scale of 2, in proportion otherwise."""
+    w1, w2, w3 = (max(4, round(width * n_filters_scale / 2)) for width in (32, 48, 64))
+    return w1, w2, w3
+
+
+def check_weights(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise BundleError naming the weights that are missing, superfluous or of another shape than a network's."""
+    for problem, names in (
+        ('lack', sorted(shapes.keys() - weights.keys())),
+        ('hold the unknown', sorted(weights.keys() - shapes.keys())),
+    ):
+        if names:
+            raise BundleError(
+                f'The weights {problem} {", ".join(names)}; the model does not fit this network: train anew.'
+            )
+    for name, shape in shapes.items():
+        if weights[name].shape != shape:
+            raise BundleError(
+                f'The weights {name} have shape {weights[name].shape} but the network needs {shape}; '
+                'the model does not fit its configuration: train anew.'
+            )
+
+
+def chosen_device(device: str, there: Sequence[str], gpu: str) -> str:
+    """The one of a backend's devices that `device` names, `gpu` being its word for cuda and gpu; 'auto' is the best.
+
+    Raises DeviceError naming those that are there.
+    """
+    if device == 'auto':
+        return there[min(1, len(there) - 1)]
+    name = device.lower().replace('cuda', gpu).replace('gpu', gpu)
+    name = f'{gpu}:0' if name == gpu else name
+    if name not in there:
+        raise DeviceError(f'The device {device!r} is not there; choose auto or one of: {", ".join(there)}.')
+    return name
+
+
+def check_logger(config: Config) -> None:
+    """ConfigError when the package of the chosen logger is not installed."""
+    package = config.execution.logger_backend
+    if package in ('tensorboard', 'mlflow') and find_spec(package) is None:
+        raise ConfigError(
+            f'logger_backend is {package} but {package} is not installed; install it with: pip install {package}, '
+            'or choose csv.'
+        )
+
+
+class StopRequested(Exception):  # noqa: N818 - a signal, not an error
+    """Leaves a framework's fit at once; the last checkpoint stays as it is."""
+
+
+def schedule(progress: float, kind: str) -> float:
+    """Learning-rate factor at `progress` (0 to 1) of the training: warm-up, then a cosine to 2 % or constant."""
+    if progress < WARM_UP:
+        return max(progress / WARM_UP, 1e-3)
+    if kind == 'constant':
+        return 1.0
+    fraction = min(1.0, (progress - WARM_UP) / (1 - WARM_UP))
+    return FLOOR + (1 - FLOOR) * 0.5 * (1 + cos(pi * fraction))
+
+
+class CpuClock:
+    """CPU seconds of this process spent in training, those before a resume included."""
+
+    def __init__(self, before: float = 0.0) -> None:
+        self.before = before
+        self.start = time.process_time()
+
+    def seconds(self) -> float:
+        """So far."""
+        return self.before + time.process_time() - self.start
+
+    def progress(self, steps_done: float, training: TrainingConfig) -> float:
+        """Part of the training that is over: of its steps, or of its CPU time if that is limited and further on."""
+        limit = training.max_cpu_seconds
+        return max(steps_done, self.seconds() / limit) if limit else steps_done
+
+
+class Journal:
+    """What a training has to remember and to tell: losses, patterns seen, events.
+
+    `state` and `restore` are for checkpoints: plain JSON types.
+    """
+
+    def __init__(self, job: TrainingJob) -> None:
+        self.job = job
+        self.losses: list[tuple[int, float]] = []
+        self.patterns_seen = 0
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run goes on from."""
+        return {'losses': [list(pair) for pair in self.losses], 'patterns_seen': self.patterns_seen}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.losses = [(int(epoch), float(value)) for epoch, value in state['losses']]
+        self.patterns_seen = int(state['patterns_seen'])
+
+    def after_step(self, patterns: int, progress: float) -> None:
+        """Count and tell; raises StopRequested when the job is asked to stop."""
+        self.patterns_seen += patterns
+        self.job.emit(Event('progress', {'stage': 'train', 'done': progress, 'total': 1.0}))
+        if self.job.should_stop():
+            raise StopRequested
+
+    def after_epoch(
+        self, epoch: int, metrics: Mapping[str, float], *, learning_rate: float, cpu_seconds: float
+    ) -> None:
+        """Check and keep the losses of an epoch, counted from 1, and tell them."""
+        if 'train_loss' in metrics:
+            self.check(metrics['train_loss'], epoch)
+            self.losses.append((epoch, metrics['train_loss']))
+        row = {
+            'stage': 'train',
+            'epoch': epoch,
+            'total': self.job.config.training.nepochs,
+            **metrics,
+            'learning_rate': learning_rate,
+            'patterns_seen': self.patterns_seen,
+            'cpu_seconds': cpu_seconds,
+        }
+        self.job.emit(Event('epoch', row))
+
+    def check(self, loss: float, epoch: int) -> None:
+        """Raise TrainingError when a loss is not finite."""
+        if not isfinite(loss):
+            raise TrainingError(
+                f'The loss became {loss} in epoch {epoch}; the last good checkpoint is kept in '
+                f'{self.job.output_dir / "checkpoints"}: resume with a lower learning_rate, or check the patterns.'
+            )
+
+    def summary(self, *, device: str, monitor: str, parameters: int, cpu_seconds: float) -> dict[str, Any]:
+        """How the training went, for the bundle: plain JSON types."""
+        return {
+            'device': device,
+            'epochs': len(self.losses),
+            'patterns_seen': self.patterns_seen,
+            'cpu_seconds': round(cpu_seconds, 2),
+            'monitor': monitor,
+            'parameters': parameters,
+        }

@@ -1,0 +1,102 @@
+"""`ptychopinn compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..config import Config
+from ..errors import ConfigError
+from .app import debug_option, json_option, quiet_option
+from .configuration import command_line, read_file
+from .evaluate import margin_option
+from .folders import check_output_folder
+from .options import field_options
+from .progress import ProgressBar
+from .report import notes, pairs, show
+from .stopping import stoppable
+
+# Settings that the command says to each of its steps, and what the user names instead.
+ANSWERED = {
+    'backend': '--backends',
+    'model_path': 'the models that are trained here',
+    'output_dir': '--output-dir',
+    'train_data_file': 'SCAN',
+}
+
+
+@click.command()
+@click.argument('scan', metavar='SCAN', type=click.Path(path_type=Path))
+@click.option('--output-dir', required=True, type=click.Path(path_type=Path), help='Folder for models and report.')
+@click.option('--backends', metavar='NAME,NAME', help='Backends to compare [default: all that are installed].')
+@click.option('--config', 'file', metavar='FILE', help='YAML file with settings, or the name of a shipped preset.')
+@click.option('--set', 'settings', multiple=True, metavar='KEY=VALUE', help='Any setting by its name; may be repeated.')
+@click.option('--probe', metavar='FILE[:KEY]', help="Probe in place of the scan's own.")
+@click.option('--from', 'initial', metavar='MODEL', type=click.Path(path_type=Path), help='Model that each trains on.')
+@click.option(
+    '--truth',
+    type=click.Path(path_type=Path),
+    help="File with the true object [default: the scan's own object, where it has one].",
+)
+@margin_option
+@click.option('--overwrite', is_flag=True, help='Replace the comparison that the output folder holds.')
+@json_option
+@quiet_option
+@debug_option
+@field_options('compare')
+def compare(
+    scan: Path,
+    output_dir: Path,
+    backends: str | None,
+    file: str | None,
+    settings: tuple[str, ...],
+    probe: str | None,
+    initial: Path | None,
+    truth: Path | None,
+    margin: int | None,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Train and reconstruct a scan with several backends and report how far they agree.
+
+    Each backend trains a model with the same settings, and each reconstructs the scan with every model, each time in a
+    new process. The output folder gets report.md with pictures, report.json, BACKEND/model/ (a training) and
+    BACKEND_in_BACKEND/ (a reconstruction of the first one's model by the second). Settings come from the command line,
+    then from --config, then from the defaults. With --refine PASSES the objects are also compared after refinement.
+    """
+    config = _configuration(file, settings, options)
+    check_output_folder(output_dir)
+    quiet_bar = quiet or not config.execution.progress
+    with stoppable() as should_stop, ProgressBar('reading', quiet=quiet_bar) as bar:
+        from ..experiments import comparison
+
+        report = comparison.compare(
+            scan,
+            output_dir,
+            config,
+            backends=None if backends is None else [name for name in backends.split(',') if name.strip()],
+            probe=probe,
+            truth=truth,
+            margin=margin,
+            initial=initial,
+            overwrite=overwrite,
+            emit=bar.emit,
+            should_stop=should_stop,
+        )
+    if as_json or not quiet:
+        from ..experiments.comparison.report import summary
+
+        files = pairs({name: str(output_dir / name) for name in ('report.md', 'report.json')})
+        show(report, as_json=as_json, text=[*summary(report), *notes(report['notes']), *files])
+
+
+def _configuration(file: str | None, settings: tuple[str, ...], options: dict[str, Any]) -> Config:
+    from_line = command_line(settings, options)
+    for fields in from_line.values():
+        if name := next((name for name in fields if name in ANSWERED), None):
+            raise ConfigError(f'{name} is not a setting of a comparison, which has {ANSWERED[name]}; leave {name} out.')
+    return Config().merged(read_file(file) if file is not None else {}).merged(from_line)

@@ -1,0 +1,93 @@
+"""All settings as documents: specs/settings.md and the commented preset configs/default.yaml.
+
+Run `python -m ptychopinn_reconstructor.cli.settings table > specs/settings.md`, and the same with `preset` for
+configs/default.yaml, after a field has changed; tests/cli/test_commands.py compares both with the fields.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+import click
+
+from ..config import FORMAT_VERSION, SECTIONS, FieldInfo, field_table
+from .options import option_name
+
+INTRODUCTION = """# Settings
+
+Generated from the fields of `ptychopinn_reconstructor/config.py`; see `ptychopinn_reconstructor/commands/settings.py`.
+Precedence: command line over file (`--config`) over default. `--set KEY=VALUE` takes every setting by its YAML key,
+with or without its section. Settings that say "`--set` only" have a single supported value so far and refuse others.
+
+In Ptychodus the keys of `[PtychoPINNModel]`, `[PtychoPINNTraining]` and `[PtychoPINNInference]` are its own, with
+its defaults; the others are in the section `[PtychoPINNPlugin]`. There 0 means "automatic" where `null` is the default
+here, and an empty text or `.` means "none". The host decides N (from the patterns), the model type (from the algorithm)
+and the files. `ProbeScale = 4` and `NumPhotons = 1000000`, which the host sets by itself, stand for our defaults, and
+`LearningRate = 0.002`, which is in every file that it has saved, for 0.0005 in a training that starts from a model; its
+`ProbeBig` has no effect, since it is true in every file that the host has saved, and ours stands in our section. Four
+settings exist only there: `Resume` (Train goes on with the training in its folder), `StartFromModel` (Train starts from
+the model of `ModelPath`: fine-tuning), `FurtherModels` (files that infer beside `ModelPath`, separated by `:`, on
+Windows by `;`: their mean, and what they differ as the uncertainty) and `ScratchDir` (where scans are handed over to
+the worker process).
+"""
+HEAD = '| YAML key | INI Section.Key | command line | default | applies to | supported | meaning |'
+
+
+def markdown() -> str:
+    """The table of all settings."""
+    parts = [INTRODUCTION]
+    for section, model in SECTIONS.items():
+        rows = [row for row in field_table() if row.section == section]
+        parts += [f'\n## {section}\n\n{model.__doc__}\n\n{HEAD}\n|{"---|" * 7}\n', *map(_row, rows)]
+    return ''.join(parts)
+
+
+def preset() -> str:
+    """A configuration file in which every setting has its default and a comment."""
+    lines = ['# Every setting with its default. Copy what you change; what is left out keeps its default.']
+    lines.append(f'format_version: {FORMAT_VERSION}')
+    for section, model in SECTIONS.items():
+        lines += ['', f'# {model.__doc__}', f'{section}:']
+        for row in field_table():
+            if row.section == section:
+                supported = '' if row.supported else ' Only the default is supported so far.'
+                comment = textwrap.wrap(f'{_one_line(row)}{supported}', 112)
+                lines += [*(f'  # {line}' for line in comment), f'  {row.name}: {_scalar(row.default)}']
+    return '\n'.join(lines) + '\n'
+
+
+def _row(row: FieldInfo) -> str:
+    applies = 'pinn, supervised' if row.applies == 'both' else row.applies
+    cells = (f'`{row.section}.{row.name}`', f'`{row.ini}`', _option(row), f'`{_scalar(row.default)}`', applies)
+    text = _one_line(row).replace('|', '\\|')
+    return f'| {" | ".join(cells)} | {"yes" if row.supported else "default only"} | {text} |\n'
+
+
+def _option(row: FieldInfo) -> str:
+    name = option_name(row)
+    if not name:
+        return '`--set` only'
+    return f'`{name}`' if name.startswith('--') else f'({name})'
+
+
+def _one_line(row: FieldInfo) -> str:
+    return ' '.join(row.description.split())
+
+
+def _scalar(value: Any) -> str:
+    """A value as YAML writes it."""
+    import yaml
+
+    return str(yaml.safe_dump(value)).removesuffix('...\n').strip()
+
+
+@click.command()
+@click.argument('document', type=click.Choice(['table', 'preset']))
+def main(document: str) -> None:
+    """Print one of the documents."""
+    click.echo(markdown() if document == 'table' else preset(), nl=False)
+
+
+if __name__ == '__main__':
+    main()

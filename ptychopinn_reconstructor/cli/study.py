@@ -1,0 +1,161 @@
+"""`ptychopinn study`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import ConfigError, Interrupted, PtychoPINNError
+from .app import Decorator, debug_option, json_option, quiet_option
+from .configuration import command_line
+from .folders import check_output_folder
+from .progress import ProgressBar
+from .report import IMAGE_ROWS, pairs, show, table
+from .stopping import stoppable
+
+if TYPE_CHECKING:
+    from ..experiments.study import Outcome, Run, Study
+
+LIST = 'VALUE,...'
+
+
+def _values(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:
+    """The values of a list; ConfigError when it holds none."""
+    if text is None:
+        return None
+    values = [value.strip() for value in text.split(',') if value.strip()]
+    if not values:
+        raise ConfigError(f'{parameter.opts[0]} is {text!r}; it must hold values separated by commas.')
+    return values
+
+
+def _list(name: str, text: str) -> Decorator:
+    found: Decorator = click.option(name, metavar=LIST, callback=_values, help=text)
+    return found
+
+
+@click.command()
+@click.argument('description', metavar='[NAME|FILE]', required=False)
+@click.option('--output-dir', required=True, type=click.Path(path_type=Path), help='Folder for all runs and results.')
+@_list('--dose', 'Photons incident per pattern [default: 1e5].')
+@_list('--overlap', 'Overlap of neighboring probe spots in percent, 0 for none [default: 65].')
+@_list('--gridsize', 'gridsize^2 patterns must agree in training [default: as in the settings].')
+@_list('--train-patterns', 'Train on so many patterns of another object [default: on the scan itself].')
+@_list('--model', 'pinn, supervised, pretrained or engine [default: pinn,engine].')
+@_list('--backend', 'Backends of the networks [default: torch].')
+@_list('--refine', 'Passes of the engine after the network, or auto [default: auto].')
+@_list('--engine-passes', 'Passes of the engine alone [default: 20].')
+@click.option('--seeds', type=int, help='Repeats with other noise, positions and initial weights [default: 3].')
+@click.option(
+    '--scan', type=click.Path(path_type=Path), help='Scan file with the true object and probe, in place of drawn ones.'
+)
+@click.option('--object', metavar='NAME', help='Kind of object [default: cells].')
+@click.option('--probe', metavar='NAME', help='Kind of probe [default: defocused].')
+@click.option('--n', type=int, help='Side of a diffraction pattern, pixels [default: 64].')
+@click.option('--area', type=float, help='Side of the scanned square, pixels [default: 252].')
+@click.option('--max-cpu-seconds', type=float, help='Limit of each training, CPU seconds [default: 240].')
+@click.option('--patterns-seen', type=int, help='Patterns that each training visits [default: 70000].')
+@click.option(
+    '--pretrained', metavar='MODEL', type=click.Path(path_type=Path),
+    help='Model of the runs called pretrained [default: one is pretrained for each dose and seed].',
+)  # fmt: skip
+@click.option('--set', 'settings', multiple=True, metavar='KEY=VALUE', help='Any setting by its name; may be repeated.')
+@click.option('--dry-run', is_flag=True, help='List the runs and stop.')
+@click.option('--overwrite', is_flag=True, help='Replace the study that the output folder holds.')
+@json_option
+@quiet_option
+@debug_option
+def study(
+    description: str | None,
+    output_dir: Path,
+    settings: tuple[str, ...],
+    refine: list[str] | None,
+    dry_run: bool,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+    **given: Any,
+) -> None:
+    """Run a grid of simulated scans, trainings and reconstructions and show how the results depend on what is varied.
+
+    NAME is a shipped study (dose, overlap, training-size, pinn-against-supervised), FILE a YAML file like those; the
+    options come first. Every combination of the listed values is a run. The output folder gets study.csv (a row a run),
+    study.html (curves and pictures on one page), and the files of each run. A run that is done is not done again: the
+    same command goes on with an interrupted study and tries failed runs again. Exit code 1 if any run failed.
+    """
+    from ..experiments.study import read_description, run_study, runs_of
+
+    overrides = {**given, 'passes': refine, 'settings': command_line(settings, {})}
+    described = read_description(description, overrides)
+    runs = runs_of(described)
+    if dry_run:
+        _list_runs(described, runs, as_json)
+        return
+    check_output_folder(output_dir)
+    title = 'Study' if description is None else f'Study: {Path(description).stem}'
+    with stoppable() as should_stop, ProgressBar('reading', quiet=quiet) as bar:
+        try:
+            outcome = run_study(
+                described, output_dir, name=title, overwrite=overwrite, emit=bar.emit, should_stop=should_stop
+            )
+        except Interrupted as error:
+            raise Interrupted(f'Stopped; what is done is in {output_dir}, and the same command goes on.') from error
+    if as_json or not quiet:
+        show(_summary(outcome), as_json=as_json, text=_lines(outcome))
+    if outcome.failed:
+        first = outcome.failed[0]
+        raise PtychoPINNError(
+            f'{len(outcome.failed)} of {len(runs)} runs failed, the first with: {first["error"]} '
+            'Start the same command again to try them again.'
+        )
+
+
+def _list_runs(described: Study, runs: list[Run], as_json: bool) -> None:
+    trainings = {run.pretraining if run.model == 'pretrained' else run.training for run in runs if run.backend}
+    values = {
+        'runs': len(runs),
+        'trainings': len(trainings),
+        'training_cpu_seconds_at_most': len(trainings) * described.max_cpu_seconds,
+        'names': [run.name for run in runs],
+    }
+    text = [*pairs({key: value for key, value in values.items() if key != 'names'}), *values['names']]  # type: ignore[misc]
+    show(values, as_json=as_json, text=text)
+
+
+def _summary(outcome: Outcome) -> dict[str, Any]:
+    return {
+        'runs': len(outcome.rows),
+        'failed': len(outcome.failed),
+        'table': str(outcome.table),
+        'page': str(outcome.page),
+        'rows': list(outcome.rows),
+    }
+
+
+def _lines(outcome: Outcome) -> Iterable[str]:
+    from ..experiments.study.table import grouped
+
+    figures = {key: f'{name} {unit}'.rstrip() for name, (key, unit) in IMAGE_ROWS.items()}
+    groups = grouped(outcome.rows, list(figures))
+    names = [name for name in (groups[0].factors if groups else ()) if _varies(name, outcome.rows) or name == 'model']
+    rows = [
+        [' '.join(_word(name, group.factors) for name in names), *(group.mean(key) for key in figures)]
+        for group in groups
+    ]
+    unscored = [f'{row["model"]}: {row["error"]}' for row in outcome.rows if row['status'] == 'unscored']
+    files = pairs({'table': str(outcome.table), 'page': str(outcome.page)})
+    return [*(table(['mean over the seeds', *figures.values()], rows) if rows else []), *unscored, *files]
+
+
+def _varies(name: str, rows: Iterable[Mapping[str, Any]]) -> bool:
+    return len({row.get(name) for row in rows} - {None}) > 1
+
+
+def _word(name: str, factors: Mapping[str, Any]) -> str:
+    value = factors[name]
+    if name in ('model', 'backend'):
+        return str(value or '')
+    return f'{name}={value:g}' if value is not None else ''

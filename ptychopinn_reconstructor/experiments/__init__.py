@@ -1,0 +1,1 @@
+"""Runs of our own commands in processes of their own, scored and drawn."""

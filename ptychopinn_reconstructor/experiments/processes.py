@@ -1,0 +1,96 @@
+"""A command of ours in a process of its own, with what it cost as the operating system counts it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from ..errors import InputError, Interrupted, PtychoPINNError
+from ..events import ShouldStop, never
+
+ERROR = 'ptychopinn: error: '
+POLL, PATIENCE = 0.05, 10.0  # seconds between two looks at a child, and from SIGTERM to SIGKILL
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a process took, from its start to its end."""
+
+    wall_seconds: float
+    cpu_seconds: float
+    peak_memory_mib: float
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a process that ended well has printed, and its cost."""
+
+    output: str
+    cost: Cost
+
+
+def run_command(arguments: Sequence[str], what: str, *, should_stop: ShouldStop = never) -> Finished:
+    """Run `ptychopinn ARGUMENTS` in a new process; `what` ('The training with torch') begins its error's sentence.
+
+    Raises InputError where the command ends with exit code 2, Interrupted with 130 or when asked to stop, otherwise
+    PtychoPINNError; the sentence is the command's own. The process never outlives this call.
+    """
+    command = [sys.executable, '-P', '-m', 'ptychopinn_reconstructor', *arguments]
+    with tempfile.TemporaryFile('w+') as out, tempfile.TemporaryFile('w+') as said:
+        start = time.perf_counter()
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=said) as process:
+            try:
+                used = _wait(process, should_stop)
+            finally:
+                if process.returncode is None:
+                    process.kill()
+        wall = time.perf_counter() - start
+        if should_stop():
+            raise Interrupted(f'{what} was stopped on request; nothing is reported.')
+        if process.returncode:
+            raise _error(process.returncode, _whole(said), what)
+        return Finished(_whole(out), _cost(wall, used))
+
+
+def _wait(process: subprocess.Popen[bytes], should_stop: ShouldStop) -> resource.struct_rusage:
+    """Wait for the end; on a request to stop SIGTERM, which our commands obey at the next batch, then SIGKILL."""
+    stopped = None
+    while True:
+        pid, status, used = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return used
+        if stopped is None and should_stop():
+            os.kill(process.pid, signal.SIGTERM)
+            stopped = time.monotonic()
+        elif stopped is not None and time.monotonic() - stopped > PATIENCE:
+            os.kill(process.pid, signal.SIGKILL)
+        time.sleep(POLL)
+
+
+def _cost(wall: float, used: resource.struct_rusage) -> Cost:
+    unit = 2**20 if sys.platform == 'darwin' else 2**10
+    return Cost(round(wall, 2), round(used.ru_utime + used.ru_stime, 2), round(used.ru_maxrss / unit, 1))
+
+
+def _whole(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()
+
+
+def _error(code: int, said: str, what: str) -> PtychoPINNError:
+    lines = [line for line in said.splitlines() if line.strip()]
+    own = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
+    reason = (own or lines or ['it said nothing.'])[-1].strip()
+    if code < 0:
+        reason = f'it was ended by signal {-code} ({signal.Signals(-code).name}); was there enough memory?'
+    kind = {InputError.exit_code: InputError, Interrupted.exit_code: Interrupted}.get(code, PtychoPINNError)
+    return kind(f'{what} failed: {reason}')

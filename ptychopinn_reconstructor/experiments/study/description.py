@@ -1,0 +1,163 @@
+"""What a study varies and what it holds fixed: from a YAML file or a shipped study, and the command line over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ...config import BACKEND_NAMES, Config
+from ...errors import ConfigError
+
+STUDIES = 'ptychopinn_reconstructor.configs'
+FOLDER = 'studies'
+AUTO: Final = 'auto'
+VARIED = ('dose', 'overlap', 'gridsize', 'train_patterns', 'model', 'backend', 'passes', 'engine_passes')
+Model = Literal['pinn', 'supervised', 'pretrained', 'engine']
+Numbers = tuple[int, ...]
+
+
+class Study(BaseModel):
+    """A grid of runs; every combination of the varied values is one. Lengths are in object pixels."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra='forbid', allow_inf_nan=False)
+
+    # what is varied
+    dose: tuple[float, ...] = Field(default=(1e5,), min_length=1)
+    """Photons incident per pattern."""
+    overlap: tuple[float, ...] = Field(default=(65.0,), min_length=1)
+    """Overlap of neighboring spots in percent: 100 (1 - step / D), D = diameter that holds 90 % of the energy."""
+    gridsize: Numbers = ()
+    """Patterns that must agree are gridsize^2 (neighbor_count follows); empty: as in the settings."""
+    train_patterns: Numbers = ()
+    """Patterns of a scan of another object to train on; empty: train on the scan that is reconstructed."""
+    model: tuple[Model, ...] = Field(default=('pinn', 'engine'), min_length=1)
+    """Networks that learn from the patterns, from the object, or were pretrained for the probe; or no network."""
+    backend: tuple[str, ...] = Field(default=('torch',), min_length=1)
+    """Backends of the networks."""
+    passes: tuple[int | Literal['auto'], ...] = Field(default=(AUTO,), min_length=1)
+    """Passes of the engine after the network; auto: as the reconstruction chooses by itself."""
+    engine_passes: Numbers = Field(default=(20,), min_length=1)
+    """Passes of the engine alone."""
+    seeds: int = Field(default=3, ge=1, le=100)
+    """Repeats, each with its own positions, noise and initial weights (and object, unless a scan gives it)."""
+
+    # what is the same for all
+    scan: Path | None = None
+    """Scan file whose object and probe are taken; otherwise both are drawn as `object` and `probe` say."""
+    object: str = 'cells'
+    """Kind of object; also of the other object that is trained on with train_patterns."""
+    probe: str = 'defocused'
+    """Kind of probe."""
+    n: int = Field(default=64, ge=16)
+    """Side of a pattern."""
+    area: float = Field(default=252.0, gt=16)
+    """Side of the square between the outermost positions."""
+    max_cpu_seconds: float = Field(default=240.0, gt=0)
+    """Limit of each training, CPU seconds."""
+    patterns_seen: int = Field(default=70_000, ge=1)
+    """Patterns that each training visits, so that its epochs follow the number of its patterns."""
+    pretrained: Path | None = None
+    """Model of the runs called pretrained; none: one is pretrained for each dose and seed."""
+    settings: dict[str, dict[str, Any]] = {}
+    """Settings of training and reconstruction, by section."""
+
+    @field_validator(*VARIED, mode='before')
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, (int, float, str)) else value
+
+    @field_validator('dose')
+    @classmethod
+    def _photons(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        return _within(values, 1.0, 1e9, 'photons')
+
+    @field_validator('overlap')
+    @classmethod
+    def _percent(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        return _within(values, -100.0, 95.0, 'percent')
+
+    @field_validator('backend')
+    @classmethod
+    def _names(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(BACKEND_NAMES.get(name, name) for name in values))
+
+    def fixed(self) -> dict[str, Any]:
+        """What must be the same for runs in one folder: everything that is not varied, as plain JSON types."""
+        return self.model_dump(mode='json', exclude={*VARIED, 'seeds'})
+
+
+def _within(values: tuple[float, ...], low: float, high: float, unit: str) -> tuple[float, ...]:
+    for value in values:
+        if not low <= value <= high:
+            raise ValueError(f'{value:g} is not between {low:g} and {high:g} {unit}')
+    return tuple(dict.fromkeys(values))
+
+
+def study_names() -> list[str]:
+    """Names of the shipped studies."""
+    found = (resource.name for resource in resources.files(STUDIES).joinpath(FOLDER).iterdir())
+    return sorted(name.removesuffix('.yaml') for name in found if name.endswith('.yaml'))
+
+
+def read_description(source: str | None, overrides: Mapping[str, Any]) -> Study:
+    """A study from a file, a shipped study or neither, `overrides` (field -> value) over it.
+
+    Raises ConfigError when there is no such file, or a value is unknown or out of range.
+    """
+    values = {} if source is None else _read(source)
+    settings = _joined(values.pop('settings', None) or {}, overrides.get('settings') or {}, source)
+    given = {key: value for key, value in overrides.items() if key != 'settings' and value is not None}
+    try:
+        study = Study.model_validate({**values, **given, 'settings': settings})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = '.'.join(map(str, first['loc'][:1]))
+        if first['type'] == 'extra_forbidden':
+            known = ', '.join(Study.model_fields)
+            raise ConfigError(f'A study has nothing called {name!r}; there are: {known}.') from error
+        message = first['msg'].removeprefix('Value error, ')
+        raise ConfigError(f'{name} of the study: {message} (got {first["input"]!r}).') from error
+    Config().merged(study.settings)
+    return study
+
+
+def _joined(own: Any, more: Mapping[str, Mapping[str, Any]], source: str | None) -> dict[str, dict[str, Any]]:
+    if not isinstance(own, dict) or not all(isinstance(fields, dict) for fields in own.values()):
+        raise ConfigError(f'The settings of {source} must be sections of key: value, as --print-config shows.')
+    return {
+        section: {**own.get(section, {}), **more.get(section, {})}
+        for section in dict.fromkeys([*own, *more])
+        if own.get(section) or more.get(section)
+    }
+
+
+def _read(source: str) -> dict[str, Any]:
+    import yaml
+
+    text = _text(source)
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, 'problem_mark', None)
+        line = f' in line {mark.line + 1}' if mark else ''
+        raise ConfigError(f'{source} is not valid YAML{line} ({getattr(error, "problem", error)}).') from error
+    if not isinstance(values, dict):
+        raise ConfigError(f'{source} holds no study; write for example dose: [1e3, 1e5].')
+    return {str(key): value for key, value in values.items()}
+
+
+def _text(source: str) -> str:
+    path = Path(source)
+    if not path.exists() and source in study_names():
+        return resources.files(STUDIES).joinpath(FOLDER, f'{source}.yaml').read_text(encoding='utf-8')
+    try:
+        return path.read_text(encoding='utf-8')
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, 'strerror', None) or 'it is not text'
+        raise ConfigError(
+            f'Cannot read the study {source} ({reason}); pass a YAML file or one of {", ".join(study_names())}.'
+        ) from error

@@ -1,0 +1,106 @@
+"""A study from its description to its table and page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...backend import installed, load_backend
+from ...errors import Interrupted
+from ...events import Emit, Event, ShouldStop, ignore, never
+from ...model_file.bundle import open_bundle
+from .description import Study
+from .grid import runs_of
+from .page import write_page
+from .records import FAILED, Values, claim, finished
+from .runner import Runner
+from .scans import Sample
+from .table import write_table
+
+PAGE_EVERY = 60.0  # seconds between two pages while runs go on; the table is written after each run
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The rows of all runs, and the two files that show them."""
+
+    rows: Sequence[Mapping[str, Any]]
+    table: Path
+    page: Path
+
+    @property
+    def failed(self) -> list[Mapping[str, Any]]:
+        """The rows of the runs that failed."""
+        return [row for row in self.rows if row['status'] == FAILED]
+
+
+def run_study(
+    study: Study,
+    output_dir: str | Path,
+    *,
+    name: str = 'Study',
+    overwrite: bool = False,
+    emit: Emit = ignore,
+    should_stop: ShouldStop = never,
+) -> Outcome:
+    """Do the runs of a study that are not done yet; write study.csv and study.html to `output_dir`.
+
+    Every training and every reconstruction is a command in a process of its own. A run that fails is noted in its row,
+    is tried again when the study is started again, and stops no other. Runs of an earlier call are taken as they are;
+    the grid may have grown since, but what the study holds fixed must be the same.
+
+    Raises
+    ------
+    ConfigError, ScanError, BundleError, BackendError, OutputError
+        Before any run: something that all runs need is not there, or the folder holds another study.
+    Interrupted
+        When asked to stop; table and page show what is done, and the same call goes on.
+    """
+    folder, runs = Path(output_dir), runs_of(study)
+    sample = Sample.of(study)
+    for backend in {run.backend for run in runs if run.backend is not None} - set(installed()):
+        load_backend(backend)  # raises, with the sentence that says how to install it
+    for run in runs:
+        sample.patterns(run)
+    if study.pretrained is not None and any(run.model == 'pretrained' for run in runs):
+        open_bundle(study.pretrained)
+    claim(folder, study, overwrite)
+    outcome = Outcome([], folder / 'study.csv', folder / 'study.html')
+    stage = Stage(emit, len(runs))
+    runner = Runner(study, sample, folder, stage.tell, should_stop)
+    known = {run: record for run in runs if finished(record := runner.record(run)) and record is not None}
+    shown = time.monotonic()
+
+    def rows() -> list[Values]:
+        return [known[run] for run in runs if run in known]
+
+    try:
+        for stage.done, run in enumerate(runs):
+            if should_stop():
+                raise Interrupted('Stopped on request.')
+            if run not in known:
+                known[run] = runner.do(run)
+                write_table(outcome.table, rows())
+            if time.monotonic() - shown > PAGE_EVERY:
+                write_page(outcome.page, study, name, rows(), folder, len(runs))
+                shown = time.monotonic()
+    finally:
+        write_table(outcome.table, rows())
+        write_page(outcome.page, study, name, rows(), folder, len(runs))
+    return replace(outcome, rows=rows())
+
+
+@dataclass(eq=False)
+class Stage:
+    """Tells what is being done, and how many of all runs are."""
+
+    emit: Emit
+    total: int
+    done: int = 0
+
+    def tell(self, what: str) -> None:
+        """Emit a progress event."""
+        self.emit(Event('progress', {'stage': what, 'done': self.done, 'total': self.total}))

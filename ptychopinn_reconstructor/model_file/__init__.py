@@ -1,0 +1,1 @@
+"""The self-describing model: written, opened, tested, and what it was trained for."""

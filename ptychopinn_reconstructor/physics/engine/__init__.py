@@ -1,0 +1,1 @@
+"""The classical engine: iterative refinement of object, probe and positions."""

@@ -1,0 +1,93 @@
+"""Scan positions from the patterns: what a motion of the probe over the object does to the far field.
+
+| symbol | meaning                                                              | unit                     |
+|--------|----------------------------------------------------------------------|--------------------------|
+| u      | displacement of a position from the scan's own, [row, col]           | pixels                   |
+| J      | d sqrt(I_pred) / du = sum Re(conj(Psi) F(dP_f/du O)) / sqrt(I_pred)  | sqrt(counts) per pixel   |
+| b, H   | sum J (sqrt(I) - sqrt(I_pred)) and sum J J^T, over the good pixels   | counts per pixel, pixel^2|
+| s      | `EXPECTED_PIXELS`: how far positions are off before anything is known| pixels                   |
+
+One Gauss-Newton step per pattern and pass, of the likelihood 2 sum (sqrt(I) - sqrt(I_pred))^2 with the prior
+u^2 / (2 s^2): (H + 1/(4 s^2)) du = b - u/(4 s^2), no longer than `LONGEST_STEP`. The object could take over a common
+shift, stretch, rotation or shear of all positions: after each pass what an affine map of the positions explains is
+taken out of u, so that its mean is zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import NUMPY, Array, Arrays
+from ..prepare import PreparedScan
+
+EXPECTED_PIXELS = 1.0  # s
+LONGEST_STEP = 0.5  # pixels a pass, along each axis
+DARKEST = 1e-6  # counts; keeps J finite on dark pixels
+
+
+@dataclass(eq=False)
+class Displacements:
+    """Displacements `values` (n, 2) of positions (n, 2), both in pixels and canonical order, at most `largest` long."""
+
+    positions: NDArray[np.float64]
+    largest: float
+    values: NDArray[np.float64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.values = np.zeros_like(self.positions)
+
+    def step(self, index: NDArray[np.int64], slope: NDArray[np.float64], curvature: NDArray[np.float64]) -> None:
+        """Move the positions at `index` (b,) by b = `slope` (b, 2) and H = `curvature` (b, 2, 2)."""
+        stiffness = 1 / (4 * EXPECTED_PIXELS**2)
+        now = self.values[index]
+        right = slope - stiffness * now
+        moved = now + np.clip(
+            np.linalg.solve(curvature + stiffness * np.eye(2), right[..., None])[..., 0], -LONGEST_STEP, LONGEST_STEP
+        )
+        length = np.linalg.norm(moved, axis=1, keepdims=True)
+        self.values[index] = moved * np.minimum(1, self.largest / np.maximum(length, 1e-12))
+
+    def hold_gauge(self) -> None:
+        """Take out what the object could take over: the affine part of the displacements, their mean with it."""
+        terms = np.column_stack([np.ones(len(self.positions)), self.positions - self.positions.mean(axis=0)])
+        self.values -= terms @ np.linalg.lstsq(terms, self.values, rcond=None)[0]
+
+
+def motion(
+    wave: Array,
+    moved: Array,
+    counts: Array,
+    predicted: Array,
+    good: Array | None,
+    arrays: Arrays = NUMPY,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """b (n, 2) and H (n, 2, 2) of n patterns, all arrays with the zero frequency at the same place.
+
+    `wave` (n, modes, N, N) is Psi, `moved` (n, 2, modes, N, N) its derivative by u, `counts` and `predicted` (n, N, N)
+    the measured and the predicted intensity, `good` (N, N) pixels or None for all.
+    """
+    xp = arrays.xp
+    amplitude = xp.sqrt(predicted.clip(min=DARKEST))
+    slope = (wave.conj()[:, None] * moved).real.sum(axis=2) / amplitude[:, None]
+    if good is not None:
+        slope *= good
+    flat = arrays.double(slope.reshape(*slope.shape[:2], -1))
+    excess = arrays.double((xp.sqrt(counts) - amplitude).reshape(len(counts), -1))
+    products = xp.einsum('nap,np->na', flat, excess), xp.einsum('nap,nbp->nab', flat, flat)
+    return arrays.get(products[0]), arrays.get(products[1])
+
+
+def moved_scan(prepared: PreparedScan, displacements: NDArray[np.float64]) -> PreparedScan:
+    """The scan with its positions displaced by (n, 2) pixels in canonical order; canvas and order stay the same."""
+    positions = prepared.scan.positions.copy()
+    positions[prepared.order] += displacements
+    layout = replace(prepared.layout, fractions=prepared.layout.fractions + displacements)
+    return replace(
+        prepared,
+        scan=replace(prepared.scan, positions=positions),
+        positions=prepared.positions + displacements,
+        layout=layout,
+    )

@@ -1,0 +1,71 @@
+"""The prior of the refinement: edges are rare, so a step that only follows counting noise is taken back.
+
+| symbol | meaning                                                          | unit               |
+|--------|------------------------------------------------------------------|--------------------|
+| W      | illumination, sum abs(P_f)^2 over all positions                  | counts per pixel   |
+| M      | `EDGE_COUNTS`: what an edge costs in the log-likelihood          | 1 / transmission   |
+| t      | threshold M / (4 W): the more counts, the weaker the prior       | transmission       |
+
+After a pass the canvas O becomes the minimum of abs(u - O)^2 / 2 + t abs(grad u), summed over pixels: a proximal step
+of the total variation (Rudin, Osher, Fatemi, Physica D 60, 259 (1992)), real and imaginary part together so that they
+share their edges, in its dual form (Chambolle, J. Math. Imaging Vis. 20, 89 (2004)). 4 W is the curvature of the
+likelihood in one pixel, so that t follows the dose by itself: 0.1 at 15 counts a pixel, 0.001 at 1,500.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import NUMPY, Array, Arrays
+
+EDGE_COUNTS = 9.0  # M at strength 1
+DIM = 0.1  # of the mean illumination: dimmer pixels are smoothed no more than those
+ITERATIONS = 25
+DUAL_STEP = 0.24  # stable below 1/4: 2 over the largest eigenvalue, 8, of the discrete Laplacian
+
+
+@dataclass(frozen=True, eq=False)
+class Smoothness:
+    """The proximal step for one illumination; `threshold` (H, W) in transmission."""
+
+    threshold: Array
+    arrays: Arrays = NUMPY
+
+    @classmethod
+    def for_dose(cls, illumination: NDArray[np.float32], strength: float, arrays: Arrays = NUMPY) -> Smoothness:
+        """For an illumination (H, W) in counts per pixel; `strength` multiplies M."""
+        counts = np.maximum(illumination, np.float32(DIM * mean_dose(illumination)))
+        return cls(arrays.put(np.asarray(strength * EDGE_COUNTS / 4 / counts, dtype=np.float32)), arrays)
+
+    def __call__(self, image: Array, after_iteration: Callable[[], None] | None = None) -> Array:
+        """The smoothed image (H, W); an exception of `after_iteration` leaves everything as it was."""
+        xp = self.arrays.xp
+        rows, cols = xp.zeros_like(image), xp.zeros_like(image)
+        for _ in range(ITERATIONS):
+            smooth = image + _divergence(rows, cols)
+            rows[:-1] += DUAL_STEP * (smooth[1:] - smooth[:-1])
+            cols[:, :-1] += DUAL_STEP * (smooth[:, 1:] - smooth[:, :-1])
+            size = xp.sqrt(rows.real**2 + rows.imag**2 + cols.real**2 + cols.imag**2)
+            shrink = (self.threshold / size.clip(min=1e-20)).clip(max=1)
+            rows *= shrink
+            cols *= shrink
+            if after_iteration is not None:
+                after_iteration()
+        return image + _divergence(rows, cols)
+
+
+def mean_dose(illumination: NDArray[np.float32]) -> float:
+    """Counts per pixel of an illumination (H, W), averaged over the pixels with at least 0.3 of the largest."""
+    return float(illumination[illumination >= 0.3 * illumination.max()].mean(dtype=np.float64))
+
+
+def _divergence(rows: Array, cols: Array) -> Array:
+    """Of a field whose last row (of `rows`) and last column (of `cols`) are zero: the adjoint of minus the gradient."""
+    out = rows + cols
+    out[1:] -= rows[:-1]
+    out[:, 1:] -= cols[:, :-1]
+    return out

@@ -1,0 +1,223 @@
+"""The classical engine: one minibatch step of ptychographic phase retrieval on a shared canvas.
+
+Per pattern: exit wave psi = P_f O_r, far field Psi = F psi, correction g Psi (engine_step), back to d = F^-1 g Psi.
+Per batch: O += sum conj(P_f) d / ((1 - b) W + b max(W) + tau + S) with W = sum abs(P_f)^2, and likewise
+P += sum shift_-f(conj(O_r) d) / ((1 - b) V + b max(V)) with V = sum abs(O_r)^2, the power of P then set back to what
+it was. b is the blend of rPIE (Maiden, Johnson, Li, Optica 4, 736 (2017)); tau, in counts, is the precision of what is
+known beforehand: where a pixel has seen fewer photons than that, the step shrinks instead of following the noise.
+S = m (c I + sum of W over the earlier batches of the pass) is what the canvas has learned already, in counts, I
+being the illumination by all patterns: with memory m = 1 each batch is averaged with those before it (recursive least
+squares), with m = 0 it overwrites them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from ..arrays import Array, Arrays
+from ..geometry import fourier_shift
+from ..illumination import illumination
+from ..prepare import PreparedScan
+from ..scaling import probe_power
+from .far_field_step import FarFieldStep
+from .long_range_step import LongRangePhase
+from .positions import Displacements, motion
+
+BLEND = 0.1  # b
+KEPT = 0.1  # c: what the canvas at the start of a pass counts for, of a whole pass
+PRIOR_COUNTS = 50.0  # tau
+
+
+@dataclass(frozen=True)
+class ObjectStep:
+    """How a batch moves the object: momentum, gain of the long-range phase step, blend b and memory m."""
+
+    momentum: float = 0.0
+    long_range: float = 0.0
+    blend: float = BLEND
+    memory: float = 0.0
+
+
+@dataclass(eq=False)
+class Sums:
+    """What a batch adds up: object numerator and weight (H, W), those of the probe (a spectrum), misfit, counts.
+
+    `motion` holds for each block the index of its patterns, and b and H of their positions (see `positions`).
+    """
+
+    object: Array
+    weight: Array
+    probe: Array
+    probe_weight: Array
+    error: float = 0.0
+    counts: float = 0.0
+    motion: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Engine:
+    """State of a refinement: canvas (H, W), probe (modes, N, N) in sqrt(counts), velocity; `update` advances it.
+
+    Canvas and velocity are on the device of `arrays`, and so is all that is computed for each pattern; what is as small
+    as a probe, or done once a pass, is numpy. `damping` is tau, in counts; `illumination` (H, W) what the whole scan's
+    probe brings to each pixel, in counts; `learned` (H, W) is S / m.
+    `displacements` of the positions from the scan's; None: they are taken as they are.
+    """
+
+    prepared: PreparedScan
+    canvas: Array
+    probe: NDArray[np.complex64]
+    step: FarFieldStep
+    damping: float = PRIOR_COUNTS
+    displacements: Displacements | None = None
+    velocity: Array = field(init=False)
+    learned: Array = field(init=False)
+    illumination: NDArray[np.float32] = field(init=False)
+    phase: LongRangePhase = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.canvas = self.arrays.put(np.array(self.canvas, dtype=np.complex64))
+        self.velocity = self.arrays.xp.zeros_like(self.canvas)
+        self._power = probe_power(self.probe)
+        self._center = center_of(self.probe)
+        self.set_probe(self.probe)
+        self.measure_illumination()
+        self.begin_pass()
+
+    @property
+    def arrays(self) -> Arrays:
+        """Where the engine runs: where its far-field step does."""
+        return self.step.arrays
+
+    def set_probe(self, probe: NDArray[np.complex64]) -> None:
+        """Take another probe, scaled to the power that the engine started with."""
+        scale = np.sqrt(self._power / probe_power(probe))
+        self.probe = (probe * np.float32(scale)).astype(np.complex64)
+        # A spectrum with its zero frequency in the middle is that of P (-1)^(x + y), whose far field is centered too.
+        self._spectrum = self.arrays.put(fft.fftshift(fft.fft2(self.probe), axes=(-2, -1)))
+
+    def center_probe(self) -> None:
+        """Shift the probe back to the center that it had at first: moving, it takes the object along, unseen."""
+        self.set_probe(fourier_shift(self.probe, (self._center - center_of(self.probe))[None]))
+
+    def measure_illumination(self) -> None:
+        """Fit the long-range phase step to the probe of now."""
+        self.illumination = illumination(self.prepared.layout, self.probe, self.arrays)
+        self.phase = LongRangePhase.for_probe(self.probe, self.illumination, self.arrays)
+
+    def begin_pass(self) -> None:
+        """Forget what the batches of the last pass have brought, but for what the canvas keeps of it."""
+        self.learned = KEPT * self.arrays.put(self.illumination)
+
+    def update(
+        self,
+        index: NDArray[np.int64],
+        step: ObjectStep,
+        *,
+        with_probe: bool,
+        with_positions: bool = False,
+        after_block: Callable[[int], None] | None = None,
+    ) -> tuple[float, float]:
+        """One step on the patterns at `index`; their misfit before it and their counts.
+
+        `after_block` hears how many patterns of the batch are done; an exception of it leaves everything as it was.
+        """
+        sums = self._accumulate(index, with_probe, with_positions, after_block)
+        self._update_object(sums, step)
+        if with_probe:
+            self._update_probe(sums)
+        if self.displacements is not None:
+            for part, slope, curvature in sums.motion:
+                self.displacements.step(part, slope, curvature)
+        return sums.error, sums.counts
+
+    def _accumulate(
+        self,
+        index: NDArray[np.int64],
+        with_probe: bool,
+        with_positions: bool,
+        after_block: Callable[[int], None] | None,
+    ) -> Sums:
+        zeros, canvas, spectrum = self.arrays.xp.zeros_like, self.canvas, self._spectrum
+        sums = Sums(zeros(canvas), zeros(canvas.real), zeros(spectrum), zeros(spectrum[0].real))
+        done = 0
+        for block in self._blocks(index):
+            self._add_block(sums, block, with_probe, with_positions)
+            done += len(block)
+            if after_block is not None:
+                after_block(done)
+        return sums
+
+    def _blocks(self, index: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        size = max(1, self.arrays.block_pixels // self.probe.size)
+        return (index[i : i + size] for i in range(0, len(index), size))
+
+    def _add_block(self, sums: Sums, index: NDArray[np.int64], with_probe: bool, with_positions: bool) -> None:
+        arrays, side, corners = self.arrays, self.probe.shape[-1], self.prepared.layout.corners[index]
+        ramp = arrays.shift_ramp(self._fractions(index), side)[:, None]
+        probe = arrays.ifft2(self._spectrum * ramp)
+        patches = arrays.gather(self.canvas, corners, side)[:, None]
+        wave = arrays.fft2(probe * patches, norm='ortho')
+        measured = self.prepared.counts(index)
+        counts = arrays.put(measured)
+        predicted = (wave.real**2 + wave.imag**2).sum(axis=1)
+        correction = self.step(counts, predicted)
+        sums.error += correction.error
+        sums.counts += float(measured.sum(dtype=np.float64))
+        if with_positions:
+            moved = self._moved(self._spectrum * ramp, patches)
+            sums.motion.append((index, *motion(wave, moved, counts, predicted, self.step.good, arrays)))
+        wave *= correction.factor[:, None]
+        wave = arrays.ifft2(wave, norm='ortho')
+        if with_probe:
+            back = arrays.fft2(wave * patches.conj())
+            back *= ramp.conj()
+            sums.probe += back.sum(axis=0)
+            sums.probe_weight += (patches.real**2 + patches.imag**2).sum(axis=(0, 1))
+        wave *= probe.conj()
+        arrays.scatter(sums.object, wave.sum(axis=1), corners)
+        arrays.scatter(sums.weight, (probe.real**2 + probe.imag**2).sum(axis=1), corners)
+
+    def _fractions(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
+        own = self.prepared.layout.fractions[index]
+        return own if self.displacements is None else own + self.displacements.values[index]
+
+    def _moved(self, spectrum: Array, patches: Array) -> Array:
+        """The derivative of the far field by the position, (b, 2, modes, N, N), of probes with these spectra."""
+        arrays = self.arrays
+        k = arrays.put(fft.fftshift(fft.fftfreq(spectrum.shape[-1])).astype(np.float32))
+        parts = [arrays.ifft2(-2j * np.pi * axis * spectrum) for axis in (k[:, None], k)]
+        return arrays.fft2(arrays.xp.stack([part * patches for part in parts], axis=1), norm='ortho')
+
+    def _update_object(self, sums: Sums, step: ObjectStep) -> None:
+        damped = (1 - step.blend) * sums.weight + (step.blend * sums.weight.max() + self.damping)
+        if step.memory:
+            damped += step.memory * self.learned
+            self.learned += sums.weight
+        update = sums.object / damped
+        if step.long_range:
+            update += 1j * step.long_range * self.phase.rotation(update, self.canvas) * self.canvas
+        if not step.momentum:
+            self.canvas += update
+            return
+        self.velocity *= step.momentum
+        self.velocity += update
+        self.canvas += update + step.momentum * self.velocity
+
+    def _update_probe(self, sums: Sums) -> None:
+        weight = self.arrays.get(sums.probe_weight)
+        damped = np.float32(1 - BLEND) * weight + np.float32(BLEND * weight.max())
+        update = fft.ifft2(fft.ifftshift(self.arrays.get(sums.probe), axes=(-2, -1)))
+        self.set_probe((self.probe + update / damped).astype(np.complex64))
+
+
+def center_of(probe: NDArray[np.complex64]) -> NDArray[np.float64]:
+    """Center of mass [row, col] of sum abs(P)^2 of a probe (modes, N, N), pixels."""
+    intensity = (np.abs(probe) ** 2).sum(axis=0, dtype=np.float64)
+    x = np.arange(probe.shape[-1])
+    return np.asarray([intensity.sum(axis=1) @ x, intensity.sum(axis=0) @ x]) / float(intensity.sum())

@@ -1,0 +1,1 @@
+"""How a reconstruction is compared with a truth, with the measurement, or with its other half."""

@@ -1,0 +1,1 @@
+"""Simulated scans and procedural objects."""

@@ -1,0 +1,36 @@
+"""The amplitude that a stitched object owes to the counts: a closed form, nothing learned.
+
+A network is trained on canvases of a few patches, whose noise carries part of the counts; averaging all patches removes
+that noise, and with it amplitude: 1 to 4 %, the more the fewer the photons. Predicted and measured counts give it back:
+intensities scale with the square of the object, so the factor is sqrt(sum I / sum I_pred), of maximum likelihood.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import NUMPY, Array, Arrays
+from ..prepare import PreparedScan, even_batches
+
+PATTERNS = 512  # evenly spaced in canonical order: enough for 0.3 % at 1,000 photons a pattern
+LARGEST_CHANGE = 0.1  # beyond it the probe's power is wrong, or the network, and neither may be hidden
+BATCH = 64
+
+
+def count_gauge(
+    prepared: PreparedScan, canvas: Array, probe: NDArray[np.complex64] | None = None, arrays: Arrays = NUMPY
+) -> float:
+    """The factor sqrt(sum I / sum I_pred) on a canvas (H, W), over good pixels of up to 512 patterns.
+
+    `probe` (modes, N, N) in sqrt(counts) replaces the scan's; the canvas is of `arrays`.
+    """
+    probe = arrays.put(prepared.probe if probe is None else probe)
+    index = np.unique(np.linspace(0, len(prepared) - 1, PATTERNS).astype(np.int64))
+    predicted = measured = 0.0
+    for part in even_batches(index, BATCH):
+        windows = arrays.gather(canvas, prepared.layout.corners[part], prepared.n_pixels)
+        intensity = arrays.get(arrays.diffract(probe, windows, prepared.layout.fractions[part]))
+        predicted += float(intensity[:, prepared.good].sum(dtype=np.float64))
+        measured += float(prepared.counts(part).sum(dtype=np.float64))
+    return float(np.sqrt(measured / max(predicted, 1e-12)))

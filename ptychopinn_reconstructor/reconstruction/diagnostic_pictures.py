@@ -1,0 +1,71 @@
+"""How far a result can be trusted, as pictures, and as bytes from which another process draws them."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..io.maps import coverage_map, frc_picture, residual_map, uncertainty_map
+from ..physics.residual import Residual
+from ..physics.scoring.frc import FRC
+from .diagnostics import Trust
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PICTURES = ('residual_map', 'uncertainty', 'coverage', 'split_frc')
+CURVES = ('frequency', 'curve', 'half_bit')  # of a ring correlation; its other fields are numbers
+
+
+def pictures(trust: Trust) -> dict[str, Figure]:
+    """The pictures of what is known, by their names (PICTURES)."""
+    size, places = trust.pixel_size, trust.positions + trust.origin
+    found = {'residual_map': residual_map(trust.misfit.per_pattern, places, trust.coverage, pixel_size=size)}
+    if trust.uncertainty is not None:
+        label = f'standard deviation of the {"patches" if trust.source == "patches" else "models"}'
+        found['uncertainty'] = uncertainty_map(trust.uncertainty, trust.coverage, label=label, pixel_size=size)
+    found['coverage'] = coverage_map(trust.coverage, places, pixel_size=size)
+    if trust.split is not None:
+        curves = {'half against half': trust.split.to_json()['curve']}
+        found['split_frc'] = frc_picture(curves, title='two halves of the patterns')
+    return found
+
+
+def to_bytes(trust: Trust) -> bytes:
+    """All of it as an NPZ file, for `from_bytes`; nothing is pickled."""
+    arrays: dict[str, NDArray[Any]] = {field.name: getattr(trust.misfit, field.name) for field in fields(Residual)}
+    arrays |= {'positions': trust.positions, 'coverage': trust.coverage}
+    plain = {name: getattr(trust, name) for name in ('origin', 'pixel_size', 'source', 'outside')}
+    if trust.uncertainty is not None:
+        arrays['uncertainty'] = trust.uncertainty
+    if trust.split is not None:
+        arrays |= {name: getattr(trust.split, name) for name in CURVES}
+        numbers = {field.name: getattr(trust.split, field.name) for field in fields(FRC)}
+        plain['split'] = {name: float(value) for name, value in numbers.items() if name not in CURVES}
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, plain=np.array(json.dumps(plain)), **arrays)
+    return buffer.getvalue()
+
+
+def from_bytes(data: bytes) -> Trust:
+    """What `to_bytes` was given."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        arrays = dict(file)
+    plain = json.loads(str(arrays['plain']))
+    split = plain.get('split')
+    return Trust(
+        misfit=Residual(**{field.name: arrays[field.name] for field in fields(Residual)}),
+        positions=arrays['positions'],
+        origin=tuple(plain['origin']),
+        pixel_size=plain['pixel_size'] and tuple(plain['pixel_size']),
+        coverage=arrays['coverage'],
+        uncertainty=arrays.get('uncertainty'),
+        source=plain['source'],
+        split=None if split is None else FRC(**{name: arrays[name] for name in CURVES}, **split),
+        outside=tuple(plain['outside']),
+    )

@@ -1,0 +1,187 @@
+"""Reconstruct a scan: with a trained network and the engine, or with the engine alone.
+
+Files are written by `writing`; nothing here prints, and no framework is imported before the input has been checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backend import arrays_on, load_backend
+from ..config import Config
+from ..errors import BundleError
+from ..events import Emit, Event, Previews, ShouldStop, ignore, never
+from ..model_file.bundle import Bundle, open_bundle
+from ..model_file.models import bundle_config, choose_probe, likeness_of_another
+from ..model_file.training_range import Domain
+from ..physics.engine.refine import RefineOptions
+from ..physics.photons import with_photons
+from ..physics.prepare import PreparedScan, prepare_scan
+from ..scan import Scan
+from .finish import Result, finish, flat_canvas
+from .network_object import Report, Start, network_object, together
+from .notes import empty_note, gauge_note
+
+
+def reconstruct(
+    scan: Scan,
+    model: str | Path,
+    config: Config,
+    *,
+    ensemble: Sequence[str | Path] = (),
+    probe: NDArray[np.complex64] | None = None,
+    refine_passes: int | None = None,
+    scratch: Path | None = None,
+    patches_file: Path | None = None,
+    preview_seconds: float | None = None,
+    emit: Emit = ignore,
+    should_stop: ShouldStop = never,
+) -> Result:
+    """Reconstruct a scan with a trained model: network, phase synchronization, stitching, refinement.
+
+    `config.inference` and `config.execution` count, the backend among them; the network is the bundle's. With further
+    models, `ensemble`, refinement starts from the mean of all networks' objects, and what they differ is the
+    uncertainty; `model` decides on the probe. With `inference.debug` the patches of `model` before stitching go to
+    `patches_file`. `preview_seconds` is the smallest time between two previews, None: no previews. The first is due
+    after the first batch, and the network's complete object is shown in any case.
+    """
+    scan, told = with_photons(scan, config.data.nphotons)
+    bundle, described = open_for(model, scan)
+    others = [(path, *open_for(path, scan)) for path in ensemble]
+    chosen, source, notes = choose_probe(scan, bundle, probe)
+    backend = load_backend(config.execution.backend)
+    device = backend.resolve_device(config.execution.device)
+    report = Report(notes=[*told, *notes])
+    emit(Event('started', {'job': 'reconstruct', 'device': device, 'backend': backend.title}))
+    with report.stage('prepare', len(scan)):
+        prepared = prepared_for_model(scan, chosen, described, config, backend.stride, own=source == 'bundle')
+        execution = {'execution': config.execution.model_dump(mode='json')}
+        network = backend.network(described.merged(execution), bundle.weights, device)
+    outside = Domain.from_json(bundle.manifest['training'].get('domain')).outside(Domain.of_scans(prepared))
+    report.notes += [gauge_note(prepared), *empty_note(scan), *outside.values()]
+    unlike = ['probe shape'] if likeness_of_another(chosen, bundle) is not None else []
+    report.facts = {
+        **_facts(prepared, backend.name, device, described.model.model_type, source),
+        'model': str(model),
+        'outside_training': [*unlike, *outside],
+    }
+    previews = Previews(emit, preview_seconds)
+    arrays = arrays_on(backend, device)
+    infer = partial(
+        network_object, config=config, report=report, scratch=scratch, arrays=arrays, should_stop=should_stop
+    )
+    kept = patches_file if config.inference.debug else None
+    starts = [infer(prepared, network, patches_file=kept, previews=previews)]
+    if kept is not None:
+        report.notes.append(f'The patches before stitching are in {kept}.')
+    for path, other, its in others:
+        report.notes += [f'{path}: {note}' for note in choose_probe(scan, other, chosen)[2]]
+        its_network = backend.network(its.merged(execution), other.weights, device)
+        starts.append(infer(replace(prepared, patch_size=its.model.patch_size), its_network, previews=previews))
+        report.facts.setdefault('ensemble', []).append(str(path))
+    start = together(starts, prepared)
+    options = RefineOptions.for_scan(
+        prepared,
+        config.inference.refine_passes if refine_passes is None else refine_passes,
+        prior=config.inference.refine_prior,
+        refine_probe=config.inference.refine_probe,
+        refine_positions=config.inference.refine_positions,
+        wavefront=config.inference.wavefront,
+        seed=described.training.seed,
+    )
+    losses = _losses(bundle)
+    return finish(
+        prepared,
+        start,
+        options,
+        report,
+        losses=losses,
+        previews=previews,
+        should_stop=should_stop,
+        arrays=arrays,
+    )
+
+
+def prepared_for_model(
+    scan: Scan, probe: NDArray[np.complex64], described: Config, config: Config, stride: int, *, own: bool
+) -> PreparedScan:
+    """A scan as a model with the configuration `described` sees it, for a backend with this stride.
+
+    `own`: `probe` (modes, N, N) is the model's own, which is masked and scaled already. `config` is the user's.
+    """
+    model = described.model
+    # A trained scale is part of the model's probe: rescaling that to the counts would undo it.
+    scaled = own and (described.training.intensity_scale_trainable or model.probe_scale != 1)
+    return prepare_scan(
+        scan,
+        probe=probe,
+        mode='absolute' if scaled else config.data.probe_power,
+        stride=stride,
+        patch_size=model.patch_size,
+        probe_mask=model.probe_mask and not own,
+        probe_scale=1.0 if own else model.probe_scale,
+    )
+
+
+def _facts(prepared: PreparedScan, backend: str, device: str, model_type: str, probe_source: str) -> dict[str, Any]:
+    """What metrics.json tells of how a reconstruction was made, by a network or by the engine alone."""
+    return {
+        'backend': backend,
+        'device': device,
+        'model_type': model_type,
+        'probe_source': probe_source,
+        'probe_power': prepared.gauge.choice,
+        'power_ratio': float(prepared.gauge.ratio),
+        'patterns': len(prepared),
+        'N': prepared.n_pixels,
+    }
+
+
+def open_for(model: str | Path, scan: Scan) -> tuple[Bundle, Config]:
+    """A model and its configuration; BundleError when it is for another size of patterns than the scan's."""
+    bundle = open_bundle(model)
+    described = bundle_config(bundle)
+    if scan.n_pixels != described.model.N:
+        raise BundleError(
+            f'The model {model} is for patterns of N = {described.model.N} pixels but the scan has {scan.n_pixels}; '
+            'use a model trained for this N.'
+        )
+    return bundle, described
+
+
+def _losses(bundle: Bundle) -> tuple[tuple[int, float], ...]:
+    pairs: Sequence[Sequence[float]] = bundle.manifest['training'].get('losses', [])
+    return tuple((int(epoch), float(value)) for epoch, value in pairs)
+
+
+def refine_scan(
+    scan: Scan,
+    config: Config,
+    options: RefineOptions,
+    *,
+    probe: NDArray[np.complex64] | None = None,
+    preview_seconds: float | None = None,
+    emit: Emit = ignore,
+    should_stop: ShouldStop = never,
+) -> Result:
+    """The classical engine alone, from an empty object: the honest baseline.
+
+    `preview_seconds` is the smallest time between two previews, None: no previews.
+    """
+    emit(Event('started', {'job': 'refine', 'device': 'cpu', 'backend': 'numpy'}))
+    report = Report()
+    with report.stage('prepare', len(scan)):
+        prepared = prepare_scan(scan, probe=probe, mode=config.data.probe_power)
+    report.notes += [gauge_note(prepared), *empty_note(scan)]
+    report.facts = _facts(prepared, 'numpy', 'cpu', 'engine', 'scan' if probe is None else 'given')
+    previews, flat = Previews(emit, preview_seconds), flat_canvas(prepared)
+    start = Start(flat, halves=(flat, flat) if config.inference.split_frc else ())
+    result = finish(prepared, start, options, report, losses=(), previews=previews, should_stop=should_stop)
+    return replace(result, network=None)

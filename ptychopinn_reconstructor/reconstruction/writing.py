@@ -1,0 +1,169 @@
+"""The files a job leaves beside its model: config.yaml, metrics.csv, metrics.json, probe.npz, product, pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import resource
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import Config
+from ..errors import OutputError
+from ..events import Emit, Event
+from ..io.atomic import atomic_path, writable_folder
+from ..physics.geometry import scan_area
+from ..result import NOMINAL_PIXEL_SIZE, Reconstruction
+
+if TYPE_CHECKING:
+    from .diagnostics import Trust
+
+COLUMNS = ('epoch', 'train_loss', 'val_loss', 'learning_rate', 'patterns_seen', 'cpu_seconds')
+
+
+def write_config(path: Path, config: Config) -> None:
+    """The configuration as YAML, every field with its value."""
+    import yaml
+
+    with atomic_path(path) as temporary:
+        temporary.write_text(yaml.safe_dump(config.to_json(), sort_keys=False))
+
+
+def write_probe(path: Path, probe: NDArray[np.complex64], **others: NDArray[Any]) -> None:
+    """A probe (modes, N, N) in sqrt(counts) as NPZ, key `probe`, and other arrays that belong to it."""
+    with atomic_path(path) as temporary:
+        np.savez(temporary, allow_pickle=False, probe=probe, **others)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Plain JSON; numbers that are not finite become null."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(finite(values), indent=2, allow_nan=False) + '\n')
+
+
+def finite(value: Any) -> Any:
+    """A copy in plain JSON types in which NaN and infinity are None."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return finite(value.tolist())
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def peak_memory_mib() -> float:
+    """Largest resident memory of this process so far, MiB, from the operating system."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == 'darwin' else peak / 2**10
+
+
+class MetricsTable:
+    """metrics.csv: a row an epoch, on disk as soon as it happens; a resumed run goes on below what it resumes.
+
+    Written from the events, since Lightning's CSV logger deletes the earlier rows when a run is resumed.
+    """
+
+    def __init__(self, path: Path, *, resume: bool) -> None:
+        self.path, self.resume = path, resume
+
+    def __enter__(self) -> Self:
+        fresh = not (self.resume and self.path.exists())
+        try:
+            self._file = self.path.open('w' if fresh else 'a', newline='')
+        except OSError as error:
+            raise OutputError(f'Cannot write {self.path} ({error.strerror}); choose another folder.') from error
+        self._writer = csv.DictWriter(self._file, COLUMNS, extrasaction='ignore')
+        if fresh:
+            self._writer.writeheader()
+            self._file.flush()
+        self._known = {int(line['epoch']) for line in self._lines()}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        if row['epoch'] in self._known:  # a kill came between this row and its checkpoint
+            kept = [line for line in self._lines() if int(line['epoch']) < row['epoch']]
+            self._file.seek(0)
+            self._file.truncate()
+            self._writer.writeheader()
+            self._writer.writerows(kept)
+            self._known = {int(line['epoch']) for line in kept}
+        self._known.add(row['epoch'])
+        self._writer.writerow(row)
+        self._file.flush()
+
+    def _lines(self) -> list[dict[str, str]]:
+        with self.path.open(newline='') as file:
+            return [line for line in csv.DictReader(file) if (line.get('epoch') or '').isdigit()]
+
+    def watching(self, emit: Emit) -> Emit:
+        """An `emit` that writes epochs to the table and passes every event on."""
+
+        def both(event: Event) -> None:
+            if event.kind == 'epoch':
+                self._write(event.data)
+            emit(event)
+
+        return both
+
+
+def with_pixel_size(result: Reconstruction, pixel_size: float | None) -> Reconstruction:
+    """The result with a nominal pixel size in meters where only pixels are known; its comments say so."""
+    from dataclasses import replace
+
+    if result.pixel_size is not None:
+        return result
+    size = pixel_size or NOMINAL_PIXEL_SIZE
+    note = f' The pixel size of {size:g} m is nominal: the scan is known in pixels only.'
+    return replace(result, pixel_size=(size, size), comments=result.comments + note)
+
+
+def write_result(
+    folder: str | Path,
+    result: Reconstruction,
+    metrics: Mapping[str, Any],
+    *,
+    pixel_size: float | None = None,
+    trust: Trust | None = None,
+) -> dict[str, Path]:
+    """Write product.h5, the pictures and metrics.json into `folder`; returns their paths by kind.
+
+    The pictures are those of the object's amplitude and phase, and with `trust` those of `write_trust`.
+    """
+    from ..io.images import write_amplitude_phase
+    from ..io.ptychodus import write_product
+
+    folder = writable_folder(folder)
+    product = folder / 'product.h5'
+    write_product(product, with_pixel_size(result, pixel_size))
+    amplitude, phase = write_amplitude_phase(
+        folder, result.object, pixel_size=result.pixel_size, area=scan_area(result.positions, result.origin)
+    )
+    more = {} if trust is None else write_trust(folder, trust)
+    write_json(folder / 'metrics.json', metrics)
+    return {'product': product, 'amplitude': amplitude, 'phase': phase, **more, 'metrics': folder / 'metrics.json'}
+
+
+def write_trust(folder: Path, trust: Trust) -> dict[str, Path]:
+    """Write the pictures of `trust` as PNG by their names; their paths by kind.
+
+    Those of an earlier result that this one does not have are removed.
+    """
+    from ..io.drawing import save
+    from .diagnostic_pictures import PICTURES, pictures
+
+    found = pictures(trust)
+    for name in set(PICTURES) - set(found):
+        (folder / f'{name}.png').unlink(missing_ok=True)
+    return {name: save(figure, folder / f'{name}.png') for name, figure in found.items()}

@@ -1,0 +1,88 @@
+"""The engine before a training, and with previews: what it finds of the probe and the scan positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import Config
+from ..errors import Interrupted
+from ..events import Previews, ShouldStop
+from ..io.members import Members
+from ..physics.arrays import NUMPY, Arrays
+from ..physics.engine.positions import moved_scan
+from ..physics.engine.refine import Refined, RefineOptions
+from ..physics.prepare import prepare_scan
+from ..reconstruction.finish import flat_canvas, shown_refinement
+from ..reconstruction.writing import write_probe
+from ..scan import Scan, checked_probe
+
+PROBE_FILE, POSITIONS = 'probe.npz', 'positions'
+
+
+@dataclass(frozen=True, eq=False)
+class RefinedFirst:
+    """What was found before a training; None where it was not asked for.
+
+    `probe` (modes, N, N), `positions` (n, 2) in pixels and the order of the scan file, `notes` for the user.
+    """
+
+    probe: NDArray[np.complex64] | None = None
+    positions: NDArray[np.float64] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def refined_first(
+    scan: Scan,
+    config: Config,
+    folder: Path,
+    *,
+    resume: bool,
+    previews: Previews,
+    should_stop: ShouldStop,
+    arrays: Arrays = NUMPY,
+) -> RefinedFirst:
+    """Probe and positions of a scan after refine_probe_first and refine_positions_first passes; kept in probe.npz.
+
+    Both are found together, in as many passes as the larger number says. Raises Interrupted when stopped.
+    """
+    with_probe, with_positions = config.training.refine_probe_first, config.training.refine_positions_first
+    if not (with_probe or with_positions):
+        return RefinedFirst()
+    file = folder / PROBE_FILE
+    if resume and file.exists():
+        return _read(file, with_probe=bool(with_probe))
+    prepared = prepare_scan(scan, mode=config.data.probe_power)
+    options = RefineOptions.alone(
+        max(with_probe, with_positions),
+        refine_probe=bool(with_probe),
+        refine_positions=bool(with_positions),
+        seed=config.training.seed,
+    )
+    found = shown_refinement(prepared, flat_canvas(prepared), options, previews, should_stop, arrays)
+    if found.stopped:
+        raise Interrupted('Stopped before probe and positions were refined; nothing is written.')
+    positions = None if found.displacements is None else moved_scan(prepared, found.displacements).scan.positions
+    write_probe(file, found.probe, **({} if positions is None else {POSITIONS: positions}))
+    return RefinedFirst(found.probe if with_probe else None, positions, (_note(options, found, file),))
+
+
+def _read(file: Path, *, with_probe: bool) -> RefinedFirst:
+    with Members(file) as members:
+        positions = members.read(POSITIONS) if POSITIONS in members else None
+        probe = checked_probe(members.read('probe')) if with_probe else None
+    return RefinedFirst(probe, positions, (f'What was refined before is taken from {file}.',))
+
+
+def _note(options: RefineOptions, found: Refined, file: Path) -> str:
+    what = 'The probe was' if found.displacements is None else 'The positions were'
+    if options.refine_probe and found.displacements is not None:
+        what = 'Probe and positions were'
+    moved = '' if found.displacements is None else f', moved by {np.sqrt((found.displacements**2).mean()):.2f} px rms'
+    return (
+        f'{what} refined in {options.passes} passes of the engine (residual {found.residuals[-1]:.4f}{moved}); '
+        f'see {file}.'
+    )

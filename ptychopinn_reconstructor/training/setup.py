@@ -1,0 +1,100 @@
+"""What is settled before a training: a configuration that fits the scans, the scans prepared, what is held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backend.batches import patterns_of_region
+from ..config import Config
+from ..errors import ConfigError, ScanError
+from ..model_file.models import same_probe
+from ..physics.grouping import Split, all_held_out, check_oversampling, hold_out, region_size
+from ..physics.prepare import PreparedScan, prepare_scan
+from ..scan import Scan
+
+
+def complete_config(scans: Sequence[Scan], config: Config) -> Config:
+    """The configuration with what is settled before a training: N is that of the scans, a pretraining is supervised.
+
+    Raises ConfigError or ScanError when they do not fit each other.
+    """
+    sizes = sorted({scan.n_pixels for scan in scans})
+    if len(sizes) > 1:
+        raise ScanError(
+            f'The scans have patterns of {" and ".join(map(str, sizes))} pixels; train on one size at a time.'
+        )
+    if config.model.N not in (None, sizes[0]):
+        raise ConfigError(
+            f'N is {config.model.N} but the patterns are {sizes[0]} pixels wide; leave N out or crop the scan.'
+        )
+    if config.model.model_type == 'supervised' and not config.data.positions_provided:
+        raise ConfigError(
+            'positions_provided is false, but supervised training finds the label of a pattern by its position; '
+            'set it to true, or train with model_type pinn.'
+        )
+    settled = {'N': sizes[0]} | ({'model_type': 'supervised'} if config.data.source == 'procedural' else {})
+    return config.merged({'model': settled})
+
+
+def split_of(prepared: PreparedScan, config: Config) -> Split:
+    """Which patterns to train and validate on; ConfigError when there are too few or too many groups are asked for."""
+    model, data = config.model, config.data
+    check_oversampling(data.n_groups, len(prepared), model.gridsize, data.neighbor_count)
+    size = region_size(model.gridsize, data.neighbor_count)
+    split = hold_out(prepared.positions, data.validation_fraction, size, config.training.seed)
+    if data.n_subsample is not None:
+        if data.n_subsample > len(prepared):
+            raise ConfigError(f'n_subsample is {data.n_subsample} but the scan has {len(prepared)} patterns; lower it.')
+        drawn = np.random.default_rng(data.subsample_seed).choice(len(prepared), data.n_subsample, replace=False)
+        split = Split(np.intersect1d(split.training, drawn), split.validation)
+    needed = patterns_of_region(config)
+    if len(split.training) < needed:
+        raise ConfigError(
+            f'A region needs {needed} patterns but there are {len(split.training)} to train on; '
+            'lower gridsize or neighbor_count, or train on more.'
+        )
+    return split
+
+
+def check_labels(scans: Sequence[Scan], config: Config) -> None:
+    """ScanError when a training is supervised and a scan has no object to learn from."""
+    if config.model.model_type == 'supervised' and any(scan.object is None for scan in scans):
+        raise ScanError(
+            'Supervised training needs an object (objectGuess) in every scan file, and one has none; '
+            'add it, or train with model_type pinn.'
+        )
+
+
+def prepared_scans(
+    scans: Sequence[Scan], config: Config, stride: int, *, probe: NDArray[np.complex64] | None
+) -> tuple[PreparedScan, ...]:
+    """Scans as a backend with this stride takes them.
+
+    `probe` (modes, N, N) replaces the first scan's, and that of every scan with the same one.
+    """
+    prepared = tuple(
+        prepare_scan(
+            scan,
+            probe=probe if same_probe(scan, scans[0]) else None,
+            mode=config.data.probe_power,
+            stride=stride,
+            patch_size=config.model.patch_size,
+            probe_mask=config.model.probe_mask,
+            probe_scale=config.model.probe_scale,
+        )
+        for scan in scans
+    )
+    if config.data.positions_provided:
+        return prepared
+    return tuple(scan.at_whole_pixels() for scan in prepared)
+
+
+def splits_of(prepared: Sequence[PreparedScan], config: Config, *, last_validates: bool) -> tuple[Split, ...]:
+    """The split of each scan; where the last one validates, all of it is held out and nothing of the others is."""
+    if not last_validates:
+        return tuple(split_of(scan, config) for scan in prepared)
+    splits = [split_of(scan, config) for scan in prepared[:-1]]
+    return (*(Split(np.union1d(*s), s.validation[:0]) for s in splits), all_held_out(len(prepared[-1])))

@@ -1,0 +1,156 @@
+"""Handing a scan from one process to another: plain .npy files in a scratch folder, memory-mapped by the reader.
+
+Nothing is pickled and nothing is sent through a pipe: the writer's array goes to the page cache, the reader maps it.
+The folder is locked while its owner lives, so that what a killed owner has left is found and removed at the next start.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import OutputError, ScanError
+from ..scan import Scan
+
+PREFIX, LOCK = 'ptychopinn-job-', 'owner.lock'
+HEADROOM = 64 * 2**20  # bytes beside the arrays: previews, results, checkpoints of libraries
+YOUNG = 60.0  # seconds in which a folder may not have its lock yet
+IN_MEMORY = {'tmpfs', 'ramfs'}  # file systems that take memory instead of disk
+ARRAYS = ('diffraction', 'positions', 'probe', 'object', 'bad_pixels', 'scan_index', 'pattern_indexes')
+DESCRIPTION = 'scan.json'
+
+
+class Scratch:
+    """A folder for one job, with room for `size` bytes, removed at the end of the block whatever happens in it.
+
+    `parent` is where the user wants it; None: the system's folder for temporary files, or another with enough space.
+    Raises OutputError when there is not enough space, before anything is written.
+    """
+
+    def __init__(self, size: int, parent: Path | None = None) -> None:
+        for folder in _candidates(parent):
+            remove_leftovers(folder)
+        self.parent = roomy_folder(size + HEADROOM, parent)
+
+    def __enter__(self) -> Self:
+        try:
+            self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self.parent))
+            fresh = self.path / f'{LOCK}.new'
+            self._lock: IO[str] = fresh.open('w')
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            fresh.rename(self.path / LOCK)  # under its name it is locked from the first moment
+        except OSError as error:
+            raise OutputError(
+                f'Cannot write into the scratch folder {self.parent} ({error.strerror}); set another ScratchDir.'
+            ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.close()
+
+
+def roomy_folder(needed: int, wanted: Path | None) -> Path:
+    """A folder with `needed` bytes free: `wanted` if there is one, otherwise the first of the system's that has them.
+
+    A folder that lies in memory is taken only when no other has the room. Raises OutputError naming what is free.
+    """
+    candidates = _candidates(wanted)
+    free = {folder: shutil.disk_usage(folder).free for folder in candidates if folder.is_dir()}
+    roomy = [folder for folder, space in free.items() if space >= needed]
+    if roomy:
+        return min(roomy, key=_lies_in_memory)
+    there = ', '.join(f'{folder} has {space / 2**20:,.0f} MiB free' for folder, space in free.items())
+    raise OutputError(
+        f'The scan needs {needed / 2**20:,.0f} MiB of scratch space but {there or f"{candidates[0]} is no folder"}; '
+        'free some, or set ScratchDir to a folder with more.'
+    )
+
+
+def _candidates(wanted: Path | None) -> list[Path]:
+    if wanted is not None:
+        return [wanted]
+    return list(dict.fromkeys([Path(tempfile.gettempdir()), Path('/var/tmp')]))
+
+
+def _lies_in_memory(folder: Path) -> bool:
+    """Whether a folder is on a file system that takes memory (Linux; elsewhere False)."""
+    try:
+        mounts = [line.split() for line in Path('/proc/mounts').read_text().splitlines()]
+    except OSError:
+        return False
+    where = folder.resolve()
+    holding = [fields for fields in mounts if where.is_relative_to(fields[1])]
+    return bool(holding) and max(holding, key=lambda fields: len(fields[1]))[2] in IN_MEMORY
+
+
+def remove_leftovers(parent: Path) -> None:
+    """Remove the scratch folders in `parent` whose owners are gone."""
+    for folder in parent.glob(f'{PREFIX}*'):
+        with suppress(OSError):
+            if _is_abandoned(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_abandoned(folder: Path) -> bool:
+    lock = folder / LOCK
+    if folder.stat().st_uid != os.getuid():
+        return False
+    if not lock.exists():
+        return time.time() - folder.stat().st_mtime > YOUNG
+    with lock.open('r+') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def write_arrays(folder: Path, arrays: Mapping[str, Any], description: Mapping[str, Any]) -> None:
+    """Write a scan's arrays (of ARRAYS; None is left out) and its other fields to a folder, for `read_arrays`.
+
+    The patterns are written as they are, without a copy. Raises OutputError when the disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ARRAYS:
+            if (values := arrays.get(name)) is not None:
+                np.save(folder / f'{name}.npy', values, allow_pickle=False)
+        (folder / DESCRIPTION).write_text(json.dumps(description))
+    except OSError as error:
+        raise OutputError(
+            f'Cannot write the scan into the scratch folder {folder} ({error.strerror or error}); '
+            'set another ScratchDir.'
+        ) from error
+
+
+def read_arrays(folder: Path) -> Scan:
+    """The scan that `write_arrays` has left in a folder, memory-mapped; ScanError when it breaks the rules."""
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text())
+        arrays: dict[str, Any] = dict(_mapped(folder))
+    except (OSError, ValueError) as error:
+        raise ScanError(f'The folder {folder} holds no handed-over scan ({error}); start the job again.') from error
+    return Scan(**arrays, **_fields(description))
+
+
+def _mapped(folder: Path) -> Iterator[tuple[str, NDArray[Any]]]:
+    for name in ARRAYS:
+        if (folder / f'{name}.npy').exists():
+            yield name, np.load(folder / f'{name}.npy', mmap_mode='r', allow_pickle=False)
+
+
+def _fields(description: Mapping[str, Any]) -> dict[str, Any]:
+    pairs = {key: tuple(value) for key, value in description.items() if isinstance(value, list)}
+    return {**description, **pairs}

@@ -1,0 +1,224 @@
+"""Loading of backends by entry point (contracts BACKEND, BACKENDNAMES; specs/backend_contract.md, B1 to B5)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ptychopinn_reconstructor.backend import loading as backend
+from ptychopinn_reconstructor.config import BACKEND_NAMES
+from ptychopinn_reconstructor.errors import BackendError
+
+FRAMEWORKS = {'torch': ['torch', 'lightning'], 'tensorflow': ['tensorflow', 'keras']}
+
+# Refuses frameworks as an environment without them would: some hooks answer with an exception, others with nothing.
+BLOCKER = """
+import sys
+from importlib.machinery import PathFinder
+
+REFUSED = set({modules!r})
+
+class Refuse:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition('.')[0] in REFUSED:
+            raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)
+
+class Filtered:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return None if name.partition('.')[0] in REFUSED else PathFinder.find_spec(name, path, target)
+
+if {raising!r}:
+    sys.meta_path.insert(0, Refuse)
+else:
+    sys.meta_path[sys.meta_path.index(PathFinder)] = Filtered
+"""
+
+
+def in_new_process(script: str, *arguments: object) -> dict[str, Any]:
+    """The JSON that a script prints in a new process, whose working folder is not the checkout."""
+    command = [sys.executable, '-c', script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=Path(sys.executable).parent)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize('raising', [True, False])
+@pytest.mark.parametrize(
+    ('name', 'modules', 'title', 'extra'),
+    [
+        ('torch', ['torch', 'lightning'], 'PyTorch', 'torch'),
+        ('PyTorch', ['lightning'], 'PyTorch', 'torch'),
+        ('tensorflow', ['tensorflow', 'keras'], 'TensorFlow', 'tensorflow'),
+        ('TensorFlow', ['tensorflow'], 'TensorFlow', 'tensorflow'),
+    ],
+)
+def test_a_missing_framework_is_named_with_its_remedy(
+    name: str, modules: list[str], title: str, extra: str, raising: bool
+) -> None:
+    """BACKEND, B3: no fallback, nothing imported; the sentence holds the backend's title and the pip command."""
+    script = BLOCKER.format(modules=modules, raising=raising) + (
+        f'import json\n'
+        f'from ptychopinn_reconstructor.backend import load_backend\n'
+        f'from ptychopinn_reconstructor.errors import BackendError\n'
+        f'try:\n'
+        f'    found = load_backend({name!r}).name\n'
+        f'except BackendError as error:\n'
+        f'    found = str(error)\n'
+        f'loaded = sorted({{"torch", "lightning", "tensorflow", "keras"}} & set(sys.modules))\n'
+        f'print(json.dumps({{"found": found, "loaded": loaded}}))\n'
+    )
+    result = in_new_process(script)
+    assert f'{title} backend selected' in result['found']
+    assert f"pip install 'ptychopinn-reconstructor[{extra}]'" in result['found']
+    assert all(module in result['found'] for module in modules if find_spec(module))
+    assert '\n' not in result['found']
+    assert result['loaded'] == []
+
+
+def test_listing_imports_no_framework() -> None:
+    """B1: backends are found by their description alone, and so are those that can be chosen here."""
+    script = (
+        'import json, sys\n'
+        'from ptychopinn_reconstructor.backend import backend_entry_points, installed\n'
+        'names, there = sorted(backend_entry_points()), installed()\n'
+        'loaded = {"torch", "lightning", "tensorflow", "keras", "ptychopinn_reconstructor.backends"}\n'
+        'print(json.dumps({"names": names, "there": there, "loaded": sorted(loaded & set(sys.modules))}))\n'
+    )
+    result = in_new_process(script)
+    assert {'torch', 'tensorflow'} <= set(result['names'])
+    assert result['there'] == [name for name in result['names'] if not backend.missing_modules(name)]
+    assert result['loaded'] == []
+
+
+@pytest.mark.parametrize(('name', 'modules'), FRAMEWORKS.items())
+def test_what_a_backend_lacks_is_what_cannot_be_found(
+    monkeypatch: pytest.MonkeyPatch, name: str, modules: list[str]
+) -> None:
+    """B3: each of the modules that it needs, and no other backend's."""
+    there = [module for module in modules if find_spec(module)]
+    assert backend.missing_modules(name) == [module for module in modules if module not in there]
+    for hidden in there:
+        monkeypatch.setattr(backend, '_is_there', lambda module, hidden=hidden: module in there and module != hidden)
+        assert hidden in backend.missing_modules(name) and name not in backend.installed()
+    monkeypatch.setattr(backend, '_is_there', lambda module: module in modules)
+    assert backend.installed() == [name]
+
+
+def test_the_sentence_offers_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """BACKEND, B3: by the name on the command line and by the one in INI files, of a backend of others too."""
+    names = {'torch', 'tensorflow', 'odd'}
+    points = {name: EntryPoint(name=name, value='nowhere:Backend', group=backend.GROUP) for name in names}
+    monkeypatch.setattr(backend, 'backend_entry_points', lambda: points)
+    monkeypatch.setattr(backend, '_is_there', lambda module: module in ('tensorflow', 'keras'))
+    with pytest.raises(BackendError, match=r'^PyTorch backend selected') as error:
+        backend.load_backend('PyTorch')
+    assert 'choose what is installed: --backend odd or --backend tensorflow (odd or TensorFlow in' in str(error.value)
+
+
+@pytest.mark.parametrize('name', ['jax', 'Torch', '', 'torch '])
+def test_an_unknown_backend_is_refused_with_those_there_are(name: str) -> None:
+    """BACKEND, B4: the names are those of the entry points or of the GUI, exactly."""
+    with pytest.raises(BackendError, match=rf'^{name} backend selected, .*there are: .*torch') as error:
+        backend.load_backend(name)
+    assert error.value.exit_code == 2
+
+
+def skip_unless_installed(*names: str) -> None:
+    """Skip a test of backends that are not all here, naming what is missing."""
+    missing = [module for name in names for module in backend.missing_modules(name)]
+    if missing:
+        pytest.skip(f'{" and ".join(missing)} cannot be imported')
+
+
+@pytest.mark.parametrize(('title', 'name'), BACKEND_NAMES.items())
+def test_both_names_load_the_same_backend(title: str, name: str) -> None:
+    """BACKENDNAMES, B2, B5: 'PyTorch' is 'torch'; it says so itself, and a new object comes each time."""
+    skip_unless_installed(name)
+    first, second = backend.load_backend(name), backend.load_backend(title)
+    assert type(first) is type(second)
+    assert first is not second
+    assert (first.name, first.title) == (name, title)
+
+
+TRAIN_AND_RECONSTRUCT = """
+import json, sys
+from pathlib import Path
+from ptychopinn_reconstructor import models, pipeline
+from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.physics.simulation.simulate import simulate
+
+name, folder, logger = sys.argv[1:]
+scan = simulate(n=32, positions=64, step=5.0, seed=0)
+config = Config().merged({
+    'training': {'nepochs': 3, 'batch_size': 8},
+    'execution': {'backend': name, 'device': 'cpu', 'logger_backend': logger},
+})
+trained = pp.train([scan], config, Path(folder))
+result = pp.reconstruct(scan, trained.model, config)
+models.verify(trained.model)
+loaded = sorted({module.partition('.')[0] for module in sys.modules})
+print(json.dumps({'loaded': loaded, 'backend': result.report.facts['backend']}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['torch', 'tensorflow'])
+def test_a_backend_loads_no_other_framework(tmp_path: Path, name: str) -> None:
+    """BACKEND, B6: in a process that trains, reconstructs and verifies (TensorBoard's writer takes TensorFlow)."""
+    skip_unless_installed(*FRAMEWORKS)
+    result = in_new_process(TRAIN_AND_RECONSTRUCT, name, tmp_path, 'csv')
+    others = {module for other, modules in FRAMEWORKS.items() if other != name for module in modules}
+    assert result['backend'] == name and set(FRAMEWORKS[name]) <= set(result['loaded'])
+    assert sorted(others.intersection(result['loaded'])) == []
+
+
+def test_a_framework_that_cannot_be_imported_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """BACKEND, B3: installed but broken is an error as well, with the reason."""
+
+    class Broken(EntryPoint):
+        def load(self) -> Any:
+            raise OSError('libframework.so.9: cannot open shared object file')
+
+    point = Broken(name='odd', value='nowhere:Backend', group=backend.GROUP)
+    monkeypatch.setattr(backend, 'backend_entry_points', lambda: {'odd': point})
+    with pytest.raises(BackendError, match=r'odd backend selected, but it cannot be imported \(libframework\.so\.9'):
+        backend.load_backend('odd')
+
+
+def test_registered_names_are_those_of_the_map() -> None:
+    """BACKENDNAMES: what is registered by this package has a title for INI and GUI."""
+    ours = {
+        name
+        for name, point in backend.backend_entry_points().items()
+        if point.value.startswith('ptychopinn_reconstructor.')
+    }
+    assert ours == set(BACKEND_NAMES.values())
+
+
+def test_a_broken_foreign_backend_names_its_own_package(tmp_path: Path) -> None:
+    """B3: what to reinstall is the package that registers it, not an extra of ours that does not exist."""
+    info = tmp_path / 'beamline_backends-1.0.dist-info'
+    info.mkdir()
+    (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: beamline-backends\nVersion: 1.0\n')
+    (info / 'entry_points.txt').write_text('[ptychopinn_reconstructor.backends]\nmine = broken_backend:Mine\n')
+    (tmp_path / 'broken_backend.py').write_text('import a_framework_that_is_not_there\n')
+    program = (
+        'import sys; sys.path.insert(0, sys.argv[1])\n'
+        'from ptychopinn_reconstructor.backend import load_backend\n'
+        'try:\n    load_backend("mine")\nexcept Exception as error:\n    print(type(error).__name__, error)\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-P', '-c', program, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith('BackendError mine backend selected')
+    assert "pip install --force-reinstall 'beamline-backends'" in done.stdout

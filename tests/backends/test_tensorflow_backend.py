@@ -1,0 +1,264 @@
+"""The TensorFlow backend: what is its own; what every backend must do is in ptychopinn_reconstructor/conformance."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import weakref
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ptychopinn_reconstructor.backend import Backend, load_backend
+from ptychopinn_reconstructor.conformance.jobs import STILL, StopAfter, configuration, distance, job, run, scan, train
+from ptychopinn_reconstructor.errors import BundleError, ScanError
+from ptychopinn_reconstructor.physics.grouping import Split
+from ptychopinn_reconstructor.physics.prepare import prepare_scan
+
+pytest.importorskip('tensorflow', reason='TensorFlow is not installed')
+keras = pytest.importorskip('keras', reason='Keras is not installed')
+
+
+@pytest.fixture(scope='module')
+def backend() -> Backend:
+    return load_backend('tensorflow')
+
+
+TALKATIVE = """
+import sys
+sys.stderr.write('WARNING: All log messages before absl::InitializeLog() is called\\n')
+sys.stderr.write('I0000 00:01 port.cc] on\\nE0000 broken\\nwarning')
+"""
+
+
+IMPORT = """
+import sys
+from ptychopinn_reconstructor.backends.tensorflow_keras.framework import imported
+sys.path.insert(0, sys.argv[1])
+print('begin', file=sys.stderr)
+imported('talkative')
+"""
+
+
+@pytest.mark.parametrize(('level', 'lines'), [('2', ['E0000 broken', 'warning']), ('0', 4)])
+def test_what_tensorflow_says_too_early_is_left_out(tmp_path: Path, level: str, lines: list[str] | int) -> None:
+    """Where TF_CPP_MIN_LOG_LEVEL asks for warnings only; whatever else is written comes through."""
+    (tmp_path / 'talkative.py').write_text(TALKATIVE)
+    command = [sys.executable, '-P', '-c', IMPORT, str(tmp_path)]
+    environment = {**os.environ, 'TF_CPP_MIN_LOG_LEVEL': level}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    heard = done.stderr.partition('begin\n')[2].splitlines()
+    assert heard == lines or len(heard) == lines
+
+
+def test_our_programs_import_tensorflow_without_a_word() -> None:
+    """As they set TF_CPP_MIN_LOG_LEVEL: what is on stderr is an error of ours, or one of TensorFlow's."""
+    script = "from ptychopinn_reconstructor.backend import load_backend; load_backend('tensorflow').devices()"
+    quiet = {**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '2', 'CUDA_VISIBLE_DEVICES': ''}
+    done = subprocess.run([sys.executable, '-P', '-c', script], env=quiet, capture_output=True, text=True, check=True)
+    assert done.stderr == ''
+
+
+OPEN = """
+import sys, keras, numpy as np
+import ptychopinn_reconstructor.backends.tensorflow_keras.model
+model = keras.saving.load_model(sys.argv[1], safe_mode=True)
+data = np.load(sys.argv[2])
+amplitude, phase = model.predict_on_batch([data['root4'], data['back']])
+np.savez(sys.argv[3], patches=amplitude * np.exp(1j * phase), probe=model.current_probes()[0])
+"""
+
+
+def test_checkpoint_describes_itself(tmp_path: Path, backend: Backend) -> None:
+    """CHECKPOINT: plain JSON settings inside, rebuilt in safe mode from the path alone in a new process."""
+    asked = job(backend, tmp_path, training__probe_trainable=True)
+    trained = backend.train(asked)
+    path = tmp_path / 'checkpoints' / 'best.keras'
+    with zipfile.ZipFile(path) as archive:
+        inside = json.loads(archive.read('config.json'))['config']
+    assert inside['config'] == asked.config.to_json()
+    assert inside['state']['epoch'] in (1, 2) and inside['state']['patterns_seen'] > 0
+    data = asked.scans[0].patterns(np.arange(4))
+    np.savez(tmp_path / 'in.npz', root4=data.root4, back=data.backprojection)
+    arguments: list[str | Path] = [sys.executable, '-P', '-c', OPEN, path, tmp_path / 'in.npz', tmp_path / 'out.npz']
+    subprocess.run(arguments, check=True, cwd=tmp_path, capture_output=True)
+    found = np.load(tmp_path / 'out.npz')
+    expected = backend.network(asked.config, trained.weights, 'cpu').predict(data.root4, data.backprojection)
+    assert np.abs(found['patches'] - expected).max() < 1e-6
+    assert np.array_equal(found['probe'], trained.probes[0])
+
+
+@pytest.mark.parametrize('model_type', ['pinn', 'supervised'])
+def test_twenty_steps_lose_as_pytorch_does(tmp_path: Path, backend: Backend, model_type: str) -> None:
+    """Same initial weights, data order and seed: the loss of each of 20 steps agrees to 1e-3 relative."""
+    pytest.importorskip('lightning', reason='PyTorch is not installed')
+    pinn = model_type == 'pinn'
+    settings: dict[str, Any] = {
+        'model__model_type': model_type,
+        'data__n_groups': 2 if pinn else 16,  # a step is an epoch, so that its loss is told
+        'training__nepochs': 20,
+        'training__probe_trainable': pinn,
+        'training__intensity_scale_trainable': pinn,
+    }
+    first = backend.fresh_weights(configuration(backend, **settings), 3)
+    everything = Split(np.arange(100), np.arange(0))
+    losses, probes = [], []
+    for name in ('torch', 'tensorflow'):
+        other = load_backend(name)
+        asked = job(other, tmp_path / name, splits=(everything,), initial=first, **settings)
+        trained = other.train(asked)
+        losses.append([loss for _, loss in trained.losses])
+        probes.append(trained.probes[0] - asked.scans[0].probe)
+    assert len(losses[0]) == 20 and losses[0][0] > 1.1 * min(losses[0])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
+    if pinn:
+        assert np.abs(probes[1] - probes[0]).max() < 0.05 * np.abs(probes[0]).max()
+
+
+def test_optimizer_is_adamw_as_published() -> None:
+    """Against its formula in double precision, gradients far below Keras' own epsilon included."""
+    import tensorflow as tf
+
+    from ptychopinn_reconstructor.backends.tensorflow_keras.optimizer import AdamW
+
+    rng = np.random.default_rng(0)
+    values = np.array([1.0, -2.0, 0.5])
+    variable, rate, decay, eps = keras.Variable(values.astype(np.float32)), 1e-2, 0.1, 1e-8
+    optimizer = AdamW(rate, beta_1=0.9, beta_2=0.99, epsilon=eps, weight_decay=decay)
+    m, v = np.zeros(3), np.zeros(3)
+    for step in range(1, 6):
+        gradient = rng.normal(size=3) * [1.0, 1e-3, 3e-8]
+        optimizer.apply([tf.constant(gradient, tf.float32)], [variable])
+        m, v = 0.9 * m + 0.1 * gradient, 0.99 * v + 0.01 * gradient**2
+        values = values * (1 - rate * decay)
+        values -= rate * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.99**step)) + eps)
+        np.testing.assert_allclose(variable.numpy(), values, atol=2e-6)
+
+
+def test_keras_on_another_framework_is_refused(tmp_path: Path) -> None:
+    """BACKEND: Keras set to run elsewhere is an error that says how to set it back, before anything is written."""
+    from ptychopinn_reconstructor.io import write_npz
+
+    write_npz(tmp_path / 'scan.npz', scan())
+    command = [sys.executable, '-P', '-m', 'ptychopinn_reconstructor', 'train', 'scan.npz', '--output-dir', 'out']
+    result = subprocess.run(
+        [*command, '--backend', 'tensorflow'],
+        env={**os.environ, 'KERAS_BACKEND': 'numpy'},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2 and not (tmp_path / 'out').exists()
+    assert 'TensorFlow backend selected' in result.stderr and 'KERAS_BACKEND=tensorflow' in result.stderr
+
+
+def test_what_goes_wrong_in_the_pipeline_reaches_the_caller(tmp_path: Path, backend: Backend) -> None:
+    """B42: an error in the thread that prepares batches arrives as itself, not in TensorFlow's wrapping."""
+    whole = scan()
+    assert whole.object is not None
+    small = prepare_scan(replace(whole, object=whole.object[:40]), mode='absolute', stride=16)
+    with pytest.raises(ScanError, match='does not cover every scan position'):
+        train(backend, tmp_path, scans=(small,), model__model_type='supervised')
+
+
+def test_workers_change_nothing(tmp_path: Path, backend: Backend) -> None:
+    one, two = (train(backend, tmp_path / str(i), execution__num_workers=i) for i in (0, 2))
+    assert distance(one.weights, two.weights) == 0
+
+
+THREADS = """
+import sys, numpy as np, tensorflow as tf
+from pathlib import Path
+from ptychopinn_reconstructor.backend import load_backend
+from ptychopinn_reconstructor.conformance.jobs import train
+weights = train(load_backend('tensorflow'), Path(sys.argv[1]), execution__threads=int(sys.argv[2])).weights
+np.savez(sys.argv[1] + '.npz', threads=tf.config.threading.get_intra_op_parallelism_threads(), **weights)
+"""
+
+
+@pytest.mark.slow
+def test_several_threads_are_used_and_deterministic(tmp_path: Path) -> None:
+    """B31: TensorFlow takes their number once, so each run has a process; another order of sums, always the same."""
+    found = []
+    for name, threads in (('one', 1), ('two', 2), ('again', 2)):
+        done = run(['-c', THREADS, tmp_path / name, threads], tmp_path)
+        assert done.returncode == 0, done.stderr
+        found.append(dict(np.load(tmp_path / f'{name}.npz')))
+    assert [int(weights.pop('threads')) for weights in found] == [1, 2, 2]
+    one, two, again = found
+    assert distance(two, again) == 0
+    assert distance(one, two) < 1e-3
+
+
+def test_mixed_precision_trains(tmp_path: Path, backend: Backend) -> None:
+    """Weights stay in single precision; the result is near, and not equal, to that of single precision."""
+    one = train(backend, tmp_path / '32')
+    two = train(backend, tmp_path / 'bf16', execution__precision='bf16-mixed')
+    assert {values.dtype for values in two.weights.values()} == {np.dtype(np.float32)}
+    assert 0 < abs(two.losses[-1][1] / one.losses[-1][1] - 1) < 0.2
+
+
+def test_early_stopping_remembers_the_epochs_before_a_resume(tmp_path: Path, backend: Backend) -> None:
+    """Nothing is learnt at this rate: patience 3 ends both after 4 epochs, the one stopped in its third too."""
+    settings: dict[str, Any] = {
+        'training__nepochs': 10,
+        'training__early_stop_patience': 3,
+        'training__learning_rate': STILL,
+    }
+    through = train(backend, tmp_path / 'a', **settings)
+    steps = StopAfter(10_000)
+    counted = train(backend, tmp_path / 'b', should_stop=steps, **settings)
+    assert len(through.losses) == len(counted.losses) == 4
+    stopped = train(backend, tmp_path / 'c', should_stop=StopAfter(steps.asked // 2 + 1), **settings)
+    assert stopped.interrupted and len(stopped.losses) == 2
+    resumed = train(backend, tmp_path / 'c', resume=True, **settings)
+    assert len(resumed.losses) == 4
+
+
+def test_best_epochs_of_earlier_runs_are_kept_and_replaced(tmp_path: Path, backend: Backend) -> None:
+    settings: dict[str, Any] = {'training__nepochs': 5, 'training__checkpoint_save_top_k': 2}
+    expected = train(backend, tmp_path / 'a', **settings)
+    asked = StopAfter(10_000)
+    train(backend, tmp_path / 'b', should_stop=asked, **settings)
+    train(backend, tmp_path / 'c', should_stop=StopAfter(asked.asked * 3 // 5 + 1), **settings)
+    found = train(backend, tmp_path / 'c', resume=True, **settings)
+    assert distance(expected.weights, found.weights) == 0
+    names = [sorted(path.name for path in (tmp_path / run / 'checkpoints').iterdir()) for run in 'ac']
+    assert names[0] == names[1] and len(names[0]) == 4  # best, last, and two by epoch
+
+
+@pytest.mark.parametrize('damage', ['truncated', 'another network'])
+def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path, backend: Backend, damage: str) -> None:
+    """BADLOAD: resuming from a broken file, or with another network, is an error that says what to do."""
+    train(backend, tmp_path)
+    last = tmp_path / 'checkpoints' / 'last.keras'
+    if damage == 'truncated':
+        last.write_bytes(last.read_bytes()[:-2000])
+    before = last.read_bytes()
+    with pytest.raises(BundleError, match=r'checkpoint .*last.keras'):
+        train(backend, tmp_path, resume=True, model__n_filters_scale=1, training__nepochs=4)
+    assert last.read_bytes() == before
+
+
+def test_nothing_of_a_job_is_kept_after_it(tmp_path: Path, backend: Backend) -> None:
+    """B31: TensorFlow remembers every function it is given, but neither scans nor model stay in memory."""
+    asked = job(backend, tmp_path, training__nepochs=1)
+    backend.train(asked)
+    left = weakref.ref(asked)
+    del asked
+    gc.collect()
+    assert left() is None
+
+
+def test_tensorboard_is_written_on_request(tmp_path: Path, backend: Backend) -> None:
+    """LOGGER: tensorboard on request; nothing of it otherwise."""
+    train(backend, tmp_path, execution__logger_backend='tensorboard', training__nepochs=1)
+    assert list(tmp_path.glob('tensorboard/**/events.*'))

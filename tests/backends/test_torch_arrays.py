@@ -1,0 +1,227 @@
+"""The refinement engine on PyTorch's tensors against the same engine on numpy, and that it stays on its device."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from engine_cases import Case, N
+from numpy.typing import NDArray
+from scans import short_config, small_scan
+
+import ptychopinn_reconstructor as pp
+from ptychopinn_reconstructor.backend import arrays_on
+from ptychopinn_reconstructor.errors import DeviceError
+from ptychopinn_reconstructor.events import Event
+from ptychopinn_reconstructor.physics.arrays import NUMPY, Arrays, NumpyArrays
+from ptychopinn_reconstructor.physics.engine import refine as refinement
+from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine, residuals
+from ptychopinn_reconstructor.physics.engine.wavefront import leveled
+from ptychopinn_reconstructor.physics.stitching.count_scale import count_gauge
+
+torch = pytest.importorskip('torch', reason='PyTorch is not installed')
+arrays = pytest.importorskip('ptychopinn_reconstructor.backends.torch_lightning.arrays')
+adapter = pytest.importorskip('ptychopinn_reconstructor.backends.torch_lightning.adapter')
+prediction = pytest.importorskip('ptychopinn_reconstructor.backends.torch_lightning.prediction')
+
+BAD = np.zeros((N, N), dtype=bool)
+BAD[14:17, 10:12] = True
+PLAIN = RefineOptions.alone(3)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with prediction.threads(1):
+        yield
+
+
+@pytest.fixture
+def tensors(monkeypatch: pytest.MonkeyPatch) -> Arrays:
+    """PyTorch on the CPU, blocks of a few patterns; numpy taking a tensor by itself, unseen, is an error."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError('A tensor went to numpy unasked.')
+
+    monkeypatch.setattr(torch.Tensor, '__array__', refuse)
+    made: Arrays = arrays.TorchArrays('cpu', block_pixels=7 * N * N)
+    return made
+
+
+def start_of(case: Case) -> NDArray[np.complex64]:
+    """Like a network's object: with an empty one, the phase of dark detector pixels would be rounding noise."""
+    wave = np.exp(0.2j * np.sin(np.arange(case.truth.shape[0]) / 5))[:, None]
+    return ((0.9 * case.truth + 0.1) * wave).astype(np.complex64)
+
+
+@pytest.mark.parametrize(
+    ('case', 'options'),
+    [
+        pytest.param(Case(1e5, noise=True), PLAIN, id='plain'),
+        pytest.param(Case(1e5, noise=True), replace(PLAIN, refine_probe=True, probe_from_pass=1), id='probe'),
+        pytest.param(
+            Case(1e5, noise=True), replace(PLAIN, refine_positions=True, positions_from_pass=1), id='positions'
+        ),
+        pytest.param(Case(1e5, noise=True), RefineOptions.after_network(3), id='prior'),
+        pytest.param(
+            Case(1e5, noise=True, modes=3),
+            RefineOptions(3, refine_probe=True, probe_from_pass=1, refine_positions=True, positions_from_pass=2),
+            id='modes, probe and positions',
+        ),
+        pytest.param(
+            Case(1e5, noise=True, bad=BAD),
+            replace(PLAIN, refine_positions=True, positions_from_pass=1, prior=1.0),
+            id='bad pixels',
+        ),
+        pytest.param(Case(500, noise=True), RefineOptions.after_network(3, dose=10), id='low dose'),
+    ],
+)
+def test_object_probe_and_positions_equal_those_of_numpy(case: Case, options: RefineOptions, tensors: Arrays) -> None:
+    prepared, start = case.prepared(), start_of(case)
+    expected = refine(prepared, start, options)
+    found = refine(prepared, start, options, arrays=tensors)
+    assert np.abs(expected.canvas - start).max() > 0.01
+    assert np.abs(found.canvas - expected.canvas).max() < 1e-5
+    assert np.abs(found.probe - expected.probe).max() < 1e-5 * np.abs(expected.probe).max()
+    assert found.residuals == pytest.approx(expected.residuals, rel=1e-4)
+    if expected.displacements is None:
+        assert found.displacements is None
+    else:
+        assert found.displacements is not None and np.abs(expected.displacements).max() > 0.01
+        assert np.abs(found.displacements - expected.displacements).max() < 1e-5
+    assert found.canvas.dtype == np.complex64 and found.probe.dtype == np.complex64
+
+
+def test_a_scan_of_one_pattern() -> None:
+    case = Case(1e5, noise=True)
+    prepared, start = case.prepared().part(np.array([40])), start_of(case)
+    expected, found = (refine(prepared, start, PLAIN, arrays=where) for where in (NUMPY, arrays.TorchArrays('cpu')))
+    assert np.abs(expected.canvas - start).max() > 0.01
+    assert np.abs(found.canvas - expected.canvas).max() < 1e-5
+
+
+def test_blocks_of_one_pattern_and_whole_batches_add_up_to_the_same() -> None:
+    case = Case(1e5, noise=True, side=5)
+    prepared, start = case.prepared(), start_of(case)
+    options = replace(PLAIN, refine_probe=True, probe_from_pass=1)
+    one, whole = (
+        refine(prepared, start, options, arrays=arrays.TorchArrays('cpu', block_pixels=pixels))
+        for pixels in (1, arrays.BLOCK_PIXELS)
+    )
+    assert np.abs(one.canvas - whole.canvas).max() < 1e-5
+    assert np.abs(one.probe - whole.probe).max() < 1e-5 * np.abs(whole.probe).max()
+
+
+def test_a_stop_within_a_batch_leaves_the_object_as_before_it(tensors: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refinement, 'LISTEN', -1.0)
+    case = Case(1e5)
+    prepared, start = case.prepared(), start_of(case)
+    options, events = RefineOptions(2, first_batches=1), list[Event]()
+    asked = iter([False] * 14 + [True])  # before the first batch, after each of its 12 blocks; within the second
+    stopped = refine(prepared, start, options, arrays=tensors, emit=events.append, should_stop=lambda: next(asked))
+    first = refine(prepared, start, RefineOptions(1, first_batches=1), arrays=tensors)
+    assert stopped.stopped and stopped.residuals == first.residuals
+    assert [e.data['done'] for e in events if e.kind == 'progress'][:3] == [7, 14, 21]
+    assert np.array_equal(stopped.canvas, first.canvas) and not np.array_equal(stopped.canvas, start)
+
+
+def test_after_a_pass_the_object_is_handed_out_in_numpy(tensors: Arrays) -> None:
+    case = Case(1e5, side=4)
+    seen: list[NDArray[np.complex64]] = []
+    result = refine(
+        case.prepared(), start_of(case), PLAIN, arrays=tensors, after_pass=lambda _, canvas: seen.append(canvas.copy())
+    )
+    assert len(seen) == 3 and np.array_equal(seen[-1], result.canvas) and not np.array_equal(seen[0], seen[1])
+
+
+def test_residuals_and_the_amplitude_of_the_counts(tensors: Arrays) -> None:
+    case = Case(1e4, noise=True, modes=2, bad=BAD)
+    prepared, start = case.prepared(), start_of(case)
+    expected, found = residuals(prepared, start), residuals(prepared, start, arrays=tensors)
+    assert found.per_pattern == pytest.approx(expected.per_pattern, rel=1e-5)
+    assert found.r_factor == pytest.approx(expected.r_factor, rel=1e-5)
+    there = tensors.put(start)
+    assert count_gauge(prepared, there, arrays=tensors) == pytest.approx(count_gauge(prepared, start), rel=1e-5)
+
+
+class OnMeta(arrays.TorchArrays):  # type: ignore[misc, name-defined]
+    """On PyTorch's device without storage: mixing its tensors with those of another device is an error.
+
+    What goes to numpy comes back as ones and is kept count of.
+    """
+
+    def __init__(self) -> None:
+        super().__init__('meta')
+        self.fetched: list[tuple[int, ...]] = []
+
+    def get(self, values: Any) -> NDArray[Any]:
+        assert values.device.type == 'meta'
+        self.fetched.append(tuple(values.shape))
+        return torch.ones_like(values, device='cpu').numpy()  # type: ignore[no-any-return]
+
+    def square_sum(self, values: Any) -> float:
+        assert values.device.type == 'meta' and values.dtype == torch.float32
+        return 0.0
+
+
+def test_nothing_but_small_sums_leaves_the_device() -> None:
+    case, meta = Case(1e4, noise=True, modes=2, bad=BAD), OnMeta()
+    prepared, start = case.prepared(), start_of(case)
+    canvas, predicted = case.truth.shape, [(41, N, N), (40, N, N)]
+    options = RefineOptions(2, first_batches=4, prior=1.0)
+    refine(prepared, start, options, arrays=meta)
+    assert meta.fetched == [canvas, *predicted, canvas]  # illumination, predicted patterns for the gauge, object
+    meta.fetched.clear()
+    options = replace(options, refine_probe=True, probe_from_pass=1, refine_positions=True, positions_from_pass=1)
+    refine(prepared, start, options, arrays=meta)
+    batches = sum(options.schedule(len(prepared)))
+    counted = Counter(meta.fetched)
+    assert counted.pop(canvas) == 4  # illumination before and after each pass, object
+    assert counted.pop((2, N, N)) == counted.pop((N, N)) == batches  # the update of the probe and its weight
+    assert {shape[1:] for shape in counted} == {(2,), (2, 2), (N, N)}  # slopes and curvatures, the gauge's patterns
+    assert {shape for shape in counted if shape[1:] == (N, N)} == set(predicted)
+    meta.fetched.clear()
+    leveled(prepared, meta.put(start), arrays=meta)
+    assert meta.fetched.pop(0) == canvas  # illumination
+    assert {shape[1:] for shape in meta.fetched} == {(2,), (2, 2)}
+
+
+@pytest.mark.slow
+def test_refinement_runs_where_the_backend_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a training, after a network, of both halves, judging a fine-tuning; the engine alone stays in numpy."""
+    pytest.importorskip('lightning', reason='Lightning is not installed')
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError('The engine ran in numpy.')
+
+    with monkeypatch.context() as patched:
+        patched.setattr(adapter.TorchBackend, 'arrays', lambda *_: arrays.TorchArrays('cpu:0'))
+        patched.setattr(NumpyArrays, 'fft2', refuse)
+        scan, values = small_scan(positions=64), {'training__nepochs': 1, 'execution__backend': 'torch'}
+        config = short_config(**values)
+        first = pp.train([scan], short_config(**values, training__refine_probe_first=1), tmp_path / 'first')
+        second = pp.train([scan], config, tmp_path / 'second', initial=first.model)
+        halves = config.merged({'inference': {'split_frc': True}})
+        found = pp.reconstruct(scan, second.model, halves, refine_passes=2)
+        with pytest.raises(AssertionError, match='in numpy'):
+            pp.refine(scan, config, RefineOptions.alone(1))
+    assert found.report.facts['refine_device'] == 'cpu:0'
+    assert '2 refinement passes on cpu:0' in found.reconstruction.comments
+    here = pp.reconstruct(scan, second.model, config, refine_passes=2)
+    assert here.report.facts['refine_device'] == 'cpu'
+    assert np.abs(here.reconstruction.object - found.reconstruction.object).max() < 1e-3
+    none = pp.reconstruct(scan, second.model, config, refine_passes=0)
+    assert 'refine_device' not in none.report.facts and '0 refinement passes, ' in none.reconstruction.comments
+
+
+def test_a_gpu_is_used_and_a_cpu_is_left_to_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = adapter.TorchBackend()
+    assert arrays_on(backend, 'cpu') is NUMPY
+    with pytest.raises(DeviceError, match='cuda:7'):
+        arrays_on(backend, 'cuda:7')
+    monkeypatch.setattr(adapter.TorchBackend, 'devices', lambda _: ['cpu', 'cuda:0', 'cuda:1', 'mps'])
+    assert [arrays_on(backend, name).device for name in ('auto', 'gpu:1', 'mps')] == ['cuda:0', 'cuda:1', 'cpu']

@@ -1,0 +1,92 @@
+"""Running the command line in this process or in one of its own, and what a refusal must look like."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from click.testing import CliRunner, Result
+from scans import backend_here, backend_options
+
+from ptychopinn_reconstructor.cli.main import main
+from ptychopinn_reconstructor.config import Config, parse
+from ptychopinn_reconstructor.model_file.bundle import SelfTest, write_bundle
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(main, args)
+
+
+def snapshot(folder: Path) -> dict[str, str]:
+    """Every path below a folder with the checksum of what it holds."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else 'folder'
+        for path in sorted(folder.rglob('*'))
+    }
+
+
+def assert_refused(result: Result, words: tuple[str, ...]) -> None:
+    lines = result.stderr.splitlines()
+    assert result.exit_code == 2, (result.exit_code, result.stderr, result.stdout)
+    assert len(lines) == 1 and lines[0].startswith('ptychopinn: error: '), result.stderr
+    assert len(lines[0]) > 40 and lines[0].endswith(('.', "'", ')', '?')), lines[0]
+    assert result.stdout == ''
+    for word in words:
+        assert word in lines[0], f'{word!r} is not in: {lines[0]}'
+
+
+def make_model(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """A valid bundle for N = 32 and one mode, made without a framework; no network has its weights."""
+    rng = np.random.default_rng(5)
+    patches = (1 + 0.1 * rng.standard_normal((2, 16, 16))).astype(np.complex64)
+    counts = arrays['diff3d'][:2].astype(np.float32)
+    write_bundle(
+        path,
+        config=Config().merged({'model': {'N': 32}}).to_json(),
+        backend=backend_here(),
+        architecture={'name': 's2d_unet'},
+        weights={'layer.kernel': np.ones((3, 3, 2, 2), np.float32)},
+        probe=arrays['probeGuess'],
+        scaling={'probe_power': 'absolute'},
+        training={'epochs': 1},
+        versions={'numpy': '2'},
+        selftest=SelfTest(counts, patches),
+        fresh_patches=np.ones_like(patches) * 3,
+        predict=lambda bundle, _: bundle.selftest.patches,
+    )
+
+
+TRAIN = ('train', *backend_options())
+
+
+def ok(*args: object) -> Result:
+    result = run(*map(str, args))
+    assert result.exit_code == 0, result.stderr or repr(result.exception)
+    assert result.stderr == ''
+    return result
+
+
+def told(*args: object) -> Any:
+    return json.loads(ok(*args, '--json').stdout)
+
+
+def process(*args: object, **options: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, '-P', '-m', 'ptychopinn_reconstructor', *map(str, args)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, **options)
+
+
+def epochs_in(folder: Path) -> list[int]:
+    with (folder / 'metrics.csv').open(newline='') as lines:
+        return [int(row['epoch']) for row in csv.DictReader(lines)]
+
+
+def printed(*args: object) -> Config:
+    return parse(yaml.safe_load(ok('train', '--output-dir', 'x', *args, '--print-config').stdout))

@@ -1,0 +1,63 @@
+"""How densely a scan samples its object, and what a model was trained for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scans import small_scan
+
+from ptychopinn_reconstructor.model_file.training_range import Domain
+from ptychopinn_reconstructor.physics.prepare import prepare_scan
+from ptychopinn_reconstructor.physics.sampling import scan_overlap, scan_step
+
+
+def test_the_step_of_a_raster_is_its_period() -> None:
+    y, x = np.mgrid[:9, :7] * 6.5
+    raster = np.stack([y.ravel(), x.ravel()], axis=1) + 1000.25
+    assert scan_step(raster) == pytest.approx(6.5)
+    assert scan_step(np.concatenate([raster, raster])) == pytest.approx(6.5), 'a second visit is no neighbor'
+    assert scan_step(raster[:1]) == 0.0
+    disk = np.hypot(*(np.mgrid[:64, :64] - 31.5)) < 13 / np.sqrt(0.9)
+    assert scan_overlap(raster, disk[None].astype(complex)) == pytest.approx(1 - 6.5 / 26, abs=0.03)
+
+
+def test_a_scan_lies_within_the_domain_of_itself_and_of_a_training_with_it() -> None:
+    bright, weak = (prepare_scan(small_scan(photons=photons)) for photons in (1e5, 1e3))
+    one, both = Domain.of_scans(bright), Domain.of_scans(bright, weak)
+    assert one.counts == pytest.approx((bright.scan.mean_counts,) * 2)
+    assert both.counts == pytest.approx((weak.scan.mean_counts, bright.scan.mean_counts))
+    assert not one.outside(one) and not both.outside(one) and not both.outside(Domain.of_scans(weak))
+    said = one.outside(Domain.of_scans(weak))
+    assert list(said) == ['dose'] and f'{weak.scan.mean_counts:.3g}' in said['dose']
+
+
+def test_each_entry_warns_of_its_own() -> None:
+    trained = Domain((1e4, 1e5), (2e4, 2e5), (0.6, 0.7))
+    assert not trained.outside(Domain((4e3, 4e3), (8e3, 8e3), (0.9, 0.9))), 'within a factor of 3, and more overlap'
+    assert list(trained.outside(Domain((5e5, 5e5), (6e5, 6e5), (0.3, 0.3)))) == ['dose', 'overlap']
+    said = trained.outside(Domain((5e4, 5e4), (1e6, 1e6), (0.65, 0.65)))
+    assert list(said) == ['probe power'] and '1e+06' in said['probe power'] and '2e+04 to 2e+05' in said['probe power']
+    assert 'overlap by 30% ' in trained.outside(Domain(overlap=(0.3, 0.3)))['overlap']
+
+
+def test_the_manifest_keeps_a_domain_and_may_know_less() -> None:
+    domain = Domain((1e4, 1e5), None, (0.6, 0.7))
+    assert Domain.from_json(domain.to_json()) == domain
+    for strange in (None, 3, {}, {'counts': [2.0, 1.0], 'overlap': [True, 1], 'later': [1, 2]}, {'counts': [1, 'a']}):
+        assert Domain.from_json(strange) == Domain()
+        assert not Domain.from_json(strange).outside(domain)
+
+
+def test_a_domain_is_the_hull_of_its_parts() -> None:
+    assert Domain((2.0, 3.0)).joined(Domain((1.0, 2.5), (4.0, 5.0)), Domain()) == Domain((1.0, 3.0), (4.0, 5.0))
+
+
+def test_bad_pixels_do_not_count_as_less_dose() -> None:
+    from dataclasses import replace
+
+    scan = small_scan()
+    bad = np.zeros((32, 32), dtype=bool)
+    bad[14:18, 14:18] = True
+    whole, masked = (Domain.of_scans(prepare_scan(s)) for s in (scan, replace(scan, bad_pixels=bad)))
+    assert whole.counts is not None and masked.counts is not None
+    assert masked.counts[0] == pytest.approx(whole.counts[0], rel=0.1)

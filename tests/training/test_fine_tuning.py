@@ -1,0 +1,117 @@
+"""A training that starts from a model: stopped and resumed in processes of their own, judged, and its learning rate."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import TRAIN, epochs_in, ok, printed, process, run, told
+from scans import backend_options, short_config, small_scan
+
+from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.io import write_npz
+from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.physics.engine.refine import RefineOptions
+from ptychopinn_reconstructor.physics.prepare import prepare_scan
+from ptychopinn_reconstructor.training.train import train
+
+pytestmark = pytest.mark.slow
+RUINOUS = ('--learning-rate', 1e-2, '--batch-size', 16, '--device', 'cpu')
+
+
+@pytest.fixture(scope='module')
+def work(tmp_path_factory: pytest.TempPathFactory, backend_name: str) -> Path:
+    """scan.npz, and model/ trained on it, from which a large rate only leads away."""
+    folder = tmp_path_factory.mktemp('work')
+    write_npz(folder / 'scan.npz', small_scan())
+    train([small_scan()], short_config(training__nepochs=8), folder / 'model')
+    return folder
+
+
+def stopped(work: Path, folder: Path) -> tuple[Any, ...]:
+    """The command of a fine-tuning that ruins its model, stopped by a signal; the file that it started from is gone."""
+    start = folder / 'from' / 'model.zip'
+    start.parent.mkdir(parents=True)
+    shutil.copy(work / 'model' / 'model.zip', start)
+    line = ('train', *backend_options(), work / 'scan.npz', '--output-dir', folder / 'm')
+    with process(*line, '--from', start, *RUINOUS, '--scheduler', 'constant', '--epochs', 400, '--quiet') as running:
+        try:
+            end = time.monotonic() + 120
+            while not ((folder / 'm' / 'metrics.csv').exists() and len(epochs_in(folder / 'm')) >= 2):
+                assert running.poll() is None and time.monotonic() < end, running.communicate()
+                time.sleep(0.1)
+            running.send_signal(signal.SIGINT)
+            _, said = running.communicate(timeout=300)
+        finally:
+            running.kill()
+    assert running.returncode == 130 and said.rstrip().endswith('--resume')
+    start.unlink()
+    return line
+
+
+def test_a_resumed_training_knows_the_model_it_started_from(work: Path, tmp_path: Path) -> None:
+    """C34, C35: without --from, and with its file gone: where the training makes it worse, the start is kept."""
+    line = stopped(work, tmp_path)
+    start = open_bundle(work / 'model' / 'model.zip').weights
+    done = max(epochs_in(tmp_path / 'm'))
+    values = told(*line, '--resume', '--epochs', done + 2)
+    assert epochs_in(tmp_path / 'm') == list(range(1, done + 3))
+    assert values['start_kept'] is True and values['residual'] > values['start_residual']
+    found = open_bundle(tmp_path / 'm' / 'model.zip')
+    assert all(np.array_equal(found.weights[name], start[name]) for name in start)
+    assert any('the model it started from is kept' in note for note in values['notes'])
+
+
+def test_a_resumed_training_is_given_its_own_model_or_none(work: Path, tmp_path: Path) -> None:
+    """C34: another is refused, and a training anew in the same folder forgets it."""
+    line = ('train', *backend_options(), work / 'scan.npz', *RUINOUS[2:])
+    ok(*line, '--output-dir', tmp_path / 'fresh', '--epochs', 1)
+    ok(*line, '--output-dir', tmp_path / 'tuned', '--epochs', 1, '--from', work / 'model' / 'model.zip')
+    more = ('--resume', '--epochs', 2)
+    for folder, given, words in (
+        ('fresh', work / 'model' / 'model.zip', 'did not start from a model'),
+        ('tuned', tmp_path / 'fresh' / 'model.zip', 'started from another model'),
+    ):
+        refused = run(*map(str, (*line, '--output-dir', tmp_path / folder, *more, '--from', given)))
+        assert refused.exit_code == 2 and words in refused.stderr and str(given) in refused.stderr
+        assert epochs_in(tmp_path / folder) == [1]
+    assert told(*line, '--output-dir', tmp_path / 'tuned', *more, '--from', work / 'model' / 'model.zip')['epochs'] == 2
+    assert 'start_kept' not in told(*line, '--output-dir', tmp_path / 'fresh', *more)
+    ok(*line, '--output-dir', tmp_path / 'tuned', '--epochs', 1, '--overwrite')
+    assert not (tmp_path / 'tuned' / 'start.zip').exists()
+
+
+def test_it_is_judged_by_what_a_user_gets(work: Path, tmp_path: Path) -> None:
+    """C35: the number of passes is the one that the dose of the scan asks for: five here, ten where light is scarce."""
+    for photons, passes in ((1e5, 5), (1e3, 10)):
+        scan = small_scan(photons=photons)
+        assert RefineOptions.for_scan(prepare_scan(scan)).passes == passes
+        config = short_config(training__nepochs=1, training__learning_rate=1e-6)
+        notes = train([scan], config, tmp_path / str(passes), initial=work / 'model' / 'model.zip').notes
+        assert any(note.startswith(f'Residual after {passes} passes: ') for note in notes)
+
+
+def test_the_learning_rate_of_a_training_that_starts_from_a_model(work: Path, tmp_path: Path) -> None:
+    """A quarter of the usual one, unless the command line or the file sets another; and it is what is trained with."""
+    start = ('--from', work / 'model' / 'model.zip')
+    usual, rate = Config().training.learning_rate, 5e-4
+    assert printed(*start) == Config().merged({'training': {'learning_rate': rate}})
+    (tmp_path / 'c.yaml').write_text(f'training: {{learning_rate: {usual}}}\n')
+    (tmp_path / 'other.yaml').write_text('training: {nepochs: 3}\n')
+    for options, expected in (
+        (('--learning-rate', usual), usual),
+        (('--set', 'learning_rate=0.001'), 1e-3),
+        (('--config', tmp_path / 'c.yaml'), usual),
+        (('--config', tmp_path / 'other.yaml'), rate),
+    ):
+        assert printed(*start, *options).training.learning_rate == expected
+    ok(*TRAIN, work / 'scan.npz', *start, '--output-dir', tmp_path / 'm', '--epochs', 1, '--scheduler', 'constant')
+    rows = (tmp_path / 'm' / 'metrics.csv').read_text().splitlines()
+    row = dict(zip(rows[0].split(','), rows[1].split(','), strict=True))
+    assert float(row['learning_rate']) == pytest.approx(rate)
+    assert open_bundle(tmp_path / 'm' / 'model.zip').manifest['config']['training']['learning_rate'] == rate

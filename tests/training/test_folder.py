@@ -1,0 +1,196 @@
+"""The folder of a training: what is in it, going on with it, replacing it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from scans import short_config
+
+from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.errors import ConfigError
+from ptychopinn_reconstructor.events import Event
+from ptychopinn_reconstructor.reconstruction.writing import write_config
+from ptychopinn_reconstructor.training.folder import (
+    can_resume,
+    check_resumable,
+    epochs_done,
+    keep_start,
+    replacing,
+    set_aside,
+    start_of,
+    stored_config,
+)
+
+TRAIN_STEP = Event('progress', {'stage': 'train', 'done': 1, 'total': 9})
+HEADER = 'epoch,train_loss,val_loss,learning_rate,patterns_seen,cpu_seconds\n'
+
+
+def fill(folder: Path, config: Config | None = None, *, epochs: int = 3) -> Path:
+    """What a training leaves, in its files' names."""
+    (folder / 'checkpoints').mkdir(parents=True)
+    for name in ('model.zip', 'checkpoints/last.ckpt', 'checkpoints/best.ckpt'):
+        (folder / name).write_text(f'earlier {name}')
+    write_config(folder / 'config.yaml', config or short_config())
+    rows = ''.join(f'{epoch},0.5,0.6,0.001,100,1.5\n' for epoch in range(1, epochs + 1))
+    (folder / 'metrics.csv').write_text(HEADER + rows)
+    return folder
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob('*') if path.is_file()}
+
+
+@pytest.mark.parametrize('missing', ['checkpoints/last.ckpt', 'config.yaml'])
+def test_what_a_training_goes_on_from(tmp_path: Path, missing: str) -> None:
+    assert not can_resume(tmp_path / 'absent')
+    folder = fill(tmp_path / 'out', short_config(training__nepochs=7))
+    assert can_resume(folder) and stored_config(folder).training.nepochs == 7
+    (folder / missing).unlink()
+    assert not can_resume(folder)
+    with pytest.raises(ConfigError, match='nothing to resume') as raised:
+        stored_config(folder)
+    assert missing.split('.')[0] in str(raised.value)
+
+
+def test_a_checkpoint_of_any_backend(tmp_path: Path) -> None:
+    folder = fill(tmp_path / 'out')
+    (folder / 'checkpoints' / 'last.ckpt').rename(folder / 'checkpoints' / 'last.keras')
+    assert can_resume(folder)
+
+
+@pytest.mark.parametrize('text', ['training: {nepochs: -3}', 'training: [', 'nonsense: {}'])
+def test_a_configuration_that_cannot_be_read(tmp_path: Path, text: str) -> None:
+    folder = fill(tmp_path / 'out')
+    (folder / 'config.yaml').write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        stored_config(folder)
+    assert '\n\n' not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ('change', 'value'),
+    [('training__batch_size', 8), ('model__gridsize', 2), ('data__validation_fraction', 0.3), ('model__N', 64)],
+)
+def test_only_the_same_training_is_gone_on_with(tmp_path: Path, change: str, value: float) -> None:
+    stored = short_config(training__nepochs=5)
+    folder = fill(tmp_path / 'out', stored)
+    other = short_config(**{'training__nepochs': 5, change: value})
+    with pytest.raises(ConfigError, match=rf'{change.split("__")[1]} is .*, not {value}'):
+        check_resumable(folder, stored, other)
+
+
+def test_what_a_resumed_training_may_change(tmp_path: Path) -> None:
+    stored = short_config(training__nepochs=5)
+    folder = fill(tmp_path / 'out', stored, epochs=5)
+    for changes in (
+        {'training__nepochs': 9, 'training__learning_rate': 1e-4},
+        {'training__nepochs': 5, 'training__early_stop_patience': 2, 'training__max_cpu_seconds': 10.0},
+        {'training__nepochs': 5, 'execution__device': 'auto', 'inference__refine_passes': 3},
+    ):
+        check_resumable(folder, stored, short_config(**changes))
+    with pytest.raises(ConfigError, match='has 5 epochs already'):
+        check_resumable(folder, stored, short_config(training__nepochs=4))
+
+
+def test_a_training_keeps_the_model_that_it_starts_from(tmp_path: Path) -> None:
+    folder, model, other = fill(tmp_path / 'out'), tmp_path / 'model.zip', tmp_path / 'other.zip'
+    model.write_text('start')
+    other.write_text('other')
+    assert start_of(folder, str(model), resume=False) == model and start_of(folder, None, resume=True) is None
+    with pytest.raises(ConfigError, match=r'did not start from a model; leave .*model\.zip out'):
+        start_of(folder, model, resume=True)
+    keep_start(folder, model)
+    kept = start_of(folder, None, resume=True)
+    assert kept is not None and kept.read_text() == 'start' and kept.parent == folder
+    assert start_of(folder, model, resume=True) == start_of(folder, kept, resume=True) == kept
+    for wrong in (other, tmp_path / 'absent.zip'):
+        with pytest.raises(ConfigError, match=f'started from another model than .*{wrong.name}'):
+            start_of(folder, wrong, resume=True)
+    model.unlink()
+    keep_start(folder, kept)
+    assert kept.read_text() == 'start'
+    keep_start(folder, None)
+    assert not kept.exists() and start_of(folder, None, resume=True) is None
+
+
+def test_epochs_are_those_of_complete_rows(tmp_path: Path) -> None:
+    assert epochs_done(tmp_path) == 0
+    folder = fill(tmp_path / 'out', epochs=4)
+    assert epochs_done(folder) == 4
+    with (folder / 'metrics.csv').open('a') as table:
+        table.write(',')  # of a killed process
+    assert epochs_done(folder) == 4
+    (folder / 'metrics.csv').write_text(HEADER)
+    assert epochs_done(folder) == 0
+
+
+def test_an_earlier_training_stays_until_the_first_step_of_the_new_one(tmp_path: Path) -> None:
+    folder = fill(tmp_path / 'out')
+    before = content(folder)
+    heard: list[Event] = []
+    emit = replacing(folder, heard.append)
+    events = [Event('started', {}), Event('log', {'message': 'x'}), Event('progress', {'stage': 'refine', 'done': 1})]
+    for event in events:
+        emit(event)
+    assert content(folder) == before
+    (folder / 'checkpoints' / 'last.ckpt').unlink()
+    (folder / 'checkpoints' / 'last.ckpt').write_text('new')
+    emit(TRAIN_STEP)
+    left = content(folder)
+    assert left.pop('checkpoints/last.ckpt') == 'new' and left.keys() == {'config.yaml', 'metrics.csv'}
+    (folder / 'model.zip').write_text('new')
+    emit(TRAIN_STEP)
+    assert (folder / 'model.zip').read_text() == 'new'
+    assert heard == [*events, TRAIN_STEP, TRAIN_STEP]
+
+
+def test_an_earlier_training_is_kept_beside_the_new_one(tmp_path: Path) -> None:
+    """With the date of the training in its name; the model, which may be in use, under its own as well."""
+    folder = fill(tmp_path / 'out')
+    then = time.mktime((2024, 2, 3, 4, 5, 6, 0, 0, -1))
+    os.utime(folder / 'model.zip', (then, then))
+    os.utime(folder / 'checkpoints', (then, then))
+    kept = set_aside(folder)
+    assert [path.name for path in kept] == ['model-20240203-040506.zip', 'checkpoints-20240203-040506']
+    assert content(folder).keys() == {
+        'model.zip',
+        'model-20240203-040506.zip',
+        'checkpoints-20240203-040506/last.ckpt',
+        'checkpoints-20240203-040506/best.ckpt',
+        'config.yaml',
+        'metrics.csv',
+    }
+    emit = replacing(folder, lambda event: None)
+    emit(TRAIN_STEP)
+    assert (folder / 'model-20240203-040506.zip').read_text() == 'earlier model.zip'
+    assert not (folder / 'model.zip').exists() and not can_resume(folder)
+
+
+def test_nothing_is_kept_of_an_empty_folder(tmp_path: Path) -> None:
+    assert set_aside(tmp_path) == [] and list(tmp_path.iterdir()) == []
+
+
+def test_the_same_training_is_kept_once(tmp_path: Path) -> None:
+    """Set aside again before a new one has written anything, as after two failed starts."""
+    folder = fill(tmp_path / 'out')
+    first = set_aside(folder)
+    again = set_aside(folder)
+    assert again == first[:1] and len(list(folder.glob('model*.zip'))) == 2
+
+
+def test_two_trainings_of_one_second_are_both_kept(tmp_path: Path) -> None:
+    folder = fill(tmp_path / 'out')
+    then = time.mktime((2024, 2, 3, 4, 5, 6, 0, 0, -1))
+    for number in (1, 2):
+        (folder / 'model.zip').unlink()
+        (folder / 'model.zip').write_text(f'model {number}')
+        (folder / 'checkpoints').mkdir(exist_ok=True)
+        (folder / 'checkpoints' / 'last.ckpt').write_text(f'last {number}')
+        os.utime(folder / 'model.zip', (then, then))
+        os.utime(folder / 'checkpoints', (then, then))
+        set_aside(folder)
+    kept = list(content(folder).values())
+    assert {'model 1', 'model 2', 'last 1', 'last 2'} <= set(kept)

@@ -1,0 +1,190 @@
+"""Pretraining: in every backend, on the same patterns; a sample that was never seen is reconstructed; it resumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import run
+from scans import backend_options, short_config, small_scan
+
+import ptychopinn_reconstructor as pp
+from ptychopinn_reconstructor.backend import TrainingJob, installed
+from ptychopinn_reconstructor.backend.batches import PROCEDURAL, steps_of
+from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.errors import ConfigError, ScanError
+from ptychopinn_reconstructor.io import write_npz
+from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.physics.engine.refine import RefineOptions
+from ptychopinn_reconstructor.physics.grouping import all_held_out
+from ptychopinn_reconstructor.physics.prepare import prepare_scan
+from ptychopinn_reconstructor.physics.probes import make_probe
+from ptychopinn_reconstructor.physics.scaling import probe_power
+from ptychopinn_reconstructor.physics.simulation.procedural import ProceduralPatterns
+from ptychopinn_reconstructor.training.pretraining import Instrument, held_out_scans, pretrain, read_instrument
+from ptychopinn_reconstructor.training.run import procedural_patterns
+from ptychopinn_reconstructor.training.setup import split_of
+
+N = 32
+PROBE = make_probe('defocused', N, photons=1e5).astype(np.complex64)
+BACKENDS = pytest.mark.parametrize('backend', installed())
+
+
+def config_of(backend: str, **changes: Any) -> Config:
+    settings: dict[str, Any] = {'training__nepochs': 2, 'data__n_groups': 64, 'training__dose_range': 2.0}
+    return short_config(execution__backend=backend, **settings | changes)
+
+
+@BACKENDS
+def test_a_pretrained_network_reconstructs_what_it_has_never_seen(backend: str, tmp_path: Path) -> None:
+    """Better than an empty object, and closer to the patterns than the network it started from."""
+    config = config_of(backend, training__nepochs=6, data__n_groups=256)
+    done = pretrain(Instrument.of_probe(PROBE), config, tmp_path)
+    scan = small_scan()
+    result = pp.reconstruct(scan, done.model, config, refine_passes=0)
+    flat = pp.refine(scan, config, RefineOptions.alone(0))
+    assert result.report.residual < 0.5 * flat.report.residual
+    losses = [loss for _, loss in done.trained.losses]
+    assert losses[-1] < 0.7 * losses[0]
+    manifest = open_bundle(done.model).manifest
+    assert manifest['training']['scans'] == ['procedural objects']
+    assert manifest['config']['data']['source'] == 'procedural'
+    assert manifest['config']['model']['model_type'] == 'supervised'
+
+
+def test_both_backends_learn_from_the_same_patterns(tmp_path: Path) -> None:
+    """Equal weights, a single step: the losses agree, with a dose other than 1."""
+    if len(installed()) < 2:
+        pytest.skip('only one backend is installed')
+    found = {}
+    first = pretrain(Instrument.of_probe(PROBE), config_of('torch'), tmp_path / 'first').model
+    for backend in installed():
+        config = config_of(backend, training__nepochs=1, data__n_groups=16)
+        done = pretrain(Instrument.of_probe(PROBE), config, tmp_path / backend, initial=first)
+        found[backend] = done.trained.losses[0][1]
+    assert found['torch'] == pytest.approx(found['tensorflow'], rel=1e-5)
+
+
+def test_steps_are_numbered_through_the_epochs_and_validate_on_held_out_scans(tmp_path: Path) -> None:
+    config = config_of('torch', model__N=N, model__model_type='supervised')
+    scans = tuple(prepare_scan(scan, mode='absolute', stride=16) for scan in held_out_scans(PROBE, config))
+    splits = tuple(all_held_out(len(scan)) for scan in scans)
+    source = ProceduralPatterns(PROBE, (0.5, 2.0))
+    steps = steps_of(TrainingJob(scans, splits, config, tmp_path, procedural=source))
+    assert [int(step.regions[0, 0]) for step in steps.of_epoch(2)] == [8, 9, 10, 11]
+    batch = steps.batch(steps.of_epoch(2)[1])
+    assert np.array_equal(batch.counts[:, 0], source.draw(9, 16).counts)
+    assert (batch.dose == source.draw(9, 16).dose).all()
+    held_out = steps.of_validation()
+    assert sum(step.regions.size for step in held_out) == sum(len(scan) for scan in scans)
+    assert all(step.scan != PROCEDURAL for step in held_out)
+    assert (steps.batch(held_out[0]).dose == 1).all()
+
+
+@BACKENDS
+def test_mixed_training_learns_from_the_scan_and_from_procedural_patterns(backend: str, tmp_path: Path) -> None:
+    """Half of the steps each, in an order of their own; both losses fall."""
+    config = config_of(backend, data__source='mixed', data__n_groups=None, training__nepochs=6)
+    done = pp.train([small_scan()], config, tmp_path)
+    losses = [loss for _, loss in done.trained.losses]
+    assert losses[-1] < 0.7 * losses[0]
+    alone = pp.train([small_scan()], config.merged({'data': {'source': 'scans'}}), tmp_path / 'alone')
+    assert done.trained.summary['patterns_seen'] == 2 * alone.trained.summary['patterns_seen']
+    assert done.trained.losses[0][1] < alone.trained.losses[0][1]  # half of it is of the supervised kind, below 1
+
+
+def test_mixed_steps_are_half_and_half() -> None:
+    scan = prepare_scan(small_scan(), mode='absolute', stride=16)
+    config = config_of('torch', model__N=N, data__source='mixed', data__n_groups=None)
+    split = split_of(scan, config)
+    job = TrainingJob((scan,), (split,), config, Path(), procedural=procedural_patterns(scan.probe, None, config))
+    steps = steps_of(job)
+    for epoch in (0, 1):
+        kinds = [step.scan == PROCEDURAL for step in steps.of_epoch(epoch)]
+        assert len(kinds) == len(steps)
+        assert sum(kinds) == len(kinds) / 2
+        assert kinds != sorted(kinds)
+    numbers = [int(s.regions[0, 0]) for epoch in (0, 1) for s in steps.of_epoch(epoch) if s.scan == PROCEDURAL]
+    assert sorted(numbers) == list(range(len(steps)))
+    drawn = next(steps.batch(step) for step in steps.of_epoch(0) if step.scan == PROCEDURAL)
+    measured = next(steps.batch(step) for step in steps.of_epoch(0) if step.scan != PROCEDURAL)
+    assert drawn.counts.shape == (16, 1, N, N)
+    assert measured.counts.shape == (2, 8, N, N)
+    assert drawn.labels is not None
+    assert measured.labels is None
+
+
+def test_a_scan_or_a_probe_says_what_the_instrument_is() -> None:
+    scan = small_scan(photons=5e4)
+    assert scan.probe is not None
+    assert probe_power(Instrument.of_scan(scan).probe) == pytest.approx(5e4, rel=1e-5)
+    assert probe_power(Instrument.of_scan(scan, photons=2e3).probe) == pytest.approx(2e3, rel=1e-5)
+    assert probe_power(Instrument.of_probe(1e-3 * scan.probe, 1e4).probe) == pytest.approx(1e4, rel=1e-5)
+    with pytest.raises(ConfigError, match='cannot be photons per pattern'):
+        Instrument.of_probe(1e-3 * scan.probe)
+
+
+def test_the_instrument_is_kept_with_its_bad_pixels(tmp_path: Path) -> None:
+    bad = np.zeros((N, N), dtype=bool)
+    bad[3, 5] = True
+    Instrument(PROBE, bad).write(tmp_path / 'probe.npz')
+    found = read_instrument(tmp_path)
+    assert found.bad_pixels is not None
+    assert np.array_equal(found.bad_pixels, bad)
+    assert np.array_equal(found.probe, PROBE)
+
+
+@BACKENDS
+def test_a_stopped_pretraining_goes_on_from_the_command_line(backend: str, tmp_path: Path) -> None:
+    """--resume needs nothing but the folder, and continues the numbering of the steps."""
+    write_npz(tmp_path / 'scan.npz', small_scan())
+    short = ('--n-groups', 64, '--dose-range', 2, '--batch-size', 16, '--backend', backend, '--quiet')
+    folder = tmp_path / 'out'
+    assert _exit('pretrain', tmp_path / 'scan.npz', '--output-dir', folder, '--epochs', 1, *short) == 0
+    assert _exit('pretrain', '--output-dir', folder, '--resume', '--epochs', 2, '--quiet') == 0
+    rows = (folder / 'metrics.csv').read_text().splitlines()
+    assert [row.split(',')[0] for row in rows[1:]] == ['1', '2']
+    assert [float(row.split(',')[4]) for row in rows[1:]] == [64, 128]
+
+
+def test_a_training_on_a_scan_is_no_pretraining_to_resume(tmp_path: Path) -> None:
+    write_npz(tmp_path / 'scan.npz', small_scan())
+    arguments = ('--output-dir', tmp_path / 'out', '--epochs', 4, '--batch-size', 16, '--quiet')
+    assert _exit('train', tmp_path / 'scan.npz', *arguments, *backend_options()) == 0
+    result = run('pretrain', '--output-dir', str(tmp_path / 'out'), '--resume')
+    assert result.exit_code == 2
+    assert 'holds no pretraining to resume' in result.stderr
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'sentence'),
+    [
+        (['--output-dir', 'out'], 'Neither a scan nor a probe is named'),
+        (['--probe', 'weak.npz', '--output-dir', 'out'], 'pass SCAN or --photons'),
+        (['--probe', 'weak.npz', '--photons', '20', '--output-dir', 'out'], 'too few to learn from'),
+        (['--output-dir', 'out', '--resume'], 'There is nothing to resume'),
+        (['--probe', 'weak.npz'], 'No output folder is named'),
+    ],
+)
+def test_mistakes_end_in_one_sentence(
+    arguments: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez(tmp_path / 'weak.npz', probe=PROBE * 1e-4)
+    result = run('pretrain', *arguments, *backend_options())
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_scan_without_a_probe_is_refused() -> None:
+    from dataclasses import replace
+
+    with pytest.raises(ScanError, match='no probe'):
+        Instrument.of_scan(replace(small_scan(), probe=None), photons=1e4)
+
+
+def _exit(*arguments: object) -> int:
+    return int(run(*map(str, arguments)).exit_code)

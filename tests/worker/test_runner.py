@@ -1,0 +1,220 @@
+"""The host's edge of a worker: how a job ends, and what is told of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scans import short_config, small_scan
+
+from ptychopinn_reconstructor.errors import BundleError, ConfigError, Interrupted, PtychoPINNError
+from ptychopinn_reconstructor.host.runner import Worker, WorkerDied
+from ptychopinn_reconstructor.worker.handover import Scratch, write_arrays
+from ptychopinn_reconstructor.worker.requests import DevicesRequest, ReconstructRequest, Request, TrainRequest
+
+SOON = 10.0  # seconds in which a host has to know; `make bench` measures how soon it does
+LONG = 400  # epochs that no test waits for
+MANY = 1000  # refinement passes that no test waits for
+
+pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='signals of POSIX')
+
+
+@pytest.fixture(scope='module')
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A scratch folder with a scan handed over."""
+    scan = small_scan(positions=64)
+    with Scratch(1000, tmp_path_factory.mktemp('scratch')) as folder:
+        arrays = {name: getattr(scan, name) for name in ('diffraction', 'positions', 'probe')}
+        write_arrays(folder.path / 'scan', arrays, {'domain': 'counts'})
+        yield folder.path
+
+
+def config(backend: str, **changes: Any) -> dict[str, Any]:
+    values = {'training__nepochs': LONG, 'model__n_filters_scale': 0.5, 'execution__backend': backend} | changes
+    return short_config(**values).to_json()
+
+
+def train_request(scratch: Path, output: Path, backend: str, **changes: Any) -> TrainRequest:
+    return TrainRequest(scan=scratch / 'scan', output_dir=output, config=config(backend, **changes))
+
+
+@pytest.fixture(scope='module')
+def model(scratch: Path, tmp_path_factory: pytest.TempPathFactory, backend_name: str) -> Path:
+    """A model of one epoch."""
+    request = train_request(scratch, tmp_path_factory.mktemp('model'), backend_name, training__nepochs=1)
+    with Worker(scratch, backend_name) as worker:
+        worker.ask(request)
+        *_, done = worker.events()
+    assert worker.process.returncode == 0
+    return Path(done['model'])
+
+
+def is_gone(worker: Worker) -> bool:
+    """Whether the process has ended and nothing of it is left open here."""
+    streams = (worker.process.stdin, worker.process.stdout, worker.process.stderr)
+    return worker.process.poll() is not None and all(stream is not None and stream.closed for stream in streams)
+
+
+CAUSES = {
+    signal.SIGKILL: ('exit code -9', 'SIGKILL', 'out of memory'),
+    signal.SIGSEGV: ('exit code -11', 'SIGSEGV', 'crash'),
+    signal.SIGABRT: ('exit code -6', 'SIGABRT', 'framework gave up'),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('job', ['training', 'inference'])
+@pytest.mark.parametrize('number', CAUSES, ids=lambda number: number.name)
+def test_a_worker_that_dies_is_told_at_once(
+    job: str, number: signal.Signals, scratch: Path, model: Path, tmp_path: Path, backend_name: str
+) -> None:
+    """With its exit code and the likely cause, in one sentence."""
+    inference = config(backend_name, inference__refine_passes=MANY)
+    with Worker(scratch, backend_name) as worker:
+        if job == 'training':
+            worker.ask(train_request(scratch, tmp_path, backend_name))
+            awaited = ('epoch', 'train')
+        else:
+            worker.ask(ReconstructRequest(scan=scratch / 'scan', model=model, config=inference))
+            awaited = ('progress', 'refine')
+        events = worker.events()
+        for message in events:
+            if (message['event'], message.get('stage')) == awaited:
+                break
+        begin = time.monotonic()
+        worker.process.send_signal(number)
+        with pytest.raises(WorkerDied) as raised:
+            list(events)
+        seconds = time.monotonic() - begin
+    assert seconds < SOON and is_gone(worker)
+    message_text = str(raised.value)
+    assert all(part in message_text for part in CAUSES[number]) and '\n' not in message_text
+
+
+def test_a_worker_that_ends_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last words on stderr are told: here a package of ours is broken."""
+    (tmp_path / 'site').mkdir()
+    (tmp_path / 'site' / 'pydantic.py').write_text("import sys; sys.exit('the license has expired')")
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path / 'site'))
+    with Worker(tmp_path) as worker:
+        worker.ask(DevicesRequest(backends=()))
+        with pytest.raises(WorkerDied, match=r'exit code 1, without saying why.*the license has expired'):
+            list(worker.events())
+
+
+def test_an_error_of_the_worker_is_raised_as_its_class(scratch: Path, tmp_path: Path) -> None:
+    (tmp_path / 'model.zip').write_bytes(b'no zip')
+    requests: dict[type[PtychoPINNError], Request] = {
+        BundleError: ReconstructRequest(scan=scratch / 'scan', model=tmp_path / 'model.zip', config=config('torch')),
+        ConfigError: TrainRequest(output_dir=tmp_path, config={'training': {'batch_size': 'many'}}),
+    }
+    for kind, request in requests.items():
+        with Worker(scratch) as worker:
+            worker.ask(request)
+            with pytest.raises(kind) as raised:
+                list(worker.events())
+            assert type(raised.value) is kind
+        assert is_gone(worker) and worker.process.returncode == 2
+
+
+@pytest.mark.slow
+def test_closing_the_iterator_early_ends_the_worker(scratch: Path, tmp_path: Path, backend_name: str) -> None:
+    """As the host does when it stops looping over a generator; the last checkpoint stays."""
+
+    def epochs() -> Iterator[int]:
+        with Worker(scratch, backend_name) as worker:
+            workers.append(worker)
+            worker.ask(train_request(scratch, tmp_path, backend_name))
+            for message in worker.events():
+                if message['event'] == 'epoch':
+                    yield message['epoch']
+
+    workers: list[Worker] = []
+    generator = epochs()
+    assert [next(generator), next(generator)] == [1, 2]
+    begin = time.monotonic()
+    generator.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - begin < 2 * SOON and is_gone(workers[0])
+    assert list(tmp_path.glob('checkpoints/last.*'))
+
+
+@pytest.mark.slow
+def test_an_exception_ends_the_worker(scratch: Path, tmp_path: Path, backend_name: str) -> None:
+    with pytest.raises(ZeroDivisionError), Worker(scratch, backend_name) as worker:
+        worker.ask(train_request(scratch, tmp_path, backend_name))
+        for message in worker.events():
+            if message['event'] == 'started':
+                raise ZeroDivisionError
+    assert is_gone(worker)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('when', ['at once', 'while the framework is imported', 'in training', 'in refinement'])
+def test_a_stop_ends_a_job_within_a_second(
+    when: str, scratch: Path, model: Path, tmp_path: Path, backend_name: str
+) -> None:
+    """From the wish to stop until the worker is gone; the sentence says so."""
+    wish: list[float] = []
+
+    def should_stop() -> bool:
+        if when == 'at once' and not wish:
+            wish.append(time.monotonic())
+        if when.startswith('while') and not wish:
+            maps = Path(f'/proc/{worker.process.pid}/maps').read_text()
+            if backend_name in maps:
+                wish.append(time.monotonic())
+        return bool(wish)
+
+    worker = Worker(scratch, backend_name, should_stop)
+    with pytest.raises(Interrupted, match=r'[Ss]topped'), worker:
+        if when == 'in refinement':
+            asked = config(backend_name, inference__refine_passes=MANY)
+            worker.ask(ReconstructRequest(scan=scratch / 'scan', model=model, config=asked))
+        else:
+            worker.ask(train_request(scratch, tmp_path, backend_name))
+        for message in worker.events():
+            running = message['event'] == 'epoch' or message.get('stage') == 'refine'
+            if when.startswith('in') and running and not wish:
+                wish.append(time.monotonic())
+    assert wish and time.monotonic() - wish[0] < SOON + 0.5
+    assert is_gone(worker)
+    assert bool(list(tmp_path.glob('checkpoints/last.*'))) == (when == 'in training')
+
+
+@pytest.mark.slow
+def test_a_worker_that_does_not_listen_is_ended(scratch: Path, tmp_path: Path, backend_name: str) -> None:
+    """A stopped process neither stops by itself nor on SIGTERM."""
+    wish: list[float] = []
+    worker = Worker(scratch, backend_name, lambda: bool(wish))
+    with pytest.raises(Interrupted, match='Stopped on request'), worker:
+        worker.ask(train_request(scratch, tmp_path, backend_name))
+        for message in worker.events():
+            if message['event'] == 'started':
+                os.kill(worker.process.pid, signal.SIGSTOP)
+                wish.append(time.monotonic())
+    assert worker.process.returncode == -signal.SIGKILL and time.monotonic() - wish[0] < 2 * SOON
+
+
+@pytest.mark.slow
+def test_two_workers_at_once(scratch: Path, model: Path, backend_name: str) -> None:
+    """Each answers its own request, from its own folder."""
+    other_scan = small_scan(positions=64, seed=3)
+    with Scratch(1000, scratch.parent) as other:
+        arrays = {name: getattr(other_scan, name) for name in ('diffraction', 'positions', 'probe')}
+        write_arrays(other.path / 'scan', arrays, {'domain': 'counts'})
+        with Worker(scratch, backend_name) as first, Worker(other.path, backend_name) as second:
+            results = []
+            for worker in (first, second):
+                request = ReconstructRequest(scan=worker.scratch / 'scan', model=model, config=config(backend_name))
+                worker.ask(request)
+            for worker in (first, second):
+                *_, done = worker.events()
+                results.append(np.load(worker.scratch / done['object']))
+    assert results[0].shape != results[1].shape or np.abs(results[0] - results[1]).max() > 0.1
