@@ -24,8 +24,8 @@ class ConfigError(InputError):
     """A configuration value or combination is unknown, out of range or not supported."""
 
 
-class BundleError(InputError):
-    """A model bundle or checkpoint cannot be opened, or does not fit the data."""
+class ModelFileError(InputError):
+    """A model file or checkpoint cannot be opened, or does not fit the data."""
 
 
 class BackendError(InputError):
@@ -45,7 +45,7 @@ class TrainingError(PtychoPINNError):
 
 
 class VerificationError(PtychoPINNError):
-    """A bundle's self-test does not reproduce its recorded output."""
+    """A model's self-test does not reproduce its recorded output."""
 
 
 class Interrupted(PtychoPINNError):

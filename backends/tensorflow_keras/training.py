@@ -20,7 +20,7 @@ from ptychopinn_reconstructor.backends.tensorflow_keras.callbacks import Checkpo
 from ptychopinn_reconstructor.backends.tensorflow_keras.data import Source
 from ptychopinn_reconstructor.backends.tensorflow_keras.model import PtychoPINN
 from ptychopinn_reconstructor.backends.tensorflow_keras.weights import load_neutral, to_neutral
-from ptychopinn_reconstructor.errors import BundleError
+from ptychopinn_reconstructor.errors import ModelFileError
 
 
 def train(job: TrainingJob, device: str) -> TrainedModel:
@@ -28,7 +28,7 @@ def train(job: TrainingJob, device: str) -> TrainedModel:
     folder = job.output_dir / 'checkpoints'
     last = folder / 'last.keras'
     if job.resume and not last.exists():
-        raise BundleError(f'There is nothing to resume: {last} does not exist; leave out --resume.')
+        raise ModelFileError(f'There is nothing to resume: {last} does not exist; leave out --resume.')
     folder.mkdir(parents=True, exist_ok=True)
     steps = steps_of(job)
     held_out = steps.of_validation()
@@ -103,11 +103,11 @@ def new_model(job: TrainingJob) -> PtychoPINN:
 
 
 def load(path: Path, *, compile: bool = True) -> PtychoPINN:
-    """A checkpoint as it was saved; BundleError when it cannot be read. Nothing in it is executed."""
+    """A checkpoint as it was saved; ModelFileError when it cannot be read. Nothing in it is executed."""
     try:
         model: PtychoPINN = keras.saving.load_model(path, compile=compile, safe_mode=True)
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise BundleError(f'The checkpoint {path} cannot be read ({error}); train anew without --resume.') from error
+        raise ModelFileError(f'The checkpoint {path} cannot be read ({error}); train anew without --resume.') from error
     return model
 
 
@@ -116,7 +116,7 @@ def take_over(model: PtychoPINN, path: Path) -> dict[str, object]:
     saved = load(path)
     for mine, other in ((model.variables, saved.variables), (model.optimizer.variables, saved.optimizer.variables)):
         if [v.shape for v in mine] != [v.shape for v in other]:
-            raise BundleError(
+            raise ModelFileError(
                 f'The checkpoint {path} is of another network or probe than this configuration describes; '
                 'resume with the settings of the first run, or leave out --resume.'
             )

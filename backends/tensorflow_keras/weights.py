@@ -26,7 +26,7 @@ def to_neutral(network: keras.Model) -> dict[str, NDArray[np.float32]]:
 
 
 def load_neutral(network: keras.Model, weights: Mapping[str, NDArray[np.float32]]) -> None:
-    """Fill a network with neutral weights; BundleError names what is missing, superfluous or of another shape."""
+    """Fill a network with neutral weights; ModelFileError names what is missing, superfluous or of another shape."""
     variables = _variables(network)
     check_weights(weights, {name: tuple(variable.shape) for name, variable in variables.items()})
     for name, variable in variables.items():

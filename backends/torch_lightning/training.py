@@ -24,7 +24,7 @@ from ptychopinn_reconstructor.backends.torch_lightning.callbacks import Watch, c
 from ptychopinn_reconstructor.backends.torch_lightning.data import EpochSteps, HeldOutSteps, loader
 from ptychopinn_reconstructor.backends.torch_lightning.module import PtychoPINN
 from ptychopinn_reconstructor.backends.torch_lightning.weights import load_neutral, to_neutral
-from ptychopinn_reconstructor.errors import BundleError
+from ptychopinn_reconstructor.errors import ModelFileError
 
 
 def train(job: TrainingJob, device: str) -> TrainedModel:
@@ -32,7 +32,7 @@ def train(job: TrainingJob, device: str) -> TrainedModel:
     folder = job.output_dir / 'checkpoints'
     last = folder / 'last.ckpt'
     if job.resume and not last.exists():
-        raise BundleError(f'There is nothing to resume: {last} does not exist; leave out --resume.')
+        raise ModelFileError(f'There is nothing to resume: {last} does not exist; leave out --resume.')
     module = new_module(job)
     watch = Watch(job)
     steps = steps_of(job)

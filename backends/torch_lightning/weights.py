@@ -49,7 +49,7 @@ def to_neutral(network: nn.Module) -> dict[str, NDArray[np.float32]]:
 
 
 def load_neutral(network: nn.Module, weights: Mapping[str, NDArray[np.float32]]) -> None:
-    """Fill a network with neutral weights; BundleError names what is missing, superfluous or of another shape."""
+    """Fill a network with neutral weights; ModelFileError names what is missing, superfluous or of another shape."""
     expected = {name: values.shape for name, values in to_neutral(network).items()}
     check_weights(weights, expected)
     state = {}

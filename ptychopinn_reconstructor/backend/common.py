@@ -12,7 +12,7 @@ from math import cos, isfinite, pi
 from typing import Any
 
 from ..config import Config, TrainingConfig
-from ..errors import BundleError, ConfigError, DeviceError, TrainingError
+from ..errors import ConfigError, DeviceError, ModelFileError, TrainingError
 from ..events import Event
 from .interface import TrainingJob, Weights
 
@@ -33,18 +33,18 @@ def widths_of(n_filters_scale: float) -> tuple[int, int, int]:
 
 
 def check_weights(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise BundleError naming the weights that are missing, superfluous or of another shape than a network's."""
+    """Raise ModelFileError naming the weights that are missing, superfluous or of another shape than a network's."""
     for problem, names in (
         ('lack', sorted(shapes.keys() - weights.keys())),
         ('hold the unknown', sorted(weights.keys() - shapes.keys())),
     ):
         if names:
-            raise BundleError(
+            raise ModelFileError(
                 f'The weights {problem} {", ".join(names)}; the model does not fit this network: train anew.'
             )
     for name, shape in shapes.items():
         if weights[name].shape != shape:
-            raise BundleError(
+            raise ModelFileError(
                 f'The weights {name} have shape {weights[name].shape} but the network needs {shape}; '
                 'the model does not fit its configuration: train anew.'
             )

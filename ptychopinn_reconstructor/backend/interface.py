@@ -90,7 +90,7 @@ class Backend(Protocol):
         """Freshly drawn weights in the neutral layout."""
 
     def network(self, config: Config, weights: Weights, device: str) -> Network:
-        """A network with these weights; BundleError when any is missing, superfluous or of another shape."""
+        """A network with these weights; ModelFileError when any is missing, superfluous or of another shape."""
 
     def train(self, job: TrainingJob) -> TrainedModel:
         """Train; raises TrainingError on a loss that is not finite."""

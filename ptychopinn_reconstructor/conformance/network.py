@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ..backend import Backend, Network
-from ..errors import BundleError
+from ..errors import ModelFileError
 from ..physics.forward import total_variation
 from ..physics.prepare import Patterns
 from . import jobs, oracle
@@ -163,14 +163,14 @@ class NetworkChecks:
             'broadcastable': {**weights, name: weights[name][..., :1]},
             'empty': {},
         }
-        with pytest.raises(BundleError, match=r'enc2\.conv1\.kernel'):
+        with pytest.raises(ModelFileError, match=r'enc2\.conv1\.kernel'):
             backend.network(config, bad[fault], 'cpu')
 
     def test_weights_of_another_width_are_refused(self, backend: Backend) -> None:
         """B13: a network is built as its configuration says, not as its weights are."""
         wide = jobs.configuration(backend, model__n_filters_scale=1.0)
         narrow = jobs.drawn_weights(oracle.shapes(jobs.configuration(backend)))
-        with pytest.raises(BundleError, match='stem'):
+        with pytest.raises(ModelFileError, match='stem'):
             backend.network(wide, narrow, 'cpu')
 
     @pytest.mark.parametrize('top', [1.2, 3.0])

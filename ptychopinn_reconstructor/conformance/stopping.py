@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ..backend import Backend, Network
-from ..errors import BundleError
+from ..errors import ModelFileError
 from ..events import Event
 from ..physics.grouping import Split
 from . import jobs
@@ -89,7 +89,7 @@ class StoppingChecks:
 
     def test_nothing_to_resume_is_refused(self, backend: Backend, tmp_path: Path) -> None:
         """B38: a folder without checkpoints."""
-        with pytest.raises(BundleError, match='resume'):
+        with pytest.raises(ModelFileError, match='resume'):
             jobs.train(backend, tmp_path, resume=True)
 
     @pytest.mark.parametrize('where', ['epoch', 'should_stop', 'inspect'])

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ..backend import Backend, Network
-from ..errors import BundleError, ConfigError, ScanError, TrainingError
+from ..errors import ConfigError, ModelFileError, ScanError, TrainingError
 from ..events import Event
 from ..physics.forward import object_error, total_variation
 from ..physics.grouping import Split
@@ -339,7 +339,7 @@ class TrainingChecks:
         found = jobs.train(backend, tmp_path / 'a', training__seed=7, **still).weights
         assert jobs.distance(found, fresh) < 1e-12
         bad = {**fresh, 'head.bias': np.zeros(3, np.float32)}
-        with pytest.raises(BundleError, match=r'head\.bias'):
+        with pytest.raises(ModelFileError, match=r'head\.bias'):
             jobs.train(backend, tmp_path / 'b', initial=bad)
 
     @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 
 from ..backend import Backend, Weights, load_backend
 from ..config import parse
-from ..errors import BundleError, ConfigError, Interrupted, ScanError
+from ..errors import ConfigError, Interrupted, ModelFileError, ScanError
 from ..io import ObjectFile, read_scan, write_npz
 from ..model_file import models
 from ..model_file.bundle import open_bundle
@@ -247,7 +247,7 @@ class PipelineChecks:
         other = jobs.scan(n=48, positions=30)
         with pytest.raises(ConfigError, match='N is 32 but the patterns are 48'):
             train([other], shipped.config, tmp_path)
-        with pytest.raises(BundleError, match='N = 32 pixels but the scan has 48'):
+        with pytest.raises(ModelFileError, match='N = 32 pixels but the scan has 48'):
             reconstruct(other, shipped.model, shipped.config)
         assert not list(tmp_path.iterdir())
 
@@ -261,7 +261,7 @@ class PipelineChecks:
         assert result.report.facts['patterns'] == len(scan)
         assert result.reconstruction.probe.shape == (3, 32, 32)
         assert np.isfinite(result.reconstruction.object).all()
-        with pytest.raises(BundleError, match=r'3 probe mode\(s\) but the probe here has 1'):
+        with pytest.raises(ModelFileError, match=r'3 probe mode\(s\) but the probe here has 1'):
             reconstruct(jobs.scan(), model, config)
 
     @pytest.mark.slow
@@ -285,7 +285,7 @@ class PipelineChecks:
         losses = open_bundle(shipped.model).manifest['training']['losses']
         assert further.losses[0][1] < 0.8 * losses[0][1]
         narrow = config.merged({'model': {'n_filters_scale': 1}})
-        with pytest.raises(BundleError, match='n_filters_scale'):
+        with pytest.raises(ModelFileError, match='n_filters_scale'):
             train([shipped.scan], narrow, tmp_path / 'narrow', initial=shipped.model)
 
     @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..config import BACKEND_NAMES, FINE_TUNING, Config
-from ..errors import BundleError
+from ..errors import ModelFileError
 from ..model_file.bundle import Bundle, open_bundle
 from ..model_file.models import NETWORK_SETTINGS, bundle_config, likeness_of_another
 from ..scan import checked_probe
@@ -37,7 +37,7 @@ class ModelFile:
 
     @classmethod
     def open(cls, path: Path) -> ModelFile:
-        """Open and check all of a bundle; BundleError in one sentence."""
+        """Open and check all of a bundle; ModelFileError in one sentence."""
         bundle = open_bundle(path)
         written = path.stat().st_mtime_ns
         return cls(path.absolute(), bundle_config(bundle), bundle, written)
@@ -88,20 +88,20 @@ class ModelFile:
         )
 
     def check(self, scan: HostScan) -> None:
-        """BundleError when the model cannot work on this scan at all: another N, another number of probe modes."""
+        """ModelFileError when the model cannot work on this scan at all: another N, another number of probe modes."""
         self.check_size(scan)
         modes, mine = int(scan.product.probes.num_incoherent_modes), len(self.bundle.probe)
         if modes != mine:
-            raise BundleError(
+            raise ModelFileError(
                 f'The model {self.path.name} was trained with {mine} probe mode(s) but this probe has {modes}; '
                 'use a probe with as many modes, or train anew.'
             )
 
     def check_size(self, scan: HostScan) -> None:
-        """BundleError when the model is for patterns of another N."""
+        """ModelFileError when the model is for patterns of another N."""
         size = int(scan.patterns.shape[-1])
         if size != self.config.model.N:
-            raise BundleError(
+            raise ModelFileError(
                 f'The model {self.path.name} is for patterns of N = {self.config.model.N} pixels but this scan has '
                 f'{size}; load a model trained for this N, or crop the patterns on loading.'
             )

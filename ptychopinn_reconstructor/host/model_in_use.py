@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ptychodus.api.observer import Observable, Observer
 
-from ..errors import BundleError
+from ..errors import ModelFileError
 from ..io.atomic import atomic_path
 from .model_file import ModelFile
 
@@ -28,7 +28,7 @@ class ModelInUse(Observer):
         settings['model_path'].add_observer(self)
 
     def get(self) -> ModelFile | None:
-        """The model, opened; None where there is none, BundleError when it cannot be opened."""
+        """The model, opened; None where there is none, ModelFileError when it cannot be opened."""
         if self._opened is None and (path := self._configured()) is not None:
             self._opened = ModelFile.open(path)
             self._logger.info('Model: %s', self._opened)
@@ -39,14 +39,14 @@ class ModelInUse(Observer):
         return self._opened is not None or self._configured() is not None
 
     def needed(self) -> ModelFile:
-        """The model; BundleError when there is none."""
+        """The model; ModelFileError when there is none."""
         model = self.get()
         if model is None:
             named = self._settings.model_path()
             there = f'The model {named} does not exist' if named is not None else 'No model is loaded'
-            raise BundleError(f'{there}; train one, or load a model.zip (Load Model, or ModelPath in the settings).')
+            raise ModelFileError(f'{there}; train one, or load a model.zip (Load Model, or ModelPath in the settings).')
         if not model.path.is_file():
-            raise BundleError(f'The model {model.path} is not there any more; load or train another.')
+            raise ModelFileError(f'The model {model.path} is not there any more; load or train another.')
         return model
 
     def use(self, path: Path) -> None:
@@ -62,7 +62,7 @@ class ModelInUse(Observer):
         self._session.foreground(tell)
 
     def save(self, path: Path) -> None:
-        """Copy the model to a file; BundleError when there is none."""
+        """Copy the model to a file; ModelFileError when there is none."""
         model = self.needed()
         if path.absolute() == model.path:
             return

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput, TrainableReconstructor, TrainOutput
 
 from ..config import Config
-from ..errors import BundleError, ScanError
+from ..errors import ModelFileError, ScanError
 from ..io.atomic import atomic_path
 from ..worker.requests import ReconstructRequest
 from .jobs import Jobs, hand_over
@@ -74,12 +74,12 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         return '.zip'
 
     def load_model_from_file(self, file_path: Path) -> None:
-        """Open a model and check all of it, without any framework; BundleError when it is none of ours."""
+        """Open a model and check all of it, without any framework; ModelFileError when it is none of ours."""
         with self._jobs.told():
             self._models.use(Path(file_path))
 
     def save_model(self, file_path: Path) -> None:
-        """Copy the model in use to a file; BundleError when there is none."""
+        """Copy the model in use to a file; ModelFileError when there is none."""
         with self._jobs.told():
             self._models.save(Path(file_path))
 
@@ -123,11 +123,11 @@ class PtychoPINNReconstructor(TrainableReconstructor):
                         yield output
 
     def _further_models(self, model: ModelFile, scan: HostScan) -> tuple[Path, ...]:
-        """Those that the settings name beside the model in use; BundleError when one cannot work on the scan."""
+        """Those that the settings name beside the model in use; ModelFileError when one cannot work on the scan."""
         paths = [path.absolute() for path in self.settings.further_models()]
         for path in paths:
             if [model.path, *paths].count(path) > 1:
-                raise BundleError(f'The model {path} is named twice; name others in FurtherModels.')
+                raise ModelFileError(f'The model {path} is named twice; name others in FurtherModels.')
             ModelFile.open(path).check(scan)
         return tuple(paths)
 

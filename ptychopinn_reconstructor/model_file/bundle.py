@@ -1,7 +1,7 @@
 """The model bundle: one self-describing, self-testing file per trained model (specs/checkpoint_format.md).
 
 A zip of manifest.json and three safetensors members (weights, probe, self-test), all written and read without any
-framework. Opening never unpickles; whatever does not fit is one BundleError sentence.
+framework. Opening never unpickles; whatever does not fit is one ModelFileError sentence.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError, ScanError, VerificationError
+from ..errors import ModelFileError, ScanError, VerificationError
 from ..io.atomic import atomic_path
 from ..scan import checked_probe
 from .archive import open_archive, read_member
@@ -68,21 +68,21 @@ class SelfTest:
     def __post_init__(self) -> None:
         counts, patches = np.asarray(self.counts), np.asarray(self.patches)
         if counts.dtype != np.float32 or counts.ndim != 3 or counts.shape[1] != counts.shape[2] or not counts.size:
-            raise BundleError(f'The self-test input is {counts.dtype} {counts.shape}; it must be float32 (b, N, N).')
+            raise ModelFileError(f'The self-test input is {counts.dtype} {counts.shape}; it must be float32 (b, N, N).')
         if patches.dtype != np.complex64 or patches.ndim != 3 or patches.shape[1] != patches.shape[2]:
-            raise BundleError(
+            raise ModelFileError(
                 f'The self-test output is {patches.dtype} {patches.shape}; it must be complex64 (b, n, n).'
             )
         if len(patches) != len(counts) or not patches.size:
-            raise BundleError(
+            raise ModelFileError(
                 f'The self-test has {len(counts)} inputs but {len(patches)} outputs; record one for each.'
             )
         if not np.isfinite(counts).all() or counts.min() < 0:
-            raise BundleError('The self-test input holds negative values, NaN or infinity; record measured counts.')
+            raise ModelFileError('The self-test input holds negative values, NaN or infinity; record measured counts.')
         if not np.isfinite(patches).all() or not self.amplitude_range > 0:
-            raise BundleError("The self-test output is zero, NaN or infinite; record a trained network's output.")
+            raise ModelFileError("The self-test output is zero, NaN or infinite; record a trained network's output.")
         if not 0 < self.tolerance <= MAX_TOLERANCE:
-            raise BundleError(f'The self-test tolerance is {self.tolerance}; it must be in (0, {MAX_TOLERANCE}].')
+            raise ModelFileError(f'The self-test tolerance is {self.tolerance}; it must be in (0, {MAX_TOLERANCE}].')
 
     @property
     def amplitude_range(self) -> float:
@@ -172,7 +172,7 @@ def write_bundle(
 
     Raises
     ------
-    BundleError
+    ModelFileError
         When a part is not fit to be written.
     VerificationError
         When the reopened bundle does not reproduce the recorded output within its tolerance, or that output is less
@@ -216,7 +216,7 @@ def write_bundle(
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Read and check a whole bundle, without any framework.
 
-    Raises BundleError when the file is absent, foreign, truncated, altered, hostile, of an unknown version, or when
+    Raises ModelFileError when the file is absent, foreign, truncated, altered, hostile, of an unknown version, or when
     its parts disagree (specs/checkpoint_format.md, section 2).
     """
     file = Path(path)
@@ -228,8 +228,8 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     try:
         selftest = SelfTest(test['counts'], test['patches'], manifest['selftest']['tolerance'])
         checked = checked_probe(probe['probe'], selftest.counts.shape[1])
-    except (BundleError, ScanError) as error:
-        raise BundleError(f"The model bundle '{file}' is not usable: {error}") from error
+    except (ModelFileError, ScanError) as error:
+        raise ModelFileError(f"The model bundle '{file}' is not usable: {error}") from error
     return Bundle(MappingProxyType(manifest), weights, checked, selftest)
 
 
@@ -256,7 +256,7 @@ def inspect_bundle(path: str | os.PathLike[str]) -> dict[str, Any]:
 def verify_bundle(path: str | os.PathLike[str], predict: Predict) -> VerifyReport:
     """Open a bundle from disk and replay its self-test through `predict`.
 
-    Raises BundleError as `open_bundle` does, and VerificationError when the output differs from the recorded one by
+    Raises ModelFileError as `open_bundle` does, and VerificationError when the output differs from the recorded one by
     more than the tolerance.
     """
     return _replayed(Path(path), open_bundle(path), predict)
@@ -283,14 +283,14 @@ def _replayed(path: Path, bundle: Bundle, predict: Predict) -> VerifyReport:
 
 def _encoded(weights: Mapping[str, Float32], probe: NDArray[Any], selftest: SelfTest) -> dict[str, bytes]:
     if not weights:
-        raise BundleError('The network handed over no weights; export them before writing the bundle.')
+        raise ModelFileError('The network handed over no weights; export them before writing the bundle.')
     for name, weight in weights.items():
         if weight.dtype != np.float32:
-            raise BundleError(
+            raise ModelFileError(
                 f"The weight '{name}' is {weight.dtype}; convert it to float32 before writing the bundle."
             )
         if not np.isfinite(weight).all():
-            raise BundleError(
+            raise ModelFileError(
                 f"The weight '{name}' holds NaN or infinity; the training diverged: use an earlier checkpoint."
             )
     mode_stack = checked_probe(probe, selftest.counts.shape[1])
@@ -314,16 +314,16 @@ def _write_zip(path: Path, members: Mapping[str, bytes]) -> None:
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     with open_archive(file) as archive:
         if archive.getinfo(MANIFEST).file_size > MAX_MANIFEST:
-            raise BundleError(f"The manifest of '{file}' is larger than {MAX_MANIFEST} bytes; do not use this file.")
+            raise ModelFileError(f"The manifest of '{file}' is larger than {MAX_MANIFEST} bytes; do not use this file.")
         manifest = parse_manifest(file, read_member(archive, MANIFEST))
         if unexpected := sorted(set(archive.namelist()) - {MANIFEST, *MEMBERS}):
-            raise BundleError(
+            raise ModelFileError(
                 f"'{file}' holds a member '{unexpected[0]}' that no model bundle has; do not use this file."
             )
         members = {name: read_member(archive, name) for name in MEMBERS}
     for name, data in members.items():
         if manifest['members'][name] != {'size': len(data), 'sha256': _sha256(data)}:
-            raise BundleError(
+            raise ModelFileError(
                 f"The member '{name}' of '{file}' was altered: its size or checksum is not the manifest's; "
                 'copy the bundle again.'
             )
@@ -336,9 +336,9 @@ def _check_weights(file: Path, manifest: Mapping[str, Any], weights: Mapping[str
     for name in sorted(declared.keys() | actual.keys()):
         if declared.get(name) != actual.get(name):
             shapes = [entry['shape'] if entry else 'absent' for entry in (declared.get(name), actual.get(name))]
-            raise BundleError(
+            raise ModelFileError(
                 f"The weight '{name}' of '{file}' is {shapes[0]} in the manifest but {shapes[1]} in the file; "
                 'do not use this file.'
             )
     if len(declared) != len(manifest['weights']):
-        raise BundleError(f"The manifest of '{file}' names a weight twice; do not use this file.")
+        raise ModelFileError(f"The manifest of '{file}' names a weight twice; do not use this file.")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from ..errors import BundleError
+from ..errors import ModelFileError
 
 FORMAT = 'ptychopinn-bundle'
 FORMAT_VERSION = 1
@@ -80,25 +80,25 @@ class _Manifest(_Strict):
 
 
 def parse_manifest(file: Path, data: bytes) -> dict[str, Any]:
-    """manifest.json as plain JSON types; raises BundleError when it is not JSON, of another version or does not fit."""
+    """manifest.json as plain JSON types; raises ModelFileError when it is not JSON or does not fit this version."""
     try:
         manifest = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"The manifest of '{file}' is not JSON ({error}); copy the bundle again.") from error
+        raise ModelFileError(f"The manifest of '{file}' is not JSON ({error}); copy the bundle again.") from error
     if not isinstance(manifest, dict) or manifest.get('format') != FORMAT:
-        raise BundleError(
+        raise ModelFileError(
             f"The manifest of '{file}' does not say format '{FORMAT}'; hand in the model.zip of a training."
         )
     version = manifest.get('format_version')
     if version != FORMAT_VERSION or isinstance(version, bool):
-        raise BundleError(
+        raise ModelFileError(
             f"The model bundle '{file}' has format version {version!r} but this program reads {FORMAT_VERSION}; "
             'install the version of ptychopinn-reconstructor that wrote it.'
         )
     try:
         _Manifest.model_validate(manifest)
     except (ValidationError, RecursionError) as error:
-        raise BundleError(
+        raise ModelFileError(
             f"The manifest of '{file}' does not fit the format: {_first(error)}; copy the bundle again."
         ) from error
     return manifest
@@ -151,7 +151,7 @@ def axes_tables(n_pixels: int, n_patch: int) -> dict[str, list[dict[str, Any]]]:
 
 
 def plain(value: Any, *, finite: bool = True) -> Any:
-    """`value` in JSON types; raises BundleError on anything else. NaN and infinity become None where not `finite`."""
+    """`value` in JSON types; raises ModelFileError on others. NaN and infinity become None where not `finite`."""
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     if isinstance(value, Mapping):
@@ -162,14 +162,16 @@ def plain(value: Any, *, finite: bool = True) -> Any:
         return os.fspath(value)
     if isinstance(value, float) and not np.isfinite(value):
         if finite:
-            raise BundleError(f'A setting to be saved is {value}; only finite numbers can be saved.')
+            raise ModelFileError(f'A setting to be saved is {value}; only finite numbers can be saved.')
         return None
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise BundleError(f'A value of type {type(value).__name__} cannot be saved as JSON; pass plain numbers and text.')
+    raise ModelFileError(
+        f'A value of type {type(value).__name__} cannot be saved as JSON; pass plain numbers and text.'
+    )
 
 
 def _key(key: object) -> str:
     if isinstance(key, str):
         return key
-    raise BundleError(f'A mapping to be saved as JSON has the key {key!r}; keys must be text.')
+    raise ModelFileError(f'A mapping to be saved as JSON has the key {key!r}; keys must be text.')

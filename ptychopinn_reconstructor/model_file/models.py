@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..backend import Backend, TrainedModel, load_backend
 from ..config import Config, parse
-from ..errors import BundleError, ConfigError, ScanError
+from ..errors import ConfigError, ModelFileError, ScanError
 from ..physics.scaling import InputScaler
 from ..scan import Scan
 from .bundle import Bundle, Predict, SelfTest, VerifyReport, open_bundle, verify_bundle, write_bundle
@@ -49,11 +49,11 @@ def exact(config: Config) -> Config:
 
 
 def bundle_config(bundle: Bundle) -> Config:
-    """The configuration inside a bundle; BundleError when this version cannot read it."""
+    """The configuration inside a bundle; ModelFileError when this version cannot read it."""
     try:
         return parse(bundle.manifest['config'])
     except ConfigError as error:
-        raise BundleError(f'The configuration in the model bundle cannot be used: {error}') from error
+        raise ModelFileError(f'The configuration in the model bundle cannot be used: {error}') from error
 
 
 def write_model(
@@ -139,13 +139,13 @@ def probe_digest(probe: NDArray[np.complex64]) -> str:
 
 
 def open_fitting(path: str | Path, config: Config) -> Bundle:
-    """A bundle to train further; BundleError when its N or its network differs from the configuration's."""
+    """A bundle to train further; ModelFileError when its N or its network differs from the configuration's."""
     bundle = open_bundle(path)
     there = bundle_config(bundle).model
     for key in ('architecture', *NETWORK_SETTINGS):
         mine, other = getattr(config.model, key), getattr(there, key)
         if mine != other:
-            raise BundleError(f'The model {path} has {key} = {other} but {mine} is asked for; set {key} to {other}.')
+            raise ModelFileError(f'The model {path} has {key} = {other} but {mine} is asked for; set {key} to {other}.')
     return bundle
 
 
@@ -192,7 +192,7 @@ def _fitting_probe(probe: NDArray[np.complex64], scan: Scan, bundle: Bundle) -> 
             f'The probe is {probe.shape[1]} pixels wide but the patterns are {scan.n_pixels}; pass another.'
         )
     if len(probe) != len(bundle.probe):
-        raise BundleError(
+        raise ModelFileError(
             f'The model was trained with {len(bundle.probe)} probe mode(s) but the probe here has {len(probe)}; '
             'pass a probe with as many modes, or train anew.'
         )

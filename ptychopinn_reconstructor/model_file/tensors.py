@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError
+from ..errors import ModelFileError
 
 MAX_HEADER = 16 * 2**20  # bytes
 
@@ -27,28 +27,30 @@ def split(name: str, array: NDArray[Any]) -> dict[str, NDArray[Any]]:
 
 
 def decode(file: Path, member: str, data: bytes) -> dict[str, NDArray[np.float32]]:
-    """The arrays of a safetensors member; raises BundleError unless all are finite float32 and the header is sane."""
+    """The arrays of a safetensors member; raises ModelFileError unless all are finite float32."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     header = int.from_bytes(data[:8], 'little')
     if len(data) < 8 or header > min(MAX_HEADER, len(data) - 8):
-        raise BundleError(
+        raise ModelFileError(
             f"The member '{member}' of '{file}' declares a header of {header} bytes; do not use this file."
         )
     try:
         tensors = load(data)
     except (SafetensorError, KeyError, ValueError) as error:
-        raise BundleError(
+        raise ModelFileError(
             f"The member '{member}' of '{file}' is not a safetensors file ({error}); copy it again."
         ) from error
     for name, tensor in tensors.items():
         if tensor.dtype != np.float32:
-            raise BundleError(
+            raise ModelFileError(
                 f"'{name}' in '{member}' of '{file}' is {tensor.dtype} instead of float32; do not use this file."
             )
         if not np.isfinite(tensor).all():
-            raise BundleError(f"'{name}' in '{member}' of '{file}' holds NaN or infinity; use an earlier checkpoint.")
+            raise ModelFileError(
+                f"'{name}' in '{member}' of '{file}' holds NaN or infinity; use an earlier checkpoint."
+            )
     return {name: tensor.copy() for name, tensor in tensors.items()}
 
 
@@ -59,14 +61,18 @@ def joined(
     pairs: tuple[str, ...],
     real: tuple[str, ...] = (),
 ) -> dict[str, NDArray[Any]]:
-    """The `real` arrays as they are, the `pairs` as complex64; raises BundleError unless exactly these are there."""
+    """The `real` arrays as they are, the `pairs` as complex64; raises ModelFileError unless exactly these are there."""
     expected = {*real, *(f'{name}_{part}' for name in pairs for part in ('real', 'imag'))}
     if set(tensors) != expected:
-        raise BundleError(f"The member '{member}' of '{file}' holds {sorted(tensors)} instead of {sorted(expected)}.")
+        raise ModelFileError(
+            f"The member '{member}' of '{file}' holds {sorted(tensors)} instead of {sorted(expected)}."
+        )
     arrays: dict[str, NDArray[Any]] = {name: tensors[name] for name in real}
     for name in pairs:
         if tensors[f'{name}_real'].shape != tensors[f'{name}_imag'].shape:
-            raise BundleError(f"'{name}' in '{member}' of '{file}' has real and imaginary parts of different shapes.")
+            raise ModelFileError(
+                f"'{name}' in '{member}' of '{file}' has real and imaginary parts of different shapes."
+            )
         arrays[name] = np.empty(tensors[f'{name}_real'].shape, np.complex64)
         arrays[name].real, arrays[name].imag = tensors[f'{name}_real'], tensors[f'{name}_imag']
     return arrays

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..backend import arrays_on, load_backend
 from ..config import Config
-from ..errors import BundleError
+from ..errors import ModelFileError
 from ..events import Emit, Event, Previews, ShouldStop, ignore, never
 from ..model_file.bundle import Bundle, open_bundle
 from ..model_file.models import bundle_config, choose_probe, likeness_of_another
@@ -145,11 +145,11 @@ def _facts(prepared: PreparedScan, backend: str, device: str, model_type: str, p
 
 
 def open_for(model: str | Path, scan: Scan) -> tuple[Bundle, Config]:
-    """A model and its configuration; BundleError when it is for another size of patterns than the scan's."""
+    """A model and its configuration; ModelFileError when it is for another size of patterns than the scan's."""
     bundle = open_bundle(model)
     described = bundle_config(bundle)
     if scan.n_pixels != described.model.N:
-        raise BundleError(
+        raise ModelFileError(
             f'The model {model} is for patterns of N = {described.model.N} pixels but the scan has {scan.n_pixels}; '
             'use a model trained for this N.'
         )

@@ -13,7 +13,7 @@ from scans import short_config, small_scan
 
 from ptychopinn_reconstructor.backend.batches import RegionBatch, Step, patterns_of_region, region_batch
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.errors import BundleError
+from ptychopinn_reconstructor.errors import ModelFileError
 from ptychopinn_reconstructor.physics.grouping import epoch_regions
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 
@@ -280,7 +280,7 @@ def test_both_refuse_weights_that_do_not_fit_in_the_same_words(change: Callable[
         (keras_network.build_network(config), keras_weights),
     ):
         before = module.to_neutral(network)
-        with pytest.raises(BundleError, match=named) as caught:
+        with pytest.raises(ModelFileError, match=named) as caught:
             module.load_neutral(network, wrong)
         messages.append(str(caught.value))
         after = module.to_neutral(network)

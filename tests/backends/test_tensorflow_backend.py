@@ -18,7 +18,7 @@ import pytest
 
 from ptychopinn_reconstructor.backend import Backend, load_backend
 from ptychopinn_reconstructor.conformance.jobs import STILL, StopAfter, configuration, distance, job, run, scan, train
-from ptychopinn_reconstructor.errors import BundleError, ScanError
+from ptychopinn_reconstructor.errors import ModelFileError, ScanError
 from ptychopinn_reconstructor.physics.grouping import Split
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 
@@ -243,7 +243,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path, backend: Back
     if damage == 'truncated':
         last.write_bytes(last.read_bytes()[:-2000])
     before = last.read_bytes()
-    with pytest.raises(BundleError, match=r'checkpoint .*last.keras'):
+    with pytest.raises(ModelFileError, match=r'checkpoint .*last.keras'):
         train(backend, tmp_path, resume=True, model__n_filters_scale=1, training__nepochs=4)
     assert last.read_bytes() == before
 

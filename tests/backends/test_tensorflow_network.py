@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scans import short_config
 
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.errors import BundleError
+from ptychopinn_reconstructor.errors import ModelFileError
 
 keras = pytest.importorskip('keras', reason='Keras is not installed')
 tf = pytest.importorskip('tensorflow', reason='TensorFlow is not installed')
@@ -115,11 +115,11 @@ def test_fresh_weights_are_uniform_within_the_fan_in() -> None:
     ],
 )
 def test_weights_that_do_not_fit_are_named_and_change_nothing(change: dict[str, Any], named: str) -> None:
-    """B13: missing, superfluous or misshapen weights are a BundleError; the others are not loaded either."""
+    """B13: missing, superfluous or misshapen weights are a ModelFileError; the others are not loaded either."""
     network = build_network(configuration(), seed=1)
     before = to_neutral(network)
     wrong = to_neutral(build_network(configuration(), seed=2)) | change
-    with pytest.raises(BundleError, match=named):
+    with pytest.raises(ModelFileError, match=named):
         load_neutral(network, {name: values for name, values in wrong.items() if values is not None})
     after = to_neutral(network)
     assert all(np.array_equal(before[name], after[name]) for name in before)

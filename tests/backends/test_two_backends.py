@@ -9,7 +9,7 @@ import pytest
 from scans import short_config, small_scan
 
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.errors import BundleError
+from ptychopinn_reconstructor.errors import ModelFileError
 from ptychopinn_reconstructor.model_file.bundle import open_bundle
 from ptychopinn_reconstructor.reconstruction.reconstruct import reconstruct
 from ptychopinn_reconstructor.training.run import Trained
@@ -85,5 +85,5 @@ def test_larger_patches_are_kept_in_the_model(tmp_path: Path, setting: dict[str,
     plain = {'model': {name.removeprefix('model__'): not on for name, on in setting.items()}}
     one, two = (reconstruct(small_scan(), model, config_of(name).merged(plain)).reconstruction.object for name in BOTH)
     assert 0 < np.abs(one - two).max() <= 1e-5 * np.abs(one).max()
-    with pytest.raises(BundleError, match=next(iter(setting)).removeprefix('model__')):
+    with pytest.raises(ModelFileError, match=next(iter(setting)).removeprefix('model__')):
         train([small_scan()], config.merged(plain), tmp_path / 'other', initial=model)

@@ -18,7 +18,7 @@ from scans import backend_here
 from ptychopinn_reconstructor.backend import TrainingJob, load_backend, missing_modules
 from ptychopinn_reconstructor.conformance import BackendConformance
 from ptychopinn_reconstructor.conformance.runs import Runs
-from ptychopinn_reconstructor.errors import BundleError, DeviceError
+from ptychopinn_reconstructor.errors import DeviceError, ModelFileError
 
 pytest_plugins = ['ptychopinn_reconstructor.conformance.plugin']
 
@@ -60,7 +60,7 @@ def fills_what_is_missing(sound: Any, config: Any, weights: Any, device: str) ->
     """Weights that do not fit are left as drawn."""
     try:
         return sound.network(config, weights, device)
-    except BundleError:
+    except ModelFileError:
         fresh = sound.fresh_weights(config, 0)
         return sound.network(config, {k: v for k, v in (fresh | weights).items() if k in fresh}, device)
 

@@ -18,7 +18,7 @@ from ptychodus.api.probe import ProbeSequence
 from ptychodus.api.product import Product
 
 from ptychopinn_reconstructor.backend import missing_modules
-from ptychopinn_reconstructor.errors import BundleError, ConfigError, OutputError
+from ptychopinn_reconstructor.errors import ConfigError, ModelFileError, OutputError
 from ptychopinn_reconstructor.host.scans import HostScan
 from ptychopinn_reconstructor.model_file.bundle import open_bundle
 from ptychopinn_reconstructor.model_file.models import probe_likeness
@@ -247,7 +247,7 @@ def test_a_start_that_cannot_be_is_refused_before_a_worker_starts(case: Case, st
         (start, other, r'N = 32 .* has 64'),
     ):
         host.set(**{'PtychoPINNInference.ModelPath': path, 'PtychoPINNPlugin.ScratchDir': str(tmp_path / 'none')})
-        with watching(host, scan), pytest.raises(BundleError, match=words):
+        with watching(host, scan), pytest.raises(ModelFileError, match=words):
             list(pinn.train(tmp_path, tmp_path / 'out'))
         assert any('[ERROR]' in line for line in host.log())
     with watching(host, case), pytest.raises(OutputError, match='scratch space'):

@@ -13,7 +13,7 @@ from host_sessions import PINN, SUPERVISED, Case, Host, small_case, unstarted
 from ptychodus.api.probe import ProbeSequence
 
 from ptychopinn_reconstructor.config import PLUGIN_SECTION, Config, field_table
-from ptychopinn_reconstructor.errors import BundleError, ConfigError, PtychoPINNError
+from ptychopinn_reconstructor.errors import ConfigError, ModelFileError, PtychoPINNError
 from ptychopinn_reconstructor.host.model_file import ModelFile
 from ptychopinn_reconstructor.host.scans import HostScan
 from ptychopinn_reconstructor.host.settings import FROM_THE_HOST
@@ -243,7 +243,7 @@ def test_a_model_of_the_settings_that_is_not_there(host: Host, case: Case, tmp_p
         host.set(**{'PtychoPINNInference.ModelPath': path})
         pinn = host.library.reconstructors[0]
         assert not pinn.is_model_loaded()
-        with pytest.raises(BundleError, match=words):
+        with pytest.raises(ModelFileError, match=words):
             next(iter(pinn.reconstruct(case.input)))
 
 
@@ -259,7 +259,7 @@ def test_a_model_that_is_loaded_is_named_in_the_settings(host: Host, model: Path
     assert host.get('PtychoPINNInference.ModelPath') == known and pinn.is_model_loaded()
     broken = tmp_path / 'broken.zip'
     broken.write_bytes(model.read_bytes()[:1000])
-    with pytest.raises(BundleError, match=r'broken\.zip'):
+    with pytest.raises(ModelFileError, match=r'broken\.zip'):
         processing.load_model_from_file(broken)
     assert any('broken.zip' in line and '[ERROR]' in line for line in host.log())
     host.model.run_tasks()
@@ -269,7 +269,7 @@ def test_a_model_that_is_loaded_is_named_in_the_settings(host: Host, model: Path
 
 def test_saving_copies_the_model_in_use(host: Host, model: Path, tmp_path: Path) -> None:
     pinn = host.library.reconstructors[0]
-    with pytest.raises(BundleError, match='No model is loaded'):
+    with pytest.raises(ModelFileError, match='No model is loaded'):
         pinn.save_model(tmp_path / 'copy.zip')
     pinn.load_model_from_file(model)
     pinn.save_model(tmp_path / 'copy.zip')
@@ -293,7 +293,7 @@ def test_a_model_that_cannot_fit_is_refused_before_a_worker_starts(
     before_a_worker_starts(host, tmp_path)
     other = small_case(**changes)
     host.set(**{'PtychoPINNInference.ModelPath': model})
-    with pytest.raises(BundleError, match=words):
+    with pytest.raises(ModelFileError, match=words):
         next(iter(host.library.reconstructors[0].reconstruct(other.input)))
     assert any('[ERROR]' in line for line in host.log())
 

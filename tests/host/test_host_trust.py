@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput
 
-from ptychopinn_reconstructor.errors import BundleError
+from ptychopinn_reconstructor.errors import ModelFileError
 from ptychopinn_reconstructor.host.last_trust import Known
 from ptychopinn_reconstructor.host.releases import indexes_of, positions_px
 from ptychopinn_reconstructor.reconstruction.diagnostics import Trust
@@ -111,5 +111,5 @@ def test_further_models_are_an_ensemble(host: Host, case: Case, folder: Path, mo
         (tmp_path / 'absent.zip', r'absent\.zip'),
     ):
         host.set(**{'PtychoPINNPlugin.FurtherModels': str(named)})
-        with pytest.raises(BundleError, match=words):
+        with pytest.raises(ModelFileError, match=words):
             next(iter(pinn.reconstruct(case.input)))

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from ptychopinn_reconstructor.errors import BundleError, OutputError, VerificationError
+from ptychopinn_reconstructor.errors import ModelFileError, OutputError, VerificationError
 from ptychopinn_reconstructor.model_file.bundle import (
     Bundle,
     SelfTest,
@@ -113,7 +113,7 @@ def _tensors(**arrays: NDArray[Any]) -> bytes:
 
 
 def _refused(path: Path) -> str:
-    with pytest.raises(BundleError) as caught:
+    with pytest.raises(ModelFileError) as caught:
         open_bundle(path)
     sentence = str(caught.value)
     assert sentence.endswith('.') and '\n' not in sentence and path.name in sentence
@@ -330,7 +330,7 @@ def test_c26_weights_that_are_not_those_of_the_recorded_output_are_not_saved(tmp
 )
 def test_c20_c22_a_useless_self_test_is_refused(change: dict[str, Any], fragment: str) -> None:
     good = _parts()['selftest']
-    with pytest.raises(BundleError, match=fragment):
+    with pytest.raises(ModelFileError, match=fragment):
         SelfTest(**{'counts': good.counts, 'patches': good.patches, 'tolerance': 1e-6, **change})
 
 
@@ -401,7 +401,7 @@ def test_an_unwritable_folder_is_an_output_error(tmp_path: Path) -> None:
 def test_c15_c17_what_is_not_fit_to_be_written_is_refused(
     tmp_path: Path, change: dict[str, Any], fragment: str
 ) -> None:
-    with pytest.raises(BundleError, match=fragment):
+    with pytest.raises(ModelFileError, match=fragment):
         write_bundle(tmp_path / 'model.zip', **{**_parts(), **change})
     assert not list(tmp_path.iterdir())
 
@@ -463,7 +463,7 @@ def test_c7_c14_no_changed_byte_gives_another_model(bundle_file: Path) -> None:
         bundle_file.write_bytes(changed)
         try:
             read = open_bundle(bundle_file).weights
-        except BundleError:
+        except ModelFileError:
             refused += 1
         else:
             assert all(np.array_equal(read[name], weight) for name, weight in weights.items())

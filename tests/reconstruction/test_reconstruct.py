@@ -17,7 +17,7 @@ from scans import short_config, small_scan
 
 import ptychopinn_reconstructor as pp
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.errors import BundleError, ConfigError, Interrupted, ScanError
+from ptychopinn_reconstructor.errors import ConfigError, Interrupted, ModelFileError, ScanError
 from ptychopinn_reconstructor.events import Event
 from ptychopinn_reconstructor.io import ObjectFile, read_probe, write_npz
 from ptychopinn_reconstructor.model_file import models
@@ -347,5 +347,5 @@ def test_an_ensemble_is_the_mean_of_its_networks(scan: Scan, model: Path, tmp_pa
     assert trust.uncertain(50) == pytest.approx(expected, rel=0.05)
     assert 'models disagree by' in both.reconstruction.comments
     assert both.report.facts['ensemble'] == [str(other)] and both.report.stages['network']['wall_seconds'] > 0
-    with pytest.raises(BundleError, match='N = 32 pixels but the scan has 64'):
+    with pytest.raises(ModelFileError, match='N = 32 pixels but the scan has 64'):
         pp.reconstruct(small_scan(n=64, positions=9), model, config_of(), ensemble=[model])

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scans import short_config, small_scan
 
-from ptychopinn_reconstructor.errors import BundleError, ConfigError, Interrupted, PtychoPINNError
+from ptychopinn_reconstructor.errors import ConfigError, Interrupted, ModelFileError, PtychoPINNError
 from ptychopinn_reconstructor.host.runner import Worker, WorkerDied
 from ptychopinn_reconstructor.worker.handover import Scratch, write_arrays
 from ptychopinn_reconstructor.worker.requests import DevicesRequest, ReconstructRequest, Request, TrainRequest
@@ -112,7 +112,7 @@ def test_a_worker_that_ends_without_a_word(tmp_path: Path, monkeypatch: pytest.M
 def test_an_error_of_the_worker_is_raised_as_its_class(scratch: Path, tmp_path: Path) -> None:
     (tmp_path / 'model.zip').write_bytes(b'no zip')
     requests: dict[type[PtychoPINNError], Request] = {
-        BundleError: ReconstructRequest(scan=scratch / 'scan', model=tmp_path / 'model.zip', config=config('torch')),
+        ModelFileError: ReconstructRequest(scan=scratch / 'scan', model=tmp_path / 'model.zip', config=config('torch')),
         ConfigError: TrainRequest(output_dir=tmp_path, config={'training': {'batch_size': 'many'}}),
     }
     for kind, request in requests.items():

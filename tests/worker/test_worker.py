@@ -285,7 +285,7 @@ def stopped_before(job: Path, tmp_path: Path) -> Request:
     [
         (bad_value, 'ConfigError', 'nepochs', 2),
         (no_scan, 'ScanError', 'absent', 2),
-        (no_bundle, 'BundleError', 'model.zip', 2),
+        (no_bundle, 'ModelFileError', 'model.zip', 2),
         (no_backend, 'BackendError', 'nonesuch', 2),
         (no_folder, 'OutputError', 'file', 2),
         (nothing_to_resume, 'ConfigError', 'nothing to resume', 2),

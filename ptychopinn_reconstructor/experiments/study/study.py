@@ -54,7 +54,7 @@ def run_study(
 
     Raises
     ------
-    ConfigError, ScanError, BundleError, BackendError, OutputError
+    ConfigError, ScanError, ModelFileError, BackendError, OutputError
         Before any run: something that all runs need is not there, or the folder holds another study.
     Interrupted
         When asked to stop; table and page show what is done, and the same call goes on.
