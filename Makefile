@@ -4,15 +4,16 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 # tensorflow-cpu is installed by name: pip cannot put it in the place of the tensorflow extra's own requirement.
-TENSORFLOW := 'tensorflow-cpu>=2.18'
-CONTENT.venv := -e '.[torch,dev]' $(TENSORFLOW)
-CONTENT.venv-torch := -e '.[torch,dev]'
-CONTENT.venv-tensorflow := -e '.[dev]' $(TENSORFLOW)
+CONTENT := -e '.[torch,dev]' 'tensorflow-cpu>=2.18'
 
-# Beside Ptychodus the package is not editable: Ptychodus finds its plugins only where a wheel puts them.
-CONTENT.venv-ptychodus := '.[torch,dev,dev-ptychodus]' $(TENSORFLOW) 'ptychodus[gui]==1.7.0'
-CONTENT.venv-ptychodus-1.6 := '.[torch,dev,dev-ptychodus]' 'ptychodus[gui]==1.6.0'
-HOSTS := .venv-ptychodus .venv-ptychodus-1.6
+# Beside Ptychodus a wheel of ours is installed, not the checkout: Ptychodus finds its plugins only where a wheel puts
+# them. These environments see the packages of .venv, and Ptychodus 1.6 those of 1.7, by a .pth file: frameworks are
+# installed once.
+HOST := .venv-ptychodus
+OLD_HOST := .venv-ptychodus-1.6
+HOSTS := $(HOST) $(OLD_HOST)
+SITE = $$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
+SEES = $(PYTHON) -m venv $(1) && for other in $(2); do echo $(call SITE,$$other); done > $(call SITE,$(1))/seen.pth
 SOURCES := $(shell find ptychopinn_reconstructor backends configs -name __pycache__ -prune -o -print)
 HOST_TESTS := tests/host tests/gui tests/integration
 BACKEND ?= torch
@@ -21,22 +22,32 @@ BACKEND ?= torch
 TREE := .typecheck/ptychopinn_reconstructor
 TYPECHECK_TREE = rm -rf .typecheck && mkdir -p $(TREE) && cd $(TREE) && \
   ln -s ../../ptychopinn_reconstructor/* ../../backends ../../configs .
-MYPY = ../$(1)/bin/mypy --config-file ../pyproject.toml --cache-dir ../$(1)/.mypy_cache
+MYPY = ../$(1)/bin/python -m mypy --config-file ../pyproject.toml --cache-dir ../$(1)/.mypy_cache
 
 .DEFAULT_GOAL := help
 .PRECIOUS: %/.installed %/.wheel
-.PHONY: help install environments system-libraries test test-torch-only test-tensorflow-only test-ptychodus demo gui
-.PHONY: bench quality lint format wheel clean
+.PHONY: help install environments system-libraries test test-all test-torch-only test-tensorflow-only test-ptychodus
+.PHONY: test-ptychodus-all demo gui bench quality lint format wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
 
 install: $(STAMP) ## make .venv with the package (editable), both backends and the tools
 
-%/.installed: pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
-	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet -c constraints.txt $(CONTENT$(@D))
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt $(CONTENT)
+	touch $@
+
+$(HOST)/.installed: $(STAMP)
+	$(call SEES,$(HOST),.venv)
+	$(HOST)/bin/python -m pip install --quiet -c constraints.txt 'ptychodus[gui]==1.7.0' 'pytest-qt>=4.4'
+	touch $@
+
+$(OLD_HOST)/.installed: $(HOST)/.installed
+	$(call SEES,$(OLD_HOST),$(HOST) .venv)
+	$(OLD_HOST)/bin/python -m pip install --quiet --no-deps 'ptychodus==1.6.0'
 	touch $@
 
 # A wheel of the present sources, installed; build/ would keep modules that are gone.
@@ -45,60 +56,68 @@ install: $(STAMP) ## make .venv with the package (editable), both backends and t
 	$(@D)/bin/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall .
 	touch $@
 
-environments: $(STAMP) .venv-torch/.installed .venv-tensorflow/.installed $(HOSTS:=/.wheel) system-libraries
+environments: $(STAMP) $(HOSTS:=/.wheel) system-libraries
 
 system-libraries:
 	@.ci/system-libraries
 
-test: $(STAMP) system-libraries ## run all tests; ends with the reasons of whatever was skipped
-	$(BIN)/pytest
+# A worker on each core; the tests of a file share a worker, and with it their trainings.
+PYTEST := -m pytest -n auto --dist loadfile
 
-# That nothing needs the other framework: install, commands, worker, training and reconstruction, the basics of the
-# conformance suite. `make test` has both frameworks and runs every numerical test with each; here they would only repeat.
-ALONE := packaging architecture loading bundle commands cli_errors reconstruct worker conformance
-BASICS := trained_in_one_process or its_framework or who_it_is or versions or device or results_and_events or patches_equal
-test-torch-only: ## make .venv-torch, without TensorFlow, and test there that nothing needs it
-test-tensorflow-only: ## make .venv-tensorflow, without PyTorch, and test there that nothing needs it
-test-torch-only test-tensorflow-only: test-%-only: .venv-%/.installed
-	.venv-$*/bin/python -P -c 'from ptychopinn_reconstructor import backend; assert backend.installed() == ["$*"], backend.installed()'
-	.venv-$*/bin/pytest $(foreach name,$(ALONE),$(shell find tests -name 'test_$(name).py')) tests/backends/test_$*_backend.py tests/backends/test_$*_physics.py \
-	  -k 'not test_conformance or TestBackends and ($(BASICS))'
+test: $(STAMP) system-libraries ## the tests of every day, minutes; ends with the reasons of whatever was skipped
+	$(BIN)/python -P $(PYTEST) -m 'not slow'
 
-# The installed wheel is tested, not the checkout: `pytest`, not `python -m pytest`, which would put the checkout first.
-# Types are checked here once more, against those of Ptychodus and Qt. pytest-qt stops everything where Qt cannot load.
-# The window's tests leave pictures of it in screenshots/.
+test-all: $(STAMP) system-libraries ## every test there is: an hour or so
+	$(BIN)/python -P $(PYTEST)
+	$(MAKE) test-torch-only test-tensorflow-only test-ptychodus-all
+
+# That nothing needs the other framework: each is hidden by refusing its import (tests/refused).
+ALONE := tests/backend tests/conformance tests/cli/test_commands.py tests/worker/test_worker.py
+test-torch-only: export PTYCHOPINN_REFUSE = tensorflow keras
+test-tensorflow-only: export PTYCHOPINN_REFUSE = torch lightning
+test-torch-only: $(STAMP) ## commands, worker and conformance where TensorFlow cannot be imported
+test-tensorflow-only: $(STAMP) ## commands, worker and conformance where PyTorch cannot be imported
+test-torch-only test-tensorflow-only:
+	PYTHONPATH=$(CURDIR)/tests/refused $(BIN)/python -P $(PYTEST) -m 'not slow' $(ALONE)
+
+# The installed wheel is tested, not the checkout: `-P` keeps that off the path. pytest-qt stops everything where Qt
+# cannot load. The window's tests leave pictures of it in screenshots/.
 INSTALLED := import ptychopinn_reconstructor as p; assert "site-packages" in p.__file__, p.__file__
-test-ptychodus: export QT_QPA_PLATFORM = offscreen
-test-ptychodus: $(HOSTS:=/.wheel) system-libraries ## test the wheel inside Ptychodus 1.7 and 1.6
-	$(TYPECHECK_TREE)
-	cd .typecheck && $(call MYPY,.venv-ptychodus) -p ptychopinn_reconstructor.host
-	set -e; for folder in $(HOST_TESTS); do cd .typecheck; \
-	  MYPYPATH=../tests $(call MYPY,.venv-ptychodus) ../$$folder/*.py; cd ..; done
-	cd .typecheck && MYPYPATH=../tests:../tests/host $(call MYPY,.venv-ptychodus) ../benchmarks/host_figures.py
-	set -e; for host in $(HOSTS); do options=; \
-	  $$host/bin/python -P -c '$(INSTALLED)'; \
-	  $$host/bin/python -P -c 'import PyQt5.QtWidgets' || options='-p no:pytest-qt --ignore tests/gui --ignore tests/integration'; \
-	  test $$host = .venv-ptychodus || options="$$options --ignore tests/host/test_demo.py --ignore tests/host/test_examples.py"; \
-	  PTYCHOPINN_SCREENSHOTS=screenshots/$${host#.venv-} $$host/bin/pytest $$options $(HOST_TESTS); done
+WITHOUT_QT := -p no:pytest-qt --ignore tests/gui --ignore tests/integration
+HOST_PYTEST = PTYCHOPINN_SCREENSHOTS=screenshots/$(1:.venv-%=%) $(1)/bin/python -P $(PYTEST) $(2) \
+  $$($(1)/bin/python -P -c 'import PyQt5.QtWidgets' || echo '$(WITHOUT_QT)')
+test-ptychodus test-ptychodus-all: export QT_QPA_PLATFORM = offscreen
+test-ptychodus: $(HOSTS:=/.wheel) system-libraries ## inside Ptychodus 1.7: sessions, window, installation; 1.6: a session
+	for host in $(HOSTS); do $$host/bin/python -P -c '$(INSTALLED)' || exit; done
+	$(call HOST_PYTEST,$(HOST),-m 'not slow') $(HOST_TESTS)
+	$(call HOST_PYTEST,$(OLD_HOST),-m smoke) $(HOST_TESTS)
 
-demo: .venv-ptychodus/.wheel system-libraries ## a scripted session of Ptychodus, pictures in demo/; BACKEND=torch or tensorflow
-	.venv-ptychodus/bin/python -P -m ptychopinn_reconstructor.host.demo --backend $(BACKEND) --out demo
+test-ptychodus-all: $(HOSTS:=/.wheel) system-libraries ## every test inside Ptychodus 1.7 and 1.6
+	$(call HOST_PYTEST,$(HOST)) $(HOST_TESTS)
+	$(call HOST_PYTEST,$(OLD_HOST)) $(HOST_TESTS) --ignore tests/host/test_demo.py --ignore tests/host/test_examples.py
 
-gui: .venv-ptychodus/.wheel system-libraries ## open the window of Ptychodus on the scan of the demo
-	.venv-ptychodus/bin/python -P -m ptychopinn_reconstructor.host.demo --gui --backend $(BACKEND) --out demo
+demo: $(HOST)/.wheel system-libraries ## a scripted session of Ptychodus, pictures in demo/; BACKEND=torch or tensorflow
+	$(HOST)/bin/python -P -m ptychopinn_reconstructor.host.demo --backend $(BACKEND) --out demo
 
-bench: $(STAMP) .venv-ptychodus/.wheel system-libraries ## measure speed and memory, write benchmarks/RESULTS.md
+gui: $(HOST)/.wheel system-libraries ## open the window of Ptychodus on the scan of the demo
+	$(HOST)/bin/python -P -m ptychopinn_reconstructor.host.demo --gui --backend $(BACKEND) --out demo
+
+bench: $(STAMP) $(HOST)/.wheel system-libraries ## measure speed and memory, write benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/bench.py
 
 quality: $(STAMP) ## measure the image quality on simulated and real scans
 	$(BIN)/python benchmarks/quality.py
 
-lint: $(STAMP) ## ruff, formatting, and mypy in strict mode
+# Types are checked once against the installed Ptychodus and Qt, a folder of its tests at a time, since each has its own
+# conftest.
+lint: $(HOST)/.installed ## ruff, formatting, and mypy in strict mode
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(TYPECHECK_TREE)
-	cd .typecheck && $(call MYPY,.venv) -p ptychopinn_reconstructor
-	cd .typecheck && MYPYPATH=../tests:../benchmarks $(call MYPY,.venv) ../tests ../benchmarks
+	cd .typecheck && $(call MYPY,$(HOST)) -p ptychopinn_reconstructor
+	cd .typecheck && MYPYPATH=../tests:../benchmarks $(call MYPY,$(HOST)) ../tests ../benchmarks
+	set -e; cd .typecheck; for folder in $(HOST_TESTS); do MYPYPATH=../tests $(call MYPY,$(HOST)) ../$$folder/*.py; done
+	cd .typecheck && MYPYPATH=../tests:../tests/host $(call MYPY,$(HOST)) ../benchmarks/host_figures.py
 
 format: $(STAMP) ## let ruff mend imports and formatting
 	$(BIN)/ruff check --fix .

@@ -78,9 +78,12 @@ def linked_packages(folder: Path, without: tuple[str, ...] = ()) -> Path:
     """A folder of links to the packages of this environment, Ptychodus, ourselves and `without` left out."""
     hidden = {name for given in (OURS, HOST, *without) for name in _top_levels(given)}
     folder.mkdir()
-    for path in PURELIB.iterdir():
-        if path.name.partition('.')[0].partition('-')[0] not in hidden and path.suffix != '.pth':
-            (folder / path.name).symlink_to(path)
+    for site in (Path(place) for place in sys.path if place.endswith('site-packages')):
+        for path in site.iterdir():
+            link = folder / path.name
+            known = path.name.partition('.')[0].partition('-')[0] in hidden or path.suffix == '.pth'
+            if not known and not link.exists():  # what comes first on the path hides what comes later
+                link.symlink_to(path)
     return folder
 
 
