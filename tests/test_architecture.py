@@ -59,7 +59,7 @@ TOP_MODULES = 8
 # Rooms and modules that load scipy with the physics as soon as they are imported; whoever needs them imports them late.
 WITH_PHYSICS = {'physics', 'reconstruction', 'training', 'experiments', 'conformance', 'host'}
 WITH_PHYSICS_TOO = {'backend.batches', 'model_file.models', 'model_file.training_range'}
-LIGHT_ALL_THE_SAME = {'training.folder'}
+LIGHT_ALL_THE_SAME = {'training.folder', 'training.metrics_table'}
 
 FRAMEWORKS = {
     'torch_lightning': {'torch', 'lightning', 'torchmetrics', 'tensorboard', 'mlflow'},

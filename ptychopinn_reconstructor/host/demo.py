@@ -5,7 +5,6 @@ Run it as `python -P -m ptychopinn_reconstructor.host.demo`. The scan is scan A 
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 import sys
@@ -187,6 +186,7 @@ def compare_with_truth(folder: Path, backend: str) -> dict[str, Comparison]:
     from ..physics.geometry import scan_area
     from ..physics.scoring.metrics import default_margin
     from ..reconstruction.evaluate import evaluate
+    from ..training.metrics_table import read_losses
 
     truth, result = read_object(folder / 'input' / TRUTH), read_product(folder / PRODUCT)
     margin = default_margin(result.probe.shape[-1])
@@ -196,15 +196,8 @@ def compare_with_truth(folder: Path, backend: str) -> dict[str, Comparison]:
     write_comparison(folder / 'comparison.png', [first, *rows], pixel_size=result.pixel_size)
     area = scan_area(result.positions, result.origin)
     write_amplitude_phase(folder, result.object, pixel_size=result.pixel_size, area=area)
-    write_losses(folder / 'loss.png', {backend: {'history': _history(folder / 'model' / 'metrics.csv')}})
+    write_losses(folder / 'loss.png', {backend: {'history': read_losses(folder / 'model')}})
     return found
-
-
-def _history(metrics: Path) -> list[tuple[float, ...]]:
-    """(epoch, training loss, held-out loss) of a training, NaN where nothing was held out."""
-    with metrics.open(newline='') as file:
-        rows = list(csv.DictReader(file))
-    return [tuple(float(row[key] or 'nan') for key in ('epoch', 'train_loss', 'val_loss')) for row in rows]
 
 
 def _lines(

@@ -16,7 +16,8 @@ from ptychodus.api.reconstruct import TrainOutput
 
 from ..config import Config
 from ..io.atomic import atomic_path
-from ..training.folder import MODEL, can_resume, losses_so_far, start_of
+from ..training.folder import MODEL, can_resume, start_of
+from ..training.metrics_table import read_losses
 from ..worker.requests import TrainRequest
 from .jobs import Jobs, hand_over
 from .messages import epoch_line, taken
@@ -110,8 +111,8 @@ class Training:
         self, worker: Worker, request: TrainRequest, scratch: Path, output: Path, *, pretraining: bool
     ) -> Iterator[TrainOutput]:
         """The epochs of a training, which the host is shown as they come."""
-        earlier = losses_so_far(request.output_dir) if request.resume else []
-        losses = [LossValue(epoch, value) for epoch, value in earlier]
+        earlier = read_losses(request.output_dir) if request.resume else []
+        losses = [LossValue(row.epoch, row.train_loss) for row in earlier]
         held_out: list[LossValue] = []
         shown = float('-inf')
         try:

@@ -1,30 +1,25 @@
-"""The files a job leaves beside its model: config.yaml, metrics.csv, metrics.json, probe.npz, product, pictures."""
+"""The files a job leaves beside its model: config.yaml, metrics.json, probe.npz, product, pictures."""
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Config
-from ..errors import OutputError
-from ..events import Emit, Event
 from ..io.atomic import atomic_path, writable_folder
 from ..physics.geometry import scan_area
 from ..result import NOMINAL_PIXEL_SIZE, Reconstruction
 
 if TYPE_CHECKING:
     from .diagnostics import Trust
-
-COLUMNS = ('epoch', 'train_loss', 'val_loss', 'learning_rate', 'patterns_seen', 'cpu_seconds')
 
 
 def write_config(path: Path, config: Config) -> None:
@@ -64,58 +59,6 @@ def peak_memory_mib() -> float:
     """Largest resident memory of this process so far, MiB, from the operating system."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == 'darwin' else peak / 2**10
-
-
-class MetricsTable:
-    """metrics.csv: a row an epoch, on disk as soon as it happens; a resumed run goes on below what it resumes.
-
-    Written from the events, since Lightning's CSV logger deletes the earlier rows when a run is resumed.
-    """
-
-    def __init__(self, path: Path, *, resume: bool) -> None:
-        self.path, self.resume = path, resume
-
-    def __enter__(self) -> Self:
-        fresh = not (self.resume and self.path.exists())
-        try:
-            self._file = self.path.open('w' if fresh else 'a', newline='')
-        except OSError as error:
-            raise OutputError(f'Cannot write {self.path} ({error.strerror}); choose another folder.') from error
-        self._writer = csv.DictWriter(self._file, COLUMNS, extrasaction='ignore')
-        if fresh:
-            self._writer.writeheader()
-            self._file.flush()
-        self._known = {int(line['epoch']) for line in self._lines()}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-
-    def _write(self, row: Mapping[str, Any]) -> None:
-        if row['epoch'] in self._known:  # a kill came between this row and its checkpoint
-            kept = [line for line in self._lines() if int(line['epoch']) < row['epoch']]
-            self._file.seek(0)
-            self._file.truncate()
-            self._writer.writeheader()
-            self._writer.writerows(kept)
-            self._known = {int(line['epoch']) for line in kept}
-        self._known.add(row['epoch'])
-        self._writer.writerow(row)
-        self._file.flush()
-
-    def _lines(self) -> list[dict[str, str]]:
-        with self.path.open(newline='') as file:
-            return [line for line in csv.DictReader(file) if (line.get('epoch') or '').isdigit()]
-
-    def watching(self, emit: Emit) -> Emit:
-        """An `emit` that writes epochs to the table and passes every event on."""
-
-        def both(event: Event) -> None:
-            if event.kind == 'epoch':
-                self._write(event.data)
-            emit(event)
-
-        return both
 
 
 def with_pixel_size(result: Reconstruction, pixel_size: float | None) -> Reconstruction:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import filecmp
 import os
 import shutil
@@ -14,6 +13,7 @@ from ..config import Config, parse
 from ..errors import ConfigError
 from ..events import Emit, Event
 from ..io.atomic import atomic_path
+from .metrics_table import read_losses
 
 # The suffix of a checkpoint is the backend's: last.ckpt, last.keras.
 MODEL, CONFIG, LAST = 'model.zip', 'config.yaml', 'checkpoints/last.*'
@@ -89,21 +89,7 @@ def keep_start(folder: Path, start: Path | None) -> None:
 
 def epochs_done(folder: Path) -> int:
     """Complete epochs of the training in `folder`, from its metrics.csv."""
-    return max((int(row['epoch']) for row in _metrics(folder)), default=0)
-
-
-def losses_so_far(folder: Path) -> list[tuple[int, float]]:
-    """(epoch, training loss) of the training in `folder`, from its metrics.csv."""
-    return [(int(row['epoch']), float(row['train_loss'])) for row in _metrics(folder) if row.get('train_loss')]
-
-
-def _metrics(folder: Path) -> list[dict[str, str]]:
-    """The rows of metrics.csv that are of an epoch; none where the file is not."""
-    path = folder / 'metrics.csv'
-    if not path.exists():
-        return []
-    with path.open(newline='') as lines:
-        return [row for row in csv.DictReader(lines) if (row['epoch'] or '').isdigit()]
+    return max((losses.epoch for losses in read_losses(folder)), default=0)
 
 
 def replacing(folder: Path, emit: Emit) -> Emit:

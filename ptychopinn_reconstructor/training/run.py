@@ -16,7 +16,7 @@ from ..errors import Interrupted
 from ..events import Emit, Previews
 from ..physics.simulation.procedural import ProceduralPatterns
 from ..reconstruction.network_object import inspected
-from ..reconstruction.writing import MetricsTable
+from .metrics_table import NAME, MetricsTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,5 +59,5 @@ def logged(folder: Path, config: Config, emit: Emit, *, resume: bool) -> Iterato
     if config.execution.logger_backend == 'none':
         yield emit
         return
-    with MetricsTable(folder / 'metrics.csv', resume=resume) as table:
+    with MetricsTable(folder / NAME, resume=resume) as table:
         yield table.watching(emit)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 import math
@@ -19,6 +18,7 @@ from ...io import ObjectFile, read_object
 from ...model_file.bundle import open_bundle
 from ...physics.scoring.metrics import Comparison
 from ...reconstruction.evaluate import evaluate
+from ...training.metrics_table import read_losses
 from ..processes import Cost
 
 FIGURES = ('phase_psnr', 'amplitude_psnr', 'frc_area', 'amplitude_ratio')  # those whose differences are told
@@ -125,15 +125,8 @@ def best_epoch(history: Sequence[tuple[int, float, float | None]], monitor: str)
 
 def loss_history(folder: Path, losses: Sequence[Sequence[float]]) -> list[tuple[int, float, float | None]]:
     """Epoch, training loss and validation loss of each epoch, from metrics.csv, or without it from `losses`."""
-    table = folder / 'metrics.csv'
-    if not table.exists():
-        return [(int(epoch), float(loss), None) for epoch, loss in losses]
-    with table.open(newline='') as lines:
-        rows = list(csv.DictReader(lines))
-    return [
-        (int(row['epoch']), float(row['train_loss']), float(row['val_loss']) if row['val_loss'] else None)
-        for row in rows
-    ]
+    known: list[tuple[int, float, float | None]] = [*read_losses(folder)]
+    return known or [(int(epoch), float(loss), None) for epoch, loss in losses]
 
 
 def relative_difference(a: NDArray[Any], b: NDArray[Any]) -> float:

@@ -1,0 +1,87 @@
+"""metrics.csv, the table of a training with a row an epoch: writing it, and the one place that reads it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from ..errors import OutputError
+from ..events import Emit, Event
+
+NAME = 'metrics.csv'
+COLUMNS = ('epoch', 'train_loss', 'val_loss', 'learning_rate', 'patterns_seen', 'cpu_seconds')
+
+
+class EpochLosses(NamedTuple):
+    """The losses of one epoch; `val_loss` is None where nothing was held out."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float | None
+
+
+def read_losses(folder: Path) -> list[EpochLosses]:
+    """The losses of each complete epoch of the training in `folder`; empty where it has left no metrics.csv."""
+    path = folder / NAME
+    return [_losses(row) for row in _rows(path) if row.get('train_loss')] if path.exists() else []
+
+
+def _losses(row: Mapping[str, str]) -> EpochLosses:
+    held_out = row.get('val_loss')
+    return EpochLosses(int(row['epoch']), float(row['train_loss']), float(held_out) if held_out else None)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The rows that name an epoch: a killed process may leave half a row."""
+    with path.open(newline='') as file:
+        return [row for row in csv.DictReader(file) if (row.get('epoch') or '').isdigit()]
+
+
+class MetricsTable:
+    """metrics.csv: a row an epoch, on disk as soon as it happens; a resumed run goes on below what it resumes.
+
+    Written from the events, since Lightning's CSV logger deletes the earlier rows when a run is resumed.
+    """
+
+    def __init__(self, path: Path, *, resume: bool) -> None:
+        self.path, self.resume = path, resume
+
+    def __enter__(self) -> Self:
+        fresh = not (self.resume and self.path.exists())
+        try:
+            self._file = self.path.open('w' if fresh else 'a', newline='')
+        except OSError as error:
+            raise OutputError(f'Cannot write {self.path} ({error.strerror}); choose another folder.') from error
+        self._writer = csv.DictWriter(self._file, COLUMNS, extrasaction='ignore')
+        if fresh:
+            self._writer.writeheader()
+            self._file.flush()
+        self._known = {int(row['epoch']) for row in _rows(self.path)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        if row['epoch'] in self._known:  # a kill came between this row and its checkpoint
+            kept = [earlier for earlier in _rows(self.path) if int(earlier['epoch']) < row['epoch']]
+            self._file.seek(0)
+            self._file.truncate()
+            self._writer.writeheader()
+            self._writer.writerows(kept)
+            self._known = {int(earlier['epoch']) for earlier in kept}
+        self._known.add(row['epoch'])
+        self._writer.writerow(row)
+        self._file.flush()
+
+    def watching(self, emit: Emit) -> Emit:
+        """An `emit` that writes epochs to the table and passes every event on."""
+
+        def both(event: Event) -> None:
+            if event.kind == 'epoch':
+                self._write(event.data)
+            emit(event)
+
+        return both
