@@ -58,7 +58,7 @@ def metrics_of(
     result: Result, image: Comparison | None, network: Comparison | None, cpu_seconds: float
 ) -> dict[str, Any]:
     """What metrics.json holds: facts, residual, speed by stage, memory, notes and, with a truth, the image metrics."""
-    from ..reconstruction.writing import peak_memory_mib
+    from ..io.system import peak_memory_mib
 
     report = result.report
     compared = {'image': image, 'image_network': network}

@@ -252,7 +252,7 @@ def read_with_probe(path: Path, config: Config, probe: str | None, said: list[st
 
 
 def _summary(trained: Trained, said: Sequence[str], cpu_seconds: float) -> dict[str, Any]:
-    from ..reconstruction.writing import peak_memory_mib
+    from ..io.system import peak_memory_mib
 
     losses = trained.trained.losses
     return {

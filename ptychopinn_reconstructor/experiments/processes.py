@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import resource
 import signal
 import subprocess
 import sys
@@ -15,6 +13,7 @@ from typing import IO
 
 from ..errors import InputError, Interrupted, PtychoPINNError
 from ..events import ShouldStop, never
+from ..io.system import cost_when_ended
 
 ERROR = 'ptychopinn: error: '
 POLL, PATIENCE = 0.05, 10.0  # seconds between two looks at a child, and from SIGTERM to SIGKILL
@@ -22,7 +21,7 @@ POLL, PATIENCE = 0.05, 10.0  # seconds between two looks at a child, and from SI
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process took, from its start to its end."""
+    """What a process took, from its start to its end; nan where the operating system does not tell."""
 
     wall_seconds: float
     cpu_seconds: float
@@ -57,28 +56,21 @@ def run_command(arguments: Sequence[str], what: str, *, should_stop: ShouldStop 
             raise Interrupted(f'{what} was stopped on request; nothing is reported.')
         if process.returncode:
             raise _error(process.returncode, _whole(said), what)
-        return Finished(_whole(out), _cost(wall, used))
+        seconds, memory = used
+        return Finished(_whole(out), Cost(round(wall, 2), round(seconds, 2), round(memory, 1)))
 
 
-def _wait(process: subprocess.Popen[bytes], should_stop: ShouldStop) -> resource.struct_rusage:
-    """Wait for the end; on a request to stop SIGTERM, which our commands obey at the next batch, then SIGKILL."""
+def _wait(process: subprocess.Popen[bytes], should_stop: ShouldStop) -> tuple[float, float]:
+    """CPU seconds and memory at the end; on a request to stop SIGTERM, obeyed at the next batch, then SIGKILL."""
     stopped = None
-    while True:
-        pid, status, used = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return used
+    while (used := cost_when_ended(process)) is None:
         if stopped is None and should_stop():
-            os.kill(process.pid, signal.SIGTERM)
+            process.terminate()
             stopped = time.monotonic()
         elif stopped is not None and time.monotonic() - stopped > PATIENCE:
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
         time.sleep(POLL)
-
-
-def _cost(wall: float, used: resource.struct_rusage) -> Cost:
-    unit = 2**20 if sys.platform == 'darwin' else 2**10
-    return Cost(round(wall, 2), round(used.ru_utime + used.ru_stime, 2), round(used.ru_maxrss / unit, 1))
+    return used
 
 
 def _whole(file: IO[str]) -> str:

@@ -6,7 +6,6 @@ The folder is locked while its owner lives, so that what a killed owner has left
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OutputError, ScanError
+from ..io.system import CAN_LOCK, lock
 from ..scan import Scan
 
 PREFIX, LOCK = 'ptychopinn-job-', 'owner.lock'
@@ -46,10 +46,7 @@ class Scratch:
     def __enter__(self) -> Self:
         try:
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self.parent))
-            fresh = self.path / f'{LOCK}.new'
-            self._lock: IO[str] = fresh.open('w')
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-            fresh.rename(self.path / LOCK)  # under its name it is locked from the first moment
+            self._lock = _locked(self.path) if CAN_LOCK else None
         except OSError as error:
             raise OutputError(
                 f'Cannot write into the scratch folder {self.parent} ({error.strerror}); set another ScratchDir.'
@@ -58,7 +55,16 @@ class Scratch:
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def _locked(folder: Path) -> IO[str]:
+    fresh = folder / f'{LOCK}.new'
+    file = fresh.open('w')
+    lock(file)
+    fresh.rename(folder / LOCK)  # under its name it is locked from the first moment
+    return file
 
 
 def roomy_folder(needed: int, wanted: Path | None) -> Path:
@@ -96,7 +102,7 @@ def _lies_in_memory(folder: Path) -> bool:
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Remove the scratch folders in `parent` whose owners are gone."""
+    """Remove the scratch folders in `parent` whose owners are gone; none where locks cannot tell."""
     for folder in parent.glob(f'{PREFIX}*'):
         with suppress(OSError):
             if _is_abandoned(folder):
@@ -104,17 +110,12 @@ def remove_leftovers(parent: Path) -> None:
 
 
 def _is_abandoned(folder: Path) -> bool:
-    lock = folder / LOCK
-    if folder.stat().st_uid != os.getuid():
+    if not CAN_LOCK or folder.stat().st_uid != os.getuid():
         return False
-    if not lock.exists():
+    if not (folder / LOCK).exists():
         return time.time() - folder.stat().st_mtime > YOUNG
-    with lock.open('r+') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
+    with (folder / LOCK).open('r+') as file:
+        return lock(file)
 
 
 def write_arrays(folder: Path, arrays: Mapping[str, Any], description: Mapping[str, Any]) -> None:
