@@ -388,6 +388,15 @@ def test_the_plan_has_no_circle() -> None:
     assert [room for room in floors if not ROOMS[room] <= {*floors[: floors.index(room)]}] == []
 
 
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Not within a room either, what only a type checker sees included."""
+    edges = {source.name: {i.name for i in _imports(source)} & NAMES - {source.name, PACKAGE} for source in SOURCES}
+    while leaves := [name for name, targets in edges.items() if not targets & edges.keys()]:
+        for name in leaves:
+            del edges[name]
+    assert not edges, f'these modules import each other in a circle: {sorted(edges)}'
+
+
 def test_every_arrow_of_the_plan_is_used() -> None:
     """An arrow that nothing needs any more is taken out of the plan."""
     used: dict[str, set[str]] = {room: set() for room in ROOMS}

@@ -16,7 +16,7 @@ from ..worker.requests import DevicesRequest
 from .runner import Worker
 
 if TYPE_CHECKING:
-    from .library import Session
+    from .session import Session
     from .settings import PluginSettings
 
 ALWAYS = ['auto', 'cpu']

@@ -131,7 +131,7 @@ def _with_library(original: Wrapper, core: Any, bound: inspect.BoundArguments) -
     if library is None:
         return
     try:
-        from .session import connect
+        from .connection import connect
 
         connect(core, library, bound.arguments['task_manager'], bound.arguments['product_api'])
         setattr(core.processing_api, LIBRARY, library)

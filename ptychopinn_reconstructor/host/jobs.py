@@ -16,7 +16,7 @@ from .runner import Message, Worker
 from .scans import HostScan
 
 if TYPE_CHECKING:
-    from .library import Session
+    from .session import Session
     from .settings import PluginSettings
 
 SCAN_FOLDER = 'scan'

@@ -14,7 +14,7 @@ from ..io.atomic import atomic_path
 from .model_file import ModelFile
 
 if TYPE_CHECKING:
-    from .library import Session
+    from .session import Session
     from .settings import PluginSettings
 
 

@@ -25,7 +25,7 @@ from .scans import HostScan
 from .training import Training
 
 if TYPE_CHECKING:
-    from .library import Session
+    from .session import Session
     from .settings import PluginSettings
 
 

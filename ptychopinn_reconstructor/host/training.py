@@ -29,7 +29,7 @@ from .settings import shown
 from .training_data import TrainingSource
 
 if TYPE_CHECKING:
-    from .library import Session
+    from .session import Session
     from .settings import PluginSettings
 
 DRAWN_EVERY = 1.0  # seconds: the host's window is drawn once a second, and a loss curve takes it a while

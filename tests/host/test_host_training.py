@@ -17,9 +17,9 @@ from host_sessions import PINN, SUPERVISED, Case, Finished, Host, session, unsta
 from ptychodus.api.object import Object
 
 from ptychopinn_reconstructor.errors import OutputError, ScanError
+from ptychopinn_reconstructor.host.connection import BusyError, _shown, training_name
 from ptychopinn_reconstructor.host.runner import WorkerDied
 from ptychopinn_reconstructor.host.scans import HostScan
-from ptychopinn_reconstructor.host.session import BusyError, _shown, training_name
 from ptychopinn_reconstructor.host.training_data import TrainingFiles, training_files
 from ptychopinn_reconstructor.model_file.bundle import open_bundle
 from ptychopinn_reconstructor.worker.handover import PREFIX
