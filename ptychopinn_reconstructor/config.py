@@ -2,7 +2,7 @@
 
 YAML files, Ptychodus INI settings and the command line all build a `Config`. Every field carries a description (its
 docstring), the INI key under which Ptychodus users know it, and the model types it applies to; `field_table()` lists
-them. A field whose effect is not there yet is refused when set away from its default, never silently ignored.
+them.
 """
 
 from __future__ import annotations
@@ -26,11 +26,9 @@ Applies = Literal['both', 'pinn', 'supervised']
 PLUGIN_SECTION = 'PtychoPINNPlugin'
 
 
-def _field(
-    default: Any, *, ini: str | None = None, applies: Applies = 'both', fixed: bool = False, **limits: Any
-) -> Any:
-    """A field with its INI key and reach; `fixed` means that only the default is supported so far."""
-    return Field(default, json_schema_extra={'ini': ini, 'applies': applies, 'fixed': fixed}, **limits)
+def _field(default: Any, *, ini: str | None = None, applies: Applies = 'both', **limits: Any) -> Any:
+    """A field with its INI key and reach."""
+    return Field(default, json_schema_extra={'ini': ini, 'applies': applies}, **limits)
 
 
 class Section(BaseModel):
@@ -39,16 +37,6 @@ class Section(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True, extra='forbid', protected_namespaces=(), allow_inf_nan=False
     )
-
-    @model_validator(mode='after')
-    def _refuse_unsupported(self) -> Self:
-        for name, field in type(self).model_fields.items():
-            extra = field.json_schema_extra
-            if isinstance(extra, dict) and extra['fixed'] and getattr(self, name) != field.default:
-                raise ValueError(
-                    f'{name} = {getattr(self, name)!r} is not supported yet; leave it at its default, {field.default!r}'
-                )
-        return self
 
 
 class ModelConfig(Section):
@@ -114,14 +102,10 @@ class DataConfig(Section):
     """Regions an epoch; None: as many as see each pattern once on average."""
     n_subsample: int | None = _field(None, ge=2)
     """Train on so many randomly drawn patterns only; None: all."""
-    subsample_seed: int = _field(0, ge=0)
-    """Seed of that draw."""
     neighbor_count: int = _field(7, ini='PtychoPINNInference.NumNearestNeighbors', ge=0, le=63)
     """Nearest neighbors of a seed: a region holds max(gridsize^2, neighbor_count + 1) patterns."""
     positions_provided: bool = _field(True, ini='PtychoPINNTraining.PositionsProvided', applies='pinn')
     """False: training does not use the scan positions, each pattern is learnt alone; reconstruction always does."""
-    sequential_sampling: bool = False
-    """True: every epoch visits the same regions in scan order instead of drawing them."""
     validation_fraction: float = _field(0.05, ge=0, lt=0.5)
     """Part of the patterns, contiguous in position, that is held out to choose the best epoch."""
 
@@ -164,13 +148,9 @@ class TrainingConfig(Section):
     gradient_clip_val: float = _field(1.0, ge=0)
     """Largest norm of the gradient; 0: not clipped."""
     seed: int = _field(0, ge=0)
-    """Seed of the weights, the regions and the held-out part."""
-    checkpoint_save_top_k: int = _field(1, ge=1)
-    """How many of the best epochs are kept, besides the last."""
+    """Seed of the weights, the regions, the held-out part and the patterns drawn by n_subsample."""
     checkpoint_monitor_metric: Literal['val_loss', 'train_loss'] = 'val_loss'
     """What `best` and early stopping look at; train_loss is used where nothing is held out."""
-    checkpoint_mode: Literal['min', 'max'] = 'min'
-    """Whether the smallest or the largest value of checkpoint_monitor_metric is best."""
     early_stop_patience: int | None = _field(None, ge=1)
     """Stop after so many epochs without improvement; None: train to the end."""
     output_dir: Path | None = None
@@ -223,14 +203,10 @@ class ExecutionConfig(Section):
     """True: batches are put in page-locked memory, for faster transfer to a GPU (PyTorch only)."""
     precision: Literal['32', '16-mixed', 'bf16-mixed'] = '32'
     """Number format of the network; the physics stays in single precision."""
-    deterministic: bool = True
-    """True: only algorithms that give the same result in every run."""
     threads: int = _field(1, ge=1, le=256)
     """CPU threads of the network; more end sooner on an idle machine but cost 1.4 to 5 times the CPU time."""
     logger_backend: Literal['csv', 'tensorboard', 'mlflow', 'none'] = 'csv'
     """Where metrics go besides metrics.csv, which is always written unless this is none."""
-    strategy: Literal['auto', 'ddp'] = _field('auto', fixed=True)
-    """How several devices share the work."""
     progress: bool = True
     """False: no progress bar."""
 
@@ -290,12 +266,11 @@ class FieldInfo(NamedTuple):
     ini: str
     option: str
     applies: Applies
-    supported: bool
     description: str
 
 
 def field_table() -> Iterator[FieldInfo]:
-    """Every setting: YAML section and key, default, INI Section.Key, option, model types, whether it can be changed."""
+    """Every setting: YAML section and key, default, INI Section.Key, option, model types, meaning."""
     for section, model in SECTIONS.items():
         for name, field in model.model_fields.items():
             extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
@@ -308,9 +283,8 @@ def field_table() -> Iterator[FieldInfo]:
                 'debug': '--keep-patches',
             }.get(name, '--' + name.replace('_', '-').lower())
             applies: Any = extra.get('applies', 'both')
-            supported = not extra.get('fixed', False)
             description = _docstrings()[model.__name__, name]
-            yield FieldInfo(section, name, field.default, str(ini), option, applies, supported, description)
+            yield FieldInfo(section, name, field.default, str(ini), option, applies, description)
 
 
 @functools.cache

@@ -32,19 +32,15 @@ CONTRACT_FIELDS = [
     'N', 'gridsize', 'n_filters_scale', 'model_type', 'architecture', 'amp_activation', 'object_big', 'probe_big',
     'probe_mask', 'pad_object', 'probe_scale', 'gaussian_smoothing_sigma', 'train_data_file', 'test_data_file',
     'batch_size', 'nepochs', 'mae_weight', 'nll_weight', 'realspace_mae_weight', 'realspace_weight', 'nphotons',
-    'n_groups', 'n_subsample', 'subsample_seed', 'neighbor_count', 'positions_provided', 'probe_trainable',
-    'intensity_scale_trainable', 'output_dir', 'sequential_sampling', 'model_path', 'debug', 'learning_rate',
-    'scheduler', 'accum_steps', 'gradient_clip_val', 'deterministic', 'num_workers', 'pin_memory',
-    'checkpoint_save_top_k', 'checkpoint_monitor_metric', 'checkpoint_mode', 'early_stop_patience', 'logger_backend',
-    'inference_batch_size', 'middle_trim',
+    'n_groups', 'n_subsample', 'neighbor_count', 'positions_provided', 'probe_trainable',
+    'intensity_scale_trainable', 'output_dir', 'model_path', 'debug', 'learning_rate', 'scheduler', 'accum_steps',
+    'gradient_clip_val', 'num_workers', 'pin_memory', 'checkpoint_monitor_metric', 'early_stop_patience',
+    'logger_backend', 'inference_batch_size', 'middle_trim',
 ]  # fmt: skip
-ANOTHER = {  # a value other than the default for each field that only its default supports
-    'strategy': 'ddp',
-}  # fmt: skip
 
 
 def test_every_field_of_the_contract_is_there() -> None:
-    """SETTINGS: the fields of the Ptychodus interface keep their names."""
+    """SETTINGS: the fields of the Ptychodus interface keep their names; five that nobody needs are not taken over."""
     assert set(CONTRACT_FIELDS) <= {row.name for row in ROWS}
 
 
@@ -83,25 +79,6 @@ def test_defaults_are_those_of_the_method() -> None:
     assert 16 <= config.inference.sync_neighbors <= 32
     assert config.inference.refine_passes is None and config.inference.refine_prior == 1
     assert config.execution.logger_backend == 'csv'
-
-
-def test_unsupported_fields_are_listed_here() -> None:
-    """SETTINGS: the test below covers exactly the fields that cannot be changed yet."""
-    assert {row.name for row in ROWS if not row.supported} == set(ANOTHER)
-
-
-@pytest.mark.parametrize('name', ANOTHER)
-def test_unsupported_fields_are_refused_away_from_their_default(name: str) -> None:
-    """SETTINGS: never ignored in silence; the sentence names field, value and default."""
-    section, field = section_of(name)
-    default = getattr(getattr(Config(), section), field)
-    with pytest.raises(ConfigError) as error:
-        Config().merged({section: {field: ANOTHER[name]}})
-    sentence = str(error.value)
-    assert f'{name} = {ANOTHER[name]!r} is not supported yet' in sentence
-    assert f'leave it at its default, {default!r}' in sentence
-    assert '\n' not in sentence
-    assert getattr(getattr(Config().merged({section: {field: default}}), section), field) == default
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def claim_runtime(config: Config, device: str) -> None:
     execution = config.execution
     if has_one_dnn():
         tf.config.optimizer.set_experimental_options({'remapping': False})
-    if execution.deterministic and device != 'cpu':
+    if device != 'cpu':
         tf.config.experimental.enable_op_determinism()
     try:
         tf.config.threading.set_intra_op_parallelism_threads(execution.threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from functools import cached_property
 from pathlib import Path
@@ -94,47 +95,37 @@ class Watch(keras.callbacks.Callback):
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves last.keras after every epoch, and the best epochs: best.keras, or the `top` best and a copy of the first.
+    """Saves last.keras after every epoch, and best.keras when `monitor` is smaller than ever before.
 
-    Keras' ModelCheckpoint keeps one best model, forgets which across a resume, and would save an epoch twice.
+    Keras' ModelCheckpoint forgets the smallest value across a resume, and would save an epoch twice.
     """
 
-    def __init__(self, folder: Path, monitor: str, top: int, mode: str) -> None:
+    def __init__(self, folder: Path, monitor: str) -> None:
         super().__init__()
-        self.folder, self.monitor, self.top, self.mode = folder, monitor, top, mode
+        self.monitor, self.smallest = monitor, math.inf
         self.last, self.best = folder / 'last.keras', folder / 'best.keras'
-        self.kept: list[tuple[float, Path]] = []
 
     def replay(self, metrics: list[dict[str, float]]) -> None:
-        """Remember what earlier epochs have left in the folder."""
-        for epoch, row in enumerate(metrics):
-            self._place(epoch, row[self.monitor])
+        """Remember the epochs before a resume."""
+        self.smallest = min((row[self.monitor] for row in metrics), default=math.inf)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Save the model once, under all the names it deserves; `last` comes last, since a resume believes it."""
-        before = self.kept
-        self._place(epoch, float((logs or {})[self.monitor]))
-        first, *others = [path for entry in self.kept if entry not in before for path in entry[1:]] or [self.last]
-        self.model.save(first)
-        if self.top > 1 and self.kept[0][1] == first:
-            others.append(self.best)
-        for path in [*others, *([self.last] if first != self.last else [])]:
-            with atomic_path(path) as temporary:
-                shutil.copyfile(first, temporary)
-        for path in {path for _, path in before} - {path for _, path in self.kept}:
-            path.unlink(missing_ok=True)
-
-    def _place(self, epoch: int, value: float) -> None:
-        path = self.best if self.top == 1 else self.folder / f'best-epoch={epoch:04d}.keras'
-        candidates = [*self.kept, (value, path)]
-        self.kept = sorted(candidates, key=lambda entry: entry[0], reverse=self.mode == 'max')[: self.top]
+        """Save the model once, under one name or both; `last` comes last, since a resume believes it."""
+        value = float((logs or {})[self.monitor])
+        if value >= self.smallest:
+            self.model.save(self.last)
+            return
+        self.smallest = value
+        self.model.save(self.best)
+        with atomic_path(self.last) as temporary:
+            shutil.copyfile(self.best, temporary)
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):
     """Keras' own, which also remembers the epochs before a resume."""
 
-    def __init__(self, monitor: str, patience: int, mode: str, earlier: list[dict[str, float]]) -> None:
-        super().__init__(monitor, patience=patience, mode=mode)
+    def __init__(self, monitor: str, patience: int, earlier: list[dict[str, float]]) -> None:
+        super().__init__(monitor, patience=patience, mode='min')
         self.earlier = earlier
 
     def on_train_begin(self, logs: Logs = None) -> None:

@@ -34,9 +34,7 @@ def train(job: TrainingJob, device: str) -> TrainedModel:
     held_out = steps.of_validation()
     monitor = job.config.training.checkpoint_monitor_metric if held_out else 'train_loss'
     model, watch = new_model(job), Watch(job, device, len(steps), steps.r * steps.k)
-    saving = Checkpoints(
-        folder, monitor, job.config.training.checkpoint_save_top_k, job.config.training.checkpoint_mode
-    )
+    saving = Checkpoints(folder, monitor)
     if job.resume:
         watch.restore(take_over(model, last))
         saving.replay(watch.metrics)
@@ -68,7 +66,7 @@ def fit(
     training, source = job.config.training, Source(steps)
     callbacks = [watch, *loggers(job.config.execution.logger_backend, job.output_dir)]
     if training.early_stop_patience:
-        callbacks.append(EarlyStopping(saving.monitor, training.early_stop_patience, saving.mode, list(watch.metrics)))
+        callbacks.append(EarlyStopping(saving.monitor, training.early_stop_patience, list(watch.metrics)))
     callbacks.append(saving)
     try:
         with quiet_tensorflow():

@@ -70,20 +70,13 @@ class Watch(Callback):
 
 
 def checkpoints(folder: Path, job: TrainingJob, monitor: str) -> list[Callback]:
-    """last.ckpt after every epoch, best.ckpt (or the best few) by `monitor`, early stopping when asked for."""
+    """last.ckpt after every epoch, best.ckpt by `monitor`, early stopping when asked for."""
     training = job.config.training
-    top = training.checkpoint_save_top_k
     common: dict[str, Any] = {'dirpath': folder, 'save_on_train_epoch_end': True, 'enable_version_counter': False}
     callbacks: list[Callback] = [
-        ModelCheckpoint(
-            filename='best' if top == 1 else 'best-{epoch:04d}',
-            monitor=monitor,
-            mode=training.checkpoint_mode,
-            save_top_k=top,
-            **common,
-        ),
+        ModelCheckpoint(filename='best', monitor=monitor, save_top_k=1, **common),
         ModelCheckpoint(filename='last', save_top_k=1, **common),
     ]
     if training.early_stop_patience:
-        callbacks.append(EarlyStopping(monitor, patience=training.early_stop_patience, mode=training.checkpoint_mode))
+        callbacks.append(EarlyStopping(monitor, patience=training.early_stop_patience))
     return callbacks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,6 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from numpy.typing import NDArray
 
@@ -51,8 +49,8 @@ def train(job: TrainingJob, device: str) -> TrainedModel:
             )
         except (StopRequested, SIGTERMException):  # Lightning raises its own when a handler of ours is there
             interrupted = True
-    best, journal = _best(saving, folder), watch.journal
-    if best is None:
+    best, journal = folder / 'best.ckpt', watch.journal
+    if not best.exists() or not journal.losses:  # a best epoch of an earlier run is not ours
         return TrainedModel(to_neutral(module.network), _probes(module, job), tuple(journal.losses), {}, interrupted)
     chosen = PtychoPINN.load_from_checkpoint(best, map_location='cpu')
     summary = journal.summary(
@@ -88,7 +86,7 @@ def make_trainer(job: TrainingJob, device: str, callbacks: list[pl.Callback]) ->
         max_epochs=training.nepochs,
         accumulate_grad_batches=training.accum_steps,
         gradient_clip_val=training.gradient_clip_val or None,
-        deterministic=execution.deterministic,
+        deterministic=True,
         callbacks=callbacks,
         logger=make_logger(execution.logger_backend, job.output_dir),
         default_root_dir=job.output_dir,
@@ -110,17 +108,6 @@ def make_logger(kind: str, folder: Path) -> Any:
             artifact_location=(folder / 'mlruns').resolve().as_uri(),
         )
     return False
-
-
-def _best(callbacks: list[pl.Callback], folder: Path) -> Path | None:
-    """The best checkpoint; copied to best.ckpt where several are kept."""
-    path = next(c for c in callbacks if isinstance(c, ModelCheckpoint)).best_model_path
-    if not path or not Path(path).exists():
-        return None
-    best = folder / 'best.ckpt'
-    if Path(path).resolve() != best.resolve():
-        shutil.copyfile(path, best)
-    return best
 
 
 def _probes(module: PtychoPINN, job: TrainingJob) -> tuple[NDArray[np.complex64], ...]:

@@ -82,7 +82,7 @@ class Steps:
     def of_epoch(self, epoch: int) -> list[Step]:
         """The steps of an epoch (counted from 0) over all scans."""
         steps = [step for number in range(len(self.scans)) for step in self._of_scan(number, epoch)]
-        if len(self.scans) > 1 and not self.config.data.sequential_sampling:
+        if len(self.scans) > 1:
             order = np.random.default_rng([self.config.training.seed, epoch]).permutation(len(steps))
             steps = [steps[i] for i in order]
         return steps
@@ -98,7 +98,6 @@ class Steps:
             n_groups=count * self.r,
             seed=self.config.training.seed,
             epoch=epoch,
-            sequential=self.config.data.sequential_sampling,
         )
         return [Step(number, part) for part in np.split(regions, count)]
 

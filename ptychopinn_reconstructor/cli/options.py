@@ -21,8 +21,8 @@ RECONSTRUCT_FIELDS = (
     'execution.device',
 )
 # What a pretraining, which is supervised and reads no scan but for its counts, has no use for.
-NOT_PRETRAINING = ('model_type', 'gridsize', 'source', 'n_subsample', 'subsample_seed', 'neighbor_count',
-    'positions_provided', 'sequential_sampling', 'validation_fraction', 'refine_probe_first',
+NOT_PRETRAINING = ('model_type', 'gridsize', 'source', 'n_subsample', 'neighbor_count', 'positions_provided',
+    'validation_fraction', 'refine_probe_first',
     'refine_positions_first')  # fmt: skip
 # Settings that the command line takes by an argument of its own.
 OWN_ARGUMENTS = {
@@ -36,15 +36,13 @@ _SEPARATOR = '__'
 
 
 def option_name(row: FieldInfo) -> str:
-    """How a setting is given on the command line; empty when it can be given by --set only."""
-    if row.name in OWN_ARGUMENTS:
-        return OWN_ARGUMENTS[row.name]
-    return row.option if row.supported else ''
+    """How a setting is given on the command line."""
+    return OWN_ARGUMENTS.get(row.name, row.option)
 
 
 def commands_of(row: FieldInfo) -> tuple[str, ...]:
     """The commands that take a setting as an option."""
-    if not row.supported or row.name in OWN_ARGUMENTS:
+    if row.name in OWN_ARGUMENTS:
         return ()
     train: tuple[str, ...] = ('train',) if row.section in TRAIN_SECTIONS else ()
     if train and row.applies != 'pinn' and row.name not in NOT_PRETRAINING:

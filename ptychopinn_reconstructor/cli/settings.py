@@ -16,9 +16,9 @@ from .options import option_name
 
 INTRODUCTION = """# Settings
 
-Generated from the fields of `ptychopinn_reconstructor/config.py`; see `ptychopinn_reconstructor/commands/settings.py`.
+Generated from the fields of `ptychopinn_reconstructor/config.py`; see `ptychopinn_reconstructor/cli/settings.py`.
 Precedence: command line over file (`--config`) over default. `--set KEY=VALUE` takes every setting by its YAML key,
-with or without its section. Settings that say "`--set` only" have a single supported value so far and refuse others.
+with or without its section.
 
 In Ptychodus the keys of `[PtychoPINNModel]`, `[PtychoPINNTraining]` and `[PtychoPINNInference]` are its own, with
 its defaults; the others are in the section `[PtychoPINNPlugin]`. There 0 means "automatic" where `null` is the default
@@ -31,7 +31,7 @@ the model of `ModelPath`: fine-tuning), `FurtherModels` (files that infer beside
 Windows by `;`: their mean, and what they differ as the uncertainty) and `ScratchDir` (where scans are handed over to
 the worker process).
 """
-HEAD = '| YAML key | INI Section.Key | command line | default | applies to | supported | meaning |'
+HEAD = '| YAML key | INI Section.Key | command line | default | applies to | meaning |'
 
 
 def markdown() -> str:
@@ -39,7 +39,7 @@ def markdown() -> str:
     parts = [INTRODUCTION]
     for section, model in SECTIONS.items():
         rows = [row for row in field_table() if row.section == section]
-        parts += [f'\n## {section}\n\n{model.__doc__}\n\n{HEAD}\n|{"---|" * 7}\n', *map(_row, rows)]
+        parts += [f'\n## {section}\n\n{model.__doc__}\n\n{HEAD}\n|{"---|" * 6}\n', *map(_row, rows)]
     return ''.join(parts)
 
 
@@ -51,8 +51,7 @@ def preset() -> str:
         lines += ['', f'# {model.__doc__}', f'{section}:']
         for row in field_table():
             if row.section == section:
-                supported = '' if row.supported else ' Only the default is supported so far.'
-                comment = textwrap.wrap(f'{_one_line(row)}{supported}', 112)
+                comment = textwrap.wrap(row.description, 112)
                 lines += [*(f'  # {line}' for line in comment), f'  {row.name}: {_scalar(row.default)}']
     return '\n'.join(lines) + '\n'
 
@@ -60,19 +59,13 @@ def preset() -> str:
 def _row(row: FieldInfo) -> str:
     applies = 'pinn, supervised' if row.applies == 'both' else row.applies
     cells = (f'`{row.section}.{row.name}`', f'`{row.ini}`', _option(row), f'`{_scalar(row.default)}`', applies)
-    text = _one_line(row).replace('|', '\\|')
-    return f'| {" | ".join(cells)} | {"yes" if row.supported else "default only"} | {text} |\n'
+    text = row.description.replace('|', '\\|')
+    return f'| {" | ".join(cells)} | {text} |\n'
 
 
 def _option(row: FieldInfo) -> str:
     name = option_name(row)
-    if not name:
-        return '`--set` only'
     return f'`{name}`' if name.startswith('--') else f'({name})'
-
-
-def _one_line(row: FieldInfo) -> str:
-    return ' '.join(row.description.split())
 
 
 def _scalar(value: Any) -> str:

@@ -118,10 +118,7 @@ def plan(config: Config, n_pixels: int, patterns: int) -> tuple[int, int, int]:
 def drawn(scan: PreparedScan, split: Split, config: Config) -> NDArray[np.int64]:
     """The regions of the first epoch, (steps R, K) patterns in canonical order (B25)."""
     k, r, steps = plan(config, scan.n_pixels, len(split.training))
-    return epoch_regions(
-        scan.positions, split.training, k, n_groups=steps * r, seed=config.training.seed, epoch=0,
-        sequential=config.data.sequential_sampling,
-    )  # fmt: skip
+    return epoch_regions(scan.positions, split.training, k, n_groups=steps * r, seed=config.training.seed, epoch=0)
 
 
 def epoch_losses(scan: PreparedScan, split: Split, config: Config, weights: Weights) -> tuple[float, float]:

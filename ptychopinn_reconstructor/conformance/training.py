@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ..backend import Backend, Network
+from ..backend import Backend
 from ..errors import ConfigError, ModelFileError, ScanError, TrainingError
 from ..events import Event
 from ..physics.forward import object_error, total_variation
@@ -26,7 +26,7 @@ from .runs import Run, Runs
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # settings, and the scan
     'gridsize 1': (
-        {'data__neighbor_count': 0, 'data__sequential_sampling': True, 'data__n_groups': 40},
+        {'data__neighbor_count': 0, 'data__n_groups': 40},
         {'masked': True},
     ),
     'gridsize 2, 3 modes': ({'model__gridsize': 2, 'data__neighbor_count': 0}, {'modes': 3}),
@@ -121,26 +121,6 @@ class TrainingChecks:
         expected = object_error(patches, scan.labels(index), probe_weight(scan.probe, scan.patch_size))
         assert expected > 0.1
         assert losses[1] - losses[0] == pytest.approx(2 * expected, rel=1e-3)
-
-    def test_the_largest_or_the_smallest_value_is_best(self, backend: Backend, tmp_path: Path) -> None:
-        """SETTINGS: checkpoint_mode: max returns the epoch of the largest monitored loss, min that of the smallest."""
-        data = jobs.prepared(backend).patterns(np.arange(4))
-        for mode in ('min', 'max'):
-            heard = jobs.Listener()
-            seen: list[NDArray[np.complex64]] = []
-
-            def look(network: Network, seen: list[Any] = seen) -> None:
-                seen.append(network.predict(data.root4, data.backprojection))
-
-            found = jobs.train(
-                backend, tmp_path / mode, training__nepochs=2, training__checkpoint_mode=mode, emit=heard, inspect=look
-            )
-            best = int((np.argmin if mode == 'min' else np.argmax)([row['val_loss'] for row in heard.epochs]))
-            patches = backend.network(jobs.configuration(backend), found.weights, 'cpu').predict(
-                data.root4, data.backprojection
-            )
-            away = [float(np.abs(patches - one).max()) for one in seen]
-            assert int(np.argmin(away)) == best and sorted(away)[0] < 1e-5 < 0.1 * sorted(away)[1]
 
     def test_equal_jobs_give_equal_weights(self, backend: Backend, tmp_path: Path, conformance_runs: Runs) -> None:
         """B31: also after other jobs, whatever the random state, which stays as it was; another seed gives others."""

@@ -124,13 +124,9 @@ GROUPS: dict[str, tuple[Field, ...]] = {
         Field('gradient_clip_val', 'Gradient limit'),
         Field('max_cpu_seconds', 'CPU time limit (s)', 's', 'no limit'),
         Field('n_groups', 'Regions an epoch', 'regions', 'automatic'),
-        Field('sequential_sampling', 'In scan order'),
-        Field('subsample_seed', 'Seed of Train on', text='Seed of the draw of the patterns that are trained on.'),
         Field('refine_probe_first', 'Probe refinement', 'passes', 'none'),
         Field('refine_positions_first', 'Position refinement', 'passes', 'none'),
-        Field('checkpoint_save_top_k', 'Best epochs kept', 'epochs'),
         Field('checkpoint_monitor_metric', 'Best epoch by'),
-        Field('checkpoint_mode', 'Best is'),
         Field('probe_mask', 'Mask the probe'),
         Field('probe_scale', 'Probe scale', text='Factor on the amplitude of the probe beyond Probe power; the '
               'amplitude of the object is divided by it. 4, which Ptychodus sets by itself, means 1.'),
@@ -140,7 +136,6 @@ GROUPS: dict[str, tuple[Field, ...]] = {
         Field('middle_trim', 'Stitched middle', 'pixels', 'whole patch'),
         Field('debug', 'Keep the patches', text='Checked: the patches before stitching are kept beside the model, in '
               'patches.h5.'),
-        Field('deterministic', 'Reproducible'),
         Field('num_workers', 'Loader processes', 'processes', 'none'),
         Field('pin_memory', 'Pinned memory'),
         Field('logger_backend', 'Metrics logger'),

@@ -53,7 +53,7 @@ class PluginSettings:
         self._groups: dict[str, ParameterGroup] = {}
         self._registry = registry
         self._unreadable: dict[str, str] = {}
-        self.rows = {row.name: row for row in field_table() if row.supported and row.name not in FROM_THE_HOST}
+        self.rows = {row.name: row for row in field_table() if row.name not in FROM_THE_HOST}
         self.parameters = {name: self._parameter(row) for name, row in self.rows.items()}
         own = self._group(PLUGIN_SECTION)
         for name, (key, default) in ONLY_IN_PLUGIN.items():

@@ -96,18 +96,14 @@ def epoch_regions(
     n_groups: int | None,
     seed: int,
     epoch: int,
-    sequential: bool = False,
 ) -> Index:
     """The regions of one epoch among `members`: (n_groups, size), deterministic in (seed, epoch).
 
-    By default len(members) // size of them; over successive epochs every pattern is a seed equally often.
+    n_groups None: len(members) // size of them. Over successive epochs every pattern is a seed equally often.
     """
     n = len(members)
     count = n_groups or max(1, n // size)
     turns = np.arange(epoch * count, (epoch + 1) * count)
-    if sequential:
-        seeds = np.floor(turns % count * (n / count)).astype(np.int64) % n
-    else:
-        rounds = {int(i): np.random.default_rng([seed, int(i)]).permutation(n) for i in np.unique(turns // n)}
-        seeds = np.array([rounds[int(t // n)][t % n] for t in turns], dtype=np.int64)
+    rounds = {int(i): np.random.default_rng([seed, int(i)]).permutation(n) for i in np.unique(turns // n)}
+    seeds = np.array([rounds[int(t // n)][t % n] for t in turns], dtype=np.int64)
     return members[nearest(positions[members], seeds, size)]

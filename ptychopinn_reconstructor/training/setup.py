@@ -48,7 +48,7 @@ def split_of(prepared: PreparedScan, config: Config) -> Split:
     if data.n_subsample is not None:
         if data.n_subsample > len(prepared):
             raise ConfigError(f'n_subsample is {data.n_subsample} but the scan has {len(prepared)} patterns; lower it.')
-        drawn = np.random.default_rng(data.subsample_seed).choice(len(prepared), data.n_subsample, replace=False)
+        drawn = np.random.default_rng(config.training.seed).choice(len(prepared), data.n_subsample, replace=False)
         split = Split(np.intersect1d(split.training, drawn), split.validation)
     needed = patterns_of_region(config)
     if len(split.training) < needed:

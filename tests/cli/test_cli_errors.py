@@ -136,7 +136,6 @@ CASES: list[Case] = [
     ('unknown setting', TRAIN + '--set nepoch=3', ('nepoch', 'did you mean nepochs')),
     ('setting without a value', TRAIN + '--set nepochs', ('key=value',)),
     ('setting of a wrong type', TRAIN + '--set nepochs=many', ('nepochs', 'many')),
-    ('setting that is not supported', TRAIN + '--set execution.strategy=ddp', ('strategy', 'not supported')),
     ('setting given twice', TRAIN + '--set nepochs=3 --epochs 4', ('nepochs', 'twice')),
     ('unknown choice', TRAIN + '--model-type gan', ('gan', 'supervised')),
     ('oversampling without being possible', TRAIN + '--n-groups 1000', ('n_groups', '1000')),

@@ -83,19 +83,6 @@ def test_every_pattern_is_a_seed_equally_often(n: int, size: int, n_groups: int 
     np.testing.assert_array_equal(tally, count)
 
 
-def test_sequential_sampling_visits_the_same_regions_in_scan_order() -> None:
-    """SETTINGS sequential_sampling: same every epoch, seeds rising and spread over the whole scan."""
-    positions, members = scattered(100), np.arange(100)
-    first, later = (
-        grouping.epoch_regions(positions, members, 8, n_groups=None, seed=0, epoch=e, sequential=True) for e in (0, 5)
-    )
-    np.testing.assert_array_equal(first, later)
-    seeds = first[:, 0]
-    assert (np.diff(seeds) >= 8).all()
-    assert seeds[0] == 0
-    assert seeds[-1] >= 90
-
-
 @pytest.mark.parametrize(('n', 'fraction', 'size', 'held'), [(1024, 0.05, 8, 51), (100, 0.05, 8, 8), (100, 0.3, 4, 30)])
 def test_the_held_out_part_is_contiguous_and_shares_no_pattern(n: int, fraction: float, size: int, held: int) -> None:
     """GROUPING: 5 % of the patterns, at least one region; nearer to their center than any pattern of the training."""

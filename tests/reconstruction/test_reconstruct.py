@@ -185,7 +185,7 @@ def test_supervised_needs_an_object_before_any_framework_is_loaded(tmp_path: Pat
 def test_subsampling_trains_on_fewer_patterns(scan: Scan, tmp_path: Path) -> None:
     """SETTINGS: n_subsample and its seed choose the patterns; more than there are is refused."""
     prepared = prepare_scan(scan)
-    splits = [split_of(prepared, config_of(data__n_subsample=60, data__subsample_seed=seed)) for seed in (0, 0, 1)]
+    splits = [split_of(prepared, config_of(data__n_subsample=60, training__seed=seed)) for seed in (0, 0, 1)]
     assert len(splits[0].training) <= 60
     assert np.array_equal(splits[0].training, splits[1].training)
     assert not np.array_equal(splits[0].training, splits[2].training)
