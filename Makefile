@@ -61,6 +61,9 @@ environments: $(STAMP) $(HOSTS:=/.wheel) system-libraries
 system-libraries:
 	@.ci/system-libraries
 
+# Without compiled files kept, each process of the tests would compile our modules and rewrite its asserts anew.
+export PYTHONDONTWRITEBYTECODE =
+
 # A worker on each core; the tests of a file share a worker, and with it their trainings.
 PYTEST := -m pytest -n auto --dist loadfile
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from engine_cases import Case, empty
 from scans import short_config, small_scan
 
 import ptychopinn_reconstructor as pp
-from ptychopinn_reconstructor import conformance
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import ConfigError, InputError
 from ptychopinn_reconstructor.io import read_object, read_probe, read_scan, write_npz
@@ -28,20 +26,6 @@ from ptychopinn_reconstructor.physics.scoring.metrics import check_truth, compar
 from ptychopinn_reconstructor.reconstruction.writing import write_result
 from ptychopinn_reconstructor.scan import Scan
 from ptychopinn_reconstructor.training.setup import split_of
-
-RULES = (
-    'CHECKPOINT SINGLETON DEVICE BACKEND LOGGER ACCUM SUPERVISED GROUPING COVERAGE OFFSETS AMPLITUDE NORMALISATION '
-    'MODES N MEMORY DENSE TYPES BADLOAD METRICS NANSAFE SETTINGS LABELS BACKENDNAMES'
-)
-
-
-@pytest.mark.parametrize('rule', RULES.split())
-def test_every_rule_is_named_by_the_test_that_checks_it(rule: str) -> None:
-    """A rule begins the docstring of a test, alone or among others and clauses: 'DENSE: ...', 'B15, DENSE: ...'."""
-    named = re.compile(rf'"""([A-Z0-9]+, )*{rule}(, [A-Z0-9]+)*: ')
-    tests = [*Path(__file__).parent.rglob('test_*.py'), *Path(conformance.__file__).parent.glob('*.py')]
-    found = [path.name for path in tests if named.search(path.read_text())]
-    assert found, f'no test names the rule {rule}'
 
 
 def refined(case: Case, mode: Any, factor: float = 1.0) -> tuple[float, float]:

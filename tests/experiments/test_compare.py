@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import yaml
 from command_line import assert_refused, make_model, run, snapshot
-from matplotlib.image import imread
+from pictures import imread
 from scans import small_scan
 
 from ptychopinn_reconstructor.backend import installed, missing_modules

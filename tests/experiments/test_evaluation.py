@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
 from numpy.typing import NDArray
+from pictures import imread
 from scans import small_scan
 
 from ptychopinn_reconstructor.errors import InputError, ScanError

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import assert_refused, run
-from matplotlib.image import imread
+from pictures import imread
 from scans import backend_here
 
 from ptychopinn_reconstructor.errors import ConfigError

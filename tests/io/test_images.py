@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.image import imread
+from pictures import imread
 
 from ptychopinn_reconstructor.errors import OutputError
 from ptychopinn_reconstructor.io import drawing, images, write_amplitude_phase, write_comparison

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy import stats
 
 from ptychopinn_reconstructor.physics import forward
 
@@ -98,6 +97,8 @@ def test_modes_add_in_intensity() -> None:
 
 def expected_loss(intensity: float, rate: float) -> float:
     """Expectation of the loss over Poisson counts of mean `rate`, summed over all counts that matter."""
+    from scipy import stats
+
     low, high = stats.poisson.ppf(np.array([1e-16, 1 - 1e-15]), rate).tolist()
     counts = np.arange(low, high + 2)
     losses = [forward.poisson_loss(np.array(intensity), np.array(n)) for n in counts]

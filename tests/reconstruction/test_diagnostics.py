@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
 from numpy.typing import NDArray
+from pictures import imread
 from scans import small_scan
 from scipy import ndimage
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from ptychopinn_reconstructor.physics.engine.far_field_step import FarFieldStep, amplitude_bias, poisson_score
 from ptychopinn_reconstructor.physics.engine.long_range_step import LongRangePhase, motion_sensitivity
@@ -12,6 +11,8 @@ from ptychopinn_reconstructor.physics.engine.long_range_step import LongRangePha
 
 @pytest.mark.parametrize('expected', [0.01, 0.1, 1.0, 10.0, 100.0, 1e4])
 def test_poisson_score_is_unbiased(expected: float) -> None:
+    from scipy import stats
+
     high = int(expected + 12 * np.sqrt(expected) + 30)
     counts = np.arange(high)
     chance = stats.poisson.pmf(counts, expected)
@@ -28,6 +29,8 @@ def test_poisson_score_is_bounded_far_from_the_data() -> None:
 
 @pytest.mark.parametrize('expected', [0.02, 0.5, 3.0, 29.0, 31.0, 1e3])
 def test_amplitude_bias_equals_the_expectation(expected: float) -> None:
+    from scipy import stats
+
     counts = np.arange(int(expected + 12 * np.sqrt(expected) + 30))
     root = np.sum(stats.poisson.pmf(counts, expected) * np.sqrt(counts))
     bias = 1 - root / np.sqrt(expected)

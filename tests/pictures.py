@@ -1,0 +1,15 @@
+"""Reading a picture back: matplotlib is imported by the tests that look at one, not whenever tests are collected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+
+def imread(file: Path | IO[bytes]) -> np.ndarray:
+    """The pixels of a PNG, (rows, columns, channels), from 0 to 1."""
+    from matplotlib.image import imread as read
+
+    return np.asarray(read(file))
