@@ -51,7 +51,7 @@ ROOMS: dict[str, set[str]] = {
     },
     '__main__': {'cli'},
     'host': {
-        'backend', 'cli', 'config', 'conformance', 'errors', 'events', 'experiments', 'io', 'model_file', 'physics',
+        'backend', 'cli', 'config', 'conformance', 'errors', 'events', 'io', 'model_file', 'physics',
         'reconstruction', 'scan', 'training', 'worker',
     },
 }  # fmt: skip

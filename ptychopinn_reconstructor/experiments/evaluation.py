@@ -50,7 +50,7 @@ class Evaluation:
 
     def write_picture(self, path: str | Path) -> Path:
         """Draw truth and results, what they differ, and their Fourier ring correlations; OutputError when it fails."""
-        from ..io.side_by_side import Shown, write_side_by_side
+        from ..io.images import Shown, write_evaluation
 
         shown = [
             Shown(name, one.comparison.result / one.comparison.amplitude_ratio, one.comparison.truth)
@@ -58,7 +58,7 @@ class Evaluation:
         ]
         curves = {name: one.comparison.frc.to_json()['curve'] for name, one in self.results.items()}
         sizes = {one.pixel_size for one in self.results.values()}
-        return write_side_by_side(path, shown, curves, pixel_size=sizes.pop() if len(sizes) == 1 else None)
+        return write_evaluation(path, shown, curves, pixel_size=sizes.pop() if len(sizes) == 1 else None)
 
 
 def evaluate_files(

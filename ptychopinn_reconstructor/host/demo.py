@@ -181,8 +181,8 @@ class _Echo(logging.Handler):
 
 def compare_with_truth(folder: Path, backend: str) -> dict[str, Comparison]:
     """What the saved objects are like by method; writes comparison.png, both pictures of the object, and loss.png."""
-    from ..experiments.comparison.pictures import write_losses
     from ..io import read_object, read_product, write_amplitude_phase, write_comparison
+    from ..io.curves import write_losses
     from ..physics.geometry import scan_area
     from ..physics.scoring.metrics import default_margin
     from ..reconstruction.evaluate import evaluate
@@ -196,7 +196,7 @@ def compare_with_truth(folder: Path, backend: str) -> dict[str, Comparison]:
     write_comparison(folder / 'comparison.png', [first, *rows], pixel_size=result.pixel_size)
     area = scan_area(result.positions, result.origin)
     write_amplitude_phase(folder, result.object, pixel_size=result.pixel_size, area=area)
-    write_losses(folder / 'loss.png', {backend: {'history': read_losses(folder / 'model')}})
+    write_losses(folder / 'loss.png', {backend: read_losses(folder / 'model')})
     return found
 
 

@@ -1,11 +1,13 @@
-"""The parts of a picture: figure, image, color bar, scale bar, file.
+"""The parts of every picture: figure, look of values, image, rows of images, color bar, scale bar, file.
 
 Drawn with matplotlib's Figure alone: no pyplot, no global state, no display.
 """
 
 from __future__ import annotations
 
+import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +27,12 @@ if TYPE_CHECKING:
 Area = tuple[slice, slice]
 PixelSize = tuple[float, float]
 Limits = tuple[float, float]
+Panel = NDArray[Any]
 
 PERCENTILES = (0.5, 99.5)
 SIDE, DPI = 4.6, 160  # inches of the longer side of a picture, pixels per inch
 INK, UNKNOWN = '#222222', '#c8c8c8'
+CYCLIC_ABOVE = 0.8 * 2 * math.pi  # a phase range that nearly closes the circle needs a cyclic color map
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,31 @@ def robust_limits(values: NDArray[Any]) -> Limits:
     if high - low < 1e-3 * max(1.0, abs(high)):  # a flat object: do not blow up rounding errors
         low, high = low - 0.05, high + 0.05
     return float(low), float(high)
+
+
+def largest_shown(values: NDArray[Any]) -> float:
+    """The value that colors reach to from zero: the percentile 99.5 of what is finite, 1 where that is nothing."""
+    finite = values[np.isfinite(values)]
+    return (float(np.percentile(finite, PERCENTILES[1])) if finite.size else 0.0) or 1.0
+
+
+def amplitude_look(values: NDArray[Any]) -> Look:
+    """Amplitudes in gray."""
+    return Look('amplitude', 'gray', robust_limits(values))
+
+
+def phase_look(values: NDArray[Any], label: str = 'phase (rad)') -> Look:
+    """Phases in radians; cyclic colors where they fill most of the circle."""
+    low, high = robust_limits(values)
+    if high - low <= CYCLIC_ABOVE:
+        return Look(label, 'viridis', (low, high))
+    return Look(label, 'twilight', (-math.pi, math.pi), cyclic=True)
+
+
+def difference_look(label: str, panels: Sequence[Panel]) -> Look:
+    """Differences, white at zero; the same limits for all panels."""
+    high = max(largest_shown(np.abs(values)) for values in panels)
+    return Look(label, 'RdBu_r', (-high, high))
 
 
 def extent(shape: tuple[int, ...], pixel_size: PixelSize | None, side: float) -> tuple[float, float]:
@@ -78,6 +107,41 @@ def draw(axis: Axes, values: NDArray[Any], look: Look, pixel_size: PixelSize | N
     image = axis.imshow(values, cmap=colors_of(look), vmin=low, vmax=high, aspect=aspect, interpolation='antialiased')
     axis.set_axis_off()
     return image
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """Images (H, W) side by side that share a look and so a color bar, with or without titles."""
+
+    look: Look
+    panels: Sequence[Panel]
+    titles: Sequence[str] = ()
+
+
+def draw_rows(figure: Figure | SubFigure, rows: Sequence[Row], pixel_size: PixelSize | None = None) -> NDArray[Any]:
+    """Rows of images below each other, aligned at their last; the axes (rows, columns), of which some may be empty."""
+    grid: NDArray[Any] = figure.subplots(len(rows), max(len(row.panels) for row in rows), squeeze=False)
+    for axes, row in zip(grid, rows, strict=True):
+        used = list(axes[-len(row.panels) :])
+        for axis in axes[: len(axes) - len(used)]:
+            axis.set_axis_off()
+        images = [draw(axis, values, row.look, pixel_size) for axis, values in zip(used, row.panels, strict=True)]
+        for axis, title in zip(used, row.titles, strict=False):
+            axis.set_title(title, fontsize=10, color=INK)
+        color_bar(figure, images[-1], list(axes), row.look)
+    return grid
+
+
+def figure_of_image(
+    shape: tuple[int, ...], pixel_size: PixelSize | None, *, title: str = '', bar: bool = True
+) -> tuple[Figure, Axes]:
+    """A figure with one axis for an image of `shape`, with room for a title and a color bar."""
+    height, width = extent(shape, pixel_size, SIDE)
+    figure = figure_of(width + (0.9 if bar else 0.0), height + (0.4 if title else 0.1))
+    axis = figure.subplots()
+    if title:
+        axis.set_title(title, fontsize=10, color=INK)
+    return figure, axis
 
 
 def color_bar(figure: Figure | SubFigure, image: ScalarMappable, axes: list[Axes], look: Look) -> None:
@@ -124,3 +188,11 @@ def save(figure: Figure, path: Path) -> Path:
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format='png', metadata={'Software': None})
     return path
+
+
+def encoded(figure: Figure, kind: str) -> bytes:
+    """A figure as 'png' or 'svg', cut to what is drawn; no date is in it."""
+    buffer = io.BytesIO()
+    empty = {'Software': None} if kind == 'png' else {'Date': None, 'Creator': None}
+    figure.savefig(buffer, format=kind, metadata=empty, bbox_inches='tight')
+    return buffer.getvalue()

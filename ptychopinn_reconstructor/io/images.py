@@ -1,31 +1,38 @@
-"""Pictures of objects: amplitude and phase with color bars and a scale bar."""
+"""Pictures of objects: amplitude and phase, several side by side, what they differ from a truth."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .curves import Curves, draw_frc
 from .drawing import (
     INK,
     SIDE,
     Area,
     Look,
     PixelSize,
+    Row,
+    amplitude_look,
     color_bar,
+    difference_look,
     draw,
+    draw_rows,
     extent,
     figure_of,
+    figure_of_image,
+    phase_look,
     robust_limits,
     save,
     scale_bar,
 )
 
-_CYCLIC_ABOVE = 0.8 * 2 * math.pi  # a phase range that nearly closes the circle needs a cyclic color map
+_EVALUATION_SIDE, _FRC_HEIGHT = 2.7, 2.9  # inches of the longer side of a panel of an evaluation, and of its curves
 
 
 def write_amplitude_phase(
@@ -57,7 +64,7 @@ def write_amplitude_phase(
     paths = (Path(folder) / f'{prefix}_amplitude.png', Path(folder) / f'{prefix}_phase.png')
     amplitude: NDArray[Any] = np.abs(shown)
     phase: NDArray[Any] = _unwrapped_about_mean(shown)
-    looks = (_amplitude_look(amplitude), _phase_look(phase))
+    looks = (amplitude_look(amplitude), phase_look(phase))
     if looks[1].cyclic:
         phase = np.angle(shown)
     for path, values, look in zip(paths, (amplitude, phase), looks, strict=True):
@@ -80,32 +87,73 @@ def write_comparison(
 
     Raises OutputError when the picture cannot be written.
     """
-    shown = [(name, values[area] if area else values) for name, values in rows]
-    amplitudes = [np.abs(values) for _, values in shown]
-    phases = [_unwrapped_about_mean(values, remove=True) for _, values in shown]
-    height, width = extent(amplitudes[0].shape, pixel_size, 0.7 * SIDE)
+    shown = [values[area] if area else values for _, values in rows]
+    amplitudes = [np.abs(values) for values in shown]
+    phases = [_unwrapped_about_mean(values, remove=True) for values in shown]
+    height, width = extent(shown[0].shape, pixel_size, 0.7 * SIDE)
     figure = figure_of(len(shown) * width + 1.0, 2 * height + (0.9 if title else 0.5))
-    axes = figure.subplots(2, len(shown), squeeze=False)
-    looks = (_amplitude_look(amplitudes[0]), _phase_look(phases[0], 'phase − mean (rad)'))
-    for line, values, look in zip(axes, (amplitudes, phases), looks, strict=True):
-        images = [draw(axis, value, look, pixel_size) for axis, value in zip(line, values, strict=True)]
-        color_bar(figure, images[-1], list(line), look)
-    for axis, (name, _) in zip(axes[0], shown, strict=True):
-        axis.set_title(name, fontsize=10, color=INK)
-    scale_bar(axes[0, 0], amplitudes[0].shape, pixel_size)
+    looks = (amplitude_look(amplitudes[0]), phase_look(phases[0], 'phase − mean (rad)'))
+    above = Row(looks[0], amplitudes, [name for name, _ in rows])
+    axes = draw_rows(figure, [above, Row(looks[1], phases)], pixel_size)
+    scale_bar(axes[0, 0], shown[0].shape, pixel_size)
     if title:
         figure.suptitle(title, fontsize=11, color=INK)
     return save(figure, Path(path))
 
 
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A result and the truth on the same pixels, (H, W) complex, all that is not to be seen removed."""
+
+    name: str
+    result: NDArray[np.complex128]
+    truth: NDArray[np.complex128]
+
+
+def write_evaluation(
+    path: str | Path, shown: Sequence[Shown], curves: Mapping[str, Curves], *, pixel_size: PixelSize | None = None
+) -> Path:
+    """Write one picture: the first truth beside all results, below it what each differs from its truth, and `curves`.
+
+    `curves` are Fourier ring correlations by name. Phases are shown about the mean of the first truth.
+
+    Raises OutputError when the picture cannot be written.
+    """
+    truth = shown[0].truth
+    height, width = extent(truth.shape, pixel_size, _EVALUATION_SIDE)
+    figure = figure_of(max((len(shown) + 1) * width + 1.0, 6.0), 4 * height + _FRC_HEIGHT + 0.6)
+    parts: Any = figure.subfigures(2, 1, height_ratios=[4 * height + 0.4, _FRC_HEIGHT])
+    axes = draw_rows(parts[0], _evaluation_rows(shown), pixel_size)
+    scale_bar(axes[0, 0], truth.shape, pixel_size)
+    draw_frc(parts[1].subplots(), curves)
+    return save(figure, Path(path))
+
+
+def _evaluation_rows(shown: Sequence[Shown]) -> list[Row]:
+    truth = shown[0].truth
+    mean = np.exp(1j * np.angle(truth.sum()))
+    images = [truth, *(one.result for one in shown)]
+    amplitudes, phases = [np.abs(image) for image in images], [np.angle(image / mean) for image in images]
+    phase = Look('phase − mean (rad)', 'viridis', robust_limits(phases[0]))
+    rows = [Row(amplitude_look(amplitudes[0]), amplitudes, ['truth', *(one.name for one in shown)]), Row(phase, phases)]
+    labels = ('amplitude, result − truth', 'phase (rad), result − truth')
+    return [*rows, *difference_rows([(one.truth, one.result) for one in shown], labels)]
+
+
+def difference_rows(
+    pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]], labels: tuple[str, str], titles: Sequence[str] = ()
+) -> list[Row]:
+    """Of pairs of complex images, what the second differs from the first: amplitudes above phases."""
+    amplitudes = [np.abs(b) - np.abs(a) for a, b in pairs]
+    phases = [np.angle(b * a.conj()) for a, b in pairs]
+    looks = [difference_look(label, panels) for label, panels in zip(labels, (amplitudes, phases), strict=True)]
+    return [Row(looks[0], amplitudes, titles), Row(looks[1], phases)]
+
+
 def _write_picture(path: Path, values: NDArray[Any], look: Look, pixel_size: PixelSize | None, title: str) -> None:
-    height, width = extent(values.shape, pixel_size, SIDE)
-    figure = figure_of(width + 0.9, height + (0.4 if title else 0.1))
-    axis = figure.subplots()
+    figure, axis = figure_of_image(values.shape, pixel_size, title=title)
     color_bar(figure, draw(axis, values, look, pixel_size), [axis], look)
     scale_bar(axis, values.shape, pixel_size)
-    if title:
-        axis.set_title(title, fontsize=10, color=INK)
     save(figure, path)
 
 
@@ -114,14 +162,3 @@ def _unwrapped_about_mean(values: NDArray[np.complex64], *, remove: bool = False
     mean = float(np.angle(np.sum(values, dtype=np.complex128)))
     relative: NDArray[np.float64] = np.angle(values * np.exp(-1j * mean))
     return relative if remove else relative + mean
-
-
-def _amplitude_look(values: NDArray[Any]) -> Look:
-    return Look('amplitude', 'gray', robust_limits(values))
-
-
-def _phase_look(values: NDArray[Any], label: str = 'phase (rad)') -> Look:
-    low, high = robust_limits(values)
-    if high - low <= _CYCLIC_ABOVE:
-        return Look(label, 'viridis', (low, high))
-    return Look(label, 'twilight', (-math.pi, math.pi), cyclic=True)

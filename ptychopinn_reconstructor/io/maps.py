@@ -1,20 +1,30 @@
-"""Pictures that say how far an object can be trusted: residual by position, uncertainty, coverage, ring correlation."""
+"""Maps that say how far an object can be trusted: residual by position, uncertainty, coverage."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .drawing import INK, SIDE, Look, PixelSize, color_bar, colors_of, draw, extent, figure_of, scale_bar
+from .drawing import (
+    INK,
+    SIDE,
+    Look,
+    PixelSize,
+    color_bar,
+    colors_of,
+    draw,
+    extent,
+    figure_of_image,
+    largest_shown,
+    scale_bar,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_PERCENTILE = 99.5  # of the values, that the colors reach to
 _OUTLINE = '#29b6f6'
 
 
@@ -30,12 +40,11 @@ def residual_map(
     The illuminated part of the canvas is gray.
     """
     rows, cols = window_of(coverage)
-    look = Look('residual of the pattern', 'viridis', (float(residuals.min()), _highest(residuals)))
+    look = Look('residual of the pattern', 'viridis', (float(residuals.min()), largest_shown(residuals)))
     shown = coverage[rows, cols]
-    height, width = extent(shown.shape, pixel_size, SIDE)
-    figure = figure_of(width + 0.9, height + 0.4)
-    axis = figure.subplots()
+    figure, axis = figure_of_image(shown.shape, pixel_size, title='misfit at the scan positions')
     draw(axis, np.where(shown, 1.0, 0.0), Look('', 'Greys', (0.0, 6.0)), pixel_size)
+    _, width = extent(shown.shape, pixel_size, SIDE)
     inches = width / shown.shape[1] * _spacing(places)
     drawn = axis.scatter(
         places[:, 1] - cols.start,
@@ -49,7 +58,6 @@ def residual_map(
     )
     color_bar(figure, drawn, [axis], look)
     scale_bar(axis, shown.shape, pixel_size)
-    axis.set_title('misfit at the scan positions', fontsize=10, color=INK)
     return figure
 
 
@@ -64,14 +72,11 @@ def uncertainty_map(
     window = window_of(coverage)
     lit = coverage[window]
     values = np.where(lit, deviation[window], np.nan)
-    look = Look(label, 'magma', (0.0, _highest(values)))
-    height, width = extent(values.shape, pixel_size, SIDE)
-    figure = figure_of(width + 0.9, height + 0.4)
-    axis = figure.subplots()
+    look = Look(label, 'magma', (0.0, largest_shown(values)))
+    figure, axis = figure_of_image(values.shape, pixel_size, title='uncertainty where the object is lit')
     color_bar(figure, draw(axis, values, look, pixel_size), [axis], look)
     _outline(axis, lit)
     scale_bar(axis, values.shape, pixel_size)
-    axis.set_title('uncertainty where the object is lit', fontsize=10, color=INK)
     return figure
 
 
@@ -79,41 +84,15 @@ def coverage_map(
     coverage: NDArray[np.bool_], places: NDArray[np.float64], *, pixel_size: PixelSize | None = None
 ) -> Figure:
     """Where a canvas (H, W) is lit, gray where it is not, and the places (n, 2) [row, column] of the patterns."""
-    height, width = extent(coverage.shape, pixel_size, SIDE)
-    figure = figure_of(width, height + 0.4)
-    axis = figure.subplots()
+    title = 'where light has fallen; dots: scan positions'
+    figure, axis = figure_of_image(coverage.shape, pixel_size, title=title, bar=False)
     draw(axis, np.where(coverage, 1.0, np.nan), Look('', 'Blues', (0.0, 4.0)), pixel_size)
     _outline(axis, coverage)
+    _, width = extent(coverage.shape, pixel_size, SIDE)
     size = float(np.clip(36 * width / coverage.shape[1] * _spacing(places), 0.5, 4))
     axis.scatter(places[:, 1], places[:, 0], s=size**2, c=INK, linewidths=0)
     scale_bar(axis, coverage.shape, pixel_size)
-    axis.set_title('where light has fallen; dots: scan positions', fontsize=10, color=INK)
     return figure
-
-
-Curves = Mapping[str, Sequence[float]]  # as in FRC.to_json: frequency, correlation, half_bit
-
-
-def frc_picture(curves: Mapping[str, Curves], *, title: str = '') -> Figure:
-    """Fourier ring correlations by name with the thresholds 0.5, 1/7 and half-bit."""
-    figure = figure_of(5.6, 3.6)
-    draw_frc(figure.subplots(), curves)
-    if title:
-        figure.suptitle(title, fontsize=10, color=INK)
-    return figure
-
-
-def draw_frc(axis: Axes, curves: Mapping[str, Curves]) -> None:
-    """Fourier ring correlations by name, and the thresholds."""
-    for name, curve in curves.items():
-        axis.plot(curve['frequency'], curve['correlation'], label=name, linewidth=1.4)
-    first = next(iter(curves.values()))
-    axis.plot(first['frequency'], first['half_bit'], color=INK, linewidth=0.8, label='half-bit')
-    for level, look, name in ((0.5, '--', '0.5'), (1 / 7, ':', '1/7')):
-        axis.axhline(level, color=INK, linewidth=0.8, linestyle=look, label=name)
-    axis.set(xlabel='spatial frequency (cycles / pixel)', ylabel='correlation', xlim=(0, 0.5), ylim=(-0.1, 1.02))
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8, ncols=2, loc='lower left')
 
 
 def window_of(coverage: NDArray[np.bool_]) -> tuple[slice, slice]:
@@ -129,11 +108,6 @@ def _outline(axis: Axes, mask: NDArray[np.bool_]) -> None:
     wide = np.pad(mask, 1).astype(float)
     rows, cols = (np.arange(-1, size + 1) for size in mask.shape)
     axis.contour(cols, rows, wide, levels=[0.5], colors=_OUTLINE, linewidths=0.8)
-
-
-def _highest(values: NDArray[Any]) -> float:
-    known = values[np.isfinite(values)]
-    return max(float(np.percentile(known, _PERCENTILE)), 1e-12) if known.size else 1.0
 
 
 def _spacing(places: NDArray[np.float64]) -> float:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..io.maps import coverage_map, frc_picture, residual_map, uncertainty_map
+from ..io.curves import frc_picture
+from ..io.maps import coverage_map, residual_map, uncertainty_map
 from ..physics.residual import Residual
 from ..physics.scoring.frc import FRC
 from .diagnostics import Trust

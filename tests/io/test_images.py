@@ -83,7 +83,7 @@ def test_phase_is_not_torn_near_pi() -> None:
     phase = np.linspace(math.pi - 0.5, math.pi + 0.5, 50)
     shown = images._unwrapped_about_mean(np.exp(1j * phase)[None].astype(np.complex64))
     np.testing.assert_allclose(np.diff(shown), np.diff(phase)[None], atol=1e-5)
-    assert not images._phase_look(shown).cyclic and images._phase_look(np.linspace(-3.1, 3.1, 99)).cyclic
+    assert not drawing.phase_look(shown).cyclic and drawing.phase_look(np.linspace(-3.1, 3.1, 99)).cyclic
 
 
 def test_comparison_shares_the_limits_of_the_first(tmp_path: Path) -> None:

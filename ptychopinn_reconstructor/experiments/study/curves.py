@@ -1,11 +1,7 @@
-"""The pictures of a study: curves with mean and spread over the seeds, and the objects beside the truth.
-
-Drawn with matplotlib's Figure alone: no pyplot, no global state, no display.
-"""
+"""The pictures of a study: curves with mean and spread over the seeds, and the objects beside the truth."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...io.drawing import Look, amplitude_look, color_bar, draw, encoded, figure_of, phase_look
 from .grid import short_dose
 from .table import Group, Row, grouped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 FIGURES = {
     'phase_psnr': 'phase PSNR (dB)',
@@ -41,7 +37,7 @@ UNITS = {'dose': 'photons', 'overlap': '% overlap', 'train_patterns': 'training 
 LOGARITHMIC = ('dose', 'train_patterns', 'passes')
 FEWEST_PASSES = 3  # numbers of passes that make a curve and not a label
 MOST_COLUMNS = 6  # pictures side by side
-_SIDE, _DPI = 1.5, 110  # inches of a picture, pixels per inch
+_SIDE = 1.5  # inches of a picture
 
 
 def varied(rows: Sequence[Row]) -> list[str]:
@@ -109,7 +105,7 @@ def curves(rows: Sequence[Row], along: str) -> list[Curve]:
 def curve_picture(rows: Sequence[Row], along: str) -> bytes:
     """All figures along a factor, as SVG: mean, one standard deviation over the seeds, and each run as a dot."""
     found = curves(rows, along)
-    figure = _figure(11.0, 6.4 + 0.22 * math.ceil(len(found) / 3))
+    figure = figure_of(11.0, 6.4 + 0.22 * math.ceil(len(found) / 3))
     axes = figure.subplots(2, 3).ravel()
     for axis, (key, title) in zip(axes, FIGURES.items(), strict=True):
         draw = _draw_levels if along == 'model' else _draw_curves
@@ -128,7 +124,7 @@ def curve_picture(rows: Sequence[Row], along: str) -> bytes:
     if along != 'model':
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc='outside lower center', ncols=3, fontsize=9, frameon=False)
-    return _saved(figure, 'svg')
+    return encoded(figure, 'svg')
 
 
 def _reference(axes: Sequence[Axes], found: Sequence[Curve]) -> None:
@@ -192,20 +188,19 @@ def object_picture(shown: Sequence[Shown], along: str, kind: str) -> bytes:
     columns = _chosen(sorted({one.x for one in shown if one.x is not None})) or [None]
     labels = list(dict.fromkeys(one.label for one in shown))
     at = {(one.label, one.x): one for one in shown}
-    figure = _figure(_SIDE * len(columns) + 1.6, _SIDE * 1.12 * (len(labels) + 1) + 0.3)
+    figure = figure_of(_SIDE * len(columns) + 1.6, _SIDE * 1.12 * (len(labels) + 1) + 0.3)
     grid = figure.subplots(len(labels) + 1, len(columns), squeeze=False)
-    low, high = _limits(shown, kind)
-    colors = 'gray' if kind == 'amplitude' else 'twilight_shifted' if high - low > 5 else 'viridis'
+    look = _look(shown, kind)
     image = None
     for j, x in enumerate(columns):
         cells = [at.get((name, x)) or at.get((name, None)) for name in labels]
         first = next((cell for cell in cells if cell is not None), None)
         pictures = [None if first is None else first.truth, *(None if cell is None else cell.result for cell in cells)]
         for i, (axis, values) in enumerate(zip(grid[:, j], pictures, strict=True)):
-            axis.set_xticks([])
-            axis.set_yticks([])
             if values is not None:
-                image = axis.imshow(_part(values, kind), cmap=colors, vmin=low, vmax=high, interpolation='nearest')
+                image = draw(axis, _part(values, kind), look, None)
+                axis.set_axis_on()  # its labels say which result it is
+            axis.set(xticks=[], yticks=[])
             cell = cells[i - 1] if i else None
             axis.set_xlabel(cell.caption if cell is not None else '', fontsize=7, labelpad=2)
             if not j:
@@ -214,9 +209,8 @@ def object_picture(shown: Sequence[Shown], along: str, kind: str) -> bytes:
         if x is not None:
             grid[0, j].set_title(_with_unit(along, x), fontsize=8)
     if image is not None:
-        text = 'amplitude' if kind == 'amplitude' else 'phase (rad)'
-        figure.colorbar(image, ax=grid, fraction=0.03, pad=0.02, aspect=30).set_label(text, fontsize=8)
-    return _saved(figure, 'png')
+        color_bar(figure, image, list(grid.ravel()), look)
+    return encoded(figure, 'png')
 
 
 def _chosen(values: list[float]) -> list[float | None]:
@@ -226,24 +220,11 @@ def _chosen(values: list[float]) -> list[float | None]:
     return [values[i] for i in np.linspace(0, len(values) - 1, MOST_COLUMNS).round().astype(int)]
 
 
-def _limits(shown: Sequence[Shown], kind: str) -> tuple[float, float]:
+def _look(shown: Sequence[Shown], kind: str) -> Look:
+    """Colors for all of the truths; results are shown in the same."""
     values = np.concatenate([_part(one.truth, kind).ravel() for one in shown])
-    low, high = np.percentile(values, (0.5, 99.5)).tolist()
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    return amplitude_look(values) if kind == 'amplitude' else phase_look(values)
 
 
 def _part(values: Object, kind: str) -> NDArray[Any]:
     return np.abs(values) if kind == 'amplitude' else np.angle(values)
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=_DPI, layout='constrained', facecolor='white')
-
-
-def _saved(figure: Figure, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    empty = {'Software': None} if kind == 'png' else {'Date': None, 'Creator': None}
-    figure.savefig(buffer, format=kind, metadata=empty, bbox_inches='tight')
-    return buffer.getvalue()
