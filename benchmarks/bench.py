@@ -26,7 +26,7 @@ from pathlib import Path
 from processes import Cells, command_line_rows, import_rows, spawn
 
 HERE = Path(__file__).resolve().parent
-HOST_PYTHON = HERE.parents[1] / '.venv-ptychodus' / 'bin' / 'python'
+HOST_PYTHON = HERE.parent / '.venv-ptychodus' / 'bin' / 'python'
 PACKAGES = ('ptychopinn-reconstructor', 'torch', 'lightning', 'tensorflow', 'keras', 'numpy', 'scipy')
 Section = Callable[[Path, bool], Iterable[Cells]]
 
@@ -56,8 +56,8 @@ def inside_ptychodus(backend: str, *parts: str) -> Section:
         for part in parts:
             say(f'  {part}, {backend} ...')
             done = spawn(work, '-P', HERE / 'host_figures.py', part, backend, python=HOST_PYTHON)
-            for what, measured, asked in json.loads(done.output.splitlines()[-1]):
-                yield what, measured, '', f'asked: {asked}' if asked else ''
+            for what, measured in json.loads(done.output.splitlines()[-1]):
+                yield what, measured, '', ''
 
     return rows
 

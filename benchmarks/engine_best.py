@@ -3,8 +3,8 @@
 Runs three schedules up to a number of passes, scores the object on the way and prints JSON: a list of points with
 `schedule`, `passes`, `cpu_seconds` (of the engine alone, reading and scoring left out) and the figures. A schedule ends
 early where every figure had its best long ago: more passes then only fit the noise. `--textbook` leaves out our
-long-range phase step: what other engines of this kind do, and what issue 4 of 4 had measured. `--prior` adds what
-refinement after a network has besides: its smoothness prior, and the wavefront step at the end of a run.
+long-range phase step, as other engines of this kind do. `--prior` adds what refinement after a network has besides:
+its smoothness prior, and the wavefront step at the end of a run.
 
     python benchmarks/engine_best.py SCAN TRUTH [--probe FILE:KEY] [--passes 300] [--margin 4] [--pistons]
         [--textbook | --prior]
@@ -155,10 +155,14 @@ def best(points: list[dict[str, Any]], key: str) -> dict[str, Any]:
     return max(points, key=lambda point: float(point[key]))
 
 
-def seconds_to_equal(points: list[dict[str, Any]], figures: dict[str, float]) -> float:
-    """CPU seconds of the first point at which all `figures` are reached; infinity when none does."""
-    reached = [point['cpu_seconds'] for point in points if all(point[key] >= low for key, low in figures.items())]
-    return float(min(reached, default=float('inf')))
+def front(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The points that no other equals in every figure in less CPU time: all that a comparison of times needs."""
+
+    def beaten(point: dict[str, Any]) -> bool:
+        others = (other for other in points if other['cpu_seconds'] < point['cpu_seconds'])
+        return any(all(other[key] >= point[key] for key in JUDGED) for other in others)
+
+    return [point for point in points if not beaten(point)]
 
 
 def main() -> None:

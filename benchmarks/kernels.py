@@ -199,7 +199,7 @@ def training(n: int, quick: bool) -> Iterator[Row]:
         other = whole_step('tensorflow', job, reference)
     yield rate_row(what, other, patterns, work)
     against = f'{other.ratio / whole.ratio:.2f}'
-    yield Row('- each in units of PyTorch GEMM timed between its steps', '', against, 'PyTorch (asked: at most 1.6)')
+    yield Row('- each in units of PyTorch GEMM timed between its steps', '', against, 'PyTorch')
 
 
 def part_rows(whole: Timed, parts: dict[str, Timed], patterns: int) -> Iterator[Row]:

@@ -22,6 +22,7 @@ EXCHANGED = 'one model, both backends'
 Figures = dict[str, Any]
 Case = Callable[[Path], Figures]  # gets a folder of its own, returns the rows of its table
 MEASURED = ('phase_psnr', 'amplitude_psnr', 'frc_area', 'amplitude_ratio', 'residual')
+JUDGED = MEASURED[:3]  # the figures of which the engine's best is looked for
 
 
 def folder_of(case: str) -> str:

@@ -1,7 +1,8 @@
-"""How `make quality` counts: medians over seeds, differences and speeds against the best engine run, goals met."""
+"""How `make quality` counts: medians over seeds, differences and speeds against the best engine run, its report."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,87 +12,118 @@ import pytest
 from ptychopinn_reconstructor.io import read_scan
 
 A = Path(__file__).resolve().parents[3] / 'shared' / 'data' / 'simulated_A.npz'
-POINTS = [
-    {'cpu_seconds': 1.0, 'phase_psnr': 20.0, 'frc_area': 0.8},
-    {'cpu_seconds': 3.0, 'phase_psnr': 26.0, 'frc_area': 0.7},
-    {'cpu_seconds': 9.0, 'phase_psnr': 25.0, 'frc_area': 0.9},
-]
-TEXTBOOK = [{'cpu_seconds': 12.0, 'phase_psnr': 27.0, 'frc_area': 0.6}]
-PRIOR = [{'cpu_seconds': 2.0, 'phase_psnr': 29.0, 'frc_area': 0.95}]
+BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
+ORIGIN = {'machine': 'one, 2 cores', 'day': '2026-11-27', 'commit': 'abc'}
+
+
+def engine_run(seconds: float, phase: float, area: float) -> dict[str, Any]:
+    return {'cpu_seconds': seconds, 'phase_psnr': phase, 'amplitude_psnr': 20.0, 'frc_area': area, 'passes': 3}
+
+
 ENGINE = {
-    'all runs': {'points': POINTS},
-    'textbook: all runs': {'points': TEXTBOOK},
-    'prior: all runs': {'points': PRIOR},
+    'best phase_psnr': engine_run(3.0, 26.0, 0.7),
+    'falling, 1 passes': engine_run(1.0, 20.0, 0.8),
+    'falling, 2 passes': engine_run(3.0, 26.0, 0.7),
+    'falling, 3 passes': engine_run(9.0, 25.0, 0.9),
+    'textbook: falling, 9 passes': engine_run(12.0, 27.0, 0.6),
+    'prior: best phase_psnr': engine_run(2.0, 29.0, 0.95),
 }
 
 
-@pytest.fixture
-def found() -> dict[str, Any]:
-    """Two of three seeds, and an engine."""
+def measured() -> list[dict[str, Any]]:
+    """The lines of two seeds of a network on A, and of the engine."""
+    from quality_tables import rows_of
+
     stages = {'prepare': 0.2, 'network': 0.7, 'refine': 0.6, 'residual': 5.0}
-    rows = [{'phase_psnr': 24.0 + 2 * seed, 'frc_area': 0.85, 'stages': stages} for seed in (0, 1)]
-    return {f'net, seed {seed}': {'row': row} for seed, row in enumerate(rows)} | {'engine': ENGINE}
+    found = rows_of('best engine, A', ORIGIN, ENGINE)
+    for seed in (0, 1):
+        row = {'phase_psnr': 24.0 + 2 * seed, 'amplitude_psnr': 21.0, 'frc_area': 0.85, 'stages': stages, 'other': None}
+        figures = {'train': {'cpu_seconds': 60.0}, 'A network + 0': row, 'A network + 2': row}
+        found += rows_of(f'net, seed {seed}', ORIGIN, figures)
+    return found
 
 
 @pytest.fixture(autouse=True)
 def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / 'benchmarks'))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
 
 
-def test_a_median_is_over_the_seeds_that_are_there(found: dict[str, Any]) -> None:
-    from quality_goals import Goal
+def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    from quality_tables import read, write
 
-    assert Goal('net, seed *', 'row', 'phase_psnr', 25).measured(found) == (25.0, 2)
-    assert Goal('net, seed 1', 'row', 'phase_psnr').measured(found) == (26.0, 1)
-    assert Goal('net, seed *', 'other', 'phase_psnr').measured(found) == (None, 0)
-    assert Goal('none', 'row', 'phase_psnr').measured({}) == (None, 0)
-
-
-def test_the_best_engine_is_the_best_of_all_its_runs(found: dict[str, Any]) -> None:
-    from quality_goals import Goal
-
-    assert Goal('net, seed *', 'row', 'phase_psnr', 2, engine='engine').measured(found) == (25.0 - 27.0, 2)
-    assert Goal('net, seed 1', 'row', 'frc_area', engine='engine').measured(found)[0] == pytest.approx(0.85 - 0.9)
-    with_prior = Goal('net, seed *', 'row', 'phase_psnr', engine='engine', kind='prior')
-    assert with_prior.measured(found) == (25.0 - 29.0, 2)
-    assert Goal('net, seed *', 'row', 'phase_psnr', engine='absent').measured(found) == (None, 0)
+    rows = measured()
+    assert rows[-1]['object_seconds'] == pytest.approx(1.5)  # what only judges the object is not counted
+    write(tmp_path / 'results.csv', rows)
+    assert read(tmp_path / 'results.csv') == rows and read(tmp_path / 'absent.csv') == []
+    assert (tmp_path / 'results.csv').read_text().count('\n') == len(rows) + 1
 
 
-def test_a_speed_is_the_time_to_be_equal_and_counts_no_judging(found: dict[str, Any]) -> None:
-    from quality_goals import Goal
+def test_a_median_is_over_the_seeds_that_are_there() -> None:
+    from quality_tables import medians
 
-    def speed(case: str, *equal: str, kind: str = '') -> Any:
-        return Goal(case, 'row', 'speed', 8, engine='engine', equal=equal, kind=kind).measured(found)[0]
-
-    assert speed('net, seed 0', 'phase_psnr') == pytest.approx(3.0 / 1.5)
-    assert speed('net, seed 0', 'phase_psnr', kind='textbook') == pytest.approx(12.0 / 1.5)
-    assert speed('net, seed 0', 'phase_psnr', 'frc_area') == pytest.approx(9.0 / 1.5)
-    found['net, seed 1']['row']['phase_psnr'] = 26.5
-    assert speed('net, seed 1', 'phase_psnr') == float('inf')  # our engine never gets there
+    found = {(row['case'], row['row']): row for row in medians(measured())}
+    assert found['net, median of 2 seeds', 'A network + 2']['phase_psnr'] == 25.0
+    assert found['best engine, A', 'falling, 3 passes']['frc_area'] == 0.9
+    assert 'other' not in found['net, median of 2 seeds', 'A network + 0']
 
 
-def test_the_report_says_what_is_met_and_how_many_seeds_are_missing(found: dict[str, Any]) -> None:
-    from quality import goal_line
-    from quality_goals import Goal
+def test_the_engine_is_the_best_of_all_its_runs_and_its_time_that_to_be_equal() -> None:
+    from quality_tables import against_engine
 
-    met = goal_line(Goal('net, seed *', 'row', 'phase_psnr', 24.5), found)
-    assert met == '| net, median of 3 seeds | row | phase_psnr | >= 24.5 | 25 | met (2 of 3 seeds) |'
-    missed = goal_line(Goal('net, seed 0', 'row', 'frc_area', 0.9, 1.0), found)
-    assert missed == '| net, seed 0 | row | frc_area | 0.9 to 1 | 0.85 | **missed** |'
-    assert goal_line(Goal('later', 'row', 'residual', high=0.1), found).endswith('| <= 0.1 |  | - |')
+    first, second = against_engine(measured())
+    assert (first['case'], first['row']) == ('net, seed 0', 'A network + 2')
+    assert first['phase dB over engine'] == 24.0 - 27.0 and second['phase dB over engine'] == 26.0 - 27.0
+    assert first['FRC area over engine'] == pytest.approx(0.85 - 0.9)
+    assert first['phase dB over with prior'] == 24.0 - 29.0
+    assert first['faster, phase'] == pytest.approx(3.0 / 1.5)
+    assert 'faster than textbook, phase' not in first  # one run is no course of time
+    assert first['faster, all three'] == float('inf')  # the engine's amplitude never gets there
 
 
-def test_every_goal_is_of_a_case_that_exists() -> None:
-    from fnmatch import fnmatchcase
+def test_the_report_has_every_figure_in_its_section() -> None:
+    from quality_tables import report
 
+    text = report(measured())
+    assert '| net, median of 2 seeds | A network + 2 | 25 | 21 | 0.85 |' in text
+    assert '| net, median of 2 seeds | train | 60 |' in text.partition('## Trainings')[2]
+    assert '| best engine, A | prior: best phase_psnr | 3 | 29 |' in text.partition('## The best of all runs')[2]
+    assert 'falling, 1 passes' not in text and 'What trust is worth' in text
+
+
+def test_the_kept_results_are_of_cases_that_exist_and_make_the_report() -> None:
     from quality import ALL_CASES
-    from quality_goals import goals
+    from quality_tables import read, report
 
-    every = list(goals())
-    assert len(every) > 100
-    for goal in every:
-        assert any(fnmatchcase(name, goal.case) for name in ALL_CASES), goal
-        assert not goal.engine or goal.engine in ALL_CASES, goal
+    rows = read(BENCHMARKS / 'results.csv')
+    assert len(rows) > 500 and {row['case'] for row in rows} <= {*ALL_CASES}
+    assert report(rows) == (BENCHMARKS / 'QUALITY.md').read_text(encoding='utf-8')
+
+
+def _told(figures: dict[str, Any], _: Path) -> dict[str, Any]:
+    return figures
+
+
+def test_a_measurement_takes_the_place_of_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import quality
+    from quality_tables import read
+
+    table = tmp_path / 'results.csv'
+    monkeypatch.setattr(quality, 'where_and_when', lambda: ORIGIN)
+    for figure in (1.0, 2.0):
+        first = {'row': {'residual': figure}}
+        cases = {'first': partial(_told, first), 'later': partial(_told, {'row': {'residual': 9.0}})}
+        monkeypatch.setattr(quality, 'ALL_CASES', cases)
+        quality.measure_all(tmp_path, table, '*' if figure == 1.0 else 'first', force=figure == 2.0)
+    assert [(row['case'], row['residual']) for row in read(table)] == [('first', 2.0), ('later', 9.0)]
+    quality.measure_all(tmp_path, table, '*', force=False)
+    assert len(read(table)) == 2 and (tmp_path / 'first.json').exists()
+
+
+def test_only_runs_that_are_first_to_reach_their_figures_are_kept() -> None:
+    from engine_best import front
+
+    points = [engine_run(1, 20, 0.5), engine_run(2, 20, 0.5), engine_run(3, 19, 0.6), engine_run(4, 19, 0.55)]
+    assert front(points) == [points[0], points[2]]
 
 
 def test_numbers_of_passes_are_dense_first_and_end_with_the_last() -> None:
