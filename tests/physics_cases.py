@@ -205,7 +205,7 @@ class PhysicsChecks:
         values = {'patches': case.patches[None], 'probe': case.probe[None, None]}
         good, counts = (self.tensor(np.broadcast_to(a, (1, K, N, N)).astype(float)) for a in (case.good, case.counts))
         ones = self.tensor(np.ones((1, K), dtype=complex))
-        monkeypatch.setattr(self.physics, 'synchronizing_phases', lambda *_: ones)
+        monkeypatch.setattr(f'{self.physics.__name__}.synchronizing_phases', lambda *_: ones)
 
         def total(leaf: Any) -> Any:
             arguments = {name: self.tensor(value) for name, value in values.items()} | {what: leaf}

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from frameworks import BACKENDS, lazy, needs
 from numpy.typing import NDArray
 from scans import short_config, small_scan
 
@@ -17,16 +18,14 @@ from ptychopinn_reconstructor.errors import ModelFileError
 from ptychopinn_reconstructor.physics.grouping import epoch_regions
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 
-torch = pytest.importorskip('torch', reason='PyTorch is not installed')
-tf = pytest.importorskip('tensorflow', reason='TensorFlow is not installed')
-pytest.importorskip('lightning', reason='Lightning is not installed')
-
-from ptychopinn_reconstructor.backends.tensorflow_keras import network as keras_network  # noqa: E402
-from ptychopinn_reconstructor.backends.tensorflow_keras import physics as keras_physics  # noqa: E402
-from ptychopinn_reconstructor.backends.tensorflow_keras import weights as keras_weights  # noqa: E402
-from ptychopinn_reconstructor.backends.torch_lightning import network as torch_network  # noqa: E402
-from ptychopinn_reconstructor.backends.torch_lightning import physics as torch_physics  # noqa: E402
-from ptychopinn_reconstructor.backends.torch_lightning import weights as torch_weights  # noqa: E402
+pytestmark = needs('torch', 'tensorflow')
+torch, tf = lazy('torch'), lazy('tensorflow')
+torch_network, torch_physics, torch_weights = (
+    lazy(f'{BACKENDS}.torch_lightning.{module}') for module in ('network', 'physics', 'weights')
+)
+keras_network, keras_physics, keras_weights = (
+    lazy(f'{BACKENDS}.tensorflow_keras.{module}') for module in ('network', 'physics', 'weights')
+)
 
 Weights = dict[str, NDArray[np.float32]]
 KINK = 1e-6  # some ten times the rounding of a convolution in single precision

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from frameworks import needs
 
 from ptychopinn_reconstructor.backend import Backend, load_backend
 from ptychopinn_reconstructor.conformance.jobs import STILL, StopAfter, configuration, distance, job, run, scan, train
@@ -22,8 +23,7 @@ from ptychopinn_reconstructor.errors import ModelFileError, ScanError
 from ptychopinn_reconstructor.physics.grouping import Split
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 
-pytest.importorskip('tensorflow', reason='TensorFlow is not installed')
-keras = pytest.importorskip('keras', reason='Keras is not installed')
+pytestmark = needs('tensorflow')
 
 
 @pytest.fixture(scope='module')
@@ -95,10 +95,10 @@ def test_checkpoint_describes_itself(tmp_path: Path, backend: Backend) -> None:
     assert np.array_equal(found['probe'], trained.probes[0])
 
 
+@needs('torch')
 @pytest.mark.parametrize('model_type', ['pinn', 'supervised'])
 def test_twenty_steps_lose_as_pytorch_does(tmp_path: Path, backend: Backend, model_type: str) -> None:
     """Same initial weights, data order and seed: the loss of each of 20 steps agrees to 1e-3 relative."""
-    pytest.importorskip('lightning', reason='PyTorch is not installed')
     pinn = model_type == 'pinn'
     settings: dict[str, Any] = {
         'model__model_type': model_type,
@@ -124,6 +124,7 @@ def test_twenty_steps_lose_as_pytorch_does(tmp_path: Path, backend: Backend, mod
 
 def test_optimizer_is_adamw_as_published() -> None:
     """Against its formula in double precision, gradients far below Keras' own epsilon included."""
+    import keras
     import tensorflow as tf
 
     from ptychopinn_reconstructor.backends.tensorflow_keras.optimizer import AdamW

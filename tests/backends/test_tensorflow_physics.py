@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from frameworks import BACKENDS, lazy, needs
 from numpy.typing import NDArray
 from physics_cases import Case, K, N, PhysicsChecks, complex_array
 
-tf = pytest.importorskip('tensorflow', reason='TensorFlow is not installed')
-physics = pytest.importorskip('ptychopinn_reconstructor.backends.tensorflow_keras.physics')
+pytestmark = needs('tensorflow')
+tf = lazy('tensorflow')
+physics = lazy(f'{BACKENDS}.tensorflow_keras.physics')
 
 
 class TestTensorFlowPhysics(PhysicsChecks):

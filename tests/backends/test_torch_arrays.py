@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_cases import Case, N
+from frameworks import BACKENDS, lazy, needs
 from numpy.typing import NDArray
 from scans import short_config, small_scan
 
@@ -24,10 +25,9 @@ from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine
 from ptychopinn_reconstructor.physics.engine.wavefront import leveled
 from ptychopinn_reconstructor.physics.stitching.count_scale import count_gauge
 
-torch = pytest.importorskip('torch', reason='PyTorch is not installed')
-arrays = pytest.importorskip('ptychopinn_reconstructor.backends.torch_lightning.arrays')
-adapter = pytest.importorskip('ptychopinn_reconstructor.backends.torch_lightning.adapter')
-prediction = pytest.importorskip('ptychopinn_reconstructor.backends.torch_lightning.prediction')
+pytestmark = needs('torch')
+torch = lazy('torch')
+arrays, adapter, prediction = (lazy(f'{BACKENDS}.torch_lightning.{m}') for m in ('arrays', 'adapter', 'prediction'))
 
 BAD = np.zeros((N, N), dtype=bool)
 BAD[14:17, 10:12] = True
@@ -59,28 +59,29 @@ def start_of(case: Case) -> NDArray[np.complex64]:
 
 
 @pytest.mark.parametrize(
-    ('case', 'options'),
+    ('settings', 'options'),
     [
-        pytest.param(Case(1e5, noise=True), PLAIN, id='plain'),
-        pytest.param(Case(1e5, noise=True), replace(PLAIN, refine_probe=True, probe_from_pass=1), id='probe'),
+        pytest.param({}, PLAIN, id='plain'),
+        pytest.param({}, replace(PLAIN, refine_probe=True, probe_from_pass=1), id='probe'),
+        pytest.param({}, replace(PLAIN, refine_positions=True, positions_from_pass=1), id='positions'),
+        pytest.param({}, RefineOptions.after_network(3), id='prior'),
         pytest.param(
-            Case(1e5, noise=True), replace(PLAIN, refine_positions=True, positions_from_pass=1), id='positions'
-        ),
-        pytest.param(Case(1e5, noise=True), RefineOptions.after_network(3), id='prior'),
-        pytest.param(
-            Case(1e5, noise=True, modes=3),
+            {'modes': 3},
             RefineOptions(3, refine_probe=True, probe_from_pass=1, refine_positions=True, positions_from_pass=2),
             id='modes, probe and positions',
         ),
         pytest.param(
-            Case(1e5, noise=True, bad=BAD),
+            {'bad': BAD},
             replace(PLAIN, refine_positions=True, positions_from_pass=1, prior=1.0),
             id='bad pixels',
         ),
-        pytest.param(Case(500, noise=True), RefineOptions.after_network(3, dose=10), id='low dose'),
+        pytest.param({'photons': 500}, RefineOptions.after_network(3, dose=10), id='low dose'),
     ],
 )
-def test_object_probe_and_positions_equal_those_of_numpy(case: Case, options: RefineOptions, tensors: Arrays) -> None:
+def test_object_probe_and_positions_equal_those_of_numpy(
+    settings: dict[str, Any], options: RefineOptions, tensors: Arrays
+) -> None:
+    case = Case(settings.get('photons', 1e5), noise=True, **{k: v for k, v in settings.items() if k != 'photons'})
     prepared, start = case.prepared(), start_of(case)
     expected = refine(prepared, start, options)
     found = refine(prepared, start, options, arrays=tensors)
@@ -148,28 +149,31 @@ def test_residuals_and_the_amplitude_of_the_counts(tensors: Arrays) -> None:
     assert count_gauge(prepared, there, arrays=tensors) == pytest.approx(count_gauge(prepared, start), rel=1e-5)
 
 
-class OnMeta(arrays.TorchArrays):  # type: ignore[misc, name-defined]
+def on_meta() -> Any:
     """On PyTorch's device without storage: mixing its tensors with those of another device is an error.
 
     What goes to numpy comes back as ones and is kept count of.
     """
 
-    def __init__(self) -> None:
-        super().__init__('meta')
-        self.fetched: list[tuple[int, ...]] = []
+    class OnMeta(arrays.TorchArrays):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__('meta')
+            self.fetched: list[tuple[int, ...]] = []
 
-    def get(self, values: Any) -> NDArray[Any]:
-        assert values.device.type == 'meta'
-        self.fetched.append(tuple(values.shape))
-        return torch.ones_like(values, device='cpu').numpy()  # type: ignore[no-any-return]
+        def get(self, values: Any) -> NDArray[Any]:
+            assert values.device.type == 'meta'
+            self.fetched.append(tuple(values.shape))
+            return torch.ones_like(values, device='cpu').numpy()  # type: ignore[no-any-return]
 
-    def square_sum(self, values: Any) -> float:
-        assert values.device.type == 'meta' and values.dtype == torch.float32
-        return 0.0
+        def square_sum(self, values: Any) -> float:
+            assert values.device.type == 'meta' and values.dtype == torch.float32
+            return 0.0
+
+    return OnMeta()
 
 
 def test_nothing_but_small_sums_leaves_the_device() -> None:
-    case, meta = Case(1e4, noise=True, modes=2, bad=BAD), OnMeta()
+    case, meta = Case(1e4, noise=True, modes=2, bad=BAD), on_meta()
     prepared, start = case.prepared(), start_of(case)
     canvas, predicted = case.truth.shape, [(41, N, N), (40, N, N)]
     options = RefineOptions(2, first_batches=4, prior=1.0)
@@ -193,7 +197,6 @@ def test_nothing_but_small_sums_leaves_the_device() -> None:
 @pytest.mark.slow
 def test_refinement_runs_where_the_backend_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before a training, after a network, of both halves, judging a fine-tuning; the engine alone stays in numpy."""
-    pytest.importorskip('lightning', reason='Lightning is not installed')
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError('The engine ran in numpy.')

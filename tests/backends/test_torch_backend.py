@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from frameworks import lazy, needs
 
 from ptychopinn_reconstructor.backend import Backend, load_backend
 from ptychopinn_reconstructor.conformance.jobs import configuration, job, train
 from ptychopinn_reconstructor.errors import TrainingError
 
-torch = pytest.importorskip('torch', reason='PyTorch is not installed')
-pytest.importorskip('lightning', reason='Lightning is not installed')
+pytestmark = needs('torch')
+torch = lazy('torch')
 
 
 @pytest.fixture(scope='module')

@@ -6,18 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
+from frameworks import BACKENDS, lazy, needs
 from numpy.typing import NDArray
 from physics_cases import PhysicsChecks
 
-torch = pytest.importorskip('torch', reason='PyTorch is not installed')
-physics = pytest.importorskip('ptychopinn_reconstructor.backends.torch_lightning.physics')
+pytestmark = needs('torch')
+torch = lazy('torch')
 
 
 class TestTorchPhysics(PhysicsChecks):
     """The checks of every backend."""
 
-    physics = physics
+    physics = lazy(f'{BACKENDS}.torch_lightning.physics')
 
     def tensor(self, array: NDArray[Any]) -> Any:
         return torch.from_numpy(np.array(array))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from frameworks import needs
 from scans import short_config, small_scan
 
 from ptychopinn_reconstructor.config import Config
@@ -15,9 +16,7 @@ from ptychopinn_reconstructor.reconstruction.reconstruct import reconstruct
 from ptychopinn_reconstructor.training.run import Trained
 from ptychopinn_reconstructor.training.train import train
 
-pytest.importorskip('lightning', reason='PyTorch is not installed')
-pytest.importorskip('tensorflow', reason='TensorFlow is not installed')
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, needs('torch', 'tensorflow')]
 BOTH = ['torch', 'tensorflow']
 
 
