@@ -16,7 +16,7 @@ from .options import option_name
 
 INTRODUCTION = """# Settings
 
-Generated from the fields of `ptychopinn_reconstructor/config.py`; see `ptychopinn_reconstructor/cli/settings.py`.
+Generated from the fields of `ptychopinn_reconstructor/config/` by `ptychopinn_reconstructor/cli/settings.py`.
 Precedence: command line over file (`--config`) over default. `--set KEY=VALUE` takes every setting by its YAML key,
 with or without its section.
 

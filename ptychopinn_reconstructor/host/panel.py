@@ -28,13 +28,13 @@ NO_MODEL = '<b>No model</b><br>Train one, or load one (menu beside Train).'
 
 @dataclass(frozen=True)
 class Field:
-    """A setting in the panel: its name in config.py, label, unit, and what a 0 (numbers) or nothing (files) means."""
+    """A setting in the panel: its name in `config`, label, unit, and what a 0 (numbers) or nothing (files) means."""
 
     name: str
     label: str
     unit: str = ''
     empty: str = ''
-    text: str = ''  # instead of the description in config.py
+    text: str = ''  # instead of the description in `config`
     caption: str = ''  # of the dialog for a path; others have none
     file_filter: str = ''  # of a file; a folder has none
     titles: tuple[tuple[str, str], ...] = ()  # of choices that are shown in other words

@@ -1,6 +1,6 @@
 """Settings inside Ptychodus: its own sections' keys where it has them, our own section for the rest.
 
-Every field of config.py has an INI key. A key that the host already owns is used as it is; one that is missing is made.
+Every field of `config` has an INI key. A key that the host already owns is used as it is; one that is missing is made.
 0 (for the refinement passes -1) in a field of numbers that may be left open means 'automatic', an empty text or
 '.' 'none'.
 """
@@ -41,7 +41,7 @@ LARGEST_REAL = 1e12
 
 
 class PluginSettings:
-    """The parameters of all settings by their names in config.py, and what only the plugin has.
+    """The parameters of all settings by their names in `config`, and what only the plugin has.
 
     `resume`: Train goes on with the training in its folder. `start_from_model`: it starts from the model in use.
     `scratch_dir`: folder for handing scans over. `further_models`: those of an ensemble, beside the model in use.

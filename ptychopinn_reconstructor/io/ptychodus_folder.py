@@ -84,7 +84,7 @@ def detector_distance(
 def write_settings(path: str | Path, settings: Settings) -> None:
     """Write settings as an INI file of Ptychodus: the algorithm, and the given ones under their section and key.
 
-    `settings` are by section and field of config.py, as for `Config.merged`, which checks them: ConfigError. Those
+    `settings` are by section and field of `config`, as for `Config.merged`, which checks them: ConfigError. Those
     that are None are left out.
     """
     config = Config().merged(settings)

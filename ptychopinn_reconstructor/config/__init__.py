@@ -1,0 +1,29 @@
+"""What can be set, its unit, its range, and where else it is known by which name.
+
+YAML files, Ptychodus INI settings and the command line all build a `Config`; `field_table()` lists the settings.
+"""
+
+from .fields import PLUGIN_SECTION, Section
+from .sections import DataConfig, ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
+from .table import BACKEND_NAMES, FieldInfo, field_table, section_of
+from .whole import FINE_TUNING, FORMAT_VERSION, SECTIONS, Config, migrate, parse
+
+__all__ = [
+    'BACKEND_NAMES',
+    'FINE_TUNING',
+    'FORMAT_VERSION',
+    'PLUGIN_SECTION',
+    'SECTIONS',
+    'Config',
+    'DataConfig',
+    'ExecutionConfig',
+    'FieldInfo',
+    'InferenceConfig',
+    'ModelConfig',
+    'Section',
+    'TrainingConfig',
+    'field_table',
+    'migrate',
+    'parse',
+    'section_of',
+]

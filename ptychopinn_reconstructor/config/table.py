@@ -1,0 +1,49 @@
+"""The table of all settings, and a setting by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from ..errors import ConfigError
+from .fields import PLUGIN_SECTION, Applies
+from .whole import SECTIONS
+
+# One map between the names that people see (INI, GUI) and those of the command line and the entry points.
+BACKEND_NAMES: Final = {'PyTorch': 'torch', 'TensorFlow': 'tensorflow'}
+
+
+class FieldInfo(NamedTuple):
+    """One row of the table of all settings."""
+
+    section: str
+    name: str
+    default: Any
+    ini: str
+    option: str
+    applies: Applies
+    description: str
+
+
+def field_table() -> Iterator[FieldInfo]:
+    """Every setting: YAML section and key, default, INI Section.Key, option, model types, meaning."""
+    for section, model in SECTIONS.items():
+        for name, field in model.model_fields.items():
+            extra: Any = field.json_schema_extra
+            camel = ''.join(part[:1].upper() + part[1:] for part in name.split('_'))
+            ini = extra['ini'] or f'{PLUGIN_SECTION}.{camel}'
+            option = extra['option'] or '--' + name.replace('_', '-').lower()
+            yield FieldInfo(section, name, field.default, ini, option, extra['applies'], str(field.description))
+
+
+def section_of(key: str) -> tuple[str, str]:
+    """Section and field of 'section.field' or of a field's name alone; ConfigError names the nearest ones."""
+    rows = list(field_table())
+    for row in rows:
+        if key in (row.name, f'{row.section}.{row.name}'):
+            return row.section, row.name
+    import difflib
+
+    near = difflib.get_close_matches(key.rpartition('.')[2], [row.name for row in rows], n=3)
+    hint = f'did you mean {", ".join(near)}' if near else 'see ptychopinn train --help for the names'
+    raise ConfigError(f'There is no setting {key!r}; {hint}.')
