@@ -113,9 +113,10 @@ quality: $(STAMP) ## measure the image quality on simulated and real scans
 
 # Types are checked once against the installed Ptychodus and Qt, a folder of its tests at a time, since each has its own
 # conftest.
-lint: $(HOST)/.installed ## ruff, formatting, and mypy in strict mode
+lint: $(HOST)/.installed ## ruff, formatting, mypy in strict mode; that specifications and tests name each other
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -P -m pytest -q tests/test_specs.py
 	$(TYPECHECK_TREE)
 	cd .typecheck && $(call MYPY,$(HOST)) -p ptychopinn_reconstructor
 	cd .typecheck && MYPYPATH=../tests:../benchmarks $(call MYPY,$(HOST)) ../tests ../benchmarks

@@ -69,33 +69,41 @@ CAUSES = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('job', ['training', 'inference'])
 @pytest.mark.parametrize('number', CAUSES, ids=lambda number: number.name)
-def test_a_worker_that_dies_is_told_at_once(
-    job: str, number: signal.Signals, scratch: Path, model: Path, tmp_path: Path, backend_name: str
-) -> None:
+def test_the_signal_that_ended_a_worker_is_told(number: signal.Signals, tmp_path: Path) -> None:
     """With its exit code and the likely cause, in one sentence."""
-    inference = config(backend_name, inference__refine_passes=MANY)
+    with Worker(tmp_path) as worker:
+        worker.process.send_signal(number)
+        with pytest.raises(WorkerDied) as raised:
+            list(worker.events())
+    message = str(raised.value)
+    assert is_gone(worker) and all(part in message for part in CAUSES[number]) and '\n' not in message
+
+
+@pytest.mark.parametrize('job', ['training', pytest.param('inference', marks=pytest.mark.slow)])
+def test_a_worker_that_dies_is_told_at_once(
+    job: str, scratch: Path, request: pytest.FixtureRequest, tmp_path: Path, backend_name: str
+) -> None:
+    """In the midst of its work."""
     with Worker(scratch, backend_name) as worker:
         if job == 'training':
             worker.ask(train_request(scratch, tmp_path, backend_name))
             awaited = ('epoch', 'train')
         else:
-            worker.ask(ReconstructRequest(scan=scratch / 'scan', model=model, config=inference))
+            asked = config(backend_name, inference__refine_passes=MANY)
+            model = request.getfixturevalue('model')
+            worker.ask(ReconstructRequest(scan=scratch / 'scan', model=model, config=asked))
             awaited = ('progress', 'refine')
         events = worker.events()
         for message in events:
             if (message['event'], message.get('stage')) == awaited:
                 break
         begin = time.monotonic()
-        worker.process.send_signal(number)
-        with pytest.raises(WorkerDied) as raised:
+        worker.process.kill()
+        with pytest.raises(WorkerDied, match='SIGKILL'):
             list(events)
         seconds = time.monotonic() - begin
     assert seconds < SOON and is_gone(worker)
-    message_text = str(raised.value)
-    assert all(part in message_text for part in CAUSES[number]) and '\n' not in message_text
 
 
 def test_a_worker_that_ends_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,10 +163,17 @@ def test_an_exception_ends_the_worker(scratch: Path, tmp_path: Path, backend_nam
     assert is_gone(worker)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('when', ['at once', 'while the framework is imported', 'in training', 'in refinement'])
+@pytest.mark.parametrize(
+    'when',
+    [
+        'at once',
+        pytest.param('while the framework is imported', marks=pytest.mark.slow),
+        'in training',
+        pytest.param('in refinement', marks=pytest.mark.slow),
+    ],
+)
 def test_a_stop_ends_a_job_within_a_second(
-    when: str, scratch: Path, model: Path, tmp_path: Path, backend_name: str
+    when: str, scratch: Path, request: pytest.FixtureRequest, tmp_path: Path, backend_name: str
 ) -> None:
     """From the wish to stop until the worker is gone; the sentence says so."""
     wish: list[float] = []
@@ -175,7 +190,7 @@ def test_a_stop_ends_a_job_within_a_second(
     worker = Worker(scratch, backend_name, should_stop)
     with pytest.raises(Interrupted, match=r'[Ss]topped'), worker:
         if when == 'in refinement':
-            asked = config(backend_name, inference__refine_passes=MANY)
+            asked, model = config(backend_name, inference__refine_passes=MANY), request.getfixturevalue('model')
             worker.ask(ReconstructRequest(scan=scratch / 'scan', model=model, config=asked))
         else:
             worker.ask(train_request(scratch, tmp_path, backend_name))

@@ -35,8 +35,10 @@ Said = dict[str, Any]
 
 pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='signals and processes of POSIX')
 BACKENDS = [
-    pytest.param(name, marks=pytest.mark.skipif(bool(missing_modules(name)), reason=f'{name} is not installed'))
-    for name in ('torch', 'tensorflow')
+    pytest.param(
+        name, marks=[pytest.mark.skipif(bool(missing_modules(name)), reason=f'{name} is not installed'), *more]
+    )
+    for name, more in (('torch', []), ('tensorflow', [pytest.mark.slow]))
 ]
 
 
@@ -173,7 +175,6 @@ sys.addaudithook(hear)
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_train_stop_resume_reconstruct(backend: str, scan: Scan, job: Path, tmp_path: Path) -> None:
     """The life of a model, in three processes; the second of them has a library that prints to stdout."""
@@ -285,11 +286,11 @@ def stopped_before(job: Path, tmp_path: Path) -> Request:
     [
         (bad_value, 'ConfigError', 'nepochs', 2),
         (no_scan, 'ScanError', 'absent', 2),
-        (no_bundle, 'ModelFileError', 'model.zip', 2),
         (no_backend, 'BackendError', 'nonesuch', 2),
-        (no_folder, 'OutputError', 'file', 2),
-        (nothing_to_resume, 'ConfigError', 'nothing to resume', 2),
-        (no_file, 'ScanError', 'absent.npz', 2),
+        pytest.param(no_bundle, 'ModelFileError', 'model.zip', 2, marks=pytest.mark.slow),
+        pytest.param(no_folder, 'OutputError', 'file', 2, marks=pytest.mark.slow),
+        pytest.param(nothing_to_resume, 'ConfigError', 'nothing to resume', 2, marks=pytest.mark.slow),
+        pytest.param(no_file, 'ScanError', 'absent.npz', 2, marks=pytest.mark.slow),
     ],
 )
 def test_an_error_comes_as_its_class_in_one_sentence(
@@ -321,7 +322,15 @@ def test_errors_that_only_the_framework_finds(job: Path, tmp_path: Path, backend
     assert can_resume(tmp_path / 'out')
 
 
-@pytest.mark.parametrize('line', ['{"job": "dance"}', 'no JSON', '{"job": "devices", "backends": [], "more": 1}', '[]'])
+@pytest.mark.parametrize(
+    'line',
+    [
+        'no JSON',
+        '{"job": "devices", "backends": [], "more": 1}',
+        pytest.param('{"job": "dance"}', marks=pytest.mark.slow),
+        pytest.param('[]', marks=pytest.mark.slow),
+    ],
+)
 def test_a_bad_request_is_an_error_too(line: str, tmp_path: Path) -> None:
     with Process(tmp_path) as worker:
         worker.tell(line)
@@ -330,6 +339,7 @@ def test_a_bad_request_is_an_error_too(line: str, tmp_path: Path) -> None:
     assert error['event'] == 'error' and 'ValidationError' in error['message'] and '\n' not in error['message']
 
 
+@pytest.mark.slow
 def test_a_full_disk_in_the_job_is_a_sentence(job: Path, tmp_path: Path, backend_name: str) -> None:
     """A limit on the size of files stands for the full disk."""
     limited = (
@@ -373,8 +383,9 @@ def wait_for_training(worker: Process, job: Path, output: Path, backend: str) ->
     worker.until(is_epoch)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('wait', [wait_for_nothing, wait_for_import, wait_for_training])
+@pytest.mark.parametrize(
+    'wait', [wait_for_nothing, pytest.param(wait_for_import, marks=pytest.mark.slow), wait_for_training]
+)
 def test_a_worker_whose_stdin_is_closed_ends_and_takes_its_folder_along(
     wait: Callable[..., None], scan: Scan, tmp_path: Path, backend_name: str
 ) -> None:
