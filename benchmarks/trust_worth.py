@@ -45,7 +45,7 @@ def row(scan: Scan, truth: ObjectFile, model: Path, passes: int | None, margin: 
     result = reconstruct(scan, model, config, probe=scan.probe, refine_passes=passes)
     found = evaluate(as_object_file(result.reconstruction), truth, margin=margin)
     trust = result.report.trust
-    assert trust is not None and trust.uncertainty is not None and trust.split is not None
+    assert trust.uncertainty is not None and trust.split is not None
     rows, cols = (
         slice(window.start + shift, window.stop + shift)
         for window, shift in zip(found.area, np.rint(np.subtract(trust.origin, truth.origin)).astype(int), strict=True)
@@ -54,7 +54,7 @@ def row(scan: Scan, truth: ObjectFile, model: Path, passes: int | None, margin: 
     phase = np.angle(found.result * found.truth.conj())
     details, own = high_passed(phase), trust.split.to_json()['resolution']
     return {
-        'passes': result.report.facts['refine_passes'],
+        'passes': result.report.run.refine_passes,
         'correlation_details': correlation(uncertainty, details),
         'correlation_all': correlation(uncertainty, phase),
         'uncertainty_rms': float(np.sqrt(np.nanmean(uncertainty**2))),

@@ -1,15 +1,16 @@
-"""Reconstruction: an object on its canvas with all that is needed to place, show and store it."""
+"""Reconstruction: an object on its canvas with all that is needed to place, show and store it; how it was made."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-NOMINAL_PIXEL_SIZE = 1e-8  # meters; used, and said in the product's comments, when a scan is known in pixels only
+NOMINAL_PIXEL_SIZE = 1e-8  # meters; a product needs lengths, also of a scan that is known in pixels only
+ProbeSource = Literal['given', 'scan', 'bundle']
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,8 @@ class Reconstruction:
         (n, 2) float64, [row, column] of the patch centers in object pixels, as in the scan.
     pixel_size
         (height, width) of an object pixel in meters; None where only pixels are known.
+    pixel_size_is_nominal
+        Whether `pixel_size` stands in for one that is not known.
     losses
         (epoch, value) pairs that the host plots.
     """
@@ -37,6 +40,7 @@ class Reconstruction:
     probe: NDArray[np.complex64]
     positions: NDArray[np.float64]
     pixel_size: tuple[float, float] | None = None
+    pixel_size_is_nominal: bool = False
     name: str = 'ptychopinn'
     comments: str = ''
     losses: tuple[tuple[int, float], ...] = ()
@@ -44,8 +48,73 @@ class Reconstruction:
 
     @property
     def known_pixel_size(self) -> tuple[float, float] | None:
-        """The pixel size, None also where a product says that its own is nominal."""
-        size = self.pixel_size
-        if size is None or 'nominal' not in self.comments:
-            return size
-        return None if np.allclose(size, NOMINAL_PIXEL_SIZE, rtol=1e-6, atol=0) else size
+        """The pixel size in meters; None where it is not known, or nominal."""
+        return None if self.pixel_size_is_nominal else self.pixel_size
+
+    def with_pixel_size(self, meters: float | None = None) -> Reconstruction:
+        """The same where it has a pixel size, else with square pixels of `meters`; None: NOMINAL_PIXEL_SIZE.
+
+        The comments get a sentence about it, since those who read a product's lengths may not know of this package.
+        """
+        if self.pixel_size is not None:
+            return self
+        nominal, size = meters is None, meters or NOMINAL_PIXEL_SIZE
+        what = 'are nominal' if nominal else 'are as given'
+        sentence = f'Object pixels of {size:g} m {what}: the scan is known in pixels only.'
+        comments = '\n'.join(filter(None, [self.comments, sentence]))
+        return replace(self, pixel_size=(size, size), pixel_size_is_nominal=nominal, comments=comments)
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """How a result was made.
+
+    Parameters
+    ----------
+    backend, device
+        Of the network by their names; 'numpy' and 'cpu' without one.
+    model_type
+        'pinn', 'supervised', or 'engine' without a network.
+    probe_source, probe_power, power_ratio
+        Where the probe is from, how its power was understood, and mean counts / sum abs(P)^2.
+    patterns, n_pixels
+        How many, and their side N.
+    model, ensemble
+        Path of the model, and those of further ones.
+    outside_training
+        In what the scan lies outside of what the model was trained for.
+    count_gauge
+        The factor on the network's amplitude that the counts ask for; None without a network.
+    refine_passes, refine_prior, refine_device, wavefront
+        Of the refinement: passes over the data, strength of the prior, where it ran (None: no passes), and whether the
+        long-range phase was solved for.
+    residual_by_pass
+        Normalized residual during each pass.
+    displacement_rms
+        How far positions have moved, in pixels; None where they were not refined.
+    """
+
+    backend: str
+    device: str
+    model_type: str
+    probe_source: ProbeSource
+    probe_power: str
+    power_ratio: float
+    patterns: int
+    n_pixels: int
+    model: str | None = None
+    ensemble: tuple[str, ...] = ()
+    outside_training: tuple[str, ...] = ()
+    count_gauge: float | None = None
+    refine_passes: int = 0
+    refine_prior: float = 0.0
+    refine_device: str | None = None
+    wavefront: bool = False
+    residual_by_pass: tuple[float, ...] = ()
+    displacement_rms: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types by the names of the fields, n_pixels as `N`, as metrics.json holds them."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        values['N'] = values.pop('n_pixels')
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

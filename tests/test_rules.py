@@ -164,9 +164,9 @@ def test_a_trained_scale_is_used_when_reconstructing(scan: Scan, tmp_path: Path)
     assert 0.95 < change < 1.05 and abs(change - 1) > 1e-4
     for power in ('auto', 'from_counts'):
         result = pp.reconstruct(brighter, model, config_of(data__probe_power=power))
-        assert result.report.facts['probe_source'] == 'bundle'
+        assert result.report.run.probe_source == 'bundle'
         np.testing.assert_allclose(result.reconstruction.probe, bundle.probe, rtol=1e-6)
-    assert pp.reconstruct(scan, model, config_of()).report.facts['probe_source'] == 'scan'
+    assert pp.reconstruct(scan, model, config_of()).report.run.probe_source == 'scan'
 
 
 def test_the_bundles_probe_follows_the_dose_of_another_scan(scan: Scan, tmp_path: Path) -> None:

@@ -239,9 +239,8 @@ class Job:
         """Compare with the truth, then write: bad input is found before anything is on disk."""
         from ..reconstruction.writing import write_result
 
-        result.report.notes[:0] = self.notes
         image, network = self._compared(result)
-        self.metrics = metrics_of(result, image, network, time.process_time() - self.cpu)
+        self.metrics = metrics_of(result, image, network, time.process_time() - self.cpu, self.notes)
         self.files = write_result(
             self.folder,
             result.reconstruction,
@@ -259,7 +258,7 @@ class Job:
 
         whole = as_object_file(result.reconstruction)
         image = evaluate(whole, self.truth, margin=self.margin)
-        if result.network is None or not result.report.facts['refine_passes']:
+        if result.network is None or not result.report.run.refine_passes:
             return image, None
         return image, evaluate(replace(whole, object=result.network), self.truth, margin=self.margin)
 

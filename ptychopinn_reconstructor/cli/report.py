@@ -55,21 +55,28 @@ def notes(sentences: Iterable[str]) -> list[str]:
 
 
 def metrics_of(
-    result: Result, image: Comparison | None, network: Comparison | None, cpu_seconds: float
+    result: Result,
+    image: Comparison | None,
+    network: Comparison | None,
+    cpu_seconds: float,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What metrics.json holds: facts, residual, speed by stage, memory, notes and, with a truth, the image metrics."""
+    """What metrics.json holds: how the result was made, how good it is, and what it has cost.
+
+    `notes` come before those of the result.
+    """
     from ..io.system import peak_memory_mib
 
     report = result.report
     compared = {'image': image, 'image_network': network}
     return {
-        **report.facts,
+        **report.run.to_json(),
         'residual': report.residual,
-        'trust': None if report.trust is None else report.trust.to_json(),
+        'trust': report.trust.to_json(),
         'stages': report.stages,
         'cpu_seconds': round(cpu_seconds, 3),
         'peak_memory_mib': round(peak_memory_mib(), 1),
-        'notes': report.notes,
+        'notes': [*notes, *report.notes],
         **{key: comparison.to_dict() for key, comparison in compared.items() if comparison is not None},
         'residual_per_pattern': report.residual_per_pattern,
     }
@@ -81,7 +88,7 @@ def result_lines(metrics: Mapping[str, Any], files: Mapping[str, Any]) -> list[s
     speed = ', '.join(f'{name} {stage["patterns_per_second"]:.0f}' for name, stage in stages.items())
     head = {
         'patterns': metrics['patterns'],
-        **trust_rows(metrics['trust'] or {'residual': metrics['residual']}),
+        **trust_rows(metrics['trust']),
         'patterns per second': speed,
         'CPU time': f'{metrics["cpu_seconds"]:.1f} s',
         'peak memory': f'{metrics["peak_memory_mib"]:.0f} MiB',

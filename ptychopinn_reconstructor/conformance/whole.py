@@ -62,8 +62,8 @@ class PipelineChecks:
     def test_the_result_says_which_backend_made_it(self, backend: Backend, shipped: Shipped) -> None:
         """BACKEND, SETTINGS: execution.backend chooses, the bundle and the report say so."""
         assert open_bundle(shipped.model).manifest['backend'] == backend.name
-        facts = reconstruct(shipped.scan, shipped.model, shipped.config).report.facts
-        assert facts['backend'] == backend.name and facts['device'] == backend.resolve_device('cpu')
+        run = reconstruct(shipped.scan, shipped.model, shipped.config).report.run
+        assert run.backend == backend.name and run.device == backend.resolve_device('cpu')
 
     @pytest.mark.slow
     def test_the_amplitude_is_absolute(self, shipped: Shipped) -> None:
@@ -71,7 +71,7 @@ class PipelineChecks:
         assert shipped.scan.object is not None
         truth = ObjectFile(shipped.scan.object, shipped.scan.object_origin, shipped.scan.positions)
         result = reconstruct(shipped.scan, shipped.model, shipped.config)
-        assert abs(result.report.facts['count_gauge'] - 1) < 0.1
+        assert abs((result.report.run.count_gauge or 0) - 1) < 0.1
         score = evaluate(as_object_file(result.reconstruction), truth, margin=2)
         assert score.amplitude_ratio == pytest.approx(1.0, abs=0.02)
         empty = replace(truth, object=np.ones_like(truth.object))
@@ -83,7 +83,7 @@ class PipelineChecks:
         """DENSE, COVERAGE, SETTINGS: the same object to 1e-5 whatever inference_batch_size."""
         config = shipped.config.merged({'inference': {'inference_batch_size': size}})
         found = reconstruct(shipped.scan, shipped.model, config)
-        assert found.report.facts['patterns'] == 144
+        assert found.report.run.patterns == 144
         assert np.abs(found.reconstruction.object - shipped.object).max() < 1e-5 * np.abs(shipped.object).max()
 
     @pytest.mark.slow
@@ -119,7 +119,6 @@ class PipelineChecks:
         """TRUST, SETTINGS: disagreement of the patches always; with split_frc the agreement of two halves."""
         split = shipped.config.merged({'inference': {'split_frc': True, 'refine_passes': 1}})
         plain, halved = (reconstruct(shipped.scan, shipped.model, c).report for c in (shipped.config, split))
-        assert plain.trust is not None and halved.trust is not None
         assert plain.trust.split is None and halved.trust.split is not None
         assert 0.3 < halved.trust.split.area < 1 and 'refine_halves' in halved.stages
         median = plain.trust.uncertain(50)
@@ -258,7 +257,7 @@ class PipelineChecks:
         config = jobs.configuration(backend, model__gridsize=2, data__neighbor_count=3, training__nepochs=1)
         model = train([scan], config, tmp_path).model
         result = reconstruct(scan, model, config)
-        assert result.report.facts['patterns'] == len(scan)
+        assert result.report.run.patterns == len(scan)
         assert result.reconstruction.probe.shape == (3, 32, 32)
         assert np.isfinite(result.reconstruction.object).all()
         with pytest.raises(ModelFileError, match=r'3 probe mode\(s\) but the probe here has 1'):
@@ -274,7 +273,7 @@ class PipelineChecks:
         assert not (tmp_path / 'bare').exists()
         model = train([jobs.scan()], config, tmp_path / 'whole').model
         result = reconstruct(bare, model, config)
-        assert result.report.facts['model_type'] == 'supervised'
+        assert result.report.run.model_type == 'supervised'
         assert np.isfinite(result.reconstruction.object).all()
 
     @pytest.mark.slow

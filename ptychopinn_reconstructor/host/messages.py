@@ -60,7 +60,7 @@ def epoch_line(message: Message) -> str:
 
 def result_line(message: Message) -> str:
     """How far to trust the object, for the log."""
-    return f'Done after {message["facts"]["refine_passes"]} refinement passes: {message["trust"]}.'
+    return f'Done after {message["run"]["refine_passes"]} refinement passes: {message["trust"]}.'
 
 
 def gist(sentence: str) -> str:

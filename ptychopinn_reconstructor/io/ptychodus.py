@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ScanError
-from ..result import NOMINAL_PIXEL_SIZE, Reconstruction
+from ..result import Reconstruction
 from ..scan import Scan, checked_probe, pattern_blocks
 from .arrays import object_layer, single_opr
 from .atomic import atomic_path
@@ -21,6 +21,7 @@ from .matching import match_by_index
 from .records import ScanFile
 
 INDEXES_KEY = 'probe_position_indexes'
+NOMINAL_KEY = 'ptychopinn_pixel_size_is_nominal'  # an attribute of ours, which a product written by others lacks
 NUMBERS = (
     'detector_object_distance_m', 'photon_energy_eV', 'probe_photon_count', 'exposure_time_s',
     'mass_attenuation_m2_per_kg', 'tomography_angle_deg', 'focus_object_distance_m', 'tilt_angle_deg',
@@ -71,7 +72,7 @@ def read_diffraction_product(
         object_origin=result.origin,
         on_object_grid=True,
         bad_pixels=bad_pixels,
-        pixel_size=result.pixel_size,
+        pixel_size=result.known_pixel_size,
         pattern_indexes=indexes[matched.rows],
         metadata=_free_metadata(result),
     )
@@ -101,6 +102,7 @@ def read_product(path: str | Path) -> Reconstruction:
             probe=_probe(path, file, size),
             positions=meters / size,
             pixel_size=(float(size[0]), float(size[1])),
+            pixel_size_is_nominal=bool(file.attrs.get(NOMINAL_KEY, False)),
             name=text(file.attrs.get('name', 'Unnamed')),
             comments=text(file.attrs.get('comments', '')),
             losses=_losses(file),
@@ -109,7 +111,7 @@ def read_product(path: str | Path) -> Reconstruction:
 
 
 def write_product(path: str | Path, result: Reconstruction) -> None:
-    """Write a product that Ptychodus opens; a result known in pixels only gets NOMINAL_PIXEL_SIZE and a comment.
+    """Write a product that Ptychodus opens; a result known in pixels only gets nominal ones (`with_pixel_size`).
 
     Numbers of the metadata that a product knows (NUMBERS) and `probe_position_indexes` are kept, others left out.
 
@@ -117,19 +119,19 @@ def write_product(path: str | Path, result: Reconstruction) -> None:
     """
     import h5py
 
-    comments, size = result.comments, result.pixel_size
-    if size is None:
-        size = (NOMINAL_PIXEL_SIZE, NOMINAL_PIXEL_SIZE)
-        nominal = f'Lengths assume a nominal object pixel of {NOMINAL_PIXEL_SIZE * 1e9:g} nm: only pixels are known.'
-        comments = f'{comments}\n{nominal}'.strip()
+    result = result.with_pixel_size()
+    size = result.pixel_size
+    assert size is not None
     middle = (np.array(result.object.shape) - 1) / 2
     center = (middle - result.origin) * size
     indexes = result.metadata.get(INDEXES_KEY)
     with atomic_path(path) as temporary, h5py.File(temporary, 'w') as file:
-        file.attrs.update({'name': result.name, 'comments': comments, 'far_field': True})
+        file.attrs.update({'name': result.name, 'comments': result.comments, 'far_field': True})
         for key in NUMBERS:
             for name in dict.fromkeys((key, _OLD_NAMES.get(key, key))):  # Ptychodus 1.6 reads the older one
                 file.attrs[name] = float(result.metadata.get(key, 0.0))
+        if result.pixel_size_is_nominal:
+            file.attrs[NOMINAL_KEY] = True
         file.attrs.update({key: str(result.metadata[key]) for key in _TEXTS if key in result.metadata})
         file[INDEXES_KEY] = np.arange(len(result.positions)) if indexes is None else np.asarray(indexes)
         file['probe_position_y_m'], file['probe_position_x_m'] = (result.positions * size).T

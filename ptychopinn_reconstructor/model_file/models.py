@@ -9,7 +9,7 @@ import hashlib
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,7 +151,7 @@ def open_fitting(path: str | Path, config: Config) -> Bundle:
 
 def choose_probe(
     scan: Scan, bundle: Bundle, given: NDArray[np.complex64] | None
-) -> tuple[NDArray[np.complex64], str, list[str]]:
+) -> tuple[NDArray[np.complex64], Literal['given', 'scan', 'bundle'], list[str]]:
     """The probe of a reconstruction, where it is from, and warnings: the one given, the scan's, or the bundle's.
 
     A scan's own probe gives way to the bundle's when it is the guess that the training has refined.

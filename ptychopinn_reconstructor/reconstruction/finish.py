@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,9 +14,10 @@ from ..physics.arrays import NUMPY, Arrays
 from ..physics.engine.positions import moved_scan
 from ..physics.engine.refine import Refined, RefineOptions, refine, residuals
 from ..physics.prepare import PreparedScan
-from ..result import Reconstruction
-from .diagnostics import assess, refined_halves
-from .network_object import Report, Start
+from ..result import Reconstruction, RunInfo
+from .diagnostics import Trust, assess, refined_halves
+from .network_object import Start
+from .report import Report, StageTimes
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,50 +33,44 @@ def finish(
     prepared: PreparedScan,
     start: Start,
     options: RefineOptions,
-    report: Report,
+    run: RunInfo,
+    times: StageTimes,
     *,
-    losses: tuple[tuple[int, float], ...],
+    notes: Sequence[str] = (),
+    losses: tuple[tuple[int, float], ...] = (),
     previews: Previews,
     should_stop: ShouldStop,
     arrays: Arrays = NUMPY,
 ) -> Result:
     """Refine (if any passes are asked for), say how far it can be trusted and put everything into a Result."""
     canvas, probe, halves = start.canvas, prepared.probe, start.halves
-    report.facts |= {
-        'refine_passes': options.passes,
-        'refine_prior': options.prior if options.passes else 0.0,
-        'wavefront': options.wavefront,
-    }
+    run = replace(run, count_gauge=start.count_gauge, refine_passes=options.passes, wavefront=options.wavefront)
     if options.passes:
-        report.facts['refine_device'] = arrays.device
-        with report.stage('refine', len(prepared) * options.passes):
-            found = shown_refinement(prepared, canvas, options, previews, should_stop, arrays)
-        if found.stopped:
+        with times.stage('refine', len(prepared) * options.passes):
+            refined = shown_refinement(prepared, canvas, options, previews, should_stop, arrays)
+        if refined.stopped:
             raise Interrupted('Stopped before the refinement was complete; nothing is written.')
-        canvas, probe = found.canvas, found.probe
-        if found.displacements is not None:
-            prepared = moved_scan(prepared, found.displacements)
-            report.facts['displacement_rms'] = float(np.sqrt((found.displacements**2).mean()))
-        report.facts['residual_by_pass'] = [float(value) for value in found.residuals]
-        losses = losses or tuple(enumerate(report.facts['residual_by_pass'], start=1))
+        run = _refined_run(run, refined, options, arrays)
+        canvas, probe = refined.canvas, refined.probe
+        if refined.displacements is not None:
+            prepared = moved_scan(prepared, refined.displacements)
+        losses = losses or tuple(enumerate(run.residual_by_pass, start=1))
         if halves:
-            with report.stage('refine_halves', len(prepared) * options.passes):
+            with times.stage('refine_halves', len(prepared) * options.passes):
                 refine_half = half_refinement(options, probe, previews.emit, should_stop, arrays)
                 halves = refined_halves(prepared, halves, refine_half)
-    with report.stage('residual', len(prepared)):
+    with times.stage('residual', len(prepared)):
         misfit = residuals(prepared, canvas, probe, arrays=arrays)
-    with report.stage('trust', len(prepared)):
-        report.trust = assess(
+    with times.stage('trust', len(prepared)):
+        trust = assess(
             prepared,
             misfit,
             probe,
             uncertainty=start.deviation,
             source=start.source,
             halves=halves,
-            outside=report.facts.get('outside_training', ()),
+            outside=run.outside_training,
         )
-    report.residual = misfit.overall
-    report.residual_per_pattern = report.trust.misfit.per_pattern
     scan, numbers = prepared.scan, prepared.scan.pattern_indexes
     reconstruction = Reconstruction(
         object=canvas,
@@ -84,12 +79,25 @@ def finish(
         positions=scan.positions,
         pixel_size=scan.pixel_size,
         name=str(scan.metadata.get('name', 'ptychopinn')),
-        comments=_comments(report),
+        comments=comment_on(run, trust),
         losses=losses,
         metadata=dict(scan.metadata) | ({} if numbers is None else {'probe_position_indexes': numbers}),
     )
+    report = Report(run, trust, (*notes, *start.notes), times.stages)
     previews.emit(Event('done', {'residual': report.residual}))
     return Result(reconstruction, start.canvas, report)
+
+
+def _refined_run(run: RunInfo, refined: Refined, options: RefineOptions, arrays: Arrays) -> RunInfo:
+    """`run` with how the refinement went."""
+    moved = refined.displacements
+    return replace(
+        run,
+        refine_prior=options.prior,
+        refine_device=arrays.device,
+        residual_by_pass=tuple(float(value) for value in refined.residuals),
+        displacement_rms=None if moved is None else float(np.sqrt((moved**2).mean())),
+    )
 
 
 def half_refinement(
@@ -115,15 +123,13 @@ def half_refinement(
     return refine_half
 
 
-def _comments(report: Report) -> str:
-    facts = report.facts
-    assert report.trust is not None  # `finish` has seen to it
-    moved = f'positions moved by {facts["displacement_rms"]:.2f} px rms, ' if 'displacement_rms' in facts else ''
-    where = f' on {facts["refine_device"]}' if 'refine_device' in facts else ''
+def comment_on(run: RunInfo, trust: Trust) -> str:
+    """One line for a product's comments: what made it, and how far it can be trusted."""
+    moved = '' if run.displacement_rms is None else f'positions moved by {run.displacement_rms:.2f} px rms, '
+    where = '' if run.refine_device is None else f' on {run.refine_device}'
     return (
-        f'ptychopinn-reconstructor: {facts["model_type"]}, backend {facts["backend"]}, {facts["refine_passes"]} '
-        f'refinement passes{where}, probe from {facts["probe_source"]}, power {facts["probe_power"]}, {moved}'
-        f'{report.trust.line()}.'
+        f'ptychopinn-reconstructor: {run.model_type}, backend {run.backend}, {run.refine_passes} '
+        f'refinement passes{where}, probe from {run.probe_source}, power {run.probe_power}, {moved}{trust.line()}.'
     )
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,40 +27,14 @@ from ..physics.stitching.average import combined
 from ..physics.stitching.count_scale import LARGEST_CHANGE, count_gauge
 from ..physics.stitching.stitch import Stitcher, collect, contributions, probe_weight
 from .patches import Keep, kept_patches
+from .report import StageTimes
 
 if TYPE_CHECKING:
     from ..physics.prepare import PreparedScan
-    from .diagnostics import Trust
 
 IN_MEMORY = 512 * 2**20  # bytes of patches kept in memory; more go to a scratch file
 BATCH_PIXELS, LARGEST_BATCH = 2**20, 64  # of the detector, and patterns: what bounds the memory of the network
 SHOWN_PATTERNS = 1024  # predicted for a preview in training: seconds on one core at most
-
-
-@dataclass(eq=False)
-class Report:
-    """What goes into metrics.json beside the image metrics; times in seconds, `patterns` (n,) in file order."""
-
-    notes: list[str] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
-    stages: dict[str, dict[str, float]] = field(default_factory=dict)
-    residual: float = float('nan')
-    residual_per_pattern: NDArray[np.float64] | None = None
-    trust: Trust | None = None
-    _spent: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str, patterns: int) -> Iterator[None]:
-        """Time a stage that handles `patterns` patterns; one that comes again adds up."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        yield
-        spent = np.array([time.perf_counter() - wall, time.process_time() - cpu, patterns])
-        self._spent[name] = spent = self._spent.get(name, np.zeros(3)) + spent
-        self.stages[name] = {
-            'wall_seconds': round(float(spent[0]), 4),
-            'cpu_seconds': round(float(spent[1]), 4),
-            'patterns_per_second': round(float(spent[2] / max(spent[0], 1e-9)), 1),
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,23 +42,30 @@ class Start:
     """An object to begin with (H, W), how uncertain it is, and the same from two halves of the scan.
 
     `deviation` (H, W) is a standard deviation, NaN where unknown, None without a network; `source` says of what.
-    `halves` go with `physics.halves.interleaved`; none where no split is asked for.
+    `halves` go with `physics.scoring.halves.interleaved`; none where no split is asked for. `count_gauge` is the factor
+    on the network's amplitude that the counts ask for, None without a network; `notes` are for the user.
     """
 
     canvas: NDArray[np.complex64]
     deviation: NDArray[np.float32] | None = None
     source: Literal['patches', 'models'] = 'patches'
     halves: tuple[NDArray[np.complex64], ...] = ()
+    count_gauge: float | None = None
+    notes: tuple[str, ...] = ()
 
 
-def together(starts: Sequence[Start], prepared: PreparedScan) -> Start:
-    """The objects of several networks as one, with what they differ; of one network its own."""
+def average_objects(starts: Sequence[Start], prepared: PreparedScan) -> Start:
+    """The mean of several networks' objects, with their standard deviation; of one network its own object.
+
+    The count gauge is that of the first network.
+    """
     if len(starts) == 1:
         return starts[0]
-    light = illumination(prepared.layout, prepared.probe)
-    canvas, deviation = combined([start.canvas for start in starts], light)
-    halves = (combined(half, light)[0] for half in zip(*(start.halves for start in starts), strict=True))
-    return Start(canvas, deviation, 'models', tuple(halves))
+    weight = illumination(prepared.layout, prepared.probe)
+    canvas, deviation = combined([start.canvas for start in starts], weight)
+    halves = (combined(half, weight)[0] for half in zip(*(start.halves for start in starts), strict=True))
+    notes = tuple(note for start in starts for note in start.notes)
+    return Start(canvas, deviation, 'models', tuple(halves), starts[0].count_gauge, notes)
 
 
 def batch_size(config: Config, n_pixels: int) -> int:
@@ -105,8 +85,8 @@ def network_object(
     prepared: PreparedScan,
     network: Network,
     config: Config,
-    report: Report,
     *,
+    times: StageTimes | None = None,
     scratch: Path | None = None,
     patches_file: Path | None = None,
     previews: Previews | None = None,
@@ -122,8 +102,9 @@ def network_object(
     size, n = batch_size(config, prepared.n_pixels), stitched_size(config, prepared)
     weight, total = probe_weight(prepared.probe, n), len(prepared)
     previews, origin = previews or Previews(ignore, None), prepared.layout.origin
+    times = times or StageTimes()
     with patch_store((total, n, n), scratch) as store:
-        with report.stage('network', total), kept_patches(patches_file, prepared, n) as keep:
+        with times.stage('network', total), kept_patches(patches_file, prepared, n) as keep:
             for index in prepared.batches(size):
                 if should_stop():
                     raise Interrupted('Stopped before the object was complete; nothing is written.')
@@ -131,27 +112,28 @@ def network_object(
                 done = int(index[-1]) + 1
                 previews.emit(Event('progress', {'stage': 'network', 'done': done, 'total': total}))
                 if done < total:
-                    canvas_so_far = partial(so_far, store, done, prepared, config)
-                    previews.offer('network', canvas_so_far, origin, patterns=done, total=total)
-        with report.stage('stitch', total):
+                    partial_canvas = partial(partial_object, store, done, prepared, config)
+                    previews.offer('network', partial_canvas, origin, patterns=done, total=total)
+        with times.stage('stitch', total):
             stitcher = stitched(store, prepared, np.arange(total), config, spread=True)
         halves = []
         if config.inference.split_frc:
-            with report.stage('stitch_halves', total):
+            with times.stage('stitch_halves', total):
                 for index in interleaved(total):
                     halves.append(stitched(store, prepared, index, config, rows=index))
-    with report.stage('gauge', total):
-        scale = gauge_scale(prepared, stitcher, report)
+    with times.stage('gauge', total):
+        gauge = count_gauge(prepared, stitcher.canvas())
+        scale, notes = gauge_scale(gauge)
         canvas, deviation = stitcher.canvas(scale), stitcher.deviation(scale)
         halved = [half.canvas(scale) for half in halves]
     if config.inference.wavefront:
         level = partial(level_object, arrays=arrays, previews=previews, should_stop=should_stop)
-        with report.stage('wavefront', total):
+        with times.stage('wavefront', total):
             canvas = level(prepared, canvas, stitcher.weight)
             for number, index in enumerate(interleaved(total) if halved else ()):
                 halved[number] = level(prepared.part(index), halved[number], halves[number].weight)
     previews.offer('network', lambda: canvas, origin, complete=True, patterns=total, total=total)
-    return Start(canvas, deviation, halves=tuple(halved))
+    return Start(canvas, deviation, halves=tuple(halved), count_gauge=gauge, notes=notes)
 
 
 def level_object(
@@ -215,7 +197,9 @@ def stitched(
     )
 
 
-def so_far(store: NDArray[np.complex64], done: int, prepared: PreparedScan, config: Config) -> NDArray[np.complex64]:
+def partial_object(
+    store: NDArray[np.complex64], done: int, prepared: PreparedScan, config: Config
+) -> NDArray[np.complex64]:
     """The object on the canvas of the whole scan from its first `done` patterns, in canonical order."""
     return stitched(store[:done], prepared, np.arange(done), config).canvas()
 
@@ -247,17 +231,15 @@ def inspected(job: TrainingJob, previews: Previews) -> TrainingJob:
     return replace(job, emit=emit, inspect=inspect)
 
 
-def gauge_scale(prepared: PreparedScan, stitcher: Stitcher, report: Report) -> float:
-    """The factor on the stitched object that the counts ask for; 1, with a note, when it is far off."""
-    scale = count_gauge(prepared, stitcher.canvas())
-    report.facts['count_gauge'] = scale
-    if abs(scale - 1) <= LARGEST_CHANGE:
-        return scale
-    report.notes.append(
-        f'The measured counts ask for {scale:.2f} times the amplitude of the network, too much to be corrected: '
+def gauge_scale(gauge: float) -> tuple[float, tuple[str, ...]]:
+    """The factor on the stitched object when the counts ask for `gauge`: 1, with a note, when that is far off."""
+    if abs(gauge - 1) <= LARGEST_CHANGE:
+        return gauge, ()
+    note = (
+        f'The measured counts ask for {gauge:.2f} times the amplitude of the network, too much to be corrected: '
         "the probe's power may be wrong (--probe-power from_counts), or the model may not fit this scan."
     )
-    return 1.0
+    return 1.0, (note,)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +23,12 @@ from ..model_file.training_range import Domain
 from ..physics.engine.refine import RefineOptions
 from ..physics.photons import with_photons
 from ..physics.prepare import PreparedScan, prepare_scan
+from ..result import ProbeSource, RunInfo
 from ..scan import Scan
 from .finish import Result, finish, flat_canvas
-from .network_object import Report, Start, network_object, together
+from .network_object import Start, average_objects, network_object
 from .notes import empty_note, gauge_note
+from .report import StageTimes
 
 
 def reconstruct(
@@ -52,41 +53,39 @@ def reconstruct(
     `patches_file`. `preview_seconds` is the smallest time between two previews, None: no previews. The first is due
     after the first batch, and the network's complete object is shown in any case.
     """
-    scan, told = with_photons(scan, config.data.nphotons)
+    scan, scaled = with_photons(scan, config.data.nphotons)
     bundle, described = open_for(model, scan)
     others = [(path, *open_for(path, scan)) for path in ensemble]
-    chosen, source, notes = choose_probe(scan, bundle, probe)
+    chosen, source, chosen_notes = choose_probe(scan, bundle, probe)
     backend = load_backend(config.execution.backend)
     device = backend.resolve_device(config.execution.device)
-    report = Report(notes=[*told, *notes])
+    times = StageTimes()
     emit(Event('started', {'job': 'reconstruct', 'device': device, 'backend': backend.title}))
-    with report.stage('prepare', len(scan)):
+    with times.stage('prepare', len(scan)):
         prepared = prepared_for_model(scan, chosen, described, config, backend.stride, own=source == 'bundle')
         execution = {'execution': config.execution.model_dump(mode='json')}
         network = backend.network(described.merged(execution), bundle.weights, device)
     outside = Domain.from_json(bundle.manifest['training'].get('domain')).outside(Domain.of_scans(prepared))
-    report.notes += [gauge_note(prepared), *empty_note(scan), *outside.values()]
+    notes = [*scaled, *chosen_notes, gauge_note(prepared), *empty_note(scan), *outside.values()]
     unlike = ['probe shape'] if likeness_of_another(chosen, bundle) is not None else []
-    report.facts = {
-        **_facts(prepared, backend.name, device, described.model.model_type, source),
-        'model': str(model),
-        'outside_training': [*unlike, *outside],
-    }
+    run = replace(
+        run_info(prepared, backend.name, device, described.model.model_type, source),
+        model=str(model),
+        ensemble=tuple(str(path) for path in ensemble),
+        outside_training=(*unlike, *outside),
+    )
     previews = Previews(emit, preview_seconds)
     arrays = arrays_on(backend, device)
-    infer = partial(
-        network_object, config=config, report=report, scratch=scratch, arrays=arrays, should_stop=should_stop
-    )
+    infer = partial(network_object, config=config, times=times, scratch=scratch, arrays=arrays, should_stop=should_stop)
     kept = patches_file if config.inference.debug else None
     starts = [infer(prepared, network, patches_file=kept, previews=previews)]
     if kept is not None:
-        report.notes.append(f'The patches before stitching are in {kept}.')
+        notes.append(f'The patches before stitching are in {kept}.')
     for path, other, its in others:
-        report.notes += [f'{path}: {note}' for note in choose_probe(scan, other, chosen)[2]]
+        notes += [f'{path}: {note}' for note in choose_probe(scan, other, chosen)[2]]
         its_network = backend.network(its.merged(execution), other.weights, device)
         starts.append(infer(replace(prepared, patch_size=its.model.patch_size), its_network, previews=previews))
-        report.facts.setdefault('ensemble', []).append(str(path))
-    start = together(starts, prepared)
+    start = average_objects(starts, prepared)
     options = RefineOptions.for_scan(
         prepared,
         config.inference.refine_passes if refine_passes is None else refine_passes,
@@ -96,13 +95,14 @@ def reconstruct(
         wavefront=config.inference.wavefront,
         seed=described.training.seed,
     )
-    losses = _losses(bundle)
     return finish(
         prepared,
         start,
         options,
-        report,
-        losses=losses,
+        run,
+        times,
+        notes=notes,
+        losses=_losses(bundle),
         previews=previews,
         should_stop=should_stop,
         arrays=arrays,
@@ -130,18 +130,18 @@ def prepared_for_model(
     )
 
 
-def _facts(prepared: PreparedScan, backend: str, device: str, model_type: str, probe_source: str) -> dict[str, Any]:
-    """What metrics.json tells of how a reconstruction was made, by a network or by the engine alone."""
-    return {
-        'backend': backend,
-        'device': device,
-        'model_type': model_type,
-        'probe_source': probe_source,
-        'probe_power': prepared.gauge.choice,
-        'power_ratio': float(prepared.gauge.ratio),
-        'patterns': len(prepared),
-        'N': prepared.n_pixels,
-    }
+def run_info(prepared: PreparedScan, backend: str, device: str, model_type: str, probe_source: ProbeSource) -> RunInfo:
+    """How a reconstruction is made, by a network or by the engine alone, as far as it is known before it is made."""
+    return RunInfo(
+        backend=backend,
+        device=device,
+        model_type=model_type,
+        probe_source=probe_source,
+        probe_power=prepared.gauge.choice,
+        power_ratio=float(prepared.gauge.ratio),
+        patterns=len(prepared),
+        n_pixels=prepared.n_pixels,
+    )
 
 
 def open_for(model: str | Path, scan: Scan) -> tuple[Bundle, Config]:
@@ -176,12 +176,12 @@ def refine_scan(
     `preview_seconds` is the smallest time between two previews, None: no previews.
     """
     emit(Event('started', {'job': 'refine', 'device': 'cpu', 'backend': 'numpy'}))
-    report = Report()
-    with report.stage('prepare', len(scan)):
+    times = StageTimes()
+    with times.stage('prepare', len(scan)):
         prepared = prepare_scan(scan, probe=probe, mode=config.data.probe_power)
-    report.notes += [gauge_note(prepared), *empty_note(scan)]
-    report.facts = _facts(prepared, 'numpy', 'cpu', 'engine', 'scan' if probe is None else 'given')
+    notes = [gauge_note(prepared), *empty_note(scan)]
+    run = run_info(prepared, 'numpy', 'cpu', 'engine', 'scan' if probe is None else 'given')
     previews, flat = Previews(emit, preview_seconds), flat_canvas(prepared)
     start = Start(flat, halves=(flat, flat) if config.inference.split_frc else ())
-    result = finish(prepared, start, options, report, losses=(), previews=previews, should_stop=should_stop)
+    result = finish(prepared, start, options, run, times, notes=notes, previews=previews, should_stop=should_stop)
     return replace(result, network=None)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..config import Config
 from ..io.atomic import atomic_path, writable_folder
 from ..physics.geometry import scan_area
-from ..result import NOMINAL_PIXEL_SIZE, Reconstruction
+from ..result import Reconstruction
 
 if TYPE_CHECKING:
     from .diagnostics import Trust
@@ -53,17 +53,6 @@ def finite(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def with_pixel_size(result: Reconstruction, pixel_size: float | None) -> Reconstruction:
-    """The result with a nominal pixel size in meters where only pixels are known; its comments say so."""
-    from dataclasses import replace
-
-    if result.pixel_size is not None:
-        return result
-    size = pixel_size or NOMINAL_PIXEL_SIZE
-    note = f' The pixel size of {size:g} m is nominal: the scan is known in pixels only.'
-    return replace(result, pixel_size=(size, size), comments=result.comments + note)
-
-
 def write_result(
     folder: str | Path,
     result: Reconstruction,
@@ -74,14 +63,15 @@ def write_result(
 ) -> dict[str, Path]:
     """Write product.h5, the pictures and metrics.json into `folder`; returns their paths by kind.
 
-    The pictures are those of the object's amplitude and phase, and with `trust` those of `write_trust`.
+    `pixel_size` in meters is that of an object known in pixels only. The pictures are those of the object's amplitude
+    and phase, and with `trust` those of `write_trust`.
     """
     from ..io.images import write_amplitude_phase
     from ..io.ptychodus import write_product
 
     folder = writable_folder(folder)
     product = folder / 'product.h5'
-    write_product(product, with_pixel_size(result, pixel_size))
+    write_product(product, result.with_pixel_size(pixel_size))
     amplitude, phase = write_amplitude_phase(
         folder, result.object, pixel_size=result.pixel_size, area=scan_area(result.positions, result.origin)
     )

@@ -18,7 +18,7 @@ from ..config import Config
 from ..events import Emit, log
 from ..physics.engine.refine import RefineOptions, refine, residuals
 from ..physics.prepare import PreparedScan
-from ..reconstruction.network_object import Report, network_object
+from ..reconstruction.network_object import network_object
 
 COMPARED_PATTERNS = 1024  # the first of the scan in canonical order: one stripe, seconds on one core
 
@@ -60,7 +60,7 @@ def refined_residual(
     """Overall normalized residual of a scan reconstructed with these weights and so refined."""
     network = backend.network(config, weights, config.execution.device)
     arrays = arrays_on(backend, config.execution.device)
-    canvas = network_object(scan, network, config, Report(), arrays=arrays).canvas
+    canvas = network_object(scan, network, config, arrays=arrays).canvas
     found = refine(scan, canvas, options, arrays=arrays)
     return residuals(scan, found.canvas, found.probe, arrays=arrays).overall
 

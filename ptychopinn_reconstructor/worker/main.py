@@ -138,7 +138,6 @@ def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
         should_stop=channel.stopped.is_set,
     )
     found, trust = result.reconstruction, result.report.trust
-    assert trust is not None  # the pipeline has seen to it
     Path(TRUST).write_bytes(to_bytes(trust))
     channel.emit(
         Event(
@@ -154,7 +153,7 @@ def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
                 'trust': trust.line(),
                 'trust_file': TRUST,
                 'notes': result.report.notes,
-                'facts': result.report.facts,
+                'run': result.report.run.to_json(),
                 'stages': result.report.stages,
                 'import_seconds': channel.import_seconds,
             },

@@ -167,7 +167,7 @@ trained = pp.train([scan], config, Path(folder))
 result = pp.reconstruct(scan, trained.model, config)
 models.verify(trained.model)
 loaded = sorted({module.partition('.')[0] for module in sys.modules})
-print(json.dumps({'loaded': loaded, 'backend': result.report.facts['backend']}))
+print(json.dumps({'loaded': loaded, 'backend': result.report.run.backend}))
 """
 
 

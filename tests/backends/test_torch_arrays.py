@@ -212,13 +212,13 @@ def test_refinement_runs_where_the_backend_says(tmp_path: Path, monkeypatch: pyt
         found = pp.reconstruct(scan, second.model, halves, refine_passes=2)
         with pytest.raises(AssertionError, match='in numpy'):
             pp.refine(scan, config, RefineOptions.alone(1))
-    assert found.report.facts['refine_device'] == 'cpu:0'
+    assert found.report.run.refine_device == 'cpu:0'
     assert '2 refinement passes on cpu:0' in found.reconstruction.comments
     here = pp.reconstruct(scan, second.model, config, refine_passes=2)
-    assert here.report.facts['refine_device'] == 'cpu'
+    assert here.report.run.refine_device == 'cpu'
     assert np.abs(here.reconstruction.object - found.reconstruction.object).max() < 1e-3
     none = pp.reconstruct(scan, second.model, config, refine_passes=0)
-    assert 'refine_device' not in none.report.facts and '0 refinement passes, ' in none.reconstruction.comments
+    assert none.report.run.refine_device is None and '0 refinement passes, ' in none.reconstruction.comments
 
 
 def test_a_gpu_is_used_and_a_cpu_is_left_to_numpy(monkeypatch: pytest.MonkeyPatch) -> None:

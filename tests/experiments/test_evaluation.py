@@ -20,7 +20,6 @@ from ptychopinn_reconstructor.experiments.evaluation import evaluate_files, shor
 from ptychopinn_reconstructor.io import ObjectFile, read_object, write_npz, write_product
 from ptychopinn_reconstructor.physics.scoring.similarity import SCALE_WEIGHTS, ms_ssim, scales_of
 from ptychopinn_reconstructor.reconstruction.evaluate import evaluate
-from ptychopinn_reconstructor.reconstruction.writing import with_pixel_size
 from ptychopinn_reconstructor.result import Reconstruction
 from ptychopinn_reconstructor.scan import Scan
 
@@ -126,7 +125,7 @@ def test_the_side_of_the_patterns_and_the_pixel_size_come_from_the_files(scan: S
     assert read_object(tmp_path / 'scan.npz').n_pixels == 64
     sized = spoiled(scan, 0.0, pixel_size=(2e-8, 2e-8))
     write_product(tmp_path / 'sized.h5', sized)
-    write_product(tmp_path / 'nominal.h5', with_pixel_size(spoiled(scan, 0.0), None))
+    write_product(tmp_path / 'nominal.h5', spoiled(scan, 0.0))
     read = read_object(tmp_path / 'sized.h5')
     assert read.n_pixels == 64 and read.pixel_size == pytest.approx((2e-8, 2e-8))
     assert read_object(tmp_path / 'nominal.h5').pixel_size is None
@@ -142,7 +141,7 @@ def files(scan: Scan, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_npz(folder / 'truth.npz', replace(scan, pixel_size=(1e-8, 1e-8)))
     for name, noise in (('good', 0.01), ('bad', 0.1)):
         (folder / name).mkdir()
-        write_product(folder / name / 'product.h5', with_pixel_size(spoiled(scan, noise), None))
+        write_product(folder / name / 'product.h5', spoiled(scan, noise))
     other = spoiled(scan, 0.01)
     write_product(folder / 'elsewhere.h5', replace(other, object=other.object[:90, :90]))
     return folder

@@ -75,7 +75,21 @@ def test_nominal_pixel_size_is_said(tmp_path: Path) -> None:
     write_product(tmp_path / 'p.h5', noise_product(pixel_size=None))
     back = read_product(tmp_path / 'p.h5')
     assert back.pixel_size == (NOMINAL_PIXEL_SIZE, NOMINAL_PIXEL_SIZE)
-    assert 'nominal object pixel of 10 nm' in back.comments and back.comments.startswith('a comment')
+    assert 'Object pixels of 1e-08 m are nominal' in back.comments and back.comments.startswith('a comment')
+    assert back.pixel_size_is_nominal and back.known_pixel_size is None
+    write_diffraction(tmp_path / 'd.h5', np.ones((5, 16, 16), np.uint16), np.arange(5) + 3)
+    assert read_scan(tmp_path / 'd.h5', product=tmp_path / 'p.h5').scan.pixel_size is None
+    with h5py.File(tmp_path / 'p.h5', 'a') as file:
+        del file.attrs['ptychopinn_pixel_size_is_nominal']
+    assert read_product(tmp_path / 'p.h5').known_pixel_size == back.pixel_size  # whatever the comments say
+
+
+def test_a_pixel_size_that_the_user_gives_is_not_nominal(tmp_path: Path) -> None:
+    """D37."""
+    write_product(tmp_path / 'p.h5', noise_product(pixel_size=None).with_pixel_size(2.5e-8))
+    back = read_product(tmp_path / 'p.h5')
+    assert back.known_pixel_size == pytest.approx((2.5e-8, 2.5e-8)) and '2.5e-08 m are as given' in back.comments
+    assert noise_product().with_pixel_size(2.5e-8).pixel_size == noise_product().pixel_size
     np.testing.assert_allclose(back.positions, noise_product().positions, atol=1e-9)
 
 

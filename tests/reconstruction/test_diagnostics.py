@@ -216,11 +216,11 @@ def alone() -> tuple[Result, list[Event]]:
 def test_every_result_says_how_far_to_trust_it(alone: tuple[Result, list[Event]]) -> None:
     result, events = alone
     trust, report = result.report.trust, result.report
-    assert trust is not None and trust.uncertainty is None and trust.split is not None
+    assert trust.uncertainty is None and trust.split is not None
     values = trust.to_json()
     assert values['residual'] == report.residual and 0.05 < values['r_factor'] < 0.5
     worst = values['residual_largest_pattern']
-    assert report.residual_per_pattern is not None and report.residual_per_pattern[worst] == values['residual_largest']
+    assert report.residual_per_pattern[worst] == values['residual_largest']
     assert values['covered_share'] == 1.0 and not trust.coverage[0, 0]
     assert values['uncertainty_median'] is None
     seventh = values['split_frc']['resolution']['seventh']
@@ -235,7 +235,7 @@ def test_every_result_says_how_far_to_trust_it(alone: tuple[Result, list[Event]]
 def test_the_halves_share_no_pattern_and_are_refined_apart(alone: tuple[Result, list[Event]]) -> None:
     """Half the patterns replaced by noise ruin one half only, and with it the agreement."""
     result, _ = alone
-    assert result.report.trust is not None and result.report.trust.split is not None
+    assert result.report.trust.split is not None
     scan = small_scan(positions=196)
     order = prepare_scan(scan).order
     spoiled = np.asarray(scan.diffraction).copy()
@@ -243,14 +243,13 @@ def test_the_halves_share_no_pattern_and_are_refined_apart(alone: tuple[Result, 
     spoiled[mine] = np.random.default_rng(0).permutation(spoiled[mine].ravel()).reshape(spoiled[mine].shape)
     config = Config().merged({'inference': {'split_frc': True}})
     bad = pp.refine(replace(scan, diffraction=spoiled), config, RefineOptions.alone(6)).report.trust
-    assert bad is not None and bad.split is not None
+    assert bad.split is not None
     assert bad.split.area < result.report.trust.split.area - 0.3
 
 
 def test_the_pictures_are_written_and_old_ones_are_not_left(alone: tuple[Result, list[Event]], tmp_path: Path) -> None:
     result, _ = alone
     trust = result.report.trust
-    assert trust is not None
     uncertain = replace(trust, uncertainty=np.full(trust.coverage.shape, 0.1, np.float32))
     files = write_result(tmp_path, result.reconstruction, {}, trust=uncertain)
     for kind in ('residual_map', 'uncertainty', 'coverage', 'split_frc'):
@@ -284,7 +283,6 @@ def test_the_residual_map_shows_each_pattern_at_its_place(tmp_path: Path) -> Non
 @pytest.mark.parametrize('what', ['everything', 'little'])
 def test_another_process_knows_the_same(alone: tuple[Result, list[Event]], what: str) -> None:
     trust = alone[0].report.trust
-    assert trust is not None
     if what == 'everything':
         uncertain = np.random.default_rng(0).random(trust.coverage.shape).astype(np.float32)
         trust = replace(trust, uncertainty=uncertain, source='models', outside=('dose',))

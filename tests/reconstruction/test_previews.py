@@ -97,7 +97,8 @@ def training(scan: Scan, tmp_path_factory: pytest.TempPathFactory, backend_name:
 
 def gauge_of(result: Result) -> float:
     """The factor that the counts have given to the network's amplitude: 1 where they ask for too much."""
-    scale = float(result.report.facts['count_gauge'])
+    scale = result.report.run.count_gauge
+    assert scale is not None
     return scale if abs(scale - 1) <= LARGEST_CHANGE else 1.0
 
 

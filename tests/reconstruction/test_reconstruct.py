@@ -91,7 +91,6 @@ def test_the_order_of_the_patterns_changes_nothing(scan: Scan, model: Path) -> N
     assert one.network is not None and two.network is not None
     assert np.abs(one.network - two.network).max() < 1e-5
     assert np.abs(objects(one) - objects(two)).max() < 1e-5
-    assert one.report.residual_per_pattern is not None and two.report.residual_per_pattern is not None
     assert np.abs(one.report.residual_per_pattern[order] - two.report.residual_per_pattern).max() < 1e-6
 
 
@@ -111,7 +110,7 @@ def test_the_probe_is_the_given_one_the_scans_or_the_bundles(scan: Scan, model: 
     assert scan.probe is not None
     bare = replace(scan, probe=None)
     one, two = pp.reconstruct(scan, model, config_of()), pp.reconstruct(bare, model, config_of())
-    assert (one.report.facts['probe_source'], two.report.facts['probe_source']) == ('scan', 'bundle')
+    assert (one.report.run.probe_source, two.report.run.probe_source) == ('scan', 'bundle')
     assert np.abs(one.reconstruction.object - two.reconstruction.object).max() < 1e-5
     other = np.roll(scan.probe, 5, axis=2)
     chosen, source, notes = models.choose_probe(scan.with_probe(other), bundle, None)
@@ -305,8 +304,8 @@ def test_a_scan_unlike_the_training_is_told_and_one_like_it_is_not(scan: Scan, m
     assert domain['counts'] == pytest.approx([scan.mean_counts] * 2)
     weak = replace(scan, diffraction=np.floor(np.asarray(scan.diffraction) / 8))
     own, other = (pp.reconstruct(s, model, config_of()).report for s in (scan, weak))
-    assert own.facts['outside_training'] == [] and not any('trained on' in note for note in own.notes)
-    assert other.facts['outside_training'] == ['dose'] and any('similar dose' in note for note in other.notes)
+    assert own.run.outside_training == () and not any('trained on' in note for note in own.notes)
+    assert other.run.outside_training == ('dose',) and any('similar dose' in note for note in other.notes)
 
 
 def test_where_the_patches_of_a_network_disagree_the_object_is_wrong(scan: Scan, model: Path) -> None:
@@ -318,7 +317,7 @@ def test_where_the_patches_of_a_network_disagree_the_object_is_wrong(scan: Scan,
     assert scan.object is not None
     result = pp.reconstruct(scan, model, config_of())
     found, trust = result.reconstruction, result.report.trust
-    assert trust is not None and trust.uncertainty is not None and trust.source == 'patches'
+    assert trust.uncertainty is not None and trust.source == 'patches'
     truth = ObjectFile(scan.object, scan.object_origin, scan.positions)
     compared = pp.evaluate(as_object_file(found), truth, margin=2)
     ratio = compared.result / compared.truth
@@ -338,7 +337,7 @@ def test_an_ensemble_is_the_mean_of_its_networks(scan: Scan, model: Path, tmp_pa
         for first, rest in ((model, ()), (other, ()), (model, (other,)))
     )
     trust = both.report.trust
-    assert trust is not None and trust.source == 'models' and trust.uncertainty is not None and trust.split is not None
+    assert trust.source == 'models' and trust.uncertainty is not None and trust.split is not None
     a, b, mean = (objects(result).astype(complex) for result in (one, two, both))
     b = b * np.exp(-1j * np.angle(np.vdot(a, b)))
     mean = mean * np.exp(-1j * np.angle(np.vdot(a + b, mean)))
@@ -346,6 +345,6 @@ def test_an_ensemble_is_the_mean_of_its_networks(scan: Scan, model: Path, tmp_pa
     expected = np.median(np.abs(a - b)) / np.sqrt(2)
     assert trust.uncertain(50) == pytest.approx(expected, rel=0.05)
     assert 'models disagree by' in both.reconstruction.comments
-    assert both.report.facts['ensemble'] == [str(other)] and both.report.stages['network']['wall_seconds'] > 0
+    assert both.report.run.ensemble == (str(other),) and both.report.stages['network']['wall_seconds'] > 0
     with pytest.raises(ModelFileError, match='N = 32 pixels but the scan has 64'):
         pp.reconstruct(small_scan(n=64, positions=9), model, config_of(), ensemble=[model])

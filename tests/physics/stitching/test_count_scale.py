@@ -11,7 +11,7 @@ from scans import small_scan
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, prepare_scan
 from ptychopinn_reconstructor.physics.stitching.count_scale import count_gauge
 from ptychopinn_reconstructor.physics.stitching.stitch import collect, contributions, probe_weight
-from ptychopinn_reconstructor.reconstruction.network_object import Report, gauge_scale
+from ptychopinn_reconstructor.reconstruction.network_object import gauge_scale
 from ptychopinn_reconstructor.scan import Scan
 
 
@@ -54,13 +54,15 @@ def test_a_small_bias_is_corrected_and_a_large_one_is_told(factor: float, correc
     patches = factor * prepared.labels(index)
     u = contributions(patches, probe_weight(prepared.probe, prepared.patch_size), prepared.layout.fractions)
     stitcher = collect(u, prepared.layout, prepared.probe, neighbors=8, batches=prepared.batches(64))
-    plain, report = stitcher.canvas(), Report()
-    found = stitcher.canvas(gauge_scale(prepared, stitcher, report))
-    assert bool(report.notes) is not corrected
+    plain = stitcher.canvas()
+    gauge = count_gauge(prepared, plain)
+    scale, notes = gauge_scale(gauge)
+    found = stitcher.canvas(scale)
+    assert bool(notes) is not corrected
     middle = np.s_[25:-25, 25:-25]
     ratio = float(np.abs(found[middle]).mean() / np.abs(plain[middle]).mean())
-    assert ratio == pytest.approx(report.facts['count_gauge'] if corrected else 1.0, rel=1e-3)
-    assert report.facts['count_gauge'] > 1.01
+    assert ratio == pytest.approx(gauge if corrected else 1.0, rel=1e-3)
+    assert gauge > 1.01
     assert found[0, 0] == pytest.approx(1.0, abs=1e-6)  # nothing illuminates the corner
 
 
