@@ -1,9 +1,9 @@
-"""What a running job reports: events through a callback, previews at a bearable rate, and whether to stop."""
+"""What a running job reports: events through a callback, previews at a bearable rate, notices, and whether to stop."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,6 +47,36 @@ def never() -> bool:
 def log(emit: Emit, message: str, level: str = 'info') -> None:
     """Emit a log event."""
     emit(Event('log', {'level': level, 'message': message}))
+
+
+NoticeCode = Literal[
+    # how a file was read
+    'measurement_domain', 'axis_moved', 'key_ignored', 'object_ignored', 'probe_replaced', 'pixel_size_ignored',
+    'positions_matched', 'positions_interpolated', 'positions_averaged', 'positions_left_out', 'patterns_left_out',
+    # what a scan holds
+    'power_choice', 'photons', 'empty_patterns', 'varying_probe', 'object_layers',
+    # a scan and a model
+    'probe_of_model', 'refined_probe', 'gridsize', 'power_setting', 'power_unit', 'further_model',
+    'probe_shape', 'dose', 'probe_power', 'overlap',
+    # how a job went
+    'count_gauge', 'patches_kept', 'refined_first', 'instrument', 'pretraining', 'model_kept',
+]  # fmt: skip
+# In what a scan can lie outside of what a model was trained for.
+OUTSIDE_TRAINING: tuple[NoticeCode, ...] = ('probe_shape', 'dose', 'probe_power', 'overlap')
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A sentence for the user, and the code by which programs know what it is about."""
+
+    code: NoticeCode
+    text: str
+
+
+def log_notices(emit: Emit, notices: Iterable[Notice]) -> None:
+    """Emit the text of each as a log event."""
+    for notice in notices:
+        log(emit, notice.text)
 
 
 REST = 10  # times what a preview has cost must pass before the next: together they cost a tenth of the time at most

@@ -28,10 +28,10 @@ ROOMS: dict[str, set[str]] = {
     'config': {'errors'},
     'scan': {'errors'},
     'physics': {'errors', 'events', 'scan'},
-    'io': {'config', 'errors', 'result', 'scan'},
+    'io': {'config', 'errors', 'events', 'result', 'scan'},
     'backend': {'config', 'errors', 'events', 'physics'},
     'environment': {'backend', 'config'},
-    'model_file': {'backend', 'config', 'errors', 'io', 'physics', 'scan'},
+    'model_file': {'backend', 'config', 'errors', 'events', 'io', 'physics', 'scan'},
     'backends': {'backend', 'config', 'errors', 'io', 'physics'},
     'reconstruction': {
         'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'result', 'scan',

@@ -176,7 +176,7 @@ def test_the_bundles_probe_follows_the_dose_of_another_scan(scan: Scan, tmp_path
     result = pp.reconstruct(longer, model, config_of(data__probe_power='from_counts'))
     power = probe_power(result.reconstruction.probe)
     assert power == pytest.approx(longer.mean_counts, rel=1e-4)
-    assert any('no probe' in note for note in result.report.notes)
+    assert any('no probe' in notice.text for notice in result.report.notices)
 
 
 def test_too_few_patterns_for_a_region_are_found_before_anything_is_written(tmp_path: Path, scan: Scan) -> None:

@@ -11,6 +11,7 @@ import click
 
 from ..config import Config, field_table
 from ..errors import ConfigError
+from ..events import Notice
 from .app import Decorator, debug_option, json_option, quiet_option
 from .configuration import Overrides, as_yaml, command_line, read_file
 from .evaluate import margin_option
@@ -222,7 +223,7 @@ class Job:
         from ..io import read_object, read_scan
 
         found = read_scan(scan, domain=config.data.measurement_domain, probe=probe)
-        self.scan, self.notes = found.scan, found.notes
+        self.scan, self.notices = found.scan, found.notices
         if self.margin is None:
             from ..physics.scoring.metrics import default_margin
 
@@ -233,14 +234,15 @@ class Job:
             self.truth = read_object(self.truth_file)
             check_truth(self.truth.object, self.truth.origin, self.scan.positions, margin=self.margin)
         if self.pixel_size is not None and self.scan.pixel_size is not None:
-            self.notes = (*self.notes, '--pixel-size is not used: the scan file has the size of an object pixel.')
+            text = '--pixel-size is not used: the scan file has the size of an object pixel.'
+            self.notices = (*self.notices, Notice('pixel_size_ignored', text))
 
     def finish(self, result: Result) -> None:
         """Compare with the truth, then write: bad input is found before anything is on disk."""
         from ..reconstruction.writing import write_result
 
         image, network = self._compared(result)
-        self.metrics = metrics_of(result, image, network, time.process_time() - self.cpu, self.notes)
+        self.metrics = metrics_of(result, image, network, time.process_time() - self.cpu, self.notices)
         self.files = write_result(
             self.folder,
             result.reconstruction,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from ..events import Notice
     from ..physics.scoring.metrics import Comparison
     from ..reconstruction.finish import Result
 
@@ -59,11 +60,11 @@ def metrics_of(
     image: Comparison | None,
     network: Comparison | None,
     cpu_seconds: float,
-    notes: Sequence[str] = (),
+    notices: Sequence[Notice] = (),
 ) -> dict[str, Any]:
     """What metrics.json holds: how the result was made, how good it is, and what it has cost.
 
-    `notes` come before those of the result.
+    `notices` come before those of the result.
     """
     from ..io.system import peak_memory_mib
 
@@ -76,7 +77,7 @@ def metrics_of(
         'stages': report.stages,
         'cpu_seconds': round(cpu_seconds, 3),
         'peak_memory_mib': round(peak_memory_mib(), 1),
-        'notes': [*notes, *report.notes],
+        'notes': [notice.text for notice in (*notices, *report.notices)],
         **{key: comparison.to_dict() for key, comparison in compared.items() if comparison is not None},
         'residual_per_pattern': report.residual_per_pattern,
     }

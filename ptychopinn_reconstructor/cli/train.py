@@ -247,7 +247,7 @@ def read_with_probe(path: Path, config: Config, probe: str | None, said: list[st
     found = read_scan(path, domain=config.data.measurement_domain, probe=probe)
     if found.scan.probe is None:
         raise ScanError(f'{path} has no probe (probeGuess); pass one with --probe FILE[:KEY].')
-    said += [f'{path.name}: {note}' for note in found.notes]
+    said += [f'{path.name}: {notice.text}' for notice in found.notices]
     return found.scan
 
 
@@ -265,7 +265,7 @@ def _summary(trained: Trained, said: Sequence[str], cpu_seconds: float) -> dict[
         'total_cpu_seconds': round(cpu_seconds, 2),
         'peak_memory_mib': round(peak_memory_mib(), 1),
         'interrupted': trained.trained.interrupted,
-        'notes': [*said, *trained.notes],
+        'notes': [*said, *(notice.text for notice in trained.notices)],
     }
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import Config
 from ..errors import Interrupted, OutputError, PtychoPINNError
+from ..events import Notice
 from ..worker.handover import Scratch, write_arrays
 from ..worker.requests import Request
 from .runner import Message, Worker
@@ -54,10 +55,10 @@ class Jobs:
             self._logger.warning('%s', worker.when_stopped)
             raise
 
-    def warn(self, notes: Iterator[str] | Sequence[str]) -> None:
+    def warn(self, notices: Iterable[Notice]) -> None:
         """Warnings for the log."""
-        for note in notes:
-            self._logger.warning('%s', note)
+        for notice in notices:
+            self._logger.warning('%s', notice.text)
 
     @contextmanager
     def told(self) -> Iterator[None]:

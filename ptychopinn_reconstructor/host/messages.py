@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +60,3 @@ def epoch_line(message: Message) -> str:
 def result_line(message: Message) -> str:
     """How far to trust the object, for the log."""
     return f'Done after {message["run"]["refine_passes"]} refinement passes: {message["trust"]}.'
-
-
-def gist(sentence: str) -> str:
-    """A sentence without its numbers, which differ where only a sample of the patterns was looked at."""
-    return re.sub(r'[-+.,%\d]+(e[-+]?\d+)?', '#', sentence)

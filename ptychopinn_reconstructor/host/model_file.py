@@ -11,6 +11,7 @@ import numpy as np
 
 from ..config import BACKEND_NAMES, FINE_TUNING, Config
 from ..errors import ModelFileError
+from ..events import Notice
 from ..model_file.bundle import Bundle, open_bundle
 from ..model_file.models import NETWORK_SETTINGS, bundle_config, likeness_of_another
 from ..scan import checked_probe
@@ -112,37 +113,47 @@ class ModelFile:
         default = config.training.learning_rate == Config().training.learning_rate
         return config.merged({'model': network} | (FINE_TUNING if default else {}))
 
-    def notes(self, scan: HostScan, config: Config) -> Iterator[str]:
+    def notices(self, scan: HostScan, config: Config) -> Iterator[Notice]:
         """What is different from the training, as warnings: gridsize, probe, its power, dose, overlap."""
         from ..model_file.training_range import Domain
         from ..physics.prepare import seen_share
         from ..physics.scaling import resolve_probe_power
 
-        if self.config.model.gridsize != config.model.gridsize:
-            yield (
-                f'The model was trained with gridsize {self.config.model.gridsize} but the settings say '
-                f'{config.model.gridsize}; gridsize counts in training only, so the result is that of the model.'
-            )
         mine, asked = self.config.data.probe_power, config.data.probe_power
-        if asked not in ('auto', mine):
-            yield f'The model was trained with ProbePower {mine} but the settings say {asked}; {asked} is used.'
+        yield from self._unlike_settings(config)
         probe = checked_probe(scan.product.probes.get_probe_no_opr().get_array())
         if (likeness := likeness_of_another(probe, self.bundle)) is not None:
-            yield (
+            text = (
                 f'The probe differs from the one that the model was trained with (correlation {likeness:.3f}); '
                 'use that one, or train with this one, if the object looks wrong.'
             )
+            yield Notice('probe_shape', text)
         counts = mean_counts(scan) / seen_share(probe, scan.bad_pixels)
         if not counts > 0:
             return
         trained = self.manifest['scaling'].get('probe_power')
-        found = resolve_probe_power(probe, counts, mine if asked == 'auto' else asked)
-        if asked == mine == 'auto' and not self.is_pretrained and found.choice != trained:
-            yield (
-                f'The power of the probe was {trained} in the training and is {found.choice} here (mean counts / '
-                f'sum |P|^2 = {found.ratio:.3g}): the amplitude has another unit; set ProbePower if it should not.'
+        gauge = resolve_probe_power(probe, counts, mine if asked == 'auto' else asked)
+        if asked == mine == 'auto' and not self.is_pretrained and gauge.choice != trained:
+            text = (
+                f'The power of the probe was {trained} in the training and is {gauge.choice} here (mean counts / '
+                f'sum |P|^2 = {gauge.ratio:.3g}): the amplitude has another unit; set ProbePower if it should not.'
             )
-        yield from self.domain.outside(Domain.of(counts, found.probe, scan.positions)).values()
+            yield Notice('power_unit', text)
+        yield from self.domain.outside(Domain.of(counts, gauge.probe, scan.positions))
+
+    def _unlike_settings(self, config: Config) -> Iterator[Notice]:
+        """Where the settings ask for something else than the training had."""
+        mine, asked = self.config.model.gridsize, config.model.gridsize
+        if mine != asked:
+            text = (
+                f'The model was trained with gridsize {mine} but the settings say {asked}; gridsize counts in training '
+                'only, so the result is that of the model.'
+            )
+            yield Notice('gridsize', text)
+        power, wanted = self.config.data.probe_power, config.data.probe_power
+        if wanted not in ('auto', power):
+            text = f'The model was trained with ProbePower {power} but the settings say {wanted}; {wanted} is used.'
+            yield Notice('power_setting', text)
 
 
 def mean_counts(scan: HostScan) -> float:

@@ -12,11 +12,12 @@ from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput, Train
 
 from ..config import Config
 from ..errors import ModelFileError, ScanError
+from ..events import Notice
 from ..io.atomic import atomic_path
 from ..worker.requests import ReconstructRequest
 from .jobs import Jobs, hand_over
 from .last_trust import Known
-from .messages import WHOLE, gist, output_of, result_line
+from .messages import WHOLE, output_of, result_line
 from .model_file import ModelFile
 from .model_in_use import ModelInUse
 from .releases import export_training_data
@@ -109,7 +110,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
             config = self.settings.config(self.model_type)
             model.check(scan)
             others = self._further_models(model, scan)
-            warnings = [*scan.notes, *model.notes(scan, config)]
+            warnings = [*scan.notices, *model.notices(scan, config)]
             self._jobs.warn(warnings)
             config = _for_model(config, model)
             with self._jobs.scratch(scan.nbytes) as scratch, self._jobs.worker(scratch.path, config) as worker:
@@ -117,7 +118,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
                 request = ReconstructRequest(scan=folder, model=model.path, ensemble=others, config=config.to_json())
                 for message in self._jobs.run(worker, request):
                     if message['event'] == 'done':
-                        self._conclude(message, warnings)
+                        self._log_result(message, warnings)
                         self._keep_trust(scan, message, scratch.path)
                     if (output := output_of(scan, message, scratch.path, model, config)) is not None:
                         yield output
@@ -137,12 +138,13 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         known = Known(str(scan.product.metadata.name), message['trust'], data)
         self.session.foreground(partial(self.session.trust.keep, known))
 
-    def _conclude(self, message: Message, warnings: Sequence[str]) -> None:
-        """Tell what was decided about the data, unless it was told as a warning, and how far to trust the object."""
-        told = {gist(line) for line in warnings}
-        for line in (*message['notes'], result_line(message)):
-            if gist(line) not in told:
-                self.logger.info('%s', line)
+    def _log_result(self, message: Message, warnings: Sequence[Notice]) -> None:
+        """What was decided about the data, unless there was a warning of it, and how far to trust the object."""
+        warned = {warning.code for warning in warnings}
+        for notice in message['notices']:
+            if notice['code'] not in warned:
+                self.logger.info('%s', notice['text'])
+        self.logger.info('%s', result_line(message))
 
     def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
         """Train on the files in a folder, or on the scan selected in the host; model.zip is left in `output_path`.

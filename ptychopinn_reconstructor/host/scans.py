@@ -18,6 +18,7 @@ from ptychodus.api.product import LossValue, Product
 from ptychodus.api.reconstruct import ReconstructInput
 
 from ..errors import ScanError
+from ..events import Notice
 from .releases import indexes_of, is_far_field, positions_m, positions_px
 
 SAME_PIXEL = 1e-3  # relative difference of two pixel sizes that are the same
@@ -31,7 +32,7 @@ class HostScan:
     bad_pixels: NDArray[np.bool_] | None
     product: Product
     geometry: ObjectGeometry
-    notes: tuple[str, ...]
+    notices: tuple[Notice, ...]
 
     @classmethod
     def of(cls, parameters: ReconstructInput) -> HostScan:
@@ -46,7 +47,7 @@ class HostScan:
             raise ScanError(
                 f'The patterns of {name!r} have shape {patterns.shape[1:]}; they must be square: crop them on loading.'
             )
-        return cls(patterns, parameters.bad_pixels, product, _geometry(product), tuple(_notes(product)))
+        return cls(patterns, parameters.bad_pixels, product, _geometry(product), tuple(_notices(product)))
 
     @property
     def positions(self) -> NDArray[np.float64]:
@@ -160,18 +161,20 @@ def _geometry(product: Product) -> ObjectGeometry:
     return ObjectGeometry(0, 0, pixel.width_m, pixel.height_m, 0.0, 0.0)
 
 
-def _notes(product: Product) -> Iterable[str]:
+def _notices(product: Product) -> Iterable[Notice]:
     probes, obj = product.probes, product.object_
     if probes.num_coherent_modes > 1 or probes.get_opr_weights_or_none() is not None:
-        yield (
+        text = (
             f'The probe of {product.metadata.name!r} varies from position to position (orthogonal probe relaxation, '
             f'{probes.num_coherent_modes} coherent modes); its first mode is used for all positions.'
         )
+        yield Notice('varying_probe', text)
     if obj.num_layers > 1:
-        yield (
+        text = (
             f'The object of {product.metadata.name!r} has {obj.num_layers} layers; the result is one layer, '
             'the projection of a thin object.'
         )
+        yield Notice('object_layers', text)
     try:
         ours, theirs = probes.get_pixel_geometry(), obj.get_pixel_geometry()
     except ValueError:

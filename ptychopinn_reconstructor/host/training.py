@@ -51,7 +51,7 @@ class Training:
         source = TrainingSource.of(input_path, self.session.selected, pretraining=pretraining)
         files, scan = source.files, source.scan
         if scan is not None:
-            self.jobs.warn(scan.notes)
+            self.jobs.warn(scan.notices)
         self.logger.info('%s', source)
         folder = config.training.output_dir or output_path
         resume = self._resumes(folder)

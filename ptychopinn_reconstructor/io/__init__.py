@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ScanError
+from ..events import Notice
 from ..scan import checked_probe
 from .domain import DomainChoice
 from .files import file_kind
@@ -56,7 +57,7 @@ def read_scan(
     path
         What the file holds decides how it is read, not its name.
     domain
-        Measurement domain of the patterns: 'auto' decides and says so in the notes, or refuses.
+        Measurement domain of the patterns: 'auto' decides and says so in the notices, or refuses.
     probe
         'FILE[:KEY]' of a probe that takes the place of the scan's (see `read_probe`).
     product
@@ -69,7 +70,8 @@ def read_scan(
     """
     path = Path(path)
     other = None if probe is None else read_probe(probe)
-    notes = () if probe is None else (f"Probe: {probe}, in place of the scan file's.",)
+    text = f"Probe: {probe}, in place of the scan file's."
+    replaced = () if probe is None else (Notice('probe_replaced', text),)
     if path.is_dir():
         path = _diffraction_in(path)
     kind = file_kind(path)
@@ -85,7 +87,7 @@ def read_scan(
         read = read_diffraction_product(path, _product_for(path, product), domain=domain, probe=other)
     else:
         raise ScanError(f'{path} holds a single array; a scan is an NPZ file or a Ptychodus diffraction file.')
-    return ScanFile(read.scan, (*read.notes, *notes))
+    return ScanFile(read.scan, (*read.notices, *replaced))
 
 
 def read_probe(spec: str | Path) -> NDArray[np.complex64]:

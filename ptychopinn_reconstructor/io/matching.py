@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ScanError
+from ..events import Notice
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +17,7 @@ class Matched:
 
     rows: NDArray[np.int64]
     positions: NDArray[np.float64]
-    notes: tuple[str, ...]
+    notices: tuple[Notice, ...]
 
 
 def match_by_index(
@@ -47,22 +48,25 @@ def match_by_index(
     repeats = np.bincount(inverse)
     means = [np.bincount(inverse, column) / repeats for column in positions.T]
     matched = np.stack([np.interp(wanted, known, mean) for mean in means], axis=1)
-    return Matched(rows, matched, _notes(usable, wanted, known, len(position_indexes)))
+    return Matched(rows, matched, _notices(usable, wanted, known, len(position_indexes)))
 
 
-def _notes(
+def _notices(
     usable: NDArray[np.bool_], wanted: NDArray[np.int64], known: NDArray[np.int64], n_positions: int
-) -> tuple[str, ...]:
+) -> tuple[Notice, ...]:
     interpolated = int(np.count_nonzero(~np.isin(wanted, known)))
     averaged = n_positions - len(known)
     unused = int(np.count_nonzero(~np.isin(known, wanted)))
-    said = [f'Paired {len(wanted)} of {len(usable)} patterns to positions by index.']
+    notices = [Notice('positions_matched', f'Paired {len(wanted)} of {len(usable)} patterns to positions by index.')]
     if not usable.all():
-        said.append(f'Left out {int((~usable).sum())} patterns without a position.')
+        text = f'Left out {int((~usable).sum())} patterns without a position.'
+        notices.append(Notice('patterns_left_out', text))
     if interpolated:
-        said.append(f'Interpolated the positions of {interpolated} patterns between their neighbors.')
+        text = f'Interpolated the positions of {interpolated} patterns between their neighbors.'
+        notices.append(Notice('positions_interpolated', text))
     if averaged:
-        said.append(f'Averaged {averaged} positions that share an index with another.')
+        text = f'Averaged {averaged} positions that share an index with another.'
+        notices.append(Notice('positions_averaged', text))
     if unused:
-        said.append(f'Left out {unused} positions without a pattern.')
-    return tuple(said)
+        notices.append(Notice('positions_left_out', f'Left out {unused} positions without a pattern.'))
+    return tuple(notices)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ScanError
+from ..events import Notice
 from ..scan import Scan
 from .arrays import object_layer, single_opr
 from .atomic import atomic_path
@@ -41,11 +42,11 @@ def read_npz(path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[
     Raises ScanError when the file is damaged, a key is missing, pickled or misshapen, or the domain is ambiguous.
     """
     with Members(Path(path)) as members:
-        notes = _skipped(members)
+        notices = _ignored_keys(members)
         positions = _positions(members)
         diffraction, moved = _patterns(members, len(positions))
         chosen, why = _domain(members, diffraction, domain)
-        label, origin = _object(members, positions, notes)
+        label, origin = _object(members, positions, notices)
         side = diffraction.shape[1]
         scan = Scan(
             diffraction=diffraction,
@@ -59,7 +60,7 @@ def read_npz(path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[
             scan_index=_optional(members, 'scan_index'),
             pixel_size=_pixel_size(members),
         )
-    return ScanFile(scan, (*moved, why, *notes))
+    return ScanFile(scan, (*moved, Notice('measurement_domain', why), *notices))
 
 
 def read_npz_object(path: str | Path, key: str | None = None) -> ObjectFile:
@@ -118,14 +119,16 @@ def _write_member(archive: zipfile.ZipFile, key: str, array: Any, blocks: Iterab
             stream.write(np.ascontiguousarray(array[block], dtype).tobytes())
 
 
-def _skipped(members: Members) -> list[str]:
-    notes = []
+def _ignored_keys(members: Members) -> list[Notice]:
+    notices = []
     for key in members.keys:
         if members.is_pickled(key) and key not in _USED_KEYS:
-            notes.append(f"Skipped the pickled key '{key}': pickles are never loaded.")
+            text = f"Skipped the pickled key '{key}': pickles are never loaded."
+            notices.append(Notice('key_ignored', text))
         elif key in _IGNORED_KEYS:
-            notes.append(f"Ignored the key '{key}': labels are made from objectGuess.")
-    return notes
+            text = f"Ignored the key '{key}': labels are made from objectGuess."
+            notices.append(Notice('key_ignored', text))
+    return notices
 
 
 def _missing(members: Members, *keys: str) -> str:
@@ -158,7 +161,7 @@ def _positions(members: Members) -> NDArray[np.float64]:
     return np.stack([y, x], axis=1).astype(np.float64)
 
 
-def _patterns(members: Members, n: int) -> tuple[NDArray[Any], tuple[str, ...]]:
+def _patterns(members: Members, n: int) -> tuple[NDArray[Any], tuple[Notice, ...]]:
     key = _required(members, *_DIFFRACTION_KEYS)
     patterns = members.open(key)
     if patterns.ndim != 3:
@@ -166,8 +169,8 @@ def _patterns(members: Members, n: int) -> tuple[NDArray[Any], tuple[str, ...]]:
     axis = 0 if _text(members, AXES_KEY) == AXES else _pattern_axis(patterns.shape, n, f"'{key}' of {members.path}")
     if axis == 0 and patterns.flags.c_contiguous:
         return patterns, ()
-    note = f'Moved axis {axis} of {key} {patterns.shape} to the front: it matches the {n} positions.'
-    return np.ascontiguousarray(np.moveaxis(patterns, axis, 0)), (note,) if axis else ()
+    text = f'Moved axis {axis} of {key} {patterns.shape} to the front: it matches the {n} positions.'
+    return np.ascontiguousarray(np.moveaxis(patterns, axis, 0)), (Notice('axis_moved', text),) if axis else ()
 
 
 def _pattern_axis(shape: tuple[int, ...], n: int, name: str) -> int:
@@ -229,7 +232,7 @@ def _pixel_size(members: Members) -> tuple[float, float] | None:
 
 
 def _object(
-    members: Members, positions: NDArray[np.float64], notes: list[str]
+    members: Members, positions: NDArray[np.float64], notices: list[Notice]
 ) -> tuple[NDArray[np.complex64] | None, tuple[float, float]]:
     found = members.first('objectGuess', 'object')
     if found is None:
@@ -237,6 +240,7 @@ def _object(
     values, origin = object_layer(members.read(found), f"'{found}' of {members.path}"), _origin(members)
     index = positions + origin
     if np.isfinite(index).all() and ((index < 0) | (index > np.array(values.shape) - 1)).any():
-        notes.append(f'Left out {found}: scan positions lie outside its {values.shape} pixels.')
+        text = f'Left out {found}: scan positions lie outside its {values.shape} pixels.'
+        notices.append(Notice('object_ignored', text))
         return None, (0.0, 0.0)
     return values, origin

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ScanError
+from ..events import Notice
 from ..result import Reconstruction
 from ..scan import Scan, checked_probe, pattern_blocks
 from .arrays import object_layer, single_opr
@@ -76,7 +77,7 @@ def read_diffraction_product(
         pattern_indexes=indexes[matched.rows],
         metadata=_free_metadata(result),
     )
-    return ScanFile(scan, (why, *matched.notes))
+    return ScanFile(scan, (Notice('measurement_domain', why), *matched.notices))
 
 
 def read_product(path: str | Path) -> Reconstruction:

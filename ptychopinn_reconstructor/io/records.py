@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..events import Notice
 from ..scan import Scan
 
 
@@ -18,12 +19,12 @@ class ScanFile:
     ----------
     scan
         The validated scan.
-    notes
-        Sentences for the user: the measurement domain and why, skipped keys, a moved axis, patterns left out.
+    notices
+        For the user: the measurement domain and why, skipped keys, a moved axis, patterns left out.
     """
 
     scan: Scan
-    notes: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

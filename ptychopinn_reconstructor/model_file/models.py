@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..backend import Backend, TrainedModel, load_backend
 from ..config import Config, parse
 from ..errors import ConfigError, ModelFileError, ScanError
+from ..events import Notice
 from ..physics.scaling import InputScaler
 from ..scan import Scan
 from .bundle import Bundle, Predict, SelfTest, VerifyReport, open_bundle, verify_bundle, write_bundle
@@ -151,7 +152,7 @@ def open_fitting(path: str | Path, config: Config) -> Bundle:
 
 def choose_probe(
     scan: Scan, bundle: Bundle, given: NDArray[np.complex64] | None
-) -> tuple[NDArray[np.complex64], Literal['given', 'scan', 'bundle'], list[str]]:
+) -> tuple[NDArray[np.complex64], Literal['given', 'scan', 'bundle'], list[Notice]]:
     """The probe of a reconstruction, where it is from, and warnings: the one given, the scan's, or the bundle's.
 
     A scan's own probe gives way to the bundle's when it is the guess that the training has refined.
@@ -159,11 +160,11 @@ def choose_probe(
     if given is not None:
         return _fitting_probe(given, scan, bundle), 'given', _unlike(given, bundle, 'The probe given')
     if scan.probe is None:
-        note = 'The scan has no probe: the one of the model is used.'
-        return _fitting_probe(bundle.probe, scan, bundle), 'bundle', [note]
+        notice = Notice('probe_of_model', 'The scan has no probe: the one of the model is used.')
+        return _fitting_probe(bundle.probe, scan, bundle), 'bundle', [notice]
     if probe_digest(scan.probe) == bundle.manifest['scaling'].get('refined_from'):
-        note = "The scan's probe is the guess that the training refined: the refined probe of the bundle is used."
-        return bundle.probe, 'bundle', [note]
+        text = "The scan's probe is the guess that the training refined: the refined probe of the bundle is used."
+        return bundle.probe, 'bundle', [Notice('refined_probe', text)]
     return _fitting_probe(scan.probe, scan, bundle), 'scan', _unlike(scan.probe, bundle, "The scan's probe")
 
 
@@ -175,15 +176,16 @@ def likeness_of_another(probe: NDArray[np.complex64], bundle: Bundle) -> float |
     return None if likeness >= SAME_PROBE or probe_digest(probe) in known else likeness
 
 
-def _unlike(probe: NDArray[np.complex64], bundle: Bundle, what: str) -> list[str]:
+def _unlike(probe: NDArray[np.complex64], bundle: Bundle, what: str) -> list[Notice]:
     """A warning when a probe is not the one of the training."""
     likeness = likeness_of_another(probe, bundle)
     if likeness is None:
         return []
-    return [
+    text = (
         f'{what} differs from the one the model was trained with (correlation {likeness:.3f}); '
         'pass another with --probe FILE[:KEY] if that is not meant.'
-    ]
+    )
+    return [Notice('probe_shape', text)]
 
 
 def _fitting_probe(probe: NDArray[np.complex64], scan: Scan, bundle: Bundle) -> NDArray[np.complex64]:

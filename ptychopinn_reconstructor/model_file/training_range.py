@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..events import Notice
 from ..physics.prepare import PreparedScan, incident_counts
 from ..physics.sampling import scan_overlap
 from ..physics.scaling import probe_power
@@ -77,26 +78,29 @@ class Domain:
         """Plain JSON types, for the manifest."""
         return {name: None if (entry := self.entry(name)) is None else list(entry) for name in self.names}
 
-    def outside(self, scan: Domain) -> dict[str, str]:
-        """In what a scan lies outside of this domain: a sentence for each of dose, probe power, overlap."""
-        found = {}
+    def outside(self, scan: Domain) -> tuple[Notice, ...]:
+        """In what a scan lies outside of this domain: a notice for each of dose (or probe power) and overlap."""
+        notices = []
         if _far(scan.counts, self.counts, DOSE_FACTOR):
-            found['dose'] = (
+            text = (
                 f'The patterns hold {_text(scan.counts)} counts on average but the model was trained on '
                 f'{_text(self.counts)}; train on patterns of a similar dose if the object looks wrong.'
             )
+            notices.append(Notice('dose', text))
         elif _far(scan.probe_power, self.probe_power, DOSE_FACTOR):
-            found['probe power'] = (
+            text = (
                 f'The probe has a power of {_text(scan.probe_power)} counts but the model was trained with '
                 f'{_text(self.probe_power)}; check the probe, or set probe_power, if the object looks wrong.'
             )
+            notices.append(Notice('probe_power', text))
         if scan.overlap and self.overlap and scan.overlap[0] < self.overlap[0] - OVERLAP_MARGIN:
-            found['overlap'] = (
+            text = (
                 f'Neighboring spots overlap by {scan.overlap[0]:.0%} but the model was trained on '
                 f'{" to ".join(f"{value:.0%}" for value in dict.fromkeys(self.overlap))}; '
                 'scan more densely, or train on such scans, if the object looks wrong.'
             )
-        return found
+            notices.append(Notice('overlap', text))
+        return tuple(notices)
 
 
 def _range(value: object) -> Range | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..events import Notice
 from ..scan import Scan
 
 SAMPLE = 64  # patterns looked at
@@ -21,14 +22,15 @@ def holds_counts(scan: Scan) -> bool:
     return bool(whole.mean() >= AGREEING)
 
 
-def with_photons(scan: Scan, photons: float | None) -> tuple[Scan, tuple[str, ...]]:
-    """A scan whose mean pattern has `photons` counts if it holds no counts itself, and a sentence about it.
+def with_photons(scan: Scan, photons: float | None) -> tuple[Scan, tuple[Notice, ...]]:
+    """A scan whose mean pattern has `photons` counts if it holds no counts itself, and a notice about it.
 
     As it is where `photons` is None, or where its patterns hold counts.
     """
     if photons is None:
         return scan, ()
     if holds_counts(scan):
-        return scan, (f'nphotons = {photons:g} is not used: the patterns hold counts, {scan.mean_counts:.4g} each.',)
-    unit = scan.count_unit * photons / scan.mean_counts
-    return replace(scan, count_unit=unit), (f'The patterns are scaled to {photons:g} photons each, as nphotons says.',)
+        text = f'nphotons = {photons:g} is not used: the patterns hold counts, {scan.mean_counts:.4g} each.'
+        return scan, (Notice('photons', text),)
+    scaled = replace(scan, count_unit=scan.count_unit * photons / scan.mean_counts)
+    return scaled, (Notice('photons', f'The patterns are scaled to {photons:g} photons each, as nphotons says.'),)

@@ -27,7 +27,7 @@ from ..physics.scoring.frc import FRC
 from ..physics.scoring.halves import halves_frc, interleaved
 
 Refine = Callable[[PreparedScan, NDArray[np.complex64]], NDArray[np.complex64]]
-HIGH = 95  # percentile of the uncertainty that is told beside the median
+HIGH = 95  # percentile of the uncertainty that is reported beside the median
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,8 @@ class Trust:
     split
         Fourier ring correlation of two halves, None where not asked for.
     outside
-        In what the scan lies outside of what the model was trained for; empty where it does not, or no one knows.
+        In what the scan lies outside of what the model was trained for (events.OUTSIDE_TRAINING); empty where it does
+        not, or no one knows.
     """
 
     misfit: Residual
@@ -94,20 +95,22 @@ class Trust:
 
     def line(self) -> str:
         """One line for a product's comments."""
-        said = [f'residual {self.misfit.overall:.4g}', f'R {self.misfit.r_factor:.3g}']
+        parts = [f'residual {self.misfit.overall:.4g}', f'R {self.misfit.r_factor:.3g}']
         if (median := self.uncertain(50)) is not None:
-            said.append(f'{self.source} disagree by {median:.2g} (median)')
+            parts.append(f'{self.source} disagree by {median:.2g} (median)')
         if self.split is not None:
-            said.append(f'half-data FRC 1/7 at {self._resolution()}')
-        said.append(f'outside of the training: {", ".join(self.outside)}' if self.outside else '')
-        return ', '.join(filter(None, said))
+            parts.append(f'half-data FRC 1/7 at {self._resolution()}')
+        if self.outside:
+            parts.append(f'outside of the training: {", ".join(self.outside).replace("_", " ")}')
+        return ', '.join(parts)
 
     def _resolution(self) -> str:
         assert self.split is not None
-        found = self.split.to_json(self.pixel_size)['resolution']['seventh']
-        if found['pixels'] is None:
+        resolution = self.split.to_json(self.pixel_size)['resolution']['seventh']
+        if resolution['pixels'] is None:
             return 'no frequency'
-        return f'{found["pixels"]:.1f} px' + ('' if found['nm'] is None else f' = {found["nm"]:.3g} nm')
+        nanometers = '' if resolution['nm'] is None else f' = {resolution["nm"]:.3g} nm'
+        return f'{resolution["pixels"]:.1f} px{nanometers}'
 
 
 def assess(

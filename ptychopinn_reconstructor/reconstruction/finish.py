@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import Interrupted
-from ..events import Emit, Event, Previews, ShouldStop
+from ..events import Emit, Event, Notice, Previews, ShouldStop
 from ..physics.arrays import NUMPY, Arrays
 from ..physics.engine.positions import moved_scan
 from ..physics.engine.refine import Refined, RefineOptions, refine, residuals
@@ -36,7 +36,7 @@ def finish(
     run: RunInfo,
     times: StageTimes,
     *,
-    notes: Sequence[str] = (),
+    notices: Sequence[Notice] = (),
     losses: tuple[tuple[int, float], ...] = (),
     previews: Previews,
     should_stop: ShouldStop,
@@ -83,7 +83,7 @@ def finish(
         losses=losses,
         metadata=dict(scan.metadata) | ({} if numbers is None else {'probe_position_indexes': numbers}),
     )
-    report = Report(run, trust, (*notes, *start.notes), times.stages)
+    report = Report(run, trust, (*notices, *start.notices), times.stages)
     previews.emit(Event('done', {'residual': report.residual}))
     return Result(reconstruction, start.canvas, report)
 

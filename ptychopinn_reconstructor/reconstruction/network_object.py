@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..backend import Network, TrainingJob
 from ..config import Config
 from ..errors import ConfigError, Interrupted
-from ..events import Event, Previews, ShouldStop, ignore, never
+from ..events import Event, Notice, Previews, ShouldStop, ignore, never
 from ..physics.arrays import NUMPY, Arrays
 from ..physics.engine.wavefront import leveled
 from ..physics.illumination import illumination
@@ -43,7 +43,7 @@ class Start:
 
     `deviation` (H, W) is a standard deviation, NaN where unknown, None without a network; `source` says of what.
     `halves` go with `physics.scoring.halves.interleaved`; none where no split is asked for. `count_gauge` is the factor
-    on the network's amplitude that the counts ask for, None without a network; `notes` are for the user.
+    on the network's amplitude that the counts ask for, None without a network; `notices` are for the user.
     """
 
     canvas: NDArray[np.complex64]
@@ -51,7 +51,7 @@ class Start:
     source: Literal['patches', 'models'] = 'patches'
     halves: tuple[NDArray[np.complex64], ...] = ()
     count_gauge: float | None = None
-    notes: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 def average_objects(starts: Sequence[Start], prepared: PreparedScan) -> Start:
@@ -64,8 +64,8 @@ def average_objects(starts: Sequence[Start], prepared: PreparedScan) -> Start:
     weight = illumination(prepared.layout, prepared.probe)
     canvas, deviation = combined([start.canvas for start in starts], weight)
     halves = (combined(half, weight)[0] for half in zip(*(start.halves for start in starts), strict=True))
-    notes = tuple(note for start in starts for note in start.notes)
-    return Start(canvas, deviation, 'models', tuple(halves), starts[0].count_gauge, notes)
+    notices = tuple(notice for start in starts for notice in start.notices)
+    return Start(canvas, deviation, 'models', tuple(halves), starts[0].count_gauge, notices)
 
 
 def batch_size(config: Config, n_pixels: int) -> int:
@@ -123,7 +123,7 @@ def network_object(
                     halves.append(stitched(store, prepared, index, config, rows=index))
     with times.stage('gauge', total):
         gauge = count_gauge(prepared, stitcher.canvas())
-        scale, notes = gauge_scale(gauge)
+        scale, notices = gauge_scale(gauge)
         canvas, deviation = stitcher.canvas(scale), stitcher.deviation(scale)
         halved = [half.canvas(scale) for half in halves]
     if config.inference.wavefront:
@@ -133,7 +133,7 @@ def network_object(
             for number, index in enumerate(interleaved(total) if halved else ()):
                 halved[number] = level(prepared.part(index), halved[number], halves[number].weight)
     previews.offer('network', lambda: canvas, origin, complete=True, patterns=total, total=total)
-    return Start(canvas, deviation, halves=tuple(halved), count_gauge=gauge, notes=notes)
+    return Start(canvas, deviation, halves=tuple(halved), count_gauge=gauge, notices=notices)
 
 
 def level_object(
@@ -231,15 +231,15 @@ def inspected(job: TrainingJob, previews: Previews) -> TrainingJob:
     return replace(job, emit=emit, inspect=inspect)
 
 
-def gauge_scale(gauge: float) -> tuple[float, tuple[str, ...]]:
-    """The factor on the stitched object when the counts ask for `gauge`: 1, with a note, when that is far off."""
+def gauge_scale(gauge: float) -> tuple[float, tuple[Notice, ...]]:
+    """The factor on the stitched object when the counts ask for `gauge`: 1, with a notice, when that is far off."""
     if abs(gauge - 1) <= LARGEST_CHANGE:
         return gauge, ()
-    note = (
+    text = (
         f'The measured counts ask for {gauge:.2f} times the amplitude of the network, too much to be corrected: '
         "the probe's power may be wrong (--probe-power from_counts), or the model may not fit this scan."
     )
-    return 1.0, (note,)
+    return 1.0, (Notice('count_gauge', text),)
 
 
 @contextmanager

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from ..backend import arrays_on, load_backend
 from ..config import Config
 from ..errors import ModelFileError
-from ..events import Emit, Event, Previews, ShouldStop, ignore, never
+from ..events import OUTSIDE_TRAINING, Emit, Event, Notice, Previews, ShouldStop, ignore, never
 from ..model_file.bundle import Bundle, open_bundle
-from ..model_file.models import bundle_config, choose_probe, likeness_of_another
+from ..model_file.models import bundle_config, choose_probe
 from ..model_file.training_range import Domain
 from ..physics.engine.refine import RefineOptions
 from ..physics.photons import with_photons
@@ -27,7 +27,7 @@ from ..result import ProbeSource, RunInfo
 from ..scan import Scan
 from .finish import Result, finish, flat_canvas
 from .network_object import Start, average_objects, network_object
-from .notes import empty_note, gauge_note
+from .notices import scan_notices
 from .report import StageTimes
 
 
@@ -56,7 +56,7 @@ def reconstruct(
     scan, scaled = with_photons(scan, config.data.nphotons)
     bundle, described = open_for(model, scan)
     others = [(path, *open_for(path, scan)) for path in ensemble]
-    chosen, source, chosen_notes = choose_probe(scan, bundle, probe)
+    chosen, source, chosen_notices = choose_probe(scan, bundle, probe)
     backend = load_backend(config.execution.backend)
     device = backend.resolve_device(config.execution.device)
     times = StageTimes()
@@ -65,14 +65,14 @@ def reconstruct(
         prepared = prepared_for_model(scan, chosen, described, config, backend.stride, own=source == 'bundle')
         execution = {'execution': config.execution.model_dump(mode='json')}
         network = backend.network(described.merged(execution), bundle.weights, device)
-    outside = Domain.from_json(bundle.manifest['training'].get('domain')).outside(Domain.of_scans(prepared))
-    notes = [*scaled, *chosen_notes, gauge_note(prepared), *empty_note(scan), *outside.values()]
-    unlike = ['probe shape'] if likeness_of_another(chosen, bundle) is not None else []
+    trained_for = Domain.from_json(bundle.manifest['training'].get('domain'))
+    outside = trained_for.outside(Domain.of_scans(prepared))
+    notices = [*scaled, *chosen_notices, *scan_notices(prepared), *outside]
     run = replace(
         run_info(prepared, backend.name, device, described.model.model_type, source),
         model=str(model),
         ensemble=tuple(str(path) for path in ensemble),
-        outside_training=(*unlike, *outside),
+        outside_training=tuple(notice.code for notice in notices if notice.code in OUTSIDE_TRAINING),
     )
     previews = Previews(emit, preview_seconds)
     arrays = arrays_on(backend, device)
@@ -80,9 +80,10 @@ def reconstruct(
     kept = patches_file if config.inference.debug else None
     starts = [infer(prepared, network, patches_file=kept, previews=previews)]
     if kept is not None:
-        notes.append(f'The patches before stitching are in {kept}.')
+        notices.append(Notice('patches_kept', f'The patches before stitching are in {kept}.'))
     for path, other, its in others:
-        notes += [f'{path}: {note}' for note in choose_probe(scan, other, chosen)[2]]
+        its_notices = choose_probe(scan, other, chosen)[2]
+        notices += [Notice('further_model', f'{path}: {notice.text}') for notice in its_notices]
         its_network = backend.network(its.merged(execution), other.weights, device)
         starts.append(infer(replace(prepared, patch_size=its.model.patch_size), its_network, previews=previews))
     start = average_objects(starts, prepared)
@@ -101,7 +102,7 @@ def reconstruct(
         options,
         run,
         times,
-        notes=notes,
+        notices=notices,
         losses=_losses(bundle),
         previews=previews,
         should_stop=should_stop,
@@ -179,9 +180,10 @@ def refine_scan(
     times = StageTimes()
     with times.stage('prepare', len(scan)):
         prepared = prepare_scan(scan, probe=probe, mode=config.data.probe_power)
-    notes = [gauge_note(prepared), *empty_note(scan)]
     run = run_info(prepared, 'numpy', 'cpu', 'engine', 'scan' if probe is None else 'given')
     previews, flat = Previews(emit, preview_seconds), flat_canvas(prepared)
     start = Start(flat, halves=(flat, flat) if config.inference.split_frc else ())
-    result = finish(prepared, start, options, run, times, notes=notes, previews=previews, should_stop=should_stop)
+    result = finish(
+        prepared, start, options, run, times, notices=scan_notices(prepared), previews=previews, should_stop=should_stop
+    )
     return replace(result, network=None)

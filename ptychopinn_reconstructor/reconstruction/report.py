@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..events import Notice
 from ..result import RunInfo
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Report:
 
     run: RunInfo
     trust: Trust
-    notes: tuple[str, ...]
+    notices: tuple[Notice, ...]
     stages: Mapping[str, Mapping[str, float]]
 
     @property

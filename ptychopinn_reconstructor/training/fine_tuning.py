@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..backend import Backend, TrainedModel, Weights, arrays_on
 from ..config import Config
-from ..events import Emit, log
+from ..events import Emit, Notice, log
 from ..physics.engine.refine import RefineOptions, refine, residuals
 from ..physics.prepare import PreparedScan
 from ..reconstruction.network_object import network_object
@@ -23,7 +23,7 @@ from ..reconstruction.network_object import network_object
 COMPARED_PATTERNS = 1024  # the first of the scan in canonical order: one stripe, seconds on one core
 
 
-def not_worse(
+def keep_better_model(
     trained: TrainedModel,
     start: Weights,
     backend: Backend,
@@ -31,10 +31,10 @@ def not_worse(
     prepared: PreparedScan,
     *,
     emit: Emit,
-) -> tuple[TrainedModel, tuple[str, ...]]:
+) -> tuple[TrainedModel, Notice]:
     """The trained model or, where that reconstructs `prepared` less well, one with the weights it started from.
 
-    The summary gets `start_residual`, `residual` and `start_kept`; the note says which was kept.
+    The summary gets `start_residual`, `residual` and `start_kept`; the notice says which was kept.
     """
     options = RefineOptions.for_scan(prepared, seed=config.training.seed)
     scan = prepared.part(np.arange(min(len(prepared), COMPARED_PATTERNS)))
@@ -43,15 +43,15 @@ def not_worse(
         for weights, probe in ((start, prepared.probe), (trained.weights, trained.probes[0]))
     )
     kept = not after < before  # a residual that is not a number is no improvement
-    facts = {'start_residual': before, 'residual': after, 'start_kept': kept}
     which = 'the model it started from is kept' if kept else 'the trained model is kept'
-    note = f'Residual after {options.passes} passes: {before:.5g} before the training, {after:.5g} after it; {which}.'
-    log(emit, note)
-    summary = {**trained.summary, **facts}
+    text = f'Residual after {options.passes} passes: {before:.5g} before the training, {after:.5g} after it; {which}.'
+    log(emit, text)
+    notice = Notice('model_kept', text)
+    summary = {**trained.summary, 'start_residual': before, 'residual': after, 'start_kept': kept}
     if not kept:
-        return replace(trained, summary=summary), (note,)
+        return replace(trained, summary=summary), notice
     probes = (prepared.probe, *trained.probes[1:])
-    return replace(trained, weights=start, probes=probes, summary=summary), (note,)
+    return replace(trained, weights=start, probes=probes, summary=summary), notice
 
 
 def refined_residual(
@@ -61,8 +61,8 @@ def refined_residual(
     network = backend.network(config, weights, config.execution.device)
     arrays = arrays_on(backend, config.execution.device)
     canvas = network_object(scan, network, config, arrays=arrays).canvas
-    found = refine(scan, canvas, options, arrays=arrays)
-    return residuals(scan, found.canvas, found.probe, arrays=arrays).overall
+    refined = refine(scan, canvas, options, arrays=arrays)
+    return residuals(scan, refined.canvas, refined.probe, arrays=arrays).overall
 
 
 def with_probe(scan: PreparedScan, probe: NDArray[np.complex64]) -> PreparedScan:

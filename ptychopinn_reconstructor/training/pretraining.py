@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..backend import TrainingJob, load_backend
 from ..config import Config, ModelConfig
 from ..errors import ConfigError, ScanError
-from ..events import Emit, Event, ShouldStop, ignore, log, never
+from ..events import Emit, Event, Notice, ShouldStop, ignore, log_notices, never
 from ..io.atomic import writable_folder
 from ..io.members import Members
 from ..model_file.models import SAME_PROBE, open_fitting, probe_likeness, write_model
@@ -27,7 +27,7 @@ from ..physics.scaling import ProbePower, masked_probe, probe_power
 from ..physics.simulation.objects import random_object
 from ..physics.simulation.procedural import OBJECT_SIZE
 from ..physics.simulation.simulate import simulate
-from ..reconstruction.notes import gauge_note
+from ..reconstruction.notices import power_notice
 from ..reconstruction.writing import write_config, write_probe
 from ..scan import Scan, checked_probe
 from .folder import keep_start, start_of
@@ -40,18 +40,18 @@ LOWEST_PHOTONS = 10.0
 
 @dataclass(frozen=True, eq=False)
 class Instrument:
-    """What a pretraining has to know: the probe (modes, N, N) in sqrt(counts), bad pixels (N, N), and how it knows."""
+    """What a pretraining has to know: the probe (modes, N, N) in sqrt(counts) and bad pixels (N, N)."""
 
     probe: NDArray[np.complex64]
     bad_pixels: NDArray[np.bool_] | None = None
-    note: str = ''
+    notice: Notice | None = None
 
     @classmethod
     def of_scan(cls, scan: Scan, mode: ProbePower = 'auto', photons: float | None = None) -> Instrument:
         """That of a scan with a probe: the power of its probe is resolved by its counts, unless `photons` are given."""
         if photons is None:
             prepared = prepare_scan(scan, mode=mode)
-            return cls(prepared.probe, scan.bad_pixels, gauge_note(prepared))
+            return cls(prepared.probe, scan.bad_pixels, power_notice(prepared))
         if scan.probe is None:
             raise ScanError('The scan has no probe (probeGuess); pass one with --probe FILE[:KEY].')
         return replace(cls.of_probe(scan.probe, photons), bad_pixels=scan.bad_pixels)
@@ -64,9 +64,9 @@ class Instrument:
             raise ConfigError(
                 f'The power of the probe is {power:.4g}, which cannot be photons per pattern; pass SCAN or --photons.'
             )
-        said = 'as given' if photons else "the probe's own power"
-        note = f'Photons per pattern: {photons or power:.4g}, {said}.'
-        return cls(with_power(probe, photons or power).astype(np.complex64), None, note)
+        origin = 'as given' if photons else "the probe's own power"
+        notice = Notice('instrument', f'Photons per pattern: {photons or power:.4g}, {origin}.')
+        return cls(with_power(probe, photons or power).astype(np.complex64), None, notice)
 
     def write(self, path: Path) -> None:
         """As NPZ: `probe` and, if there are any, `bad_pixels`."""
@@ -80,7 +80,8 @@ def read_instrument(folder: Path) -> Instrument:
         raise ConfigError(f'There is no pretraining to resume: {file} does not exist; leave out --resume.')
     with Members(file) as members:
         bad = members.read('bad_pixels').astype(bool) if 'bad_pixels' in members else None
-        return Instrument(checked_probe(members.read('probe')), bad, f'The probe is that of {file}.')
+        notice = Notice('instrument', f'The probe is that of {file}.')
+        return Instrument(checked_probe(members.read('probe')), bad, notice)
 
 
 def instrument_of(scan: Scan, config: Config, folder: Path, *, resume: bool) -> Instrument:
@@ -130,9 +131,9 @@ def pretrain(
     ]
     folder = writable_folder(output_dir)
     emit(Event('started', {'job': 'pretrain', 'device': device, 'backend': backend.title}))
-    notes = (instrument.note, f'Pretraining on {SOURCE}, {photons_of(probe, config)} photons a pattern.')
-    for note in notes:
-        log(emit, note)
+    text = f'Pretraining on {SOURCE}, {photons_of(probe, config)} photons a pattern.'
+    notices = (*([instrument.notice] if instrument.notice else []), Notice('pretraining', text))
+    log_notices(emit, notices)
     keep_start(folder, began)
     write_config(folder / 'config.yaml', config)
     instrument.write(folder / INSTRUMENT)
@@ -151,7 +152,7 @@ def pretrain(
     domain = domain_of(held_out, config.training.dose_range)
     model = write_model(folder / 'model.zip', backend, config, held_out[0], trained, sources=[SOURCE], domain=domain)
     emit(Event('done', {'model': str(model), **trained.summary}))
-    return Trained(model, trained, notes)
+    return Trained(model, trained, notices)
 
 
 def trained_probe(probe: NDArray[np.complex64], model: ModelConfig) -> NDArray[np.complex64]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..config import Config
 from ..errors import Interrupted
-from ..events import Previews, ShouldStop
+from ..events import Notice, Previews, ShouldStop
 from ..io.members import Members
 from ..physics.arrays import NUMPY, Arrays
 from ..physics.engine.positions import moved_scan
@@ -27,12 +27,12 @@ PROBE_FILE, POSITIONS = 'probe.npz', 'positions'
 class RefinedFirst:
     """What was found before a training; None where it was not asked for.
 
-    `probe` (modes, N, N), `positions` (n, 2) in pixels and the order of the scan file, `notes` for the user.
+    `probe` (modes, N, N), `positions` (n, 2) in pixels and the order of the scan file, `notices` for the user.
     """
 
     probe: NDArray[np.complex64] | None = None
     positions: NDArray[np.float64] | None = None
-    notes: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 def refined_first(
@@ -67,22 +67,24 @@ def refined_first(
         raise Interrupted('Stopped before probe and positions were refined; nothing is written.')
     positions = None if found.displacements is None else moved_scan(prepared, found.displacements).scan.positions
     write_probe(file, found.probe, **({} if positions is None else {POSITIONS: positions}))
-    return RefinedFirst(found.probe if with_probe else None, positions, (_note(options, found, file),))
+    return RefinedFirst(found.probe if with_probe else None, positions, (_notice(options, found, file),))
 
 
 def _read(file: Path, *, with_probe: bool) -> RefinedFirst:
     with Members(file) as members:
         positions = members.read(POSITIONS) if POSITIONS in members else None
         probe = checked_probe(members.read('probe')) if with_probe else None
-    return RefinedFirst(probe, positions, (f'What was refined before is taken from {file}.',))
+    notice = Notice('refined_first', f'What was refined before is taken from {file}.')
+    return RefinedFirst(probe, positions, (notice,))
 
 
-def _note(options: RefineOptions, found: Refined, file: Path) -> str:
+def _notice(options: RefineOptions, found: Refined, file: Path) -> Notice:
     what = 'The probe was' if found.displacements is None else 'The positions were'
     if options.refine_probe and found.displacements is not None:
         what = 'Probe and positions were'
     moved = '' if found.displacements is None else f', moved by {np.sqrt((found.displacements**2).mean()):.2f} px rms'
-    return (
+    text = (
         f'{what} refined in {options.passes} passes of the engine (residual {found.residuals[-1]:.4f}{moved}); '
         f'see {file}.'
     )
+    return Notice('refined_first', text)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..backend import Backend, TrainedModel, TrainingJob
 from ..config import Config
 from ..errors import Interrupted
-from ..events import Emit, Previews
+from ..events import Emit, Notice, Previews
 from ..physics.simulation.procedural import ProceduralPatterns
 from ..reconstruction.network_object import inspected
 from .metrics_table import NAME, MetricsTable
@@ -25,7 +25,7 @@ class Trained:
 
     model: Path
     trained: TrainedModel
-    notes: tuple[str, ...]
+    notices: tuple[Notice, ...]
 
 
 def trained_by(

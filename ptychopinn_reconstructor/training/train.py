@@ -9,17 +9,17 @@ from typing import Any
 
 from ..backend import TrainingJob, arrays_on, load_backend
 from ..config import Config
-from ..events import Emit, Event, Previews, ShouldStop, ignore, log, never
+from ..events import Emit, Event, Previews, ShouldStop, ignore, log_notices, never
 from ..io.atomic import writable_folder
 from ..model_file.bundle import Bundle
 from ..model_file.models import open_fitting, write_model
 from ..model_file.training_range import Domain
 from ..physics.photons import with_photons
 from ..physics.prepare import PreparedScan
-from ..reconstruction.notes import empty_note, gauge_note
+from ..reconstruction.notices import scan_notices
 from ..reconstruction.writing import write_config
 from ..scan import Scan
-from ..training.fine_tuning import not_worse
+from ..training.fine_tuning import keep_better_model
 from ..training.folder import keep_start, start_of
 from ..training.refining_first import refined_first
 from ..training.run import Trained, procedural_patterns, trained_by
@@ -67,8 +67,8 @@ def train(
             should_stop=should_stop,
         )
     whole = [*scans, *([validation] if validation is not None else [])]
-    found = [with_photons(scan, config.data.nphotons) for scan in whole]
-    everything, told = [scan for scan, _ in found], [note for _, notes in found for note in notes]
+    scaled = [with_photons(scan, config.data.nphotons) for scan in whole]
+    everything = [scan for scan, _ in scaled]
     scans = everything[: len(scans)]
     config = complete_config(everything, config)
     check_labels(everything, config)
@@ -91,9 +91,8 @@ def train(
     if first.positions is not None:
         everything[0] = replace(everything[0], positions=first.positions)
     prepared = prepared_scans(everything, config, backend.stride, probe=first.probe)
-    notes = (*first.notes, *told, *(note for scan in prepared for note in (gauge_note(scan), *empty_note(scan.scan))))
-    for note in notes:
-        log(emit, note)
+    notices = (*first.notices, *(n for _, own in scaled for n in own), *(n for s in prepared for n in scan_notices(s)))
+    log_notices(emit, notices)
     splits = splits_of(prepared, config, last_validates=validation is not None)
     keep_start(folder, began)
     write_config(folder / 'config.yaml', config)
@@ -103,13 +102,13 @@ def train(
         job = replace(job, procedural=procedural_patterns(prepared[0].probe, prepared[0].scan.bad_pixels, config))
     trained = trained_by(backend, job, preview_seconds=preview_seconds, keep_interrupted=keep_interrupted)
     if weights is not None:
-        trained, judged = not_worse(trained, weights, backend, config, prepared[0], emit=emit)
-        notes = (*notes, *judged)
+        trained, kept = keep_better_model(trained, weights, backend, config, prepared[0], emit=emit)
+        notices = (*notices, kept)
     remembered = _remembered(scans, prepared[: len(scans)], config, start, refined=first.probe is not None)
     named = list(sources) or [str(scan.metadata.get('name', 'unnamed')) for scan in scans]
     model = write_model(folder / 'model.zip', backend, config, prepared[0], trained, sources=named, **remembered)
     emit(Event('done', {'model': str(model), **trained.summary}))
-    return Trained(model, trained, notes)
+    return Trained(model, trained, notices)
 
 
 def _remembered(

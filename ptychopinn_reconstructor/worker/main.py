@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -152,7 +152,7 @@ def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
                 'positions': found.positions if config.inference.refine_positions else None,
                 'trust': trust.line(),
                 'trust_file': TRUST,
-                'notes': result.report.notes,
+                'notices': [asdict(notice) for notice in result.report.notices],
                 'run': result.report.run.to_json(),
                 'stages': result.report.stages,
                 'import_seconds': channel.import_seconds,
@@ -195,7 +195,12 @@ def train(request: TrainRequest, channel: Channel) -> None:
         emit=emit,
         should_stop=channel.stopped.is_set,
     )
-    channel.say('done', model=str(trained.model), notes=trained.notes, losses=trained.trained.losses)
+    channel.say(
+        'done',
+        model=str(trained.model),
+        notices=[asdict(notice) for notice in trained.notices],
+        losses=trained.trained.losses,
+    )
 
 
 def training_scans(request: TrainRequest, config: Config, channel: Channel) -> tuple[list[Scan], list[str]]:
@@ -212,8 +217,8 @@ def read(path: Path, config: Config, channel: Channel) -> Scan:
     from ..io import read_scan
 
     found = read_scan(path, domain=config.data.measurement_domain)
-    for note in found.notes:
-        channel.say('log', level='info', message=f'{path.name}: {note}')
+    for notice in found.notices:
+        channel.say('log', level='info', message=f'{path.name}: {notice.text}')
     return found.scan
 
 

@@ -72,7 +72,7 @@ def test_a_training_that_makes_it_worse_keeps_what_it_started_from(
     judged = after.manifest['training']
     assert judged['start_kept'] is True
     assert judged['residual'] >= judged['start_residual']
-    assert any('started from is kept' in note for note in further.notes)
+    assert any('started from is kept' in notice.text for notice in further.notices)
 
 
 @pytest.mark.parametrize(('setting', 'size'), [({'model__probe_big': True}, 24), ({'model__pad_object': False}, 32)])

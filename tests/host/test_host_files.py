@@ -25,7 +25,7 @@ def test_what_the_host_exports_is_read_as_counts(tmp_path: Path) -> None:
         export_training_data(tmp_path / f'{i}.npz', parameters)
         file, hdf5_file = read_scan(tmp_path / f'{i}.npz'), read_scan(tmp_path)
         scan, same = file.scan, hdf5_file.scan
-        assert scan.domain == 'counts' and any('Ptychodus exports' in note for note in file.notes)
+        assert scan.domain == 'counts' and any('Ptychodus exports' in notice.text for notice in file.notices)
         np.testing.assert_array_equal(scan.probe, same.probe)
         np.testing.assert_array_equal(scan.object, same.object)
         np.testing.assert_allclose(scan.positions, same.positions + same.object_origin, atol=1e-9)

@@ -320,9 +320,8 @@ def test_what_differs_from_the_training_is_told_before_a_worker_starts(
     assert len(warnings) == (words is not None)
     assert words is None or all(word in warnings[0] for word in words)
     opened = ModelFile.open(model)
-    assert list(opened.notes(HostScan.of(other.input), config_of(host))) == [
-        line.partition(': ')[2] for line in warnings
-    ]
+    notices = opened.notices(HostScan.of(other.input), config_of(host))
+    assert [notice.text for notice in notices] == [line.partition(': ')[2] for line in warnings]
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_matching_averages_interpolates_and_leaves_out() -> None:
     expected = [[8.0, 2.0], [0.0, 1.0], [3.0, 4.0], [5.0, 3.0], [3.0, 7.0]]
     np.testing.assert_array_equal(matched.rows, [0, 1, 2, 3, 6])
     np.testing.assert_allclose(matched.positions, expected)
-    said = ' '.join(matched.notes)
+    said = ' '.join(notice.text for notice in matched.notices)
     assert '5 of 8' in said and 'Left out 3 patterns' in said and 'of 2 patterns' in said and 'Averaged 1' in said
 
 
@@ -167,7 +167,9 @@ def test_left_out_patterns_are_named_and_keep_their_indexes(tmp_path: Path) -> N
     write_product(tmp_path / 'product.h5', noise_product())
     write_diffraction(tmp_path / 'diffraction.h5', patterns, np.arange(30)[::-1])
     file = read_scan(tmp_path)
-    assert file.scan.pattern_indexes is not None and any('Left out 10 patterns' in note for note in file.notes)
+    assert file.scan.pattern_indexes is not None and any(
+        'Left out 10 patterns' in notice.text for notice in file.notices
+    )
     np.testing.assert_array_equal(file.scan.pattern_indexes, np.arange(22, 2, -1))
     np.testing.assert_array_equal(file.scan.diffraction, patterns[7:27])
     np.testing.assert_allclose(file.scan.positions, noise_product().positions[::-1], atol=1e-9)

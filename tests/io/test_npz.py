@@ -113,7 +113,7 @@ def test_pattern_axis_is_moved_to_the_front(tmp_path: Path, axis: int, save: Any
     save(tmp_path / 's.npz', **{**arrays, 'diff3d': np.moveaxis(arrays['diff3d'], 0, axis)})
     file = read_scan(tmp_path / 's.npz')
     np.testing.assert_array_equal(file.scan.diffraction, arrays['diff3d'])
-    assert any(f'Moved axis {axis}' in note for note in file.notes)
+    assert any(f'Moved axis {axis}' in notice.text for notice in file.notices)
 
 
 def test_a_cube_is_read_when_its_axes_are_declared(tmp_path: Path) -> None:
@@ -128,7 +128,9 @@ def test_pickled_metadata_is_skipped_with_a_note(tmp_path: Path) -> None:
     """D15: everything else is read."""
     file = read_scan(npz(_metadata=np.array(['{}'], dtype=object), Y=np.ones(3))(tmp_path))
     assert len(file.scan) == 10
-    assert any('_metadata' in note for note in file.notes) and any("'Y'" in note for note in file.notes)
+    assert any('_metadata' in notice.text for notice in file.notices) and any(
+        "'Y'" in notice.text for notice in file.notices
+    )
 
 
 def test_alias_of_diffraction(tmp_path: Path) -> None:
@@ -140,7 +142,7 @@ def test_alias_of_diffraction(tmp_path: Path) -> None:
 def test_object_off_the_positions_is_left_out_with_a_note(tmp_path: Path) -> None:
     """D16: such an object is no label."""
     file = read_scan(npz(objectGuess=np.ones((20, 20), complex))(tmp_path))
-    assert file.scan.object is None and any('objectGuess' in note for note in file.notes)
+    assert file.scan.object is None and any('objectGuess' in notice.text for notice in file.notices)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +186,7 @@ def test_what_ptychodus_exports_as_intensity_is_intensity(tmp_path: Path, name: 
     np.testing.assert_array_equal(file.scan.diffraction, exported()['diff3d'])
     assert (file.scan.domain, file.scan.on_object_grid) == ('counts', True)
     assert file.scan.bad_pixels is not None and file.scan.bad_pixels.sum() == 1
-    assert any('counts, because the file is one that Ptychodus exports' in note for note in file.notes)
+    assert any('counts, because the file is one that Ptychodus exports' in notice.text for notice in file.notices)
     np.savez(tmp_path / name, **exported(diff3d=np.sqrt(good_arrays()['diff3d'])))
     assert read_scan(tmp_path / name).scan.domain == 'counts'
     assert read_scan(tmp_path / name, domain='amplitude').scan.domain == 'amplitude'
@@ -274,7 +276,7 @@ def test_domain_of_real_patterns(shared_data: Path, name: str, root: bool) -> No
 def test_given_domain_wins_and_notes_say_so(tmp_path: Path) -> None:
     """D20."""
     file = read_scan(write_good(tmp_path), domain='amplitude')
-    assert file.scan.domain == 'amplitude' and any('amplitude, as given' in note for note in file.notes)
+    assert file.scan.domain == 'amplitude' and any('amplitude, as given' in notice.text for notice in file.notices)
     with pytest.raises(ScanError, match='intensity'):
         read_scan(write_good(tmp_path), domain='intensity')  # type: ignore[arg-type]
 
@@ -345,7 +347,7 @@ def test_probe_in_place_of_the_scans(tmp_path: Path) -> None:
     path = npz(probeGuess=np.ones((32, 32)))(tmp_path)
     file = read_scan(path, probe=f'{tmp_path / "p.npz"}:mine')
     np.testing.assert_array_equal(file.scan.probe, 2 * other)
-    assert any('p.npz:mine' in note for note in file.notes)
+    assert any('p.npz:mine' in notice.text for notice in file.notices)
     np.testing.assert_array_equal(read_probe(tmp_path / 'p.npz'), other)
     np.save(tmp_path / 'p.npy', other[0])
     np.testing.assert_array_equal(read_probe(str(tmp_path / 'p.npy')), other[:1])

@@ -27,17 +27,17 @@ def test_a_scan_lies_within_the_domain_of_itself_and_of_a_training_with_it() -> 
     assert one.counts == pytest.approx((bright.scan.mean_counts,) * 2)
     assert both.counts == pytest.approx((weak.scan.mean_counts, bright.scan.mean_counts))
     assert not one.outside(one) and not both.outside(one) and not both.outside(Domain.of_scans(weak))
-    said = one.outside(Domain.of_scans(weak))
-    assert list(said) == ['dose'] and f'{weak.scan.mean_counts:.3g}' in said['dose']
+    (notice,) = one.outside(Domain.of_scans(weak))
+    assert notice.code == 'dose' and f'{weak.scan.mean_counts:.3g}' in notice.text
 
 
 def test_each_entry_warns_of_its_own() -> None:
     trained = Domain((1e4, 1e5), (2e4, 2e5), (0.6, 0.7))
     assert not trained.outside(Domain((4e3, 4e3), (8e3, 8e3), (0.9, 0.9))), 'within a factor of 3, and more overlap'
-    assert list(trained.outside(Domain((5e5, 5e5), (6e5, 6e5), (0.3, 0.3)))) == ['dose', 'overlap']
-    said = trained.outside(Domain((5e4, 5e4), (1e6, 1e6), (0.65, 0.65)))
-    assert list(said) == ['probe power'] and '1e+06' in said['probe power'] and '2e+04 to 2e+05' in said['probe power']
-    assert 'overlap by 30% ' in trained.outside(Domain(overlap=(0.3, 0.3)))['overlap']
+    assert [n.code for n in trained.outside(Domain((5e5, 5e5), (6e5, 6e5), (0.3, 0.3)))] == ['dose', 'overlap']
+    (notice,) = trained.outside(Domain((5e4, 5e4), (1e6, 1e6), (0.65, 0.65)))
+    assert notice.code == 'probe_power' and '1e+06' in notice.text and '2e+04 to 2e+05' in notice.text
+    assert 'overlap by 30% ' in trained.outside(Domain(overlap=(0.3, 0.3)))[0].text
 
 
 def test_the_manifest_keeps_a_domain_and_may_know_less() -> None:

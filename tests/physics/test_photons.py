@@ -34,14 +34,14 @@ COUNTS = np.asarray(small_scan().diffraction, dtype=np.float64)
 def test_photons_are_given_to_what_has_no_counts(scan: Scan, known: bool) -> None:
     """S8, SETTINGS: counts are never touched; anything else gets the mean that is asked for, pattern by pattern."""
     assert holds_counts(scan) is known
-    found, (note,) = with_photons(scan, 5e4)
+    found, (notice,) = with_photons(scan, 5e4)
     if known:
         assert found is scan
-        assert 'not used' in note
+        assert 'not used' in notice.text
         return
     assert found.mean_counts == pytest.approx(5e4, rel=1e-5)
     np.testing.assert_allclose(found.pattern_counts / scan.pattern_counts, 5e4 / scan.mean_counts, rtol=1e-5)
-    assert '50000 photons' in note
+    assert '50000 photons' in notice.text
 
 
 def test_the_true_number_gives_the_counts_back() -> None:

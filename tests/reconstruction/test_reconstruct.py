@@ -113,10 +113,10 @@ def test_the_probe_is_the_given_one_the_scans_or_the_bundles(scan: Scan, model: 
     assert (one.report.run.probe_source, two.report.run.probe_source) == ('scan', 'bundle')
     assert np.abs(one.reconstruction.object - two.reconstruction.object).max() < 1e-5
     other = np.roll(scan.probe, 5, axis=2)
-    chosen, source, notes = models.choose_probe(scan.with_probe(other), bundle, None)
-    assert source == 'scan' and np.array_equal(chosen, other) and 'correlation' in notes[0]
-    chosen, source, notes = models.choose_probe(scan, bundle, other)
-    assert source == 'given' and np.array_equal(chosen, other) and 'The probe given differs' in notes[0]
+    chosen, source, notices = models.choose_probe(scan.with_probe(other), bundle, None)
+    assert source == 'scan' and np.array_equal(chosen, other) and 'correlation' in notices[0].text
+    chosen, source, notices = models.choose_probe(scan, bundle, other)
+    assert source == 'given' and np.array_equal(chosen, other) and 'The probe given differs' in notices[0].text
     assert not models.choose_probe(scan, bundle, 3j * scan.probe)[2]
 
 
@@ -131,8 +131,8 @@ def test_a_probe_refined_first_replaces_the_guess(scan: Scan, tmp_path: Path) ->
     before, after = (models.probe_likeness(p, scan.probe) for p in (guess.probe, bundle.probe))
     assert before < 0.95 and after > 0.98
     assert np.allclose(read_probe(str(tmp_path / 'probe.npz')), bundle.probe)
-    chosen, source, notes = models.choose_probe(guess, bundle, None)
-    assert source == 'bundle' and np.array_equal(chosen, bundle.probe) and 'guess' in notes[0]
+    chosen, source, notices = models.choose_probe(guess, bundle, None)
+    assert source == 'bundle' and np.array_equal(chosen, bundle.probe) and 'guess' in notices[0].text
     assert models.choose_probe(scan, bundle, None)[1] == 'scan'
 
 
@@ -304,8 +304,8 @@ def test_a_scan_unlike_the_training_is_told_and_one_like_it_is_not(scan: Scan, m
     assert domain['counts'] == pytest.approx([scan.mean_counts] * 2)
     weak = replace(scan, diffraction=np.floor(np.asarray(scan.diffraction) / 8))
     own, other = (pp.reconstruct(s, model, config_of()).report for s in (scan, weak))
-    assert own.run.outside_training == () and not any('trained on' in note for note in own.notes)
-    assert other.run.outside_training == ('dose',) and any('similar dose' in note for note in other.notes)
+    assert own.run.outside_training == () and not any('trained on' in notice.text for notice in own.notices)
+    assert other.run.outside_training == ('dose',) and any('similar dose' in notice.text for notice in other.notices)
 
 
 def test_where_the_patches_of_a_network_disagree_the_object_is_wrong(scan: Scan, model: Path) -> None:

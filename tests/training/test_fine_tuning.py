@@ -92,8 +92,8 @@ def test_it_is_judged_by_what_a_user_gets(work: Path, tmp_path: Path) -> None:
         scan = small_scan(photons=photons)
         assert RefineOptions.for_scan(prepare_scan(scan)).passes == passes
         config = short_config(training__nepochs=1, training__learning_rate=1e-6)
-        notes = train([scan], config, tmp_path / str(passes), initial=work / 'model' / 'model.zip').notes
-        assert any(note.startswith(f'Residual after {passes} passes: ') for note in notes)
+        notes = train([scan], config, tmp_path / str(passes), initial=work / 'model' / 'model.zip').notices
+        assert any(n.code == 'model_kept' and n.text.startswith(f'Residual after {passes} passes: ') for n in notes)
 
 
 def test_the_learning_rate_of_a_training_that_starts_from_a_model(work: Path, tmp_path: Path) -> None:

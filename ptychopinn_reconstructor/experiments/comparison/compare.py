@@ -104,7 +104,7 @@ def compare(
     refuse_to_replace(Path(output_dir), names, overwrite)
     steps = Steps(str(scan), Path(output_dir), config, names, probe, initial, overwrite, emit, should_stop)
     training, cells = steps.run(true.object, margin)
-    notes = dict.fromkeys([*found.notes, *true.notes, *notes_of(cells)])
+    notes = dict.fromkeys([*(notice.text for notice in found.notices), *true.notes, *notes_of(cells)])
     report: dict[str, Any] = {
         'format_version': FORMAT_VERSION,
         'scan': str(scan),

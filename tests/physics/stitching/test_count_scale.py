@@ -56,9 +56,9 @@ def test_a_small_bias_is_corrected_and_a_large_one_is_told(factor: float, correc
     stitcher = collect(u, prepared.layout, prepared.probe, neighbors=8, batches=prepared.batches(64))
     plain = stitcher.canvas()
     gauge = count_gauge(prepared, plain)
-    scale, notes = gauge_scale(gauge)
+    scale, notices = gauge_scale(gauge)
     found = stitcher.canvas(scale)
-    assert bool(notes) is not corrected
+    assert bool(notices) is not corrected
     middle = np.s_[25:-25, 25:-25]
     ratio = float(np.abs(found[middle]).mean() / np.abs(plain[middle]).mean())
     assert ratio == pytest.approx(gauge if corrected else 1.0, rel=1e-3)
