@@ -29,6 +29,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychopinn_reconstructor.worker.messages import Message, Preview, ReconstructDone, Started
+
 HERE = Path(__file__).resolve()
 sys.path.insert(0, str(HERE.parents[1] / 'tests' / 'host'))
 sys.path.insert(0, str(HERE.parents[1] / 'tests'))
@@ -125,14 +127,14 @@ def start(backend: str) -> list[Row]:
 
 
 @contextmanager
-def overheard() -> Iterator[list[tuple[float, dict[str, Any]]]]:
+def overheard() -> Iterator[list[tuple[float, Message]]]:
     """What the worker says, with the time at which the host heard it."""
     from ptychopinn_reconstructor.host.runner import Worker
 
-    heard: list[tuple[float, dict[str, Any]]] = []
+    heard: list[tuple[float, Message]] = []
     original = Worker.events
 
-    def events(self: Worker) -> Iterator[dict[str, Any]]:
+    def events(self: Worker) -> Iterator[Message]:
         for message in original(self):
             heard.append((time.perf_counter(), message))
             yield message
@@ -174,15 +176,16 @@ def infer(backend: str) -> list[Row]:
                 pass
             end = time.perf_counter() - begin
             told = [(at - begin, message) for at, message in heard]
-            shown = [(at, message) for at, message in told if message['event'] == 'preview']
-            complete = next(at for at, message in shown if message['complete'])
+            shown = [(at, message) for at, message in told if isinstance(message, Preview)]
+            complete = next(at for at, message in shown if message.complete)
             done = told[-1][1]
-            stages = {name: float(values['wall_seconds']) for name, values in done['stages'].items()}
-            imports = float(done['import_seconds'])
-            begun = next(at for at, message in told if message['event'] == 'started')
+            assert isinstance(done, ReconstructDone)
+            stages = {name: float(values['wall_seconds']) for name, values in done.stages.items()}
+            imports = done.import_seconds
+            begun = next(at for at, message in told if isinstance(message, Started))
             beyond.append(complete - imports - stages['network'])
             ends.append(end)
-            firsts.append((shown[0][0], shown[0][1]['patterns']))
+            firsts.append((shown[0][0], shown[0][1].patterns))
             others = ', '.join(f'{name} {seconds:.2f}' for name, seconds in stages.items())
             details.append(f'import {imports:.2f}, begins after {begun:.2f}, then {others}; complete {complete:.2f}')
     middle = sorted(range(REPEATS), key=beyond.__getitem__)[REPEATS // 2]
@@ -253,7 +256,7 @@ def _many(few: Any, count: int) -> Any:
     return replace(few.input, diffraction_patterns=patterns, product=product)
 
 
-def _grown(host: Any, data: Any, heard: list[tuple[float, dict[str, Any]]]) -> tuple[int, int, float]:
+def _grown(host: Any, data: Any, heard: list[tuple[float, Message]]) -> tuple[int, int, float]:
     """Largest growth of both processes and of this one, bytes, until patterns go through the network; the seconds."""
     before, peak, here = anonymous(os.getpid()), 0, 0
     ready = threading.Event()

@@ -37,7 +37,7 @@ ROOMS: dict[str, set[str]] = {
         'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'result', 'scan',
     },
     'training': {'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction', 'scan'},
-    'worker': {'backend', 'config', 'errors', 'events', 'io', 'reconstruction', 'scan', 'training'},
+    'worker': {'backend', 'config', 'errors', 'events', 'io', 'reconstruction', 'result', 'scan', 'training'},
     'conformance': {
         'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction', 'scan', 'training',
     },

@@ -12,6 +12,7 @@ from ptychodus.api.observer import Observable
 from ..backend import missing_modules
 from ..errors import Interrupted, PtychoPINNError
 from ..worker.handover import Scratch
+from ..worker.messages import DevicesDone
 from ..worker.requests import DevicesRequest
 from .runner import Worker
 
@@ -62,7 +63,7 @@ class Devices(Observable):
                 Worker(scratch.path, should_stop=self._session.closing) as worker,
             ):
                 worker.ask(DevicesRequest(backends=(backend,)))
-                found = [message['devices'][backend] for message in worker.events() if message['event'] == 'done']
+                (done,) = (message for message in worker.events() if isinstance(message, DevicesDone))
         except Interrupted:
             return
         except (PtychoPINNError, OSError) as error:
@@ -70,7 +71,7 @@ class Devices(Observable):
             self._session.foreground(self._session.changed)
             self._asked.discard(backend)
             return
-        self._session.foreground(functools.partial(self.add, backend, found[0]))
+        self._session.foreground(functools.partial(self.add, backend, done.devices[backend]))
 
     def add(self, backend: str, names: list[str]) -> None:
         """Tell the observers of the devices of a backend; in the main thread."""

@@ -12,8 +12,9 @@ from ..config import Config
 from ..errors import Interrupted, OutputError, PtychoPINNError
 from ..events import Notice
 from ..worker.handover import Scratch, write_arrays
+from ..worker.messages import Log, Message, Started
 from ..worker.requests import Request
-from .runner import Message, Worker
+from .runner import Worker
 from .scans import HostScan
 
 if TYPE_CHECKING:
@@ -38,15 +39,15 @@ class Jobs:
         return Worker(scratch, config.execution.backend, self._session.should_stop)
 
     def run(self, worker: Worker, request: Request) -> Iterator[Message]:
-        """The messages of a job but for those that are only to be told; a stop ends them."""
+        """The messages of a job but for those that only go to the log; a stop ends them."""
         worker.ask(request)
         try:
             for message in worker.events():
-                if message['event'] == 'log':
-                    level = logging.getLevelNamesMapping().get(str(message['level']).upper(), logging.INFO)
-                    self._logger.log(level, '%s', message['message'])
-                elif message['event'] == 'started':
-                    self._logger.info('%s on %s.', message['backend'], message['device'])
+                if isinstance(message, Log):
+                    level = logging.getLevelNamesMapping().get(message.level.upper(), logging.INFO)
+                    self._logger.log(level, '%s', message.message)
+                elif isinstance(message, Started):
+                    self._logger.info('%s on %s.', message.backend, message.device)
                 else:
                     yield message
         except Interrupted as stopped:

@@ -10,53 +10,55 @@ from numpy.typing import NDArray
 from ptychodus.api.reconstruct import ReconstructOutput
 
 from ..config import Config
+from ..worker.messages import Epoch, Preview, ReconstructDone
 from .model_file import ModelFile
-from .runner import Message
 from .scans import HostScan
 
 WHOLE = 100  # progress of a complete reconstruction: percent
 AFTER_NETWORK = 90  # percent at which the network's object is complete, when it is refined afterwards
 
 
-def taken(path: Path) -> NDArray[Any]:
-    """An array that the worker has left, which is then removed."""
+def take_array(path: Path) -> NDArray[Any]:
+    """An array that the worker has left, whose file is then removed."""
     values: NDArray[Any] = np.load(path, allow_pickle=False)
     path.unlink()
     return values
 
 
-def output_of(
-    scan: HostScan, message: Message, scratch: Path, model: ModelFile, config: Config
-) -> ReconstructOutput | None:
-    """What the host gets of a message: a product with the object so far, or the complete one."""
-    if message['event'] not in ('preview', 'done'):
-        return None
-    done = message['event'] == 'done'
+def preview_output(
+    scan: HostScan, preview: Preview, scratch: Path, model: ModelFile, config: Config
+) -> ReconstructOutput:
+    """A product with the object as it is now, and the losses of the model's training."""
+    object_ = scan.object_of(take_array(scratch / preview.object), preview.origin)
+    return ReconstructOutput(scan.product_with(object_, losses=model.losses), progress=percent(preview, config))
+
+
+def result_output(scan: HostScan, done: ReconstructDone, scratch: Path) -> ReconstructOutput:
+    """The product of a complete reconstruction."""
     product = scan.product_with(
-        scan.object_of(taken(scratch / message['object']), message['origin']),
-        probe=taken(scratch / message['probe']) if done else None,
-        positions=taken(scratch / message['positions']) if done and message['positions'] else None,
-        losses=message['losses'] if done else model.losses,
-        comment=message['comments'] if done else '',
+        scan.object_of(take_array(scratch / done.object), done.origin),
+        probe=take_array(scratch / done.probe),
+        positions=None if done.positions is None else take_array(scratch / done.positions),
+        losses=done.losses,
+        comment=done.comments,
     )
-    return ReconstructOutput(product, progress=WHOLE if done else percent(message, config))
+    return ReconstructOutput(product, progress=WHOLE)
 
 
-def percent(message: Message, config: Config) -> int:
+def percent(preview: Preview, config: Config) -> int:
     """How far a reconstruction is, below WHOLE."""
-    passes = config.inference.refine_passes
-    network = AFTER_NETWORK if passes != 0 else WHOLE - 1
-    if message['stage'] == 'network':
-        return max(1, int(network * message['patterns'] / message['total']))
-    return min(WHOLE - 1, network + int((WHOLE - network) * message['epoch'] / message['total']))
+    network = AFTER_NETWORK if config.inference.refine_passes != 0 else WHOLE - 1
+    if preview.stage == 'network':
+        return max(1, int(network * (preview.patterns or 0) / preview.total))
+    return min(WHOLE - 1, network + int((WHOLE - network) * (preview.epoch or 0) / preview.total))
 
 
-def epoch_line(message: Message) -> str:
+def epoch_line(epoch: Epoch) -> str:
     """How far a training is, for the log."""
-    held_out = f', held-out loss {message["val_loss"]:.5g}' if message.get('val_loss') is not None else ''
-    return f'Epoch {message["epoch"]} of {message["total"]}: loss {message["train_loss"]:.5g}{held_out}'
+    held_out = '' if epoch.val_loss is None else f', held-out loss {epoch.val_loss:.5g}'
+    return f'Epoch {epoch.epoch} of {epoch.total}: loss {epoch.train_loss:.5g}{held_out}'
 
 
-def result_line(message: Message) -> str:
+def result_line(done: ReconstructDone) -> str:
     """How far to trust the object, for the log."""
-    return f'Done after {message["run"]["refine_passes"]} refinement passes: {message["trust"]}.'
+    return f'Done after {done.run.refine_passes} refinement passes: {done.trust}.'

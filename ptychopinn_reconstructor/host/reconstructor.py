@@ -14,14 +14,14 @@ from ..config import Config
 from ..errors import ModelFileError, ScanError
 from ..events import Notice
 from ..io.atomic import atomic_path
+from ..worker.messages import Preview, ReconstructDone
 from ..worker.requests import ReconstructRequest
 from .jobs import Jobs, hand_over
 from .last_trust import Known
-from .messages import WHOLE, output_of, result_line
+from .messages import WHOLE, preview_output, result_line, result_output
 from .model_file import ModelFile
 from .model_in_use import ModelInUse
 from .releases import export_training_data
-from .runner import Message
 from .scans import HostScan
 from .training import Training
 
@@ -117,11 +117,12 @@ class PtychoPINNReconstructor(TrainableReconstructor):
                 folder = hand_over(scan, scratch.path)
                 request = ReconstructRequest(scan=folder, model=model.path, ensemble=others, config=config.to_json())
                 for message in self._jobs.run(worker, request):
-                    if message['event'] == 'done':
+                    if isinstance(message, Preview):
+                        yield preview_output(scan, message, scratch.path, model, config)
+                    elif isinstance(message, ReconstructDone):
                         self._log_result(message, warnings)
                         self._keep_trust(scan, message, scratch.path)
-                    if (output := output_of(scan, message, scratch.path, model, config)) is not None:
-                        yield output
+                        yield result_output(scan, message, scratch.path)
 
     def _further_models(self, model: ModelFile, scan: HostScan) -> tuple[Path, ...]:
         """Those that the settings name beside the model in use; ModelFileError when one cannot work on the scan."""
@@ -132,19 +133,19 @@ class PtychoPINNReconstructor(TrainableReconstructor):
             ModelFile.open(path).check(scan)
         return tuple(paths)
 
-    def _keep_trust(self, scan: HostScan, message: Message, scratch: Path) -> None:
+    def _keep_trust(self, scan: HostScan, done: ReconstructDone, scratch: Path) -> None:
         """Leave what is known of the result where the window finds it."""
-        data = (scratch / message['trust_file']).read_bytes()
-        known = Known(str(scan.product.metadata.name), message['trust'], data)
+        data = (scratch / done.trust_file).read_bytes()
+        known = Known(str(scan.product.metadata.name), done.trust, data)
         self.session.foreground(partial(self.session.trust.keep, known))
 
-    def _log_result(self, message: Message, warnings: Sequence[Notice]) -> None:
+    def _log_result(self, done: ReconstructDone, warnings: Sequence[Notice]) -> None:
         """What was decided about the data, unless there was a warning of it, and how far to trust the object."""
         warned = {warning.code for warning in warnings}
-        for notice in message['notices']:
-            if notice['code'] not in warned:
-                self.logger.info('%s', notice['text'])
-        self.logger.info('%s', result_line(message))
+        for notice in done.notices:
+            if notice.code not in warned:
+                self.logger.info('%s', notice.text)
+        self.logger.info('%s', result_line(done))
 
     def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
         """Train on the files in a folder, or on the scan selected in the host; model.zip is left in `output_path`.

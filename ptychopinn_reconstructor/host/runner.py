@@ -6,7 +6,6 @@ process.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import queue
@@ -19,18 +18,20 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
+
+from pydantic import ValidationError
 
 from .. import errors
 from ..errors import Interrupted, PtychoPINNError
 from ..events import ShouldStop, never
+from ..worker.messages import Error, Message, Stopped, parse_message
 from ..worker.requests import Request, TrainRequest
 
 POLL = 0.05  # seconds between two looks at the child and at the host's wish to stop
 GRACE = 0.7  # seconds that a job has to stop by itself
 LAST_WORDS = 0.3  # seconds in which the events of an ended process may still arrive
 STDERR_LINES = 60
-Message = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 
@@ -46,8 +47,9 @@ class Worker:
 
     def __init__(self, scratch: Path, backend: str = '', should_stop: ShouldStop = never) -> None:
         self.scratch, self.backend, self.should_stop = scratch, backend, should_stop
-        self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._said: deque[str] = deque(maxlen=STDERR_LINES)
+        self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._stdout_ended = threading.Event()
+        self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
         self._deadline: float | None = None  # until when a job that was asked to stop may go on
         self.when_stopped = 'Stopped on request.'  # the sentence for it, also where the job itself had no time for one
 
@@ -65,7 +67,7 @@ class Worker:
             encoding='utf-8',
             errors='replace',
         )
-        for target, stream in ((self._read_events, self.process.stdout), (self._read_stderr, self.process.stderr)):
+        for target, stream in ((self._read_messages, self.process.stdout), (self._read_stderr, self.process.stderr)):
             threading.Thread(target=target, args=(stream,), daemon=True).start()
         return self
 
@@ -87,21 +89,22 @@ class Worker:
         self._send(request.model_dump_json())
 
     def events(self) -> Iterator[Message]:
-        """What the worker says, `done` last.
+        """The worker's messages, `done` last.
 
         Raises the worker's own error, Interrupted when it was stopped, WorkerDied when it ended without either.
         """
         ended = None
         while True:
             message = self._next()
-            if message:
-                yield from self._checked(message)
-                if message['event'] == 'done':
+            if message is not None:
+                yield _raised(message)
+                if message.event == 'done':
                     return
             now = time.monotonic()
-            if not message and self.process.poll() is not None:
+            if message is None and self.process.poll() is not None:
                 ended = now if ended is None else ended
-                if message is not None or now - ended > LAST_WORDS:
+                all_read = self._stdout_ended.is_set() and self._messages.empty()
+                if all_read or now - ended > LAST_WORDS:
                     raise self._death()
             elif self._deadline is None and self.should_stop():  # asked however fast messages come
                 self._ask_to_stop()
@@ -109,19 +112,11 @@ class Worker:
                 raise Interrupted(self.when_stopped)
 
     def _next(self) -> Message | None:
-        """The next message; {} when stdout has ended, None when nothing has come for a while."""
+        """The next message; None when nothing has come for a while."""
         try:
-            return self._messages.get(timeout=POLL) or {}
+            return self._messages.get(timeout=POLL)
         except queue.Empty:
             return None
-
-    def _checked(self, message: Message) -> Iterator[Message]:
-        if message['event'] == 'error':
-            kind = getattr(errors, str(message['kind']), PtychoPINNError)
-            raise kind(message['message'])
-        if message['event'] == 'stopped':
-            raise Interrupted(message['message'])
-        yield message
 
     def _death(self) -> PtychoPINNError:
         code = self.process.wait()
@@ -130,7 +125,7 @@ class Worker:
         return WorkerDied(f'The worker process ended with exit code {code}{_cause(code)}{self._last_words()}')
 
     def _last_words(self) -> str:
-        lines = [line for line in self._said if line.strip()]
+        lines = [line for line in self._stderr if line.strip()]
         return f' Its last words: {lines[-1].strip()}' if lines else ''
 
     def _ask_to_stop(self) -> float:
@@ -160,18 +155,28 @@ class Worker:
         except (BrokenPipeError, ValueError):  # it is gone already, which `events` finds out
             return
 
-    def _read_events(self, stream: IO[str]) -> None:
+    def _read_messages(self, stream: IO[str]) -> None:
         for line in stream:
             try:
-                self._messages.put(json.loads(line))
-            except ValueError:
-                self._said.append(line)
-        self._messages.put({})
+                self._messages.put(parse_message(line))
+            except ValidationError:  # of another version of this package, or not ours: its last words may explain it
+                self._stderr.append(line)
+        self._stdout_ended.set()
 
     def _read_stderr(self, stream: IO[str]) -> None:
         for line in stream:
-            self._said.append(line)
+            self._stderr.append(line)
             logger.debug('worker: %s', line.rstrip())
+
+
+def _raised(message: Message) -> Message:
+    """A message as it is, unless it says that the job has failed or stopped, which is raised."""
+    if isinstance(message, Error):
+        kind = getattr(errors, message.kind, PtychoPINNError)
+        raise kind(message.message)
+    if isinstance(message, Stopped):
+        raise Interrupted(message.message)
+    return message
 
 
 def _cause(code: int) -> str:

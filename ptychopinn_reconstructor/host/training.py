@@ -18,12 +18,13 @@ from ..config import Config
 from ..io.atomic import atomic_path
 from ..training.folder import MODEL, can_resume, start_of
 from ..training.metrics_table import read_losses
+from ..worker.messages import Epoch, Preview, TrainDone
 from ..worker.requests import TrainRequest
 from .jobs import Jobs, hand_over
-from .messages import epoch_line, taken
+from .messages import epoch_line, take_array
 from .model_file import ModelFile
 from .model_in_use import ModelInUse
-from .runner import Message, Worker
+from .runner import Worker
 from .scans import HostScan
 from .settings import shown
 from .training_data import TrainingSource
@@ -117,22 +118,22 @@ class Training:
         shown = float('-inf')
         try:
             for message in self.jobs.run(worker, request):
-                if message['event'] == 'epoch' and message.get('stage') == 'train':
-                    epoch = int(message['epoch'])
+                if isinstance(message, Epoch) and message.train_loss is not None:
+                    epoch = message.epoch
                     losses = [loss for loss in losses if loss.epoch < epoch]  # one that no checkpoint held is redone
-                    losses.append(LossValue(epoch, float(message['train_loss'])))
-                    if message.get('val_loss') is not None:
-                        held_out.append(LossValue(epoch, float(message['val_loss'])))
+                    losses.append(LossValue(epoch, message.train_loss))
+                    if message.val_loss is not None:
+                        held_out.append(LossValue(epoch, message.val_loss))
                     self.logger.info(epoch_line(message))
                     if time.monotonic() - shown > DRAWN_EVERY:
                         shown = time.monotonic()
                         self._show(None, losses)
                     yield TrainOutput(list(losses), list(held_out), progress=epoch)
-                elif message['event'] == 'preview':
+                elif isinstance(message, Preview):
                     self._show(self._preview(message, scratch, apart=pretraining), losses)
-                elif message['event'] == 'done':
-                    losses = [LossValue(int(epoch), float(value)) for epoch, value in message['losses']]
-                    self._adopt(Path(message['model']), output)
+                elif isinstance(message, TrainDone):
+                    losses = [LossValue(epoch, value) for epoch, value in message.losses]
+                    self._adopt(message.model, output)
         finally:  # after a stop too, and when it fails
             if pretraining and self.session.selected is not None:
                 own = self.session.selected.product.object_  # what was seen is no object of this scan
@@ -140,13 +141,13 @@ class Training:
             elif losses:
                 self._show(None, losses, last=True)
 
-    def _preview(self, message: Message, scratch: Path, *, apart: bool) -> Object | None:
+    def _preview(self, preview: Preview, scratch: Path, *, apart: bool) -> Object | None:
         """The object as the network sees it, that of the selected scan, or one that lies `apart` from it."""
-        values, selected = taken(scratch / message['object']), self.session.selected
+        values, selected = take_array(scratch / preview.object), self.session.selected
         if selected is None:
             return None
         scan = HostScan.of(selected)
-        return scan.object_apart(values) if apart else scan.object_of(values, message['origin'])
+        return scan.object_apart(values) if apart else scan.object_of(values, preview.origin)
 
     def _show(self, preview: Object | None, losses: list[LossValue], *, last: bool = False) -> None:
         """Let the host show the losses, and the object as the network sees it now."""

@@ -8,7 +8,6 @@ scratch folder.
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import shutil
@@ -16,17 +15,19 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import Interrupted, OutputError, PtychoPINNError
-from ..events import Event
+from ..events import Emit, Event
+from .messages import DevicesDone, Error, Log, Message, ReconstructDone, Stopped, TrainDone, message_of
 from .requests import DevicesRequest, ReconstructRequest, Request, TrainRequest, parse_request
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ..config import Config
     from ..reconstruction.finish import Result
     from ..scan import Scan
@@ -37,14 +38,14 @@ ORPHAN_SECONDS = 1.0  # how long a job may go on after whoever asked for it is g
 
 @dataclass
 class Channel:
-    """The worker's end of the conversation: events out, one request and `stop` in."""
+    """The worker's end of the conversation: messages out, one request and `stop` in."""
 
     out: IO[str]
     stopped: threading.Event = field(default_factory=threading.Event)
     requests: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
     orphaned: threading.Event = field(default_factory=threading.Event)
     import_seconds: float = 0.0  # what the framework's own import took
-    previews: int = 0
+    saved: int = 0  # arrays
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def listen(self) -> None:
@@ -61,32 +62,35 @@ class Channel:
         leave_nothing()
         os._exit(Interrupted.exit_code)
 
-    def say(self, event: str, /, **data: Any) -> None:
-        """Write one event."""
-        from ..reconstruction.writing import finite
-
-        line = json.dumps({'event': event, **finite(data)}, allow_nan=False)
+    def say(self, message: Message) -> None:
+        """Write one message."""
         with self._lock, suppress(BrokenPipeError):
-            self.out.write(line + '\n')
+            self.out.write(message.model_dump_json() + '\n')
             self.out.flush()
 
-    def emit(self, event: Event) -> None:
-        """Pass an event of the job on; arrays become files beside it."""
-        self.say(event.kind, **self.with_files(event.data))
+    def log(self, text: str) -> None:
+        """A line for the user."""
+        self.say(Log(level='info', message=text))
 
-    def with_files(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """`data` in which every array is the name of a .npy file in the current folder."""
+    def emit(self, event: Event) -> None:
+        """Pass an event of the job on but for its last one: the worker's own says where the result lies."""
+        from ..reconstruction.writing import finite
+
+        if event.kind == 'done':
+            return
+        values = dict(event.data)
+        if event.kind == 'preview':
+            values['object'] = self.save('object', values['object'])
+        self.say(message_of({'event': event.kind, **finite(values)}))
+
+    def save(self, name: str, values: NDArray[Any]) -> Path:
+        """Write an array into the current folder; its file, which has a number of its own."""
         import numpy as np
 
-        self.previews += 1
-        plain = {}
-        for key, value in data.items():
-            if isinstance(value, np.ndarray) and value.ndim >= 2:
-                plain[key] = f'{key}-{self.previews}.npy'
-                np.save(plain[key], value, allow_pickle=False)
-            else:
-                plain[key] = value
-        return plain
+        self.saved += 1
+        path = Path(f'{name}-{self.saved}.npy')
+        np.save(path, values, allow_pickle=False)
+        return path
 
 
 def leave_nothing() -> None:
@@ -99,9 +103,9 @@ def leave_nothing() -> None:
 
 
 def run(request: Request, channel: Channel) -> None:
-    """Do what is asked; the result is the event `done`."""
+    """Do what is asked; its last message is the result."""
     if isinstance(request, DevicesRequest):
-        channel.say('done', devices={name: devices(name) for name in request.backends})
+        channel.say(DevicesDone(devices={name: devices(name) for name in request.backends}))
     elif isinstance(request, ReconstructRequest):
         reconstruct(request, channel)
     else:
@@ -134,29 +138,26 @@ def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
         scratch=Path.cwd(),
         patches_file=Path(request.model).parent / PATCHES,
         preview_seconds=request.preview_seconds,
-        emit=_without_done(channel),
+        emit=channel.emit,
         should_stop=channel.stopped.is_set,
     )
     found, trust = result.reconstruction, result.report.trust
     Path(TRUST).write_bytes(to_bytes(trust))
-    channel.emit(
-        Event(
-            'done',
-            {
-                'object': found.object,
-                'probe': found.probe,
-                'origin': found.origin,
-                'comments': found.comments,
-                'losses': found.losses,
-                'residual': result.report.residual,
-                'positions': found.positions if config.inference.refine_positions else None,
-                'trust': trust.line(),
-                'trust_file': TRUST,
-                'notices': [asdict(notice) for notice in result.report.notices],
-                'run': result.report.run.to_json(),
-                'stages': result.report.stages,
-                'import_seconds': channel.import_seconds,
-            },
+    channel.say(
+        ReconstructDone(
+            object=channel.save('object', found.object),
+            probe=channel.save('probe', found.probe),
+            positions=channel.save('positions', found.positions) if config.inference.refine_positions else None,
+            origin=found.origin,
+            comments=found.comments,
+            losses=found.losses,
+            residual=result.report.residual,
+            trust=trust.line(),
+            trust_file=Path(TRUST),
+            run=result.report.run,
+            notices=result.report.notices,
+            stages=result.report.stages,
+            import_seconds=channel.import_seconds,
         )
     )
 
@@ -173,13 +174,13 @@ def train(request: TrainRequest, channel: Channel) -> None:
     scans, sources = training_scans(request, config, channel)
     config = complete_config(scans, config)
     folder = writable_folder(request.output_dir)
-    emit = _without_done(channel)
+    emit: Emit = channel.emit
     if request.resume:
         stored = stored_config(folder)
         check_resumable(folder, stored, config)
     else:
         for kept in set_aside(folder):
-            channel.say('log', level='info', message=f'The earlier training is kept as {kept}.')
+            channel.log(f'The earlier training is kept as {kept}.')
         emit = replacing(folder, emit)
     validation = None if request.validation is None else read(request.validation, config, channel)
     trained = train_scans(
@@ -195,12 +196,7 @@ def train(request: TrainRequest, channel: Channel) -> None:
         emit=emit,
         should_stop=channel.stopped.is_set,
     )
-    channel.say(
-        'done',
-        model=str(trained.model),
-        notices=[asdict(notice) for notice in trained.notices],
-        losses=trained.trained.losses,
-    )
+    channel.say(TrainDone(model=trained.model, losses=trained.trained.losses, notices=trained.notices))
 
 
 def training_scans(request: TrainRequest, config: Config, channel: Channel) -> tuple[list[Scan], list[str]]:
@@ -218,18 +214,8 @@ def read(path: Path, config: Config, channel: Channel) -> Scan:
 
     found = read_scan(path, domain=config.data.measurement_domain)
     for notice in found.notices:
-        channel.say('log', level='info', message=f'{path.name}: {notice.text}')
+        channel.log(f'{path.name}: {notice.text}')
     return found.scan
-
-
-def _without_done(channel: Channel) -> Any:
-    """An `emit` that keeps the pipeline's own last word back: the worker's says where the result lies."""
-
-    def emit(event: Event) -> None:
-        if event.kind != 'done':
-            channel.emit(event)
-
-    return emit
 
 
 def preload(name: str) -> float:
@@ -252,21 +238,21 @@ def answer(channel: Channel, line: str) -> int:
     try:
         run(parse_request(line), channel)
     except Interrupted as error:
-        channel.say('stopped', message=str(error))
+        channel.say(Stopped(message=str(error)))
         return error.exit_code
     except PtychoPINNError as error:
-        channel.say('error', kind=type(error).__name__, message=str(error))
+        channel.say(Error(kind=type(error).__name__, message=str(error)))
         return error.exit_code
     except (MemoryError, OSError) as error:
-        channel.say('error', kind=OutputError.__name__, message=_resources(error))
+        channel.say(Error(kind=OutputError.__name__, message=_resources(error)))
         return 1
     except Exception as error:  # a bug, or a framework's own: told in one sentence, the traceback goes to stderr
         traceback.print_exc()
         if channel.stopped.is_set():
-            channel.say('stopped', message='Stopped on request.')
+            channel.say(Stopped(message='Stopped on request.'))
             return Interrupted.exit_code
         text = ' '.join(str(error).split()) or 'no message'
-        channel.say('error', kind='PtychoPINNError', message=f'The job failed: {type(error).__name__}: {text}')
+        channel.say(Error(kind='PtychoPINNError', message=f'The job failed: {type(error).__name__}: {text}'))
         return 1
     return 0
 

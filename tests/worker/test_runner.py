@@ -17,6 +17,7 @@ from scans import short_config, small_scan
 from ptychopinn_reconstructor.errors import ConfigError, Interrupted, ModelFileError, PtychoPINNError
 from ptychopinn_reconstructor.host.runner import Worker, WorkerDied
 from ptychopinn_reconstructor.worker.handover import Scratch, write_arrays
+from ptychopinn_reconstructor.worker.messages import Epoch, ReconstructDone, Started, TrainDone
 from ptychopinn_reconstructor.worker.requests import DevicesRequest, ReconstructRequest, Request, TrainRequest
 
 SOON = 10.0  # seconds in which a host has to know; `make bench` measures how soon it does
@@ -53,7 +54,8 @@ def model(scratch: Path, tmp_path_factory: pytest.TempPathFactory, backend_name:
         worker.ask(request)
         *_, done = worker.events()
     assert worker.process.returncode == 0
-    return Path(done['model'])
+    assert isinstance(done, TrainDone)
+    return done.model
 
 
 def is_gone(worker: Worker) -> bool:
@@ -96,7 +98,7 @@ def test_a_worker_that_dies_is_told_at_once(
             awaited = ('progress', 'refine')
         events = worker.events()
         for message in events:
-            if (message['event'], message.get('stage')) == awaited:
+            if (message.event, getattr(message, 'stage', None)) == awaited:
                 break
         begin = time.monotonic()
         worker.process.kill()
@@ -141,8 +143,8 @@ def test_closing_the_iterator_early_ends_the_worker(scratch: Path, tmp_path: Pat
             workers.append(worker)
             worker.ask(train_request(scratch, tmp_path, backend_name))
             for message in worker.events():
-                if message['event'] == 'epoch':
-                    yield message['epoch']
+                if isinstance(message, Epoch):
+                    yield message.epoch
 
     workers: list[Worker] = []
     generator = epochs()
@@ -158,7 +160,7 @@ def test_an_exception_ends_the_worker(scratch: Path, tmp_path: Path, backend_nam
     with pytest.raises(ZeroDivisionError), Worker(scratch, backend_name) as worker:
         worker.ask(train_request(scratch, tmp_path, backend_name))
         for message in worker.events():
-            if message['event'] == 'started':
+            if isinstance(message, Started):
                 raise ZeroDivisionError
     assert is_gone(worker)
 
@@ -195,7 +197,7 @@ def test_a_stop_ends_a_job_within_a_second(
         else:
             worker.ask(train_request(scratch, tmp_path, backend_name))
         for message in worker.events():
-            running = message['event'] == 'epoch' or message.get('stage') == 'refine'
+            running = isinstance(message, Epoch) or getattr(message, 'stage', None) == 'refine'
             if when.startswith('in') and running and not wish:
                 wish.append(time.monotonic())
     assert wish and time.monotonic() - wish[0] < SOON + 0.5
@@ -211,7 +213,7 @@ def test_a_worker_that_does_not_listen_is_ended(scratch: Path, tmp_path: Path, b
     with pytest.raises(Interrupted, match='Stopped on request'), worker:
         worker.ask(train_request(scratch, tmp_path, backend_name))
         for message in worker.events():
-            if message['event'] == 'started':
+            if isinstance(message, Started):
                 os.kill(worker.process.pid, signal.SIGSTOP)
                 wish.append(time.monotonic())
     assert worker.process.returncode == -signal.SIGKILL and time.monotonic() - wish[0] < 2 * SOON
@@ -231,5 +233,6 @@ def test_two_workers_at_once(scratch: Path, model: Path, backend_name: str) -> N
                 worker.ask(request)
             for worker in (first, second):
                 *_, done = worker.events()
-                results.append(np.load(worker.scratch / done['object']))
+                assert isinstance(done, ReconstructDone)
+                results.append(np.load(worker.scratch / done.object))
     assert results[0].shape != results[1].shape or np.abs(results[0] - results[1]).max() > 0.1

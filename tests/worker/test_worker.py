@@ -416,7 +416,7 @@ with Scratch(1000, parent) as scratch, Worker(scratch.path, backend) as worker:
     worker.ask(parse_request(line))
     print(worker.process.pid, flush=True)
     for message in worker.events():
-        print(message['event'], flush=True)
+        print(message.event, flush=True)
 """
 
 

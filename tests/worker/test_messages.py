@@ -1,0 +1,88 @@
+"""The messages of a worker, checked on both sides (specs/ptychodus_api_spec.md, P51, P52)."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from ptychopinn_reconstructor.events import Notice
+from ptychopinn_reconstructor.result import RunInfo
+from ptychopinn_reconstructor.worker.messages import Epoch, ReconstructDone, message_of, parse_message
+
+
+def reconstructed(residual: float) -> ReconstructDone:
+    run = RunInfo(
+        backend='torch',
+        device='cpu',
+        model_type='pinn',
+        probe_source='scan',
+        probe_power='absolute',
+        power_ratio=0.9,
+        patterns=25,
+        n_pixels=64,
+        outside_training=('dose',),
+        refine_passes=2,
+        residual_by_pass=(0.5, 0.25),
+    )
+    return ReconstructDone(
+        object=Path('object-1.npy'),
+        probe=Path('probe-2.npy'),
+        positions=None,
+        origin=(1.5, -2.0),
+        comments='of a test',
+        losses=((1, 0.5), (2, residual)),
+        residual=residual,
+        trust='residual 0.25',
+        trust_file=Path('trust.npz'),
+        run=run,
+        notices=(Notice('dose', 'Too bright.'),),
+        stages={'network': {'wall_seconds': 0.5}},
+        import_seconds=1.0,
+    )
+
+
+def test_a_result_comes_back_as_it_was_sent() -> None:
+    """P52: with what is typed in it."""
+    sent = reconstructed(0.25)
+    assert parse_message(sent.model_dump_json()) == sent
+
+
+def test_numbers_that_are_not_finite_are_null() -> None:
+    """P51."""
+
+    def refuse(text: str) -> float:
+        raise AssertionError(f'{text} is not JSON')
+
+    line = reconstructed(math.nan).model_dump_json()
+    values = json.loads(line, parse_constant=refuse)
+    assert values['residual'] is None and values['losses'] == [[1, 0.5], [2, None]]
+    back = parse_message(line)
+    assert isinstance(back, ReconstructDone) and math.isnan(back.residual) and math.isnan(back.losses[1][1])
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        '{"event": "dance"}',
+        '{"message": "no event"}',
+        '{"event": "done", "job": "train", "losses": [], "notices": []}',
+        '{"event": "done", "job": "reconstruct", "model": "model.zip", "losses": [], "notices": []}',
+        '{"event": "log", "level": "info", "message": "one", "more": 1}',
+        'Epoch 1',
+    ],
+    ids=['another event', 'no event', 'no model', 'another job', 'a field too many', 'no JSON'],
+)
+def test_what_is_no_message_is_refused(line: str) -> None:
+    """P51."""
+    with pytest.raises(ValidationError):
+        parse_message(line)
+
+
+def test_a_backend_may_tell_more_of_an_epoch() -> None:
+    """P51: what only that backend knows is in its log, not in the message."""
+    epoch = message_of({'event': 'epoch', 'stage': 'train', 'epoch': 3, 'total': 5, 'train_loss': 0.5, 'fringe': 7.0})
+    assert epoch == Epoch(stage='train', epoch=3, total=5, train_loss=0.5)
