@@ -24,5 +24,5 @@ def follow(event: Event) -> None:
 
 scan = simulate(n=32, positions=100, step=5.0, seed=0)
 config = Config().merged({'training': {'nepochs': 4 * wanted, 'batch_size': 16}})
-trained = train([scan], config, Path('model'), emit=follow, should_stop=lambda: len(seen) >= wanted)
+trained = train([scan], config, Path('followed'), emit=follow, should_stop=lambda: len(seen) >= wanted)
 print(f'stopped early: {trained.trained.interrupted}; the best epoch so far is in {trained.model}')

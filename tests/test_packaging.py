@@ -18,7 +18,8 @@ import ptychopinn_reconstructor
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'ptychopinn_reconstructor'
-FOLDERS = {PACKAGE: ROOT / PACKAGE, f'{PACKAGE}.backends': ROOT / 'backends', f'{PACKAGE}.configs': ROOT / 'configs'}
+FOLDERS = {PACKAGE: ROOT / PACKAGE} | {f'{PACKAGE}.{name}': ROOT / name for name in ('backends', 'configs', 'examples')}
+DATA = ('.yaml', '.md', '.sh', '.ini')  # presets, and what `ptychopinn init` writes
 # Ptychodus looks for plugins in its own folder: one file of the wheel lies there, and comes from a folder of ours.
 PLUGINS = 'ptychodus.plugins'
 SHIMS = ROOT / PACKAGE / 'host' / 'ptychodus_plugins'
@@ -35,11 +36,11 @@ def _packages_in_the_tree() -> set[str]:
 
 
 def _installed_files() -> set[str]:
-    """Every source, preset and marker of the tree, where a wheel must put it."""
+    """Every source, preset, example and marker of the tree, where a wheel must put it."""
     expected = {SHIM}
     for package, folder in FOLDERS.items():
         for path in folder.rglob('*'):
-            if SHIMS not in path.parents and (path.suffix in ('.py', '.yaml') or path.name == 'py.typed'):
+            if SHIMS not in path.parents and (path.suffix in ('.py', *DATA) or path.name == 'py.typed'):
                 expected.add('/'.join([*package.split('.'), *path.relative_to(folder).parts]))
     return expected
 
@@ -117,7 +118,7 @@ def test_an_sdist_holds_every_source(dist: Path) -> None:
         names = {name.partition('/')[2] for name in archive.getnames()}
     wanted = {'pyproject.toml', 'LICENSE', 'README.md'}
     for folder in FOLDERS.values():
-        wanted |= {p.relative_to(ROOT).as_posix() for p in folder.rglob('*') if p.suffix in ('.py', '.yaml')}
+        wanted |= {p.relative_to(ROOT).as_posix() for p in folder.rglob('*') if p.suffix in ('.py', *DATA)}
     assert wanted <= names
 
 
@@ -130,6 +131,14 @@ def test_an_unpacked_wheel_imports_its_backend_package_and_presets(wheel: Path) 
     version, *files = _run_from(wheel, program).splitlines()
     assert version == ptychopinn_reconstructor.__version__
     assert len(files) == 4 and all(Path(file).is_relative_to(wheel / PACKAGE) for file in files)
+
+
+def test_an_unpacked_wheel_writes_its_first_steps(wheel: Path, tmp_path: Path) -> None:
+    """What `ptychopinn init` copies comes from the wheel, where there is no checkout."""
+    program = f'from {PACKAGE}.cli.main import main; main(["init", {str(tmp_path / "first")!r}, "--quiet"])'
+    _run_from(wheel, program)
+    written = {path.relative_to(tmp_path / 'first').as_posix() for path in (tmp_path / 'first').rglob('*')}
+    assert {'README.md', 'scan.npz', 'presets/quick.yaml', 'examples/batch_mode/settings.ini'} <= written
 
 
 def test_the_wheels_metadata_announces_command_and_backends(dist: Path, wheel: Path) -> None:

@@ -9,6 +9,7 @@ from .app import App, debug_option
 from .compare import compare
 from .demo import demo
 from .evaluate import evaluate
+from .init import init
 from .models import doctor, inspect, verify
 from .pretrain import pretrain
 from .reconstruct import reconstruct, refine
@@ -36,7 +37,7 @@ def main(ctx: click.Context) -> None:
 
 
 COMMANDS = (
-    simulate, pretrain, train, reconstruct, refine, evaluate, compare, study, inspect, verify, doctor, demo,
+    init, simulate, pretrain, train, reconstruct, refine, evaluate, compare, study, inspect, verify, doctor, demo,
 )  # fmt: skip
 for command in COMMANDS:
     main.add_command(command)
