@@ -93,7 +93,7 @@ test-ptychodus test-ptychodus-all: export QT_QPA_PLATFORM = offscreen
 test-ptychodus: $(HOSTS:=/.wheel) system-libraries ## inside Ptychodus 1.7: sessions, window, installation; 1.6: a session
 	for host in $(HOSTS); do $$host/bin/python -P -c '$(INSTALLED)' || exit; done
 	$(call HOST_PYTEST,$(HOST),-m 'not slow') $(HOST_TESTS)
-	$(call HOST_PYTEST,$(OLD_HOST),-m smoke) $(HOST_TESTS)
+	$(call HOST_PYTEST,$(OLD_HOST),-m 'smoke and not slow') $(HOST_TESTS)
 
 test-ptychodus-all: $(HOSTS:=/.wheel) system-libraries ## every test inside Ptychodus 1.7 and 1.6
 	$(call HOST_PYTEST,$(HOST)) $(HOST_TESTS)

@@ -27,7 +27,7 @@ from ptychopinn_reconstructor.errors import InputError
 from ptychopinn_reconstructor.io import ObjectFile, read_object, read_scan
 from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine
 from ptychopinn_reconstructor.physics.engine.update import ObjectStep
-from ptychopinn_reconstructor.physics.engine.wavefront import leveled
+from ptychopinn_reconstructor.physics.engine.wavefront import correct_long_range_phase
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, prepare_scan
 from ptychopinn_reconstructor.physics.scoring.metrics import compare
 
@@ -89,7 +89,7 @@ class Scores:
         origin, scan = self.prepared.layout.origin, self.prepared.scan
         if self.prior:
             begin = time.process_time()
-            canvas = leveled(self.prepared, canvas)
+            canvas = correct_long_range_phase(self.prepared, canvas)
             seconds += time.process_time() - begin
         try:
             found = compare(

@@ -164,7 +164,7 @@ def engine(n: int, quick: bool) -> Iterator[Row]:
 
 def wavefront(n: int, quick: bool) -> list[Row]:
     """The long-range phase: the slopes of all patterns, and the systems that are solved for it."""
-    from ptychopinn_reconstructor.physics.engine.wavefront import missing_phase, slopes
+    from ptychopinn_reconstructor.physics.engine.wavefront import long_range_phase, slopes
 
     total = 256 if quick else 1024
     scan = prepared(n, total)
@@ -172,7 +172,7 @@ def wavefront(n: int, quick: bool) -> list[Row]:
     found = slopes(scan, canvas, scan.probe)
     steps: dict[str, Work] = {
         'slopes': lambda: slopes(scan, canvas, scan.probe),
-        'phase from them': lambda: missing_phase(scan.layout, found, scan.probe),
+        'phase from them': lambda: long_range_phase(scan.layout, found, scan.probe),
     }
     return step_rows(steps, n, total, fft2_pair_reference(n), quick)
 

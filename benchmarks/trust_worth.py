@@ -22,7 +22,7 @@ from scipy import ndimage
 
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.io import ObjectFile, read_object, read_scan
-from ptychopinn_reconstructor.physics.scoring.metrics import high_passed
+from ptychopinn_reconstructor.physics.scoring.metrics import high_pass
 from ptychopinn_reconstructor.reconstruction.evaluate import as_object_file, evaluate
 from ptychopinn_reconstructor.reconstruction.reconstruct import reconstruct
 from ptychopinn_reconstructor.scan import Scan
@@ -52,7 +52,7 @@ def row(scan: Scan, truth: ObjectFile, model: Path, passes: int | None, margin: 
     )
     uncertainty = trust.uncertainty[rows, cols]
     phase = np.angle(found.result * found.truth.conj())
-    details, own = high_passed(phase), trust.split.to_json()['resolution']
+    details, own = high_pass(phase), trust.split.to_json()['resolution']
     return {
         'passes': result.report.run.refine_passes,
         'correlation_details': correlation(uncertainty, details),

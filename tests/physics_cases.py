@@ -190,9 +190,9 @@ class PhysicsChecks:
     def test_smoothing_equals_the_oracle(self) -> None:
         """S5: the same matrix; a sigma of 0 changes nothing."""
         patches = Case(1).patches
-        found = self.array(self.physics.smoothed(self.tensor(patches), 1.5))
-        assert np.abs(found - smoothing.smoothed(patches, 1.5)).max() < 1e-12
-        assert np.array_equal(self.array(self.physics.smoothed(self.tensor(patches), 0.0)), patches)
+        found = self.array(self.physics.smooth_patches(self.tensor(patches), 1.5))
+        assert np.abs(found - smoothing.smooth_patches(patches, 1.5)).max() < 1e-12
+        assert np.array_equal(self.array(self.physics.smooth_patches(self.tensor(patches), 0.0)), patches)
 
     @pytest.mark.parametrize('what', ['patches', 'probe'])
     @pytest.mark.parametrize('loss', ['poisson_loss', 'amplitude_loss'])

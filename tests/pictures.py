@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 import numpy as np
 
 
-def imread(file: Path | IO[bytes]) -> np.ndarray:
+def imread(file: Path | BinaryIO) -> np.ndarray:
     """The pixels of a PNG, (rows, columns, channels), from 0 to 1."""
     from matplotlib.image import imread as read
 

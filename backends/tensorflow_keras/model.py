@@ -119,7 +119,7 @@ class PtychoPINN(keras.Model):
     def loss_of(self, batch: Batch) -> tf.Tensor:
         """The loss of a batch: supervised where it has labels."""
         amplitude, phase = self.network([batch.root4, batch.backprojection])
-        patches = physics.smoothed(physics.polar(amplitude, phase), self.settings.model.gaussian_smoothing_sigma)
+        patches = physics.smooth_patches(physics.polar(amplitude, phase), self.settings.model.gaussian_smoothing_sigma)
         strength = physics.as_complex(tf.sqrt(batch.dose))[:, None, None, None]
         probes = tf.gather(self.current_probes(), batch.scan) * strength
         supervised = partial(self._supervised_loss, patches, batch, probes)

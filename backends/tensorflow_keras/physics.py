@@ -170,7 +170,7 @@ def amplitude_loss(intensity: tf.Tensor, counts: tf.Tensor, good: tf.Tensor) -> 
     return tf.reduce_sum(difference * good) / tf.reduce_sum(good)
 
 
-def smoothed(patches: tf.Tensor, sigma: float) -> tf.Tensor:
+def smooth_patches(patches: tf.Tensor, sigma: float) -> tf.Tensor:
     """Patches (b, n, n) smoothed by a Gaussian of `sigma` pixels; as they are where it is 0."""
     if not sigma:
         return patches

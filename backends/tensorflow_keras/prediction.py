@@ -9,7 +9,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.physics.smoothing import smoothed
+from ptychopinn_reconstructor.physics.smoothing import smooth_patches
 
 
 class TensorFlowNetwork:
@@ -28,4 +28,4 @@ class TensorFlowNetwork:
         with tf.device(self.device):
             amplitude, phase = (part.numpy() for part in self.run(tf.constant(root4), tf.constant(backprojection)))
         patches: NDArray[np.complex64] = amplitude * np.exp(1j * phase.astype(np.complex64))
-        return smoothed(patches, self.sigma)
+        return smooth_patches(patches, self.sigma)

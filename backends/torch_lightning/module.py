@@ -80,7 +80,7 @@ class PtychoPINN(pl.LightningModule):
     def forward(self, root4: Tensor, backprojection: Tensor) -> Tensor:
         """(b, N, N) and (b, 2, n, n) to complex patches (b, n, n) in the probe's frame."""
         patches = torch.polar(*self.network(root4, backprojection))
-        return physics.smoothed(patches, self.config.model.gaussian_smoothing_sigma)
+        return physics.smooth_patches(patches, self.config.model.gaussian_smoothing_sigma)
 
     def training_step(self, batch: Batch, step: int) -> Tensor:
         """The loss of one batch."""
@@ -95,7 +95,7 @@ class PtychoPINN(pl.LightningModule):
     def _loss(self, batch: Batch) -> Tensor:
         amplitude, phase = self.network(batch.root4, batch.backprojection)
         with torch.autocast(self.device.type, enabled=False):  # the physics stays in single precision
-            patches = physics.smoothed(torch.polar(amplitude, phase), self.config.model.gaussian_smoothing_sigma)
+            patches = physics.smooth_patches(torch.polar(amplitude, phase), self.config.model.gaussian_smoothing_sigma)
             probes = self.current_probes()[batch.scan] * batch.dose.sqrt()[:, None, None, None]
             if batch.labels is not None:
                 loss = self._supervised_loss(patches, batch, probes)

@@ -141,7 +141,7 @@ def amplitude_loss(intensity: Tensor, counts: Tensor, good: Tensor) -> Tensor:
     return (difference * good).sum() / good.sum()
 
 
-def smoothed(patches: Tensor, sigma: float) -> Tensor:
+def smooth_patches(patches: Tensor, sigma: float) -> Tensor:
     """Patches (b, n, n) smoothed by a Gaussian of `sigma` pixels; as they are where it is 0."""
     if not sigma:
         return patches

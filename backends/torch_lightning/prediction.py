@@ -40,5 +40,5 @@ class TorchNetwork:
         mixed = torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
         with threads(self.threads), torch.inference_mode(), mixed:
             inputs = (torch.from_numpy(array).to(self.device) for array in (root4, backprojection))
-            patches = physics.smoothed(torch.polar(*self.network(*inputs)), self.sigma)
+            patches = physics.smooth_patches(torch.polar(*self.network(*inputs)), self.sigma)
         return np.asarray(patches.cpu().numpy(), dtype=np.complex64)

@@ -19,7 +19,7 @@ from ..physics.grouping import Split, covering_regions, epoch_regions, region_si
 from ..physics.prepare import PreparedScan
 from ..physics.scaling import crop_support
 from ..physics.simulation.procedural import ProceduralPatterns
-from ..physics.smoothing import smoothed
+from ..physics.smoothing import smooth_patches
 from ..physics.stitching.stitch import EPSILON_WEIGHT, contributions, probe_weight, shifted_weight
 
 Real = NDArray[np.float64]
@@ -54,7 +54,7 @@ def patches_of(
     y = _to_space(net.convolve('head', _leaky(x1)), config.model.block)
     phase = np.exp(1j * np.pi * np.tanh(y[..., 1]))
     patches = amplitude(y[..., 0], config.model.amp_activation, config.model.amplitude_max) * phase
-    return smoothed(np.asarray(patches), config.model.gaussian_smoothing_sigma)
+    return smooth_patches(np.asarray(patches), config.model.gaussian_smoothing_sigma)
 
 
 def amplitude(y: Real, activation: str, top: float) -> Real:

@@ -111,8 +111,8 @@ class PipelineChecks:
             return evaluate(as_object_file(result.reconstruction), truth, margin=2).phase_psnr
 
         for passes in (0, 2):
-            plain, leveled = (phase(refine_passes=passes, wavefront=asked) for asked in (False, True))
-            assert leveled > plain
+            plain, corrected = (phase(refine_passes=passes, wavefront=asked) for asked in (False, True))
+            assert corrected > plain
 
     @pytest.mark.slow
     def test_a_result_says_how_far_to_trust_it(self, shipped: Shipped) -> None:
@@ -158,8 +158,8 @@ class PipelineChecks:
             ).reconstruction.object
             for size in (None, 12)
         )
-        covered = [int((np.abs(canvas - 1) > 1e-6).sum()) for canvas in (whole, trimmed)]
-        assert covered[1] < 0.9 * covered[0]
+        changed = [int((np.abs(canvas - 1) > 1e-6).sum()) for canvas in (whole, trimmed)]
+        assert changed[1] < 0.9 * changed[0]
         middle = (slice(20, -20),) * 2
         turned = np.vdot(trimmed[middle], whole[middle])
         assert abs(turned) > 0.98 * np.linalg.norm(trimmed[middle]) * np.linalg.norm(whole[middle])

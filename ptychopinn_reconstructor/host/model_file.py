@@ -116,7 +116,7 @@ class ModelFile:
     def notices(self, scan: HostScan, config: Config) -> Iterator[Notice]:
         """What is different from the training, as warnings: gridsize, probe, its power, dose, overlap."""
         from ..model_file.training_range import Domain
-        from ..physics.prepare import seen_share
+        from ..physics.prepare import detected_share
         from ..physics.scaling import resolve_probe_power
 
         mine, asked = self.config.data.probe_power, config.data.probe_power
@@ -128,7 +128,7 @@ class ModelFile:
                 'use that one, or train with this one, if the object looks wrong.'
             )
             yield Notice('probe_shape', text)
-        counts = mean_counts(scan) / seen_share(probe, scan.bad_pixels)
+        counts = mean_counts(scan) / detected_share(probe, scan.bad_pixels)
         if not counts > 0:
             return
         trained = self.manifest['scaling'].get('probe_power')

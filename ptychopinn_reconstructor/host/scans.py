@@ -128,12 +128,12 @@ class HostScan:
 
 def on_host_canvas(values: NDArray[np.complex64], origin: Sequence[float], geometry: ObjectGeometry) -> Object:
     """An object of the host: on the canvas of `geometry` where that holds it, otherwise on its own with its center."""
-    from ..physics.geometry import on_canvas
+    from ..physics.geometry import place_on_canvas
 
     pixel = geometry.get_pixel_geometry()
     try:
         shape = (geometry.height_px, geometry.width_px)
-        array = on_canvas(values, (float(origin[0]), float(origin[1])), shape, (0.0, 0.0))
+        array = place_on_canvas(values, (float(origin[0]), float(origin[1])), shape, (0.0, 0.0))
         return Object(array.astype(complex), pixel, geometry.get_center())
     except ScanError:
         middle = [(size - 1) / 2 - float(start) for size, start in zip(values.shape, origin, strict=True)]

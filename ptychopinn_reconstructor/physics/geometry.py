@@ -120,7 +120,7 @@ def scatter_patches(canvas: NDArray[Any], patches: NDArray[Any], corners: NDArra
         canvas[patch_slice(corner, patch.shape[-1], inset)] += patch
 
 
-def on_canvas(
+def place_on_canvas(
     values: NDArray[Any], origin: tuple[float, float], shape: tuple[int, int], object_origin: tuple[float, float]
 ) -> NDArray[Any]:
     """A result (H, W) pasted on the canvas of an object of the same pixel grid, 1 where the result has nothing.

@@ -24,7 +24,7 @@ class Split(NamedTuple):
     validation: Index
 
 
-def all_held_out(n: int) -> Split:
+def hold_out_all(n: int) -> Split:
     """The split of n patterns that only validate."""
     everything = np.arange(n, dtype=np.int64)
     return Split(everything[:0], everything)
@@ -47,7 +47,7 @@ def check_oversampling(n_groups: int | None, n_patterns: int, gridsize: int, nei
         )
 
 
-def nearest(positions: NDArray[np.float64], seeds: Index, size: int) -> Index:
+def nearest_neighbors(positions: NDArray[np.float64], seeds: Index, size: int) -> Index:
     """The `size` positions nearest to each seed, the seed first: (len(seeds), size) indices.
 
     Raises ConfigError when there are fewer positions than `size`.
@@ -85,7 +85,7 @@ def hold_out(positions: NDArray[np.float64], fraction: float, size: int, seed: i
 def covering_regions(positions: NDArray[np.float64], members: Index, size: int) -> Index:
     """Regions among `members` alone, about as many as cover each once: (len(members) // size, size)."""
     seeds = np.arange(0, len(members) - size + 1, size, dtype=np.int64)
-    return members[nearest(positions[members], seeds, size)]
+    return members[nearest_neighbors(positions[members], seeds, size)]
 
 
 def epoch_regions(
@@ -106,4 +106,4 @@ def epoch_regions(
     turns = np.arange(epoch * count, (epoch + 1) * count)
     rounds = {int(i): np.random.default_rng([seed, int(i)]).permutation(n) for i in np.unique(turns // n)}
     seeds = np.array([rounds[int(t // n)][t % n] for t in turns], dtype=np.int64)
-    return members[nearest(positions[members], seeds, size)]
+    return members[nearest_neighbors(positions[members], seeds, size)]

@@ -24,7 +24,7 @@ def illumination(layout: Layout, probe: NDArray[Any], arrays: Arrays = NUMPY) ->
     return arrays.get(canvas)
 
 
-def covered(light: NDArray[np.float32], share: float = COVERED) -> NDArray[np.bool_]:
+def illuminated_area(light: NDArray[np.float32], share: float = COVERED) -> NDArray[np.bool_]:
     """Where the illumination (H, W) is above `share` of what is typical: its mean, weighted by itself."""
     typical = float((light.astype(np.float64) ** 2).sum() / max(float(light.sum(dtype=np.float64)), 1e-12))
     return np.asarray(light > share * typical)

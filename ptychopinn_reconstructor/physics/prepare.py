@@ -14,7 +14,7 @@ from ..errors import ConfigError, ScanError
 from ..scan import Scan, checked_probe
 from .forward import measure, propagate
 from .geometry import Layout, canonical_order, fourier_shift, gather_patches, layout, relative_positions
-from .scaling import Gauge, InputScaler, ProbePower, crop_support, masked_probe, resolve_probe_power, support_size
+from .scaling import Gauge, InputScaler, ProbePower, crop_support, mask_probe, resolve_probe_power, support_size
 
 SMALLEST_SHARE = 0.1  # of the unscattered probe on good pixels: below it there is nothing to extrapolate from
 
@@ -100,7 +100,7 @@ class PreparedScan:
         order, positions = self.order[index], self.positions[index]
         return replace(self, order=order, positions=positions, layout=self.layout.part(index))
 
-    def at_whole_pixels(self) -> PreparedScan:
+    def round_positions(self) -> PreparedScan:
         """The same scan without the sub-pixel part of its positions, for a training that must not use them."""
         laid = self.layout
         whole = Layout(laid.corners, np.zeros_like(laid.fractions), laid.origin, laid.shape)
@@ -129,7 +129,7 @@ def prepare_scan(
     """Sort a scan, resolve the power of its probe (or of `probe`) and lay its patches on a canvas.
 
     `patch_size` is the side n of the patches of the network that is to see the scan, None: N/2. `probe_mask` cuts the
-    probe to a circle (`scaling.masked_probe`); `probe_scale` multiplies its amplitude once its power is resolved.
+    probe to a circle (`scaling.mask_probe`); `probe_scale` multiplies its amplitude once its power is resolved.
 
     Raises ConfigError when N is not a multiple of the network's `stride`, ScanError when there is no probe.
     """
@@ -141,7 +141,7 @@ def prepare_scan(
     if chosen is None:
         raise ScanError('The scan has no probe (probeGuess); pass one with --probe FILE[:KEY].')
     chosen = checked_probe(chosen, scan.n_pixels)
-    chosen = masked_probe(chosen) if probe_mask else chosen
+    chosen = mask_probe(chosen) if probe_mask else chosen
     order = canonical_order(scan.positions)
     positions = relative_positions(scan.positions)[order]
     grid = scan.object_origin if scan.on_object_grid else None
@@ -156,10 +156,10 @@ def incident_counts(scan: Scan, probe: NDArray[np.complex64]) -> float:
 
     Otherwise a masked gap or beam stop would pass for absorption, and the object would come out too strong.
     """
-    return scan.mean_counts / seen_share(probe, scan.bad_pixels)
+    return scan.mean_counts / detected_share(probe, scan.bad_pixels)
 
 
-def seen_share(probe: NDArray[np.complex64], bad_pixels: NDArray[np.bool_] | None) -> float:
+def detected_share(probe: NDArray[np.complex64], bad_pixels: NDArray[np.bool_] | None) -> float:
     """The part of the unscattered probe's counts that does not fall on bad pixels (N, N)."""
     if bad_pixels is None or not bad_pixels.any():
         return 1.0

@@ -64,10 +64,10 @@ def make_probe(name: str, n: int, *, photons: float = 1.0, modes: int = 1) -> ND
     if name not in PROBES:
         raise ConfigError(f'The probe {name!r} is unknown; choose one of {", ".join(PROBES)}.')
     check_size(n)
-    return probe_modes(with_power(PROBES[name](n), photons), modes)
+    return probe_modes(scale_to_power(PROBES[name](n), photons), modes)
 
 
-def with_power(probe: NDArray[Any], photons: float) -> NDArray[np.complex128]:
+def scale_to_power(probe: NDArray[Any], photons: float) -> NDArray[np.complex128]:
     """The probe scaled to sum abs(P)^2 = `photons`; raises ConfigError when that is not a positive number."""
     if not (np.isfinite(photons) and photons > 0):
         raise ConfigError(f'photons is {photons}; it must be a positive number of photons incident per pattern.')

@@ -52,7 +52,7 @@ def resolve_probe_power(probe: NDArray[np.complex64], mean_counts: float, mode: 
     raise ConfigError(f"probe_power is {mode!r}; choose 'auto', 'absolute' or 'from_counts'.")
 
 
-def masked_probe(probe: NDArray[np.complex64]) -> NDArray[np.complex64]:
+def mask_probe(probe: NDArray[np.complex64]) -> NDArray[np.complex64]:
     """A probe (modes, N, N) set to zero outside the central circle of diameter N/2, its power held.
 
     Raises ScanError when nothing is left.

@@ -15,7 +15,7 @@ def smoothing_matrix(n: int, sigma: float) -> NDArray[np.float32]:
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def smoothed(patches: NDArray[Any], sigma: float) -> NDArray[Any]:
+def smooth_patches(patches: NDArray[Any], sigma: float) -> NDArray[Any]:
     """G o G^T of patches (b, n, n); as they are where `sigma` is 0."""
     if not sigma:
         return patches

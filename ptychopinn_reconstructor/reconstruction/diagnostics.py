@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..physics.geometry import scan_area
-from ..physics.illumination import COVERED, covered, illumination
+from ..physics.illumination import COVERED, illuminated_area, illumination
 from ..physics.prepare import PreparedScan
 from ..physics.residual import Residual
 from ..physics.scoring.frc import FRC
-from ..physics.scoring.halves import halves_frc, interleaved
+from ..physics.scoring.halves import halves_frc, split_interleaved
 
 Refine = Callable[[PreparedScan, NDArray[np.complex64]], NDArray[np.complex64]]
 HIGH = 95  # percentile of the uncertainty that is reported beside the median
@@ -134,7 +134,7 @@ def assess(
         positions=scan.positions,
         origin=layout.origin,
         pixel_size=scan.pixel_size,
-        coverage=covered(illumination(layout, probe)),
+        coverage=illuminated_area(illumination(layout, probe)),
         uncertainty=uncertainty,
         source=source,
         outside=tuple(outside),
@@ -146,7 +146,7 @@ def refined_halves(
     prepared: PreparedScan, halves: Sequence[NDArray[np.complex64]], refine: Refine
 ) -> tuple[NDArray[np.complex64], ...]:
     """Both halves' objects after `refine(part of the scan, object)`."""
-    parts = (prepared.part(index) for index in interleaved(len(prepared)))
+    parts = (prepared.part(index) for index in split_interleaved(len(prepared)))
     return tuple(refine(part, half) for part, half in zip(parts, halves, strict=True))
 
 

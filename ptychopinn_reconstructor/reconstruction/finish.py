@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import Interrupted
 from ..events import Emit, Event, Notice, Previews, ShouldStop
 from ..physics.arrays import NUMPY, Arrays
-from ..physics.engine.positions import moved_scan
+from ..physics.engine.positions import displace_scan
 from ..physics.engine.refine import Refined, RefineOptions, refine, residuals
 from ..physics.prepare import PreparedScan
 from ..result import Reconstruction, RunInfo
@@ -53,7 +53,7 @@ def finish(
         run = _refined_run(run, refined, options, arrays)
         canvas, probe = refined.canvas, refined.probe
         if refined.displacements is not None:
-            prepared = moved_scan(prepared, refined.displacements)
+            prepared = displace_scan(prepared, refined.displacements)
         losses = losses or tuple(enumerate(run.residual_by_pass, start=1))
         if halves:
             with times.stage('refine_halves', len(prepared) * options.passes):

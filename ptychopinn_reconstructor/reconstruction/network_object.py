@@ -18,14 +18,14 @@ from ..config import Config
 from ..errors import ConfigError, Interrupted
 from ..events import Event, Notice, Previews, ShouldStop, ignore, never
 from ..physics.arrays import NUMPY, Arrays
-from ..physics.engine.wavefront import leveled
+from ..physics.engine.wavefront import correct_long_range_phase
 from ..physics.illumination import illumination
 from ..physics.prepare import even_batches
 from ..physics.scaling import crop_support
-from ..physics.scoring.halves import interleaved
-from ..physics.stitching.average import combined
+from ..physics.scoring.halves import split_interleaved
+from ..physics.stitching.average import mean_object
 from ..physics.stitching.count_scale import LARGEST_CHANGE, count_gauge
-from ..physics.stitching.stitch import Stitcher, collect, contributions, probe_weight
+from ..physics.stitching.stitch import Stitcher, contributions, probe_weight, stitch_patches
 from .patches import Keep, kept_patches
 from .report import StageTimes
 
@@ -62,8 +62,8 @@ def average_objects(starts: Sequence[Start], prepared: PreparedScan) -> Start:
     if len(starts) == 1:
         return starts[0]
     weight = illumination(prepared.layout, prepared.probe)
-    canvas, deviation = combined([start.canvas for start in starts], weight)
-    halves = (combined(half, weight)[0] for half in zip(*(start.halves for start in starts), strict=True))
+    canvas, deviation = mean_object([start.canvas for start in starts], weight)
+    halves = (mean_object(half, weight)[0] for half in zip(*(start.halves for start in starts), strict=True))
     notices = tuple(notice for start in starts for notice in start.notices)
     return Start(canvas, deviation, 'models', tuple(halves), starts[0].count_gauge, notices)
 
@@ -119,7 +119,7 @@ def network_object(
         halves = []
         if config.inference.split_frc:
             with times.stage('stitch_halves', total):
-                for index in interleaved(total):
+                for index in split_interleaved(total):
                     halves.append(stitched(store, prepared, index, config, rows=index))
     with times.stage('gauge', total):
         gauge = count_gauge(prepared, stitcher.canvas())
@@ -130,7 +130,7 @@ def network_object(
         level = partial(level_object, arrays=arrays, previews=previews, should_stop=should_stop)
         with times.stage('wavefront', total):
             canvas = level(prepared, canvas, stitcher.weight)
-            for number, index in enumerate(interleaved(total) if halved else ()):
+            for number, index in enumerate(split_interleaved(total) if halved else ()):
                 halved[number] = level(prepared.part(index), halved[number], halves[number].weight)
     previews.offer('network', lambda: canvas, origin, complete=True, patterns=total, total=total)
     return Start(canvas, deviation, halves=tuple(halved), count_gauge=gauge, notices=notices)
@@ -152,7 +152,9 @@ def level_object(
             raise Interrupted('Stopped before the object was complete; nothing is written.')
         previews.emit(Event('progress', {'stage': 'wavefront', 'done': done, 'total': len(prepared)}))
 
-    return arrays.get(leveled(prepared, arrays.put(canvas), light=weight, arrays=arrays, after_block=after_block))
+    return arrays.get(
+        correct_long_range_phase(prepared, arrays.put(canvas), light=weight, arrays=arrays, after_block=after_block)
+    )
 
 
 def predicted(
@@ -184,9 +186,9 @@ def stitched(
 ) -> Stitcher:
     """Contributions of the patterns at `index`, synchronized and added up on the canvas of the whole scan.
 
-    They are u (b, n, n), or its `rows`; `spread` as in `collect`.
+    They are u (b, n, n), or its `rows`; `spread` as in `stitch_patches`.
     """
-    return collect(
+    return stitch_patches(
         u,
         prepared.layout.part(index),
         prepared.probe,

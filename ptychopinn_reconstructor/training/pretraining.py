@@ -20,10 +20,10 @@ from ..io.atomic import writable_folder
 from ..io.members import Members
 from ..model_file.models import SAME_PROBE, open_fitting, probe_likeness, write_model
 from ..model_file.training_range import Domain, Range
-from ..physics.grouping import all_held_out
+from ..physics.grouping import hold_out_all
 from ..physics.prepare import PreparedScan, prepare_scan
-from ..physics.probes import with_power
-from ..physics.scaling import ProbePower, masked_probe, probe_power
+from ..physics.probes import scale_to_power
+from ..physics.scaling import ProbePower, mask_probe, probe_power
 from ..physics.simulation.objects import random_object
 from ..physics.simulation.procedural import OBJECT_SIZE
 from ..physics.simulation.simulate import simulate
@@ -66,7 +66,7 @@ class Instrument:
             )
         origin = 'as given' if photons else "the probe's own power"
         notice = Notice('instrument', f'Photons per pattern: {photons or power:.4g}, {origin}.')
-        return cls(with_power(probe, photons or power).astype(np.complex64), None, notice)
+        return cls(scale_to_power(probe, photons or power).astype(np.complex64), None, notice)
 
     def write(self, path: Path) -> None:
         """As NPZ: `probe` and, if there are any, `bad_pixels`."""
@@ -139,7 +139,7 @@ def pretrain(
     instrument.write(folder / INSTRUMENT)
     job = TrainingJob(
         tuple(held_out),
-        tuple(all_held_out(len(scan)) for scan in held_out),
+        tuple(hold_out_all(len(scan)) for scan in held_out),
         config,
         folder,
         start.weights if start else None,
@@ -157,7 +157,7 @@ def pretrain(
 
 def trained_probe(probe: NDArray[np.complex64], model: ModelConfig) -> NDArray[np.complex64]:
     """The probe as `model` has it: masked and scaled, as that of a scan will be (specs/settings_defined.md)."""
-    whole = masked_probe(probe) if model.probe_mask else probe
+    whole = mask_probe(probe) if model.probe_mask else probe
     return np.asarray(whole * model.probe_scale, dtype=np.complex64)
 
 

@@ -13,7 +13,7 @@ from ..errors import Interrupted
 from ..events import Notice, Previews, ShouldStop
 from ..io.members import Members
 from ..physics.arrays import NUMPY, Arrays
-from ..physics.engine.positions import moved_scan
+from ..physics.engine.positions import displace_scan
 from ..physics.engine.refine import Refined, RefineOptions
 from ..physics.prepare import prepare_scan
 from ..reconstruction.finish import flat_canvas, shown_refinement
@@ -65,7 +65,7 @@ def refined_first(
     found = shown_refinement(prepared, flat_canvas(prepared), options, previews, should_stop, arrays)
     if found.stopped:
         raise Interrupted('Stopped before probe and positions were refined; nothing is written.')
-    positions = None if found.displacements is None else moved_scan(prepared, found.displacements).scan.positions
+    positions = None if found.displacements is None else displace_scan(prepared, found.displacements).scan.positions
     write_probe(file, found.probe, **({} if positions is None else {POSITIONS: positions}))
     return RefinedFirst(found.probe if with_probe else None, positions, (_notice(options, found, file),))
 

@@ -11,7 +11,7 @@ from ..backend.batches import patterns_of_region
 from ..config import Config
 from ..errors import ConfigError, ScanError
 from ..model_file.models import same_probe
-from ..physics.grouping import Split, all_held_out, check_oversampling, hold_out, region_size
+from ..physics.grouping import Split, check_oversampling, hold_out, hold_out_all, region_size
 from ..physics.prepare import PreparedScan, prepare_scan
 from ..scan import Scan
 
@@ -89,7 +89,7 @@ def prepared_scans(
     )
     if config.data.positions_provided:
         return prepared
-    return tuple(scan.at_whole_pixels() for scan in prepared)
+    return tuple(scan.round_positions() for scan in prepared)
 
 
 def splits_of(prepared: Sequence[PreparedScan], config: Config, *, last_validates: bool) -> tuple[Split, ...]:
@@ -97,4 +97,4 @@ def splits_of(prepared: Sequence[PreparedScan], config: Config, *, last_validate
     if not last_validates:
         return tuple(split_of(scan, config) for scan in prepared)
     splits = [split_of(scan, config) for scan in prepared[:-1]]
-    return (*(Split(np.union1d(*s), s.validation[:0]) for s in splits), all_held_out(len(prepared[-1])))
+    return (*(Split(np.union1d(*s), s.validation[:0]) for s in splits), hold_out_all(len(prepared[-1])))

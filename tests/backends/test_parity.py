@@ -68,7 +68,7 @@ def data(n_pixels: int, gridsize: int, patch_size: int | None = None) -> Data:
 
 def trained_like(config: Config, seed: int = 3) -> Weights:
     """Weights of a network that does something: those freshly drawn with a head ten times as strong."""
-    weights = keras_weights.to_neutral(keras_network.build_network(config, seed=seed))
+    weights: dict[str, NDArray[np.float32]] = keras_weights.to_neutral(keras_network.build_network(config, seed=seed))
     rng = np.random.default_rng(seed + 1)
     bias = rng.uniform(-0.2, 0.2, weights['head.bias'].shape).astype(np.float32)
     return weights | {'head.kernel': 10 * weights['head.kernel'], 'head.bias': bias}

@@ -22,7 +22,7 @@ from ptychopinn_reconstructor.events import Event
 from ptychopinn_reconstructor.physics.arrays import NUMPY, Arrays, NumpyArrays
 from ptychopinn_reconstructor.physics.engine import refine as refinement
 from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine, residuals
-from ptychopinn_reconstructor.physics.engine.wavefront import leveled
+from ptychopinn_reconstructor.physics.engine.wavefront import correct_long_range_phase
 from ptychopinn_reconstructor.physics.stitching.count_scale import count_gauge
 
 pytestmark = needs('torch')
@@ -189,7 +189,7 @@ def test_nothing_but_small_sums_leaves_the_device() -> None:
     assert {shape[1:] for shape in counted} == {(2,), (2, 2), (N, N)}  # slopes and curvatures, the gauge's patterns
     assert {shape for shape in counted if shape[1:] == (N, N)} == set(predicted)
     meta.fetched.clear()
-    leveled(prepared, meta.put(start), arrays=meta)
+    correct_long_range_phase(prepared, meta.put(start), arrays=meta)
     assert meta.fetched.pop(0) == canvas  # illumination
     assert {shape[1:] for shape in meta.fetched} == {(2,), (2, 2)}
 

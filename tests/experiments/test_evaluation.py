@@ -18,7 +18,7 @@ from scans import small_scan
 from ptychopinn_reconstructor.errors import InputError, ScanError
 from ptychopinn_reconstructor.experiments.evaluation import evaluate_files, short_names
 from ptychopinn_reconstructor.io import ObjectFile, read_object, write_npz, write_product
-from ptychopinn_reconstructor.physics.scoring.similarity import SCALE_WEIGHTS, ms_ssim, scales_of
+from ptychopinn_reconstructor.physics.scoring.similarity import SCALE_WEIGHTS, count_scales, ms_ssim
 from ptychopinn_reconstructor.reconstruction.evaluate import evaluate
 from ptychopinn_reconstructor.result import Reconstruction
 from ptychopinn_reconstructor.scan import Scan
@@ -28,7 +28,7 @@ from ptychopinn_reconstructor.scan import Scan
 
 def test_the_number_of_scales_follows_the_shorter_side() -> None:
     """Five need 176 pixels: 176, 88, 44, 22, 11."""
-    assert [scales_of((side, 500)) for side in (10, 11, 21, 22, 175, 176, 4000)] == [0, 1, 1, 2, 4, 5, 5]
+    assert [count_scales((side, 500)) for side in (10, 11, 21, 22, 175, 176, 4000)] == [0, 1, 1, 2, 4, 5, 5]
     assert sum(SCALE_WEIGHTS) == pytest.approx(1.0, abs=2e-4), 'those of the paper, as they are rounded there'
 
 
@@ -73,7 +73,7 @@ def test_it_is_that_of_the_definition() -> None:
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(48, 56)).cumsum(axis=0).cumsum(axis=1) / 50
     image = truth + 0.1 * rng.normal(size=truth.shape) + 0.05
-    assert scales_of(truth.shape) == 3
+    assert count_scales(truth.shape) == 3
     assert ms_ssim(image, truth, 2.4) == pytest.approx(direct_ms_ssim(image, truth, 2.4, 3), rel=1e-9)
     assert ms_ssim(truth, truth, 2.4) == pytest.approx(1.0)
 

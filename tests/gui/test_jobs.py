@@ -22,7 +22,6 @@ from ptychopinn_reconstructor.training.folder import can_resume, epochs_done
 LONG = 400  # epochs that no test waits for
 SAME = 1e-6
 SOON = 15.0  # seconds in which a job that was stopped, or killed, has to be over; `make bench` measures how soon it is
-pytestmark = pytest.mark.slow
 
 
 def wait(condition: Any) -> None:

@@ -74,6 +74,7 @@ def test_pictures_of_the_panel(window: Window, model_type: str) -> None:
     assert window.panel.sizeHint().width() < 600
 
 
+@pytest.mark.smoke
 def test_the_panel_holds_every_setting_once(window: Window) -> None:
     assert sorted(LABELS) == sorted(window.settings.parameters)
     assert sum(len(group) for group in GROUPS.values()) == len(LABELS)

@@ -46,7 +46,7 @@ def script_of(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
     return run
 
 
-@pytest.fixture(params=list(TITLES))
+@pytest.fixture(params=['torch', pytest.param('tensorflow', marks=pytest.mark.slow)])
 def scripted(request: pytest.FixtureRequest, script_of: Callable[[str], Finished]) -> Finished:
     """That script, for each backend."""
     return script_of(request.param)

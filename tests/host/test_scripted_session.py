@@ -17,7 +17,7 @@ from ptychopinn_reconstructor.backend import missing_modules
 from ptychopinn_reconstructor.host.conformance.scans import positions_of
 from ptychopinn_reconstructor.model_file.bundle import open_bundle
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.smoke
 SAME = 1e-6
 
 
@@ -133,6 +133,7 @@ def test_batch_mode_fails_with_a_sentence(folder: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / 'out').glob('product*'))
 
 
+@pytest.mark.slow
 def test_other_backends_open_the_model(trained: Finished, folder: Path) -> None:
     """The object of one backend's model is that of the other's network, but for rounding."""
     if missing := missing_modules('tensorflow'):

@@ -180,12 +180,12 @@ def test_gather_takes_the_window_at_the_corner() -> None:
 def test_a_result_on_the_canvas_of_an_object() -> None:
     """U11: each value keeps its position, 1 elsewhere, in the type of the result; the edges of the canvas count."""
     values = np.arange(2, 8, dtype=np.complex64).reshape(2, 3) * 1j
-    found = geometry.on_canvas(values, (0.25, -4.0), (5, 6), (3.25, -1.0))
+    found = geometry.place_on_canvas(values, (0.25, -4.0), (5, 6), (3.25, -1.0))
     expected = np.ones((5, 6), np.complex64)
     expected[3:5, 3:6] = values
     np.testing.assert_array_equal(found, expected)
     assert found.dtype == np.complex64
-    np.testing.assert_array_equal(geometry.on_canvas(values, (1 / 3, 0.1), (2, 3), (1 / 3 + 1e-9, 0.1)), values)
+    np.testing.assert_array_equal(geometry.place_on_canvas(values, (1 / 3, 0.1), (2, 3), (1 / 3 + 1e-9, 0.1)), values)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_result_on_the_canvas_of_an_object() -> None:
 def test_a_result_that_does_not_belong_on_the_canvas_is_refused(object_origin: tuple[float, float], words: str) -> None:
     """U11: another grid, or pixels beyond the canvas on any side; nothing is cut and nothing wraps around."""
     with pytest.raises(ScanError, match=words):
-        geometry.on_canvas(np.zeros((2, 3)), (0.0, 0.0), (5, 6), object_origin)
+        geometry.place_on_canvas(np.zeros((2, 3)), (0.0, 0.0), (5, 6), object_origin)
 
 
 def test_a_part_of_a_layout_stays_on_its_canvas() -> None:

@@ -31,7 +31,7 @@ def test_region_size(gridsize: int, neighbors: int, k: int) -> None:
 def test_a_group_holds_its_seed_first_and_its_nearest_neighbors(positions: NDArray[np.float64], size: int) -> None:
     """GROUPING: also where positions coincide; no pattern twice; nobody outside is nearer than a member."""
     seeds = np.arange(len(positions))
-    groups = grouping.nearest(positions, seeds, size)
+    groups = grouping.nearest_neighbors(positions, seeds, size)
     assert groups.shape == (len(positions), size)
     np.testing.assert_array_equal(groups[:, 0], seeds)
     for group in groups:

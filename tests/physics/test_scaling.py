@@ -15,7 +15,7 @@ from ptychopinn_reconstructor.io import read_probe, read_scan
 from ptychopinn_reconstructor.physics.scaling import (
     InputScaler,
     crop_support,
-    masked_probe,
+    mask_probe,
     probe_power,
     resolve_probe_power,
 )
@@ -224,7 +224,7 @@ def test_a_masked_probe_is_a_circle_of_the_same_power() -> None:
     """S3, SETTINGS: zero outside the diameter N/2, unchanged but for one factor inside, over all modes."""
     rng = np.random.default_rng(1)
     probe = (rng.normal(size=(2, N, N)) + 1j * rng.normal(size=(2, N, N))).astype(np.complex64)
-    found = masked_probe(probe)
+    found = mask_probe(probe)
     y, x = np.mgrid[:N, :N] - (N - 1) / 2
     inside = np.hypot(y, x) <= N / 4
     assert not found[:, ~inside].any() and found.dtype == np.complex64
@@ -233,7 +233,7 @@ def test_a_masked_probe_is_a_circle_of_the_same_power() -> None:
     assert probe_power(found) == pytest.approx(probe_power(probe), rel=1e-5)
     probe[:, inside] = 0
     with pytest.raises(ScanError, match=r'no light within 8 pixels.*probe_mask'):
-        masked_probe(probe)
+        mask_probe(probe)
 
 
 @pytest.mark.parametrize('n', [N // 2, 3 * N // 4, N])

@@ -19,14 +19,14 @@ from ptychopinn_reconstructor.events import Event
 from ptychopinn_reconstructor.io.maps import window_of
 from ptychopinn_reconstructor.physics.engine.refine import RefineOptions
 from ptychopinn_reconstructor.physics.geometry import layout
-from ptychopinn_reconstructor.physics.illumination import covered, illumination
+from ptychopinn_reconstructor.physics.illumination import illuminated_area, illumination
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, even_batches, prepare_scan
 from ptychopinn_reconstructor.physics.residual import residual
 from ptychopinn_reconstructor.physics.scoring.frc import frc
-from ptychopinn_reconstructor.physics.scoring.halves import halves_frc, interleaved
-from ptychopinn_reconstructor.physics.stitching.average import combined
+from ptychopinn_reconstructor.physics.scoring.halves import halves_frc, split_interleaved
+from ptychopinn_reconstructor.physics.stitching.average import mean_object
 from ptychopinn_reconstructor.physics.stitching.disagreement import Disagreement
-from ptychopinn_reconstructor.physics.stitching.stitch import collect, contributions, probe_weight
+from ptychopinn_reconstructor.physics.stitching.stitch import contributions, probe_weight, stitch_patches
 from ptychopinn_reconstructor.reconstruction.diagnostic_pictures import from_bytes, pictures, to_bytes
 from ptychopinn_reconstructor.reconstruction.diagnostics import Trust, assess
 from ptychopinn_reconstructor.reconstruction.finish import Result
@@ -77,7 +77,7 @@ def test_the_uncertainty_follows_the_true_error() -> None:
     prepared, patches = oracle()
     u = contributions(patches, probe_weight(prepared.probe, prepared.patch_size), prepared.layout.fractions)
     options = {'neighbors': 16, 'spread': True}
-    noisy = collect(u, prepared.layout, prepared.probe, batches=prepared.batches(64), **options)  # type: ignore[arg-type]
+    noisy = stitch_patches(u, prepared.layout, prepared.probe, batches=prepared.batches(64), **options)  # type: ignore[arg-type]
     deviation = noisy.deviation()
     assert deviation is not None
     clean = contributions(
@@ -85,7 +85,7 @@ def test_the_uncertainty_follows_the_true_error() -> None:
         probe_weight(prepared.probe, prepared.patch_size),
         prepared.layout.fractions,
     )
-    exact = collect(clean, prepared.layout, prepared.probe, neighbors=16, batches=prepared.batches(64))
+    exact = stitch_patches(clean, prepared.layout, prepared.probe, neighbors=16, batches=prepared.batches(64))
     inside = np.s_[20:-20, 20:-20]
     for column, expected in ((24, 0.02 + 0.2 * 8.5 / 52), (60, 0.02 + 0.2 * 44.5 / 52)):
         found = float(np.median(deviation[20:-20, column - 2 : column + 3]))
@@ -99,13 +99,13 @@ def test_the_uncertainty_follows_the_true_error() -> None:
 def test_patches_that_agree_are_certain_and_one_alone_is_unknown() -> None:
     prepared, patches = oracle(noise=0.0)
     u = contributions(patches, probe_weight(prepared.probe, prepared.patch_size), prepared.layout.fractions)
-    agreed = collect(
+    agreed = stitch_patches(
         u, prepared.layout, prepared.probe, neighbors=16, batches=prepared.batches(64), spread=True
     ).deviation()
     assert agreed is not None and float(np.nanmedian(agreed)) < 0.01
     assert np.isnan(agreed[0, 0])
     first = np.arange(1)
-    alone = collect(
+    alone = stitch_patches(
         u, prepared.layout.part(first), prepared.probe, neighbors=0, batches=iter([first]), rows=first, spread=True
     ).deviation()
     assert alone is not None and np.isnan(alone).all()
@@ -121,7 +121,7 @@ def test_an_ensemble_is_the_mean_whatever_the_global_phases() -> None:
     ]
     objects[3][:, 25:] = 100.0  # in the dark: it must not turn the rest
     turned = [(one * np.exp(1j * phase)).astype(np.complex64) for one, phase in zip(objects, range(8), strict=True)]
-    mean, deviation = combined(turned, light)
+    mean, deviation = mean_object(turned, light)
     lit = np.s_[:, :25]
     phase = np.exp(-1j * np.angle(np.vdot(truth[lit], mean[lit])))
     assert np.abs(mean[lit] * phase - np.mean([one[lit] for one in objects], axis=0)).max() < 0.05
@@ -150,8 +150,8 @@ def test_the_illumination_is_the_sum_of_the_probe_at_all_positions() -> None:
     light = illumination(laid, probe)
     assert light.shape == (16, 28) and light.sum() == pytest.approx(3 * 25 * disk.real.sum())
     assert light[7, 7] == 25 and light[7, 19] == 50 and light[0, 0] == 0
-    assert np.array_equal(covered(light), light > 0)
-    assert np.array_equal(covered(light, 0.8), light > 40)
+    assert np.array_equal(illuminated_area(light), light > 0)
+    assert np.array_equal(illuminated_area(light, 0.8), light > 40)
 
 
 def test_the_window_of_a_mask_is_its_bounding_box() -> None:
@@ -166,7 +166,7 @@ def test_the_window_of_a_mask_is_its_bounding_box() -> None:
 
 @pytest.mark.parametrize('n', [2, 7, 1024])
 def test_the_halves_are_interleaved(n: int) -> None:
-    one, other = interleaved(n)
+    one, other = split_interleaved(n)
     assert sorted([*one, *other]) == list(range(n)) and abs(len(one) - len(other)) <= 1
     assert [*one[: n // 2] // 2] == list(range(n // 2))
     if n == 1024:  # a raster of 32 columns: no column is left out of a half
@@ -239,7 +239,7 @@ def test_the_halves_share_no_pattern_and_are_refined_apart(alone: tuple[Result, 
     scan = small_scan(positions=196)
     order = prepare_scan(scan).order
     spoiled = np.asarray(scan.diffraction).copy()
-    mine = order[interleaved(len(scan))[0]]
+    mine = order[split_interleaved(len(scan))[0]]
     spoiled[mine] = np.random.default_rng(0).permutation(spoiled[mine].ravel()).reshape(spoiled[mine].shape)
     config = Config().merged({'inference': {'split_frc': True}})
     bad = pp.refine(replace(scan, diffraction=spoiled), config, RefineOptions.alone(6)).report.trust

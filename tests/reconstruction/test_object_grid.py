@@ -15,7 +15,7 @@ from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import ScanError
 from ptychopinn_reconstructor.io import read_scan, write_diffraction, write_npz, write_product
 from ptychopinn_reconstructor.physics.engine.refine import RefineOptions
-from ptychopinn_reconstructor.physics.geometry import fourier_shift, on_canvas, scan_area
+from ptychopinn_reconstructor.physics.geometry import fourier_shift, place_on_canvas, scan_area
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.scoring.metrics import compare
 from ptychopinn_reconstructor.physics.simulation.simulate import simulate
@@ -62,7 +62,7 @@ def reconstructed(scan: Scan) -> Reconstruction:
 def pasted(scan: Scan) -> Image:
     """The engine's object on the canvas of the scan's object."""
     found = reconstructed(scan)
-    return on_canvas(found.object, found.origin, SHAPE, scan.object_origin)
+    return place_on_canvas(found.object, found.origin, SHAPE, scan.object_origin)
 
 
 def error(scan: Scan, image: Image, truth: Image) -> float:
@@ -111,7 +111,7 @@ def test_without_the_flag_the_canvas_begins_at_the_smallest_position(scan: Scan)
     plain = replace(scan, on_object_grid=False)
     found = reconstructed(plain)
     with pytest.raises(ScanError, match='no whole pixels'):
-        on_canvas(found.object, found.origin, SHAPE, plain.object_origin)
+        place_on_canvas(found.object, found.origin, SHAPE, plain.object_origin)
     moved = replace(plain, positions=scan.positions + np.array([3.3, -7.9]))
     assert np.array_equal(reconstructed(moved).object, found.object)
 

@@ -18,7 +18,7 @@ from ptychopinn_reconstructor.errors import ConfigError, ScanError
 from ptychopinn_reconstructor.io import write_npz
 from ptychopinn_reconstructor.model_file.bundle import open_bundle
 from ptychopinn_reconstructor.physics.engine.refine import RefineOptions
-from ptychopinn_reconstructor.physics.grouping import all_held_out
+from ptychopinn_reconstructor.physics.grouping import hold_out_all
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.probes import make_probe
 from ptychopinn_reconstructor.physics.scaling import probe_power
@@ -70,7 +70,7 @@ def test_both_backends_learn_from_the_same_patterns(tmp_path: Path) -> None:
 def test_steps_are_numbered_through_the_epochs_and_validate_on_held_out_scans(tmp_path: Path) -> None:
     config = config_of('torch', model__N=N, model__model_type='supervised')
     scans = tuple(prepare_scan(scan, mode='absolute', stride=16) for scan in held_out_scans(PROBE, config))
-    splits = tuple(all_held_out(len(scan)) for scan in scans)
+    splits = tuple(hold_out_all(len(scan)) for scan in scans)
     source = ProceduralPatterns(PROBE, (0.5, 2.0))
     steps = steps_of(TrainingJob(scans, splits, config, tmp_path, procedural=source))
     assert [int(step.regions[0, 0]) for step in steps.of_epoch(2)] == [8, 9, 10, 11]

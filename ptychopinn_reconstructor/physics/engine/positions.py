@@ -50,13 +50,13 @@ class Displacements:
         length = np.linalg.norm(moved, axis=1, keepdims=True)
         self.values[index] = moved * np.minimum(1, self.largest / np.maximum(length, 1e-12))
 
-    def hold_gauge(self) -> None:
+    def remove_affine_part(self) -> None:
         """Take out what the object could take over: the affine part of the displacements, their mean with it."""
         terms = np.column_stack([np.ones(len(self.positions)), self.positions - self.positions.mean(axis=0)])
         self.values -= terms @ np.linalg.lstsq(terms, self.values, rcond=None)[0]
 
 
-def motion(
+def displacement_gradient(
     wave: Array,
     moved: Array,
     counts: Array,
@@ -80,7 +80,7 @@ def motion(
     return arrays.get(products[0]), arrays.get(products[1])
 
 
-def moved_scan(prepared: PreparedScan, displacements: NDArray[np.float64]) -> PreparedScan:
+def displace_scan(prepared: PreparedScan, displacements: NDArray[np.float64]) -> PreparedScan:
     """The scan with its positions displaced by (n, 2) pixels in canonical order; canvas and order stay the same."""
     positions = prepared.scan.positions.copy()
     positions[prepared.order] += displacements

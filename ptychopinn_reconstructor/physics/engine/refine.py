@@ -28,10 +28,10 @@ from ..sampling import scan_overlap
 from ..stitching.count_scale import LARGEST_CHANGE, count_gauge
 from .batches import even_sampling
 from .far_field_step import FarFieldStep
-from .positions import Displacements, moved_scan
+from .positions import Displacements, displace_scan
 from .prior import Smoothness, mean_dose
 from .update import PRIOR_COUNTS, Engine, ObjectStep
-from .wavefront import leveled
+from .wavefront import correct_long_range_phase
 
 LONG_RANGE_GAIN = 0.3  # of a Newton step for the long-range phase; stable up to about 1
 SMALLEST_BATCH = 4  # patterns; smaller batches only add noise
@@ -248,7 +248,7 @@ def refine(
                 if last:
                     engine.canvas *= _lost_to_the_prior(engine)
             if last and options.wavefront:
-                engine.canvas = leveled(
+                engine.canvas = correct_long_range_phase(
                     _as_placed(engine),
                     engine.canvas,
                     engine.probe,
@@ -273,7 +273,7 @@ def _lost_to_the_prior(engine: Engine) -> float:
 def _as_placed(engine: Engine) -> PreparedScan:
     """The scan with the positions as they are by now."""
     found = engine.displacements
-    return engine.prepared if found is None else moved_scan(engine.prepared, found.values)
+    return engine.prepared if found is None else displace_scan(engine.prepared, found.values)
 
 
 class _Stopped(Exception):  # noqa: N818 - not an error
@@ -320,7 +320,7 @@ class _History:
                 engine.center_probe()
             engine.measure_illumination()
         if with_positions and engine.displacements is not None:
-            engine.displacements.hold_gauge()
+            engine.displacements.remove_affine_part()
 
     def between(self) -> None:
         """Listen, within the prior of a large canvas."""

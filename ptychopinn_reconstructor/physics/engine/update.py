@@ -26,7 +26,7 @@ from ..prepare import PreparedScan
 from ..scaling import probe_power
 from .far_field_step import FarFieldStep
 from .long_range_step import LongRangePhase
-from .positions import Displacements, motion
+from .positions import Displacements, displacement_gradient
 
 BLEND = 0.1  # b
 KEPT = 0.1  # c: what the canvas at the start of a pass counts for, of a whole pass
@@ -171,7 +171,7 @@ class Engine:
         sums.counts += float(measured.sum(dtype=np.float64))
         if with_positions:
             moved = self._moved(self._spectrum * ramp, patches)
-            sums.motion.append((index, *motion(wave, moved, counts, predicted, self.step.good, arrays)))
+            sums.motion.append((index, *displacement_gradient(wave, moved, counts, predicted, self.step.good, arrays)))
         wave *= correction.factor[:, None]
         wave = arrays.ifft2(wave, norm='ortho')
         if with_probe:

@@ -40,9 +40,9 @@ from ..geometry import Layout
 from ..illumination import illumination
 from ..prepare import PreparedScan
 from ..probes import energy_diameter
-from ..scoring.halves import interleaved
+from ..scoring.halves import split_interleaved
 from ..stitching.stitch import EPSILON_WEIGHT, probe_weight
-from .positions import motion
+from .positions import displacement_gradient
 
 BENDING = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # l, relative to the mean information on a spline
 RIDGE = 1e-9  # of the same: holds what no pattern sees, such as the global phase
@@ -62,7 +62,7 @@ class Slopes(NamedTuple):
     curvature: NDArray[np.float64]
 
 
-def leveled(
+def correct_long_range_phase(
     prepared: PreparedScan,
     canvas: Array,
     probe: NDArray[np.complex64] | None = None,
@@ -80,7 +80,7 @@ def leveled(
     if len(prepared) < FEWEST:
         return canvas
     light = illumination(prepared.layout, probe, arrays) if light is None else light
-    phase = missing_phase(prepared.layout, slopes(prepared, canvas, probe, arrays, after_block), probe)
+    phase = long_range_phase(prepared.layout, slopes(prepared, canvas, probe, arrays, after_block), probe)
     turn = np.exp(1j * (phase - np.float32(np.average(phase, weights=light))))
     # (sum u + eps) / (sum w + eps), as patches are stitched, with u turned: eps stays as it is.
     eps = np.float32(EPSILON_WEIGHT * probe_weight(probe, probe.shape[-1]).max())
@@ -116,13 +116,15 @@ def slopes(
         wave = arrays.fft2(exit_wave, norm='ortho')
         predicted = (wave.real**2 + wave.imag**2).sum(axis=1) + ANSCOMBE
         counts = arrays.put(prepared.counts(index)) + ANSCOMBE
-        found.gradient[index], found.curvature[index] = motion(wave, sloped, counts, predicted, good, arrays)
+        found.gradient[index], found.curvature[index] = displacement_gradient(
+            wave, sloped, counts, predicted, good, arrays
+        )
         if after_block is not None:
             after_block(int(index[-1]) + 1)
     return found
 
 
-def missing_phase(layout: Layout, found: Slopes, probe: NDArray[np.complex64]) -> NDArray[np.float32]:
+def long_range_phase(layout: Layout, found: Slopes, probe: NDArray[np.complex64]) -> NDArray[np.float32]:
     """phi on the canvas (H, W) of a layout, in radians up to a constant: a plane alone where the halves disagree.
 
     `probe` (modes, N, N) is what the patterns were taken with.
@@ -133,29 +135,29 @@ def missing_phase(layout: Layout, found: Slopes, probe: NDArray[np.complex64]) -
     plane = np.linalg.solve(total, found.gradient.sum(axis=0))
     rest = Slopes(found.gradient - found.curvature @ plane, found.curvature)
     rows, cols = np.ogrid[: layout.shape[0], : layout.shape[1]]
-    phase = plane[0] * rows + plane[1] * cols + _agreed(Splines(layout, probe), rest)
+    phase = plane[0] * rows + plane[1] * cols + _supported_phase(Splines(layout, probe), rest)
     return np.asarray(phase, dtype=np.float32)
 
 
-def _agreed(splines: Splines, found: Slopes) -> NDArray[np.float64]:
+def _supported_phase(splines: Splines, found: Slopes) -> NDArray[np.float64]:
     """The splines' part of phi (H, W), as far as two halves of the patterns agree on it."""
-    (one, its), (other, others) = (splines.normal(found, index) for index in interleaved(len(found.gradient)))
+    (one, its), (other, others) = (splines.normal(found, index) for index in split_interleaved(len(found.gradient)))
     whole, right = one + other, its + others
     information = whole.diagonal().mean()
     best, chosen, gain = 0.0, splines.prior(0.0, information), 0.0
     for relative in BENDING:
         prior = splines.prior(relative, information)
-        a, b = _solved(one + prior, its), _solved(other + prior, others)
+        a, b = _solve(one + prior, its), _solve(other + prior, others)
         agreement, size = float(a @ others + b @ its), float(a @ (other @ a) + b @ (one @ b))
         if agreement > 0 and agreement**2 / size > best:
             best, chosen, gain = agreement**2 / size, prior, min(1.0, agreement / size)
     if not gain:
         return np.zeros(splines.layout.shape)
     # gain = S / (S + 2 N) of signal and noise, for a half; all patterns have half the noise: S / (S + N).
-    return 2 * gain / (1 + gain) * splines.image(_solved(whole + chosen, right))
+    return 2 * gain / (1 + gain) * splines.image(_solve(whole + chosen, right))
 
 
-def _solved(matrix: Matrix, right: NDArray[np.float64]) -> NDArray[np.float64]:
+def _solve(matrix: Matrix, right: NDArray[np.float64]) -> NDArray[np.float64]:
     """x of matrix x = right; the matrix is positive definite, so that no pivot is needed and its pattern may decide."""
     factors = linalg.splu(
         matrix.tocsc(), permc_spec='MMD_AT_PLUS_A', diag_pivot_thresh=0.0, options={'SymmetricMode': True}

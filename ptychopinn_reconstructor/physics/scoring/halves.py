@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .frc import FRC, frc
-from .registration import without_ramp
+from .registration import remove_ramp
 
 SEED = 0
 
 
-def interleaved(n: int, seed: int = SEED) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split_interleaved(n: int, seed: int = SEED) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices, increasing, of two halves of n patterns: of each pair (0, 1), (2, 3), ... one goes to each."""
     first = np.random.default_rng(seed).integers(0, 2, size=-(-n // 2))
     index = np.arange(n, dtype=np.int64)
@@ -32,4 +32,4 @@ def halves_frc(one: NDArray[Any], other: NDArray[Any], area: tuple[slice, slice]
     Raises InputError when the area is smaller than 4 pixels.
     """
     a, b = (np.asarray(half[area], dtype=np.complex128) for half in (one, other))
-    return frc(without_ramp(a, b), b)
+    return frc(remove_ramp(a, b), b)

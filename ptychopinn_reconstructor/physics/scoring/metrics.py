@@ -25,9 +25,9 @@ from ...errors import InputError
 from ..geometry import scan_area
 from ..residual import Residual, residual
 from .frc import FRC, frc
-from .pistons import spot_labels, without_pistons
+from .pistons import remove_pistons, spot_labels
 from .registration import MAX_SHIFT, Alignment, align
-from .similarity import ms_ssim, scales_of, ssim
+from .similarity import count_scales, ms_ssim, ssim
 
 __all__ = [
     'AMPLITUDE_RANGE',
@@ -163,7 +163,7 @@ class Comparison(Figures):
             **{f'{key}_raw': value for key, value in self.raw.to_dict().items()},
             'amplitude_range': AMPLITUDE_RANGE,
             'phase_range_rad': PHASE_RANGE,
-            'ms_ssim_scales': float(scales_of(self.truth.shape)),
+            'ms_ssim_scales': float(count_scales(self.truth.shape)),
             'area_rows': float(height),
             'area_cols': float(width),
         }
@@ -216,8 +216,8 @@ def compare(
     placed, aligned, alignment = align(image, corner, true)
     if pistons:
         labels = spot_labels(np.asarray(positions), truth_origin, area)
-        _, aligned, alignment = align(without_pistons(placed, true, labels), (0.0, 0.0), true)
-        aligned = without_pistons(aligned, true, labels)
+        _, aligned, alignment = align(remove_pistons(placed, true, labels), (0.0, 0.0), true)
+        aligned = remove_pistons(aligned, true, labels)
     if alignment.distance > MAX_SHIFT:
         raise InputError(
             f'The result is shifted by {alignment.distance:.1f} pixels against the truth, more than {MAX_SHIFT:g}; '
@@ -243,7 +243,7 @@ def _score(
     figures = Figures.of(aligned, truth)
     phase = np.angle(aligned * truth.conj())
     after_global = np.angle(placed * truth.conj() * np.exp(-1j * np.angle(np.vdot(truth, placed))))
-    rough = high_passed(phase)
+    rough = high_pass(phase)
     return Comparison(
         **vars(figures),
         raw=Figures.of(placed, truth, raw=True),
@@ -272,7 +272,7 @@ def _mae(error: NDArray[np.float64]) -> float:
     return float(np.abs(error).mean())
 
 
-def high_passed(phase: NDArray[np.float64]) -> NDArray[np.float64]:
+def high_pass(phase: NDArray[np.float64]) -> NDArray[np.float64]:
     """A phase (H, W), radians, without what is smoother than `HIGH_PASS_SIGMA` pixels."""
     phasor = np.exp(1j * phase)
     smooth = ndimage.gaussian_filter(phasor.real, HIGH_PASS_SIGMA) + 1j * ndimage.gaussian_filter(

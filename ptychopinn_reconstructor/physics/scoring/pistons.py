@@ -28,7 +28,7 @@ def spot_labels(positions: NDArray[np.float64], origin: tuple[float, float], are
     return np.asarray(nearest, dtype=np.int64)
 
 
-def without_pistons(result: NDArray[Any], truth: NDArray[Any], labels: Labels) -> NDArray[np.complex128]:
+def remove_pistons(result: NDArray[Any], truth: NDArray[Any], labels: Labels) -> NDArray[np.complex128]:
     """`result` (h, w) with one phase factor removed from the pixels of each label: that of sum(result conj(truth)).
 
     This factor brings them closest to the truth. A label whose sum is zero is left as it is.

@@ -74,7 +74,7 @@ def align(
     return placed, flat * np.exp(-1j * phase), found
 
 
-def without_ramp(image: NDArray[np.complex128], truth: NDArray[np.complex128]) -> NDArray[np.complex128]:
+def remove_ramp(image: NDArray[np.complex128], truth: NDArray[np.complex128]) -> NDArray[np.complex128]:
     """`image` less the linear phase ramp and the global phase that it has against `truth`, both (h, w)."""
     flat = image * _plane(_ramp_between(image, truth), image.shape)
     return np.asarray(flat * np.exp(-1j * np.angle(np.vdot(truth, flat))))

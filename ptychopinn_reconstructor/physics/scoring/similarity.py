@@ -33,7 +33,7 @@ def ssim(image: Image, truth: Image, data_range: float) -> float:
     return float(similarity.mean())
 
 
-def scales_of(shape: tuple[int, ...]) -> int:
+def count_scales(shape: tuple[int, ...]) -> int:
     """How many scales of MS-SSIM an image of `shape` has room for: 5 from 176 pixels along the shorter side on."""
     side, scales = min(shape), 0
     while side >= SMALLEST_IMAGE and scales < len(SCALE_WEIGHTS):
@@ -47,10 +47,10 @@ def ms_ssim(image: Image, truth: Image, data_range: float) -> float:
     The product over the scales of the mean contrast-structure term to the scale's weight, at the coarsest scale of the
     mean of luminance times contrast-structure; Gaussian windows of 11 x 11 pixels, 1.5 pixels standard deviation, that
     lie inside the image; from scale to scale means of 2 x 2 pixels. An image too small for all five scales has as many
-    as `scales_of` says, their weights scaled to a sum of 1. A mean below 0 counts as 0. Source: Wang, Simoncelli,
+    as `count_scales` says, their weights scaled to a sum of 1. A mean below 0 counts as 0. Source: Wang, Simoncelli,
     Bovik, Asilomar Conf. Signals, Systems & Computers (2003), equation 7, weights of section 3.2.
     """
-    scales = scales_of(image.shape)
+    scales = count_scales(image.shape)
     weights = np.array(SCALE_WEIGHTS[:scales])
     if scales < len(SCALE_WEIGHTS):
         weights /= weights.sum()

@@ -17,7 +17,7 @@ from ...errors import ConfigError, InputError
 from ...scan import MAX_CANVAS, Scan, checked_probe
 from ..forward import diffract
 from ..geometry import gather_patches
-from ..probes import check_size, make_probe, probe_modes, with_power
+from ..probes import check_size, make_probe, probe_modes, scale_to_power
 from .objects import make_object
 
 DEFAULT_SIZE = 64  # pixels, the side of a pattern
@@ -156,7 +156,7 @@ def _probe(probe: str | NDArray[Any], n: int | None, photons: float, modes: int)
     check_size(values.shape[-1])
     if len(values) > 1 and modes not in (1, len(values)):
         raise ConfigError(f'The probe handed in has {len(values)} modes and modes is {modes}; leave modes out.')
-    scaled = with_power(values, photons)
+    scaled = scale_to_power(values, photons)
     return scaled if len(values) > 1 else probe_modes(scaled[0], modes)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def combined(
+def mean_object(
     objects: Sequence[NDArray[np.complex64]], light: NDArray[np.float32]
 ) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
     """Mean and standard deviation (of a sample) of two or more objects (H, W) on one canvas, their phases aligned.

@@ -192,7 +192,7 @@ class Stitcher:
         return None if self._spread is None else self._spread.deviation(scale)
 
 
-def collect(
+def stitch_patches(
     u: NDArray[np.complex64],
     layout: Layout,
     probe: NDArray[np.complex64],

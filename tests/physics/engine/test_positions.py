@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from ptychopinn_reconstructor.errors import ConfigError
-from ptychopinn_reconstructor.physics.engine.positions import LONGEST_STEP, Displacements, motion, moved_scan
+from ptychopinn_reconstructor.physics.engine.positions import (
+    LONGEST_STEP,
+    Displacements,
+    displace_scan,
+    displacement_gradient,
+)
 from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine
 from ptychopinn_reconstructor.physics.engine.update import center_of
 from ptychopinn_reconstructor.physics.forward import diffract, illuminate, propagate, shift_probe
@@ -51,7 +56,9 @@ def test_the_slope_is_that_of_the_amplitudes(scan: Scan) -> None:
     good = np.ones((32, 32), dtype=bool)
     good[:4] = False
     counts = (np.abs(far_field(fractions + small)) ** 2).sum(axis=1)
-    slope, curvature = motion(wave, np.stack(slopes, axis=1), counts, (np.abs(wave) ** 2).sum(axis=1), good)
+    slope, curvature = displacement_gradient(
+        wave, np.stack(slopes, axis=1), counts, (np.abs(wave) ** 2).sum(axis=1), good
+    )
     assert np.linalg.solve(curvature, slope[..., None])[..., 0] == pytest.approx(small, abs=1e-3)
 
 
@@ -74,7 +81,7 @@ def test_the_result_has_the_refined_positions_on_the_same_canvas(scan: Scan) -> 
     other = replace(scan, positions=scan.positions[shuffled], diffraction=scan.diffraction[shuffled])
     prepared = prepare_scan(other)
     by = np.random.default_rng(4).normal(0, 0.5, (100, 2))
-    moved = moved_scan(prepared, by)
+    moved = displace_scan(prepared, by)
     assert moved.scan.positions[prepared.order] - other.positions[prepared.order] == pytest.approx(by)
     canvas = np.random.default_rng(5).normal(size=prepared.layout.shape) + 0j
     patches = gather_patches(canvas, moved.layout.corners[:9], 32)
@@ -90,7 +97,7 @@ def test_an_affine_map_of_the_positions_is_left_to_the_object() -> None:
     held[0].values[:] = own
     held[1].values[:] = own + [0.4, -1.0] + (positions - 20) @ [[0.01, 0.02], [-0.03, 0.005]]
     for one in held:
-        one.hold_gauge()
+        one.remove_affine_part()
     assert held[1].values == pytest.approx(held[0].values, abs=1e-12)
     assert np.abs(held[0].values.mean(axis=0)).max() < 1e-12
     assert held[0].values.std() > 0.8

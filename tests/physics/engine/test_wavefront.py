@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.io import read_object, read_scan
 from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine
-from ptychopinn_reconstructor.physics.engine.wavefront import Slopes, Splines, leveled, missing_phase, slopes
+from ptychopinn_reconstructor.physics.engine.wavefront import (
+    Slopes,
+    Splines,
+    correct_long_range_phase,
+    long_range_phase,
+    slopes,
+)
 from ptychopinn_reconstructor.physics.forward import diffract
 from ptychopinn_reconstructor.physics.geometry import gather_patches
 from ptychopinn_reconstructor.physics.illumination import illumination
@@ -90,7 +96,7 @@ def test_a_known_wavefront_is_found(modes: int) -> None:
     canvas = lacking(case, wave(case.truth.shape))
     errors = [phase_error(case, prepared, canvas)]
     for _ in range(2):
-        canvas = leveled(prepared, canvas)
+        canvas = correct_long_range_phase(prepared, canvas)
         errors.append(phase_error(case, prepared, canvas))
     assert errors[0] > 0.1 and errors[1] < 0.25 * errors[0] and errors[2] < 0.06 * errors[0]
     lit = case.lit(prepared)
@@ -102,7 +108,7 @@ def test_a_slope_that_all_patterns_share_is_found() -> None:
     prepared = case.prepared()
     rows, cols = np.indices(case.truth.shape)
     plane = np.asarray(0.02 * rows - 0.01 * cols)
-    found = missing_phase(prepared.layout, slopes(prepared, lacking(case, plane), prepared.probe), prepared.probe)
+    found = long_range_phase(prepared.layout, slopes(prepared, lacking(case, plane), prepared.probe), prepared.probe)
     fit = np.linalg.lstsq(np.stack([rows.ravel(), cols.ravel(), np.ones(rows.size)], axis=1), found.ravel(), rcond=None)
     assert fit[0][:2] == pytest.approx([0.02, -0.01], rel=0.1)  # one Gauss-Newton step
 
@@ -110,7 +116,7 @@ def test_a_slope_that_all_patterns_share_is_found() -> None:
 def test_the_truth_stays_as_it_is() -> None:
     case = Case()
     prepared = case.prepared()
-    assert np.abs(leveled(prepared, case.truth) - case.truth).max() < 1e-5
+    assert np.abs(correct_long_range_phase(prepared, case.truth) - case.truth).max() < 1e-5
 
 
 def test_noise_is_not_taken_for_a_wavefront() -> None:
@@ -122,7 +128,7 @@ def test_noise_is_not_taken_for_a_wavefront() -> None:
     matrix, right = splines.normal(found, np.arange(len(prepared)))
     prior = splines.prior(1e-4, matrix.diagonal().mean())
     taken = splines.image(np.linalg.solve((matrix + prior).toarray(), right))
-    agreed: Image = missing_phase(prepared.layout, found, prepared.probe).astype(np.float64)
+    agreed: Image = long_range_phase(prepared.layout, found, prepared.probe).astype(np.float64)
     errors = [phase_error(case, prepared, lacking(case, -phase)) for phase in (taken, agreed)]
     assert errors[1] < 0.6 * errors[0]
 
@@ -133,7 +139,7 @@ def test_what_is_not_known_stays_empty() -> None:
     light = illumination(prepared.layout, prepared.probe)
     start = lacking(case, wave(case.truth.shape))
     light[:20], start[:20] = 0, 1
-    found = leveled(prepared, start, light=light)
+    found = correct_long_range_phase(prepared, start, light=light)
     assert np.abs(found[:20] - 1).max() < 1e-6 and np.abs(found[30:-20] - start[30:-20]).mean() > 0.05
 
 
@@ -141,11 +147,11 @@ def test_order_origin_and_global_phase_change_nothing() -> None:
     case = Case(1e5, noise=True)
     prepared = case.prepared()
     start = lacking(case, wave(case.truth.shape))
-    expected = leveled(prepared, start)
+    expected = correct_long_range_phase(prepared, start)
     shuffled = np.random.default_rng(1).permutation(len(prepared))
     other = case.prepared(diffraction=case.counts[shuffled], positions=case.positions[shuffled] + 1000)
-    assert np.abs(leveled(other, start) - expected).max() < 1e-4
-    turned = leveled(prepared, start * np.exp(0.7j).astype(np.complex64)) * np.exp(-0.7j)
+    assert np.abs(correct_long_range_phase(other, start) - expected).max() < 1e-4
+    turned = correct_long_range_phase(prepared, start * np.exp(0.7j).astype(np.complex64)) * np.exp(-0.7j)
     lit = case.lit(prepared)
     assert np.abs(turned - expected)[lit].max() < 1e-3
 
@@ -154,14 +160,14 @@ def test_a_few_patterns_are_no_wavefront() -> None:
     case = Case()
     prepared = case.prepared().part(np.arange(15))
     start = lacking(case, wave(case.truth.shape))
-    assert leveled(prepared, start) is start
+    assert correct_long_range_phase(prepared, start) is start
 
 
 def test_patterns_without_counts_say_nothing() -> None:
     case = Case()
     prepared = case.prepared()
     nothing = Slopes(np.zeros((len(prepared), 2)), np.zeros((len(prepared), 2, 2)))
-    assert not missing_phase(prepared.layout, nothing, prepared.probe).any()
+    assert not long_range_phase(prepared.layout, nothing, prepared.probe).any()
 
 
 def test_it_can_be_stopped_and_says_how_far_it_is() -> None:
@@ -174,7 +180,7 @@ def test_it_can_be_stopped_and_says_how_far_it_is() -> None:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        leveled(case.prepared(), case.truth, after_block=after_block)
+        correct_long_range_phase(case.prepared(), case.truth, after_block=after_block)
     assert heard[0] < heard[-1] and heard == sorted(heard)
 
 

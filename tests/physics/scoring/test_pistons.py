@@ -11,7 +11,7 @@ from test_metrics import Image, band_limited, moved, ramped, score
 from ptychopinn_reconstructor.physics.geometry import scan_area
 from ptychopinn_reconstructor.physics.probes import energy_diameter, make_probe
 from ptychopinn_reconstructor.physics.scoring.metrics import Comparison, compare
-from ptychopinn_reconstructor.physics.scoring.pistons import spot_labels, without_pistons
+from ptychopinn_reconstructor.physics.scoring.pistons import remove_pistons, spot_labels
 
 GRID = np.stack(np.meshgrid(*[np.arange(29.5, 151.0, 20.0)] * 2, indexing='ij'), axis=-1).reshape(-1, 2)
 
@@ -85,9 +85,9 @@ def test_nothing_else_changes_and_no_factor_is_closer(seed: int, spots: int) -> 
     rng = np.random.default_rng(seed)
     truth, result = _noise(rng), _noise(rng)
     labels = spot_labels(rng.uniform(0, 12, (spots, 2)), (0.0, 0.0), (slice(0, 12), slice(0, 15)))
-    found = without_pistons(result, truth, labels)
+    found = remove_pistons(result, truth, labels)
     np.testing.assert_allclose(np.abs(found), np.abs(result))
-    np.testing.assert_allclose(without_pistons(found, truth, labels), found, atol=1e-12)
+    np.testing.assert_allclose(remove_pistons(found, truth, labels), found, atol=1e-12)
     for label in range(labels.max() + 1):
         inside = labels == label
         error = np.linalg.norm(found[inside] - truth[inside])

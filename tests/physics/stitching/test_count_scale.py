@@ -10,7 +10,7 @@ from scans import small_scan
 
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, prepare_scan
 from ptychopinn_reconstructor.physics.stitching.count_scale import count_gauge
-from ptychopinn_reconstructor.physics.stitching.stitch import collect, contributions, probe_weight
+from ptychopinn_reconstructor.physics.stitching.stitch import contributions, probe_weight, stitch_patches
 from ptychopinn_reconstructor.reconstruction.network_object import gauge_scale
 from ptychopinn_reconstructor.scan import Scan
 
@@ -53,7 +53,7 @@ def test_a_small_bias_is_corrected_and_a_large_one_is_told(factor: float, correc
     index = np.arange(len(prepared))
     patches = factor * prepared.labels(index)
     u = contributions(patches, probe_weight(prepared.probe, prepared.patch_size), prepared.layout.fractions)
-    stitcher = collect(u, prepared.layout, prepared.probe, neighbors=8, batches=prepared.batches(64))
+    stitcher = stitch_patches(u, prepared.layout, prepared.probe, neighbors=8, batches=prepared.batches(64))
     plain = stitcher.canvas()
     gauge = count_gauge(prepared, plain)
     scale, notices = gauge_scale(gauge)

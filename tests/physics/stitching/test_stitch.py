@@ -36,7 +36,7 @@ def assemble(
         [stitching.contributions(patches[i], weight, laid.fractions[i]) for i in even_batches(index, batch)]
     )
     batches = iter(even_batches(index, batch))
-    return stitching.collect(u, laid, probe, neighbors=neighbors, batches=batches).canvas()
+    return stitching.stitch_patches(u, laid, probe, neighbors=neighbors, batches=batches).canvas()
 
 
 def turned(patches: NDArray[np.complex64], seed: int = 0) -> NDArray[np.complex64]:
