@@ -31,7 +31,7 @@ def inference(n: int, quick: bool) -> Iterator[Row]:
     """The network alone, then in both backends as reconstruct calls it, in turn and with the same weights."""
     import torch
 
-    from ptychopinn_reconstructor.backends.torch_lightning.network import build_network
+    from ptychopinn_reconstructor.backends.torch_lightning.s2d_unet import build_network
 
     repeats = 3 if quick else 9
     network, inputs = build_network(Config()).eval(), network_input(n, BATCH)
@@ -76,7 +76,7 @@ def torch_calls(inputs: tuple[Any, Any], training: bool) -> Calls:
     """The network of the PyTorch backend."""
     import torch
 
-    from ptychopinn_reconstructor.backends.torch_lightning.network import build_network
+    from ptychopinn_reconstructor.backends.torch_lightning.s2d_unet import build_network
 
     network = build_network(Config()).train(training)
 
@@ -95,7 +95,7 @@ def tensorflow_calls(inputs: tuple[Any, Any], training: bool) -> Calls:
     import tensorflow as tf
 
     from ptychopinn_reconstructor.backends.tensorflow_keras.adapter import claim_runtime
-    from ptychopinn_reconstructor.backends.tensorflow_keras.network import build_network
+    from ptychopinn_reconstructor.backends.tensorflow_keras.s2d_unet import build_network
 
     claim_runtime(Config(), 'cpu')
     network, tensors = build_network(Config()), [tf.constant(part.numpy()) for part in inputs]

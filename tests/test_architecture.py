@@ -6,15 +6,19 @@ ROOMS is the plan: what is not in it may neither be there nor be imported.
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from ptychopinn_reconstructor.backend import BackendDescription
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'ptychopinn_reconstructor'
@@ -28,9 +32,9 @@ ROOMS: dict[str, set[str]] = {
     'config': {'errors'},
     'scan': {'errors'},
     'physics': {'errors', 'events', 'scan'},
-    'io': {'config', 'errors', 'events', 'result', 'scan'},
     'backend': {'config', 'errors', 'events', 'physics'},
-    'environment': {'backend', 'config'},
+    'io': {'backend', 'config', 'errors', 'events', 'result', 'scan'},
+    'environment': {'backend', 'errors'},
     'model_file': {'backend', 'config', 'errors', 'events', 'io', 'physics', 'scan'},
     'backends': {'backend', 'config', 'errors', 'io', 'physics'},
     'reconstruction': {
@@ -61,11 +65,13 @@ WITH_PHYSICS = {'physics', 'reconstruction', 'training', 'experiments', 'conform
 WITH_PHYSICS_TOO = {'backend.batches', 'model_file.models', 'model_file.training_range'}
 LIGHT_ALL_THE_SAME = {'training.folder', 'training.metrics_table'}
 
-FRAMEWORKS = {
-    'torch_lightning': {'torch', 'lightning', 'torchmetrics', 'tensorboard', 'mlflow'},
-    'tensorflow_keras': {'tensorflow', 'keras', 'mlflow'},
+# What each folder of backends/ says that it imports (test_each_folder_is_a_backend_that_describes_itself), and loggers.
+DESCRIBED: dict[str, BackendDescription] = {
+    path.parent.name: importlib.import_module(f'{PACKAGE}.backends.{path.parent.name}.description').DESCRIPTION
+    for path in sorted((ROOT / 'backends').glob('*/description.py'))
 }
-ALL_FRAMEWORKS = set().union(*FRAMEWORKS.values()) | {'pytorch_lightning', 'lightning_fabric', 'jax'}
+FRAMEWORKS = {folder: {*described.requires, 'tensorboard', 'mlflow'} for folder, described in DESCRIBED.items()}
+ALL_FRAMEWORKS = set().union(*FRAMEWORKS.values()) | {'torchmetrics', 'pytorch_lightning', 'lightning_fabric', 'jax'}
 QT = {'PyQt5', 'PyQt6', 'PySide2', 'PySide6'}
 WITH_QT = f'{PACKAGE}.host.window.'
 SHIM = ['host', 'ptychodus_plugins']
@@ -416,6 +422,19 @@ def test_folders_have_no_name_that_hides_a_package() -> None:
         for path in (ROOT / top).rglob('*'):
             assert path.stem not in {'torch', 'keras', 'tensorflow', 'lightning'}, path
     assert not (ROOT / 'tests' / '__init__.py').exists()
+
+
+def test_each_folder_is_a_backend_that_describes_itself() -> None:
+    """A backend is one folder and one line in pyproject.toml."""
+    folders = {path.parent.name for path in (ROOT / 'backends').glob('*/__init__.py')}
+    group = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['entry-points'][f'{PACKAGE}.backends']
+    values = {DESCRIBED[folder].name: f'{PACKAGE}.backends.{folder}.description:DESCRIPTION' for folder in folders}
+    assert values == group and len(values) >= 2
+
+
+def test_describing_a_backend_loads_nothing_heavy() -> None:
+    names = [f'{PACKAGE}.backends.{folder}.description' for folder in DESCRIBED]
+    assert _loaded_by(names, NOT_LOADED) == {name: [] for name in names}
 
 
 LISTING = """

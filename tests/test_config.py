@@ -196,9 +196,10 @@ def test_migrating_the_present_format_changes_nothing() -> None:
     assert migrate({'model': {}}) == {'model': {}}
 
 
-def test_backend_names() -> None:
-    """BACKENDNAMES: one map."""
-    assert configuration.BACKEND_NAMES == {'PyTorch': 'torch', 'TensorFlow': 'tensorflow'}
+def test_any_backend_and_architecture_can_be_named() -> None:
+    """Which there are is known where backends are found, not here."""
+    config = Config().merged({'execution': {'backend': 'mine'}, 'model': {'architecture': 'its own'}})
+    assert (config.execution.backend, config.model.architecture) == ('mine', 'its own')
     assert Config().execution.backend == 'torch'
 
 

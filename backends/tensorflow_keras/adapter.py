@@ -9,33 +9,17 @@ from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob, Weights
 from ptychopinn_reconstructor.backend.common import check_logger, chosen_device
+from ptychopinn_reconstructor.backends.tensorflow_keras.description import DESCRIPTION
 from ptychopinn_reconstructor.backends.tensorflow_keras.framework import has_one_dnn, tf
 from ptychopinn_reconstructor.backends.tensorflow_keras.prediction import TensorFlowNetwork
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.errors import BackendError
 
 
 class TensorFlowBackend:
     """TensorFlow with Keras."""
 
-    name = 'tensorflow'
-    title = 'TensorFlow'
+    name, title = DESCRIPTION.name, DESCRIPTION.title
     stride = 16
-
-    def __init__(self) -> None:
-        """Raises BackendError when Keras is set to run on another framework."""
-        try:
-            import keras
-        except ImportError as error:
-            raise BackendError(
-                f'TensorFlow backend selected, but Keras cannot be imported ({error}); set KERAS_BACKEND=tensorflow, '
-                "or reinstall it with: pip install --force-reinstall 'ptychopinn-reconstructor[tensorflow]'"
-            ) from error
-        if keras.backend.backend() != 'tensorflow':
-            raise BackendError(
-                f'TensorFlow backend selected, but Keras is set to run on {keras.backend.backend()}; '
-                'set KERAS_BACKEND=tensorflow in the environment, or "backend" in ~/.keras/keras.json.'
-            )
 
     def devices(self) -> list[str]:
         """The devices that are there, 'cpu' first."""
@@ -46,7 +30,8 @@ class TensorFlowBackend:
         return chosen_device(device, self.devices(), 'gpu')
 
     def check(self, config: Config) -> None:
-        """ConfigError when the package of the chosen logger is not installed."""
+        """ConfigError when the architecture is none of ours, or the package of the chosen logger is not installed."""
+        DESCRIPTION.builder(config.model.architecture)
         check_logger(config)
 
     def versions(self) -> dict[str, str]:
@@ -55,23 +40,21 @@ class TensorFlowBackend:
 
     def fresh_weights(self, config: Config, seed: int) -> dict[str, NDArray[np.float32]]:
         """Freshly drawn weights; no global random state is touched."""
-        from ptychopinn_reconstructor.backends.tensorflow_keras.network import build_network
         from ptychopinn_reconstructor.backends.tensorflow_keras.weights import to_neutral
 
         claim_runtime(config, 'cpu')
         with tf.device('cpu'):
-            return to_neutral(build_network(config, seed=seed))
+            return to_neutral(DESCRIPTION.builder(config.model.architecture)(config, seed=seed))
 
     def network(self, config: Config, weights: Weights, device: str) -> TensorFlowNetwork:
         """A network with these weights on `device`."""
         from ptychopinn_reconstructor.backends.tensorflow_keras.model import PRECISIONS
-        from ptychopinn_reconstructor.backends.tensorflow_keras.network import build_network
         from ptychopinn_reconstructor.backends.tensorflow_keras.weights import load_neutral
 
         where = self.resolve_device(device)
         claim_runtime(config, where)
         with tf.device(where):
-            network = build_network(config, PRECISIONS[config.execution.precision])
+            network = DESCRIPTION.builder(config.model.architecture)(config, PRECISIONS[config.execution.precision])
             load_neutral(network, weights)
         return TensorFlowNetwork(network, config, where)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ptychopinn_reconstructor.backend.batches import patterns_of_region
 from ptychopinn_reconstructor.backend.common import BETAS, EPSILON, PROBE_PULL, PROBE_RATE, SCALE_LIMIT, WEIGHT_DECAY
 from ptychopinn_reconstructor.backends.tensorflow_keras import physics
-from ptychopinn_reconstructor.backends.tensorflow_keras.network import build_network
+from ptychopinn_reconstructor.backends.tensorflow_keras.description import DESCRIPTION
 from ptychopinn_reconstructor.backends.tensorflow_keras.optimizer import AdamW
 from ptychopinn_reconstructor.config import parse
 from ptychopinn_reconstructor.io.atomic import atomic_path
@@ -52,7 +52,7 @@ class PtychoPINN(keras.Model):
         self.settings = parse(config)
         self.probe_shape, self.state = tuple(probe_shape), state or {}
         training, precision = self.settings.training, PRECISIONS[self.settings.execution.precision]
-        self.network = build_network(self.settings, precision, training.seed)
+        self.network = DESCRIPTION.builder(self.settings.model.architecture)(self.settings, precision, training.seed)
         scans, _, n_pixels, _ = probe_shape
         fixed = {'initializer': 'zeros', 'trainable': False}
         self.probe_parts = self.add_weight(shape=(*probe_shape, 2), name='probes', **fixed)

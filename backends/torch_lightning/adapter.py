@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob, Weights
 from ptychopinn_reconstructor.backend.common import check_logger, chosen_device
 from ptychopinn_reconstructor.backends.torch_lightning.arrays import TorchArrays
-from ptychopinn_reconstructor.backends.torch_lightning.network import build_network
+from ptychopinn_reconstructor.backends.torch_lightning.description import DESCRIPTION
 from ptychopinn_reconstructor.backends.torch_lightning.prediction import TorchNetwork, threads
 from ptychopinn_reconstructor.backends.torch_lightning.weights import load_neutral, to_neutral
 from ptychopinn_reconstructor.config import Config
@@ -20,8 +20,7 @@ from ptychopinn_reconstructor.config import Config
 class TorchBackend:
     """PyTorch with Lightning."""
 
-    name = 'torch'
-    title = 'PyTorch'
+    name, title = DESCRIPTION.name, DESCRIPTION.title
     stride = 16
 
     def devices(self) -> list[str]:
@@ -34,7 +33,8 @@ class TorchBackend:
         return chosen_device(device, self.devices(), 'cuda')
 
     def check(self, config: Config) -> None:
-        """ConfigError when the package of the chosen logger is not installed."""
+        """ConfigError when the architecture is none of ours, or the package of the chosen logger is not installed."""
+        DESCRIPTION.builder(config.model.architecture)
         check_logger(config)
 
     def versions(self) -> dict[str, str]:
@@ -45,12 +45,12 @@ class TorchBackend:
         """Freshly drawn weights; the global random state is left as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return to_neutral(build_network(config))
+            return to_neutral(DESCRIPTION.builder(config.model.architecture)(config))
 
     def network(self, config: Config, weights: Weights, device: str) -> TorchNetwork:
         """A network with these weights on `device`."""
         where = self.resolve_device(device)
-        network = build_network(config)
+        network = DESCRIPTION.builder(config.model.architecture)(config)
         load_neutral(network, weights)
         return TorchNetwork(network.to(where).eval(), config)
 

@@ -19,7 +19,7 @@ from ptychopinn_reconstructor.backend.common import (
     schedule,
 )
 from ptychopinn_reconstructor.backends.torch_lightning import physics
-from ptychopinn_reconstructor.backends.torch_lightning.network import build_network
+from ptychopinn_reconstructor.backends.torch_lightning.description import DESCRIPTION
 from ptychopinn_reconstructor.config import parse
 
 
@@ -51,7 +51,7 @@ class PtychoPINN(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         self.config = parse(config)
-        self.network = build_network(self.config)
+        self.network = DESCRIPTION.builder(self.config.model.architecture)(self.config)
         scans, _, n_pixels, _ = probe_shape
         self.register_buffer('probes', torch.zeros(*probe_shape, dtype=torch.complex64))
         self.register_buffer('good', torch.ones(scans, n_pixels, n_pixels))

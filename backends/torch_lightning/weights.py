@@ -16,39 +16,33 @@ from torch import nn
 
 from ptychopinn_reconstructor.backend.common import check_weights
 
-ROOT4_CHANNELS, PARTS = 16, 2  # of the stem's input; the head's outputs and the back-projection have two
-SHUFFLED_OUTPUTS = ('up1', 'up2', 'head')
+
+class NeutralModule(nn.Module):
+    """Base of the networks: says where their channels stand in the neutral layout, unless in the same place."""
+
+    def output_order(self, layer: str, count: int) -> NDArray[np.int64]:
+        """Position in PyTorch's order of each of a layer's neutral output channels."""
+        return np.arange(count)
+
+    def input_order(self, layer: str, count: int) -> NDArray[np.int64]:
+        """Position in PyTorch's order of each of a layer's neutral input channels."""
+        return np.arange(count)
 
 
-def _output_order(layer: str, count: int) -> NDArray[np.int64]:
-    """Position in PyTorch's order of each neutral output channel."""
-    order = np.arange(count)
-    pixels = count // PARTS if layer == 'head' else 4
-    return order.reshape(-1, pixels).T.ravel() if layer in SHUFFLED_OUTPUTS else order
-
-
-def _input_order(layer: str, count: int) -> NDArray[np.int64]:
-    """Position in PyTorch's order of each neutral input channel; only the stem sees rearranged pixels."""
-    order = np.arange(count)
-    if layer == 'stem':
-        order[ROOT4_CHANNELS:] = order[ROOT4_CHANNELS:].reshape(PARTS, -1).T.ravel()
-    return order
-
-
-def to_neutral(network: nn.Module) -> dict[str, NDArray[np.float32]]:
+def to_neutral(network: NeutralModule) -> dict[str, NDArray[np.float32]]:
     """The weights of a network in the neutral layout."""
     neutral: dict[str, NDArray[np.float32]] = {}
     for name, tensor in network.state_dict().items():
         layer, kind = name.rsplit('.', 1)
         values = tensor.detach().cpu().numpy().astype(np.float32)
-        values = values[_output_order(layer, len(values))]
+        values = values[network.output_order(layer, len(values))]
         if kind == 'weight':
-            values = values[:, _input_order(layer, values.shape[1])].transpose(2, 3, 1, 0)
+            values = values[:, network.input_order(layer, values.shape[1])].transpose(2, 3, 1, 0)
         neutral[f'{layer}.{"kernel" if kind == "weight" else kind}'] = np.ascontiguousarray(values)
     return neutral
 
 
-def load_neutral(network: nn.Module, weights: Mapping[str, NDArray[np.float32]]) -> None:
+def load_neutral(network: NeutralModule, weights: Mapping[str, NDArray[np.float32]]) -> None:
     """Fill a network with neutral weights; ModelFileError names what is missing, superfluous or of another shape."""
     expected = {name: values.shape for name, values in to_neutral(network).items()}
     check_weights(weights, expected)
@@ -58,7 +52,7 @@ def load_neutral(network: nn.Module, weights: Mapping[str, NDArray[np.float32]])
         values = np.asarray(weights[name], dtype=np.float32)
         if kind == 'kernel':
             values = values.transpose(3, 2, 0, 1)
-            values = values[:, np.argsort(_input_order(layer, values.shape[1]))]
-        values = values[np.argsort(_output_order(layer, len(values)))]
+            values = values[:, np.argsort(network.input_order(layer, values.shape[1]))]
+        values = values[np.argsort(network.output_order(layer, len(values)))]
         state[f'{layer}.{"weight" if kind == "kernel" else kind}'] = torch.from_numpy(np.ascontiguousarray(values))
     network.load_state_dict(state, strict=True)

@@ -1,4 +1,4 @@
-"""Backends by entry point, imported on first use: the rest of the package names none."""
+"""Backends by entry point, described before they are imported: the rest of the package names none."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import importlib.util
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 
-from ..config import BACKEND_NAMES
 from ..errors import BackendError
+from .description import BackendDescription, resolve
 from .interface import Backend
 
 GROUP = 'ptychopinn_reconstructor.backends'
@@ -18,58 +18,90 @@ def backend_entry_points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
-# What to look for, and what to install, before a backend's own modules are imported.
-_REQUIRED = {'torch': ('torch', 'lightning'), 'tensorflow': ('tensorflow', 'keras')}
+def descriptions() -> dict[str, BackendDescription]:
+    """What the registered backends say of themselves, by name in the order of their titles; no framework is imported.
+
+    One that cannot be read is left out; `load_backend` says why.
+    """
+    found = []
+    for point in backend_entry_points().values():
+        try:
+            found.append(_read(point))
+        except BackendError:
+            continue
+    return {one.name: one for one in sorted(found, key=lambda one: one.title.casefold())}
+
+
+def name_of(backend: str) -> str:
+    """The entry-point name of a backend that is named by it or by its title; an unknown one stays as it is."""
+    return {one.title: one.name for one in descriptions().values()}.get(backend, backend)
+
+
+def title_of(name: str) -> str:
+    """The title of a backend in INI files and in the GUI; an unknown one has its name."""
+    found = descriptions().get(name)
+    return found.title if found else name
 
 
 def missing_modules(name: str) -> list[str]:
-    """What a backend of ours needs and cannot be imported here; nothing is imported to find out."""
-    return [module for module in _REQUIRED.get(name, ()) if not _is_there(module)]
+    """What a registered backend needs and cannot be imported here; nothing is imported to find out."""
+    found = descriptions().get(name)
+    return [module for module in (found.requires if found else ()) if not _is_there(module)]
 
 
 def installed() -> list[str]:
-    """The registered backends whose frameworks are there, those that `load_backend` can hope to load, by name."""
-    return [name for name in sorted(backend_entry_points()) if not missing_modules(name)]
+    """The described backends whose frameworks are there, those that `load_backend` can hope to load, by name."""
+    return [name for name in descriptions() if not missing_modules(name)]
 
 
 def load_backend(name: str) -> Backend:
-    """The backend registered as `name` ('torch', or as in the GUI 'PyTorch').
+    """The backend registered as `name` ('torch'), or with it as its title ('PyTorch').
 
     Raises BackendError when it is unknown or its framework is not installed; there is never a fallback.
     """
-    key = BACKEND_NAMES.get(name, name)
-    title = _title(key)
-    missing = missing_modules(key)
-    if missing:
+    described = describe(name_of(name))
+    if missing := missing_modules(described.name):
         raise BackendError(
-            f'{title} backend selected, but {" and ".join(missing)} cannot be imported; '
-            f"install it with: pip install 'ptychopinn-reconstructor[{key}]'{_alternatives()}"
+            f'{described.title} backend selected, but {" and ".join(missing)} cannot be imported; '
+            f"install it with: pip install '{described.install}'{_alternatives()}"
         )
-    points = backend_entry_points()
-    if key not in points:
-        raise BackendError(
-            f'{title} backend selected, but no backend of that name is registered; '
-            f'there are: {", ".join(sorted(points)) or "none"}. Choose one, or reinstall ptychopinn-reconstructor.'
-        )
+    if reason := described.obstacle():
+        raise BackendError(f'{described.title} backend selected, but {reason}.')
     try:
-        factory: Callable[[], Backend] = points[key].load()
+        factory: Callable[[], Backend] = resolve(described.backend)
     except (ImportError, OSError) as error:  # OSError: a shared library of the framework is missing
-        raise BackendError(
-            f'{title} backend selected, but it cannot be imported ({error}); '
-            f"reinstall it with: pip install --force-reinstall '{_package(points[key])}'"
-        ) from error
+        raise _unusable(described.title, str(error), described.install) from error
     return factory()
 
 
-def _package(point: EntryPoint) -> str:
-    """What to install for a registered backend, for pip: the package that registers it, and our extra."""
-    name = point.dist.name if point.dist else point.module.partition('.')[0]
-    return f'{name}[{point.name}]' if point.name in _REQUIRED else name
+def describe(name: str) -> BackendDescription:
+    """The description of a backend by its entry-point name; BackendError when there is none, or it cannot be read."""
+    points = backend_entry_points()
+    if name not in points:
+        raise BackendError(
+            f'{name} backend selected, but no backend of that name is registered; '
+            f'there are: {", ".join(sorted(points)) or "none"}. Choose one, or reinstall ptychopinn-reconstructor.'
+        )
+    return _read(points[name])
 
 
-def _title(key: str) -> str:
-    """The name of a backend in INI files and in the GUI."""
-    return {name: title for title, name in BACKEND_NAMES.items()}.get(key, key)
+def _read(point: EntryPoint) -> BackendDescription:
+    """The description that an entry point names."""
+    package = point.dist.name if point.dist else point.module.partition('.')[0]
+    try:
+        found = point.load()
+    except (ImportError, AttributeError, OSError) as error:
+        raise _unusable(point.name, str(error), package) from error
+    if not isinstance(found, BackendDescription) or found.name != point.name:
+        raise _unusable(point.name, f'{point.value} is no BackendDescription of that name', package)
+    return found
+
+
+def _unusable(title: str, reason: str, package: str) -> BackendError:
+    return BackendError(
+        f'{title} backend selected, but it cannot be imported ({reason}); '
+        f"reinstall it with: pip install --force-reinstall '{package}'"
+    )
 
 
 def _alternatives() -> str:
@@ -77,7 +109,7 @@ def _alternatives() -> str:
     there = installed()
     if not there:
         return ''
-    options, titles = (' or '.join(names) for names in ([f'--backend {key}' for key in there], map(_title, there)))
+    options, titles = (' or '.join(n) for n in ([f'--backend {key}' for key in there], map(title_of, there)))
     return f', or choose what is installed: {options} ({titles} in INI files, execution.backend in YAML and Python)'
 
 

@@ -5,11 +5,10 @@ YAML files, Ptychodus INI settings and the command line all build a `Config`; `f
 
 from .fields import PLUGIN_SECTION, Section
 from .sections import DataConfig, ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
-from .table import BACKEND_NAMES, FieldInfo, field_table, section_of
+from .table import FieldInfo, field_table, section_of
 from .whole import FINE_TUNING, FORMAT_VERSION, SECTIONS, Config, migrate, parse
 
 __all__ = [
-    'BACKEND_NAMES',
     'FINE_TUNING',
     'FORMAT_VERSION',
     'PLUGIN_SECTION',

@@ -33,7 +33,9 @@ class ModelConfig(Section):
     model_type: Literal['pinn', 'supervised'] = setting(
         'pinn', "pinn learns from the likelihood of the patterns alone; supervised learns from the scan's object."
     )
-    architecture: Literal['s2d_unet'] = setting('s2d_unet', 's2d_unet: residual U-Net on a space-to-depth grid.')
+    architecture: str = setting(
+        's2d_unet', 's2d_unet: residual U-Net on a space-to-depth grid; others as a backend offers them.'
+    )
     amp_activation: Literal['sigmoid', 'swish', 'softplus', 'relu'] = setting(
         'sigmoid',
         'Last function of the amplitude; each starts at an amplitude of 1. Only sigmoid is bounded, by amplitude_max.',
@@ -301,7 +303,7 @@ class InferenceConfig(Section):
 class ExecutionConfig(Section):
     """Where and how it runs; never changes the mathematics."""
 
-    backend: Literal['torch', 'tensorflow'] | str = setting(
+    backend: str = setting(
         'torch',
         'Backend by entry-point name: torch (PyTorch) or tensorflow (TensorFlow).',
         ini=f'{PLUGIN_SECTION}.Backend',

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import ConfigError
 from .fields import PLUGIN_SECTION, Applies
 from .whole import SECTIONS
-
-# One map between the names that people see (INI, GUI) and those of the command line and the entry points.
-BACKEND_NAMES: Final = {'PyTorch': 'torch', 'TensorFlow': 'tensorflow'}
 
 
 class FieldInfo(NamedTuple):

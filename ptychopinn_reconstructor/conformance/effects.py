@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ..backend import Backend
-from ..config import Config, field_table
+from ..backend import Backend, descriptions
+from ..config import field_table
 from ..errors import ConfigError
 from ..training.setup import split_of
 from ..training.train import train
@@ -176,10 +176,20 @@ class SettingsChecks:
         with pytest.raises(ConfigError, match='n_subsample is 1000'):
             drawn(1000, 0)
 
-    def test_an_unknown_architecture_is_refused(self) -> None:
-        """SETTINGS: architecture has one value so far."""
-        with pytest.raises(ConfigError, match='s2d_unet'):
-            Config().merged({'model': {'architecture': 'transformer'}})
+    def test_an_unknown_architecture_is_refused(self, backend: Backend, tmp_path: Path) -> None:
+        """B13, SETTINGS: the error names those that the backend offers, whoever asks; nothing is written."""
+        config = jobs.configuration(backend, model__architecture='unheard of')
+        weights = backend.fresh_weights(jobs.configuration(backend), 0)
+        calls = (
+            lambda: backend.check(config),
+            lambda: backend.fresh_weights(config, 0),
+            lambda: backend.network(config, weights, 'cpu'),
+            lambda: jobs.train(backend, tmp_path, model__architecture='unheard of'),
+        )
+        for call in calls:
+            with pytest.raises(ConfigError, match=', '.join(descriptions()[backend.name].architectures)):
+                call()
+        assert not list(tmp_path.iterdir())
 
     def test_more_epochs_see_more_patterns(self, conformance_runs: Runs) -> None:
         """SETTINGS: nepochs."""

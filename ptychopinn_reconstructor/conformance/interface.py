@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ..backend import Backend, arrays_on, backend_entry_points, load_backend
-from ..config import BACKEND_NAMES
+from ..backend import Backend, arrays_on, backend_entry_points, descriptions, load_backend
 from ..errors import BackendError, DeviceError
 from ..physics.engine.refine import RefineOptions, refine
 from . import jobs, oracle
@@ -23,8 +22,9 @@ from ptychopinn_reconstructor import backend, physics
 
 name, frameworks = sys.argv[1], sys.argv[2:]
 point = backend.backend_entry_points()[name]
+factory = backend.descriptions()[name].backend.partition(':')[0]
 backend.missing_modules(name)
-early = sorted({point.module, *frameworks} & set(sys.modules))
+early = sorted({factory, *frameworks} & set(sys.modules))
 for framework in frameworks:
     try:
         importlib.import_module(framework)
@@ -103,8 +103,7 @@ class InterfaceChecks:
         done = jobs.run(['-c', REFUSED, conformance_backend, *backend.versions()], tmp_path)
         assert done.returncode == 0, done.stderr
         (sentence,) = done.stdout.splitlines()
-        title = {value: title for title, value in BACKEND_NAMES.items()}.get(conformance_backend, conformance_backend)
-        assert f'{title} backend selected' in sentence and 'pip install' in sentence
+        assert f'{backend.title} backend selected' in sentence and 'pip install' in sentence
 
     def test_an_unknown_name_is_refused_with_those_there_are(self, conformance_backend: str) -> None:
         """B4: also for a name that is nearly right."""
@@ -113,13 +112,12 @@ class InterfaceChecks:
         assert all(name in str(error.value) for name in backend_entry_points())
 
     def test_it_says_who_it_is(self, conformance_backend: str, backend: Backend) -> None:
-        """B2, B5: name, title and stride; a title of the map loads the same backend."""
+        """B2, B5: name, title and stride, as in its description; the title loads the same backend."""
+        described = descriptions()[conformance_backend]
         assert backend.name == conformance_backend
-        assert backend.title
+        assert backend.title == described.title and described.architectures
         assert backend.stride >= 1
-        if conformance_backend in BACKEND_NAMES.values():
-            assert BACKEND_NAMES[backend.title] == conformance_backend
-            assert type(load_backend(backend.title)) is type(backend)
+        assert type(load_backend(backend.title)) is type(backend)
         assert load_backend(conformance_backend) is not backend
 
     def test_versions_name_the_framework(self, backend: Backend) -> None:

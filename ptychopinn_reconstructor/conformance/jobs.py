@@ -99,6 +99,11 @@ def drawn_weights(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[
     return {name: rng.normal(0, spread[name], shape).astype(np.float32) for name, shape in shapes.items()}
 
 
+def weights_for(backend: Backend, config: Config, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+    """Such weights for the network that a configuration describes, whatever its layers."""
+    return drawn_weights({name: values.shape for name, values in backend.fresh_weights(config, 0).items()}, seed)
+
+
 @dataclass(eq=False)
 class Listener:
     """An `emit` that remembers the events and the threads that they came from."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -85,9 +86,9 @@ class NetworkChecks:
         assert {name: values.shape for name, values in weights.items()} == oracle.shapes(config)
         assert all(values.dtype == np.float32 and values.flags.c_contiguous for values in weights.values())
 
-    def test_fresh_weights_are_drawn_from_the_seed(self, backend: Backend) -> None:
+    def test_fresh_weights_are_drawn_from_the_seed(self, backend: Backend, conformance_architecture: str) -> None:
         """B16: equal for equal seeds, different otherwise, and near an empty object; NumPy's own state stays."""
-        config = jobs.configuration(backend)
+        config = jobs.configuration(backend, model__architecture=conformance_architecture)
         state = repr(np.random.get_state())
         one, two, other = (backend.fresh_weights(config, seed) for seed in (3, 3, 4))
         assert repr(np.random.get_state()) == state
@@ -99,11 +100,13 @@ class NetworkChecks:
         assert 0.7 < np.abs(patches).mean() < 1.4
 
     @pytest.mark.parametrize('gridsize', [1, 2, 3, 4, 5])
-    def test_the_batch_size_changes_no_patch(self, backend: Backend, gridsize: int) -> None:
+    def test_the_batch_size_changes_no_patch(
+        self, backend: Backend, conformance_architecture: str, gridsize: int
+    ) -> None:
         """B15, COVERAGE, DENSE: for every batch size to 33 one patch a position, equal to that of a batch of one."""
-        config = jobs.configuration(backend, model__gridsize=gridsize)
+        config = jobs.configuration(backend, model__architecture=conformance_architecture, model__gridsize=gridsize)
         scan = jobs.prepared(backend, positions=36)
-        network = backend.network(config, jobs.drawn_weights(oracle.shapes(config), gridsize), 'cpu')
+        network = backend.network(config, jobs.weights_for(backend, config, gridsize), 'cpu')
         data = scan.patterns(np.arange(len(scan)))
         single = np.concatenate([predicted(network, data, index) for index in scan.batches(1)])
         assert len(single) == len(scan)
@@ -115,10 +118,10 @@ class NetworkChecks:
             assert sum(map(len, batches)) == len(scan)
             assert np.abs(found - single).max() < CLOSE * range_of(single), f'batch size {size}'
 
-    def test_a_patch_depends_on_its_pattern_only(self, backend: Backend) -> None:
+    def test_a_patch_depends_on_its_pattern_only(self, backend: Backend, conformance_architecture: str) -> None:
         """B8, B15: whatever the order and the other patterns; twice gives equal arrays; what is handed out stays."""
-        config = jobs.configuration(backend)
-        weights = jobs.drawn_weights(oracle.shapes(config))
+        config = jobs.configuration(backend, model__architecture=conformance_architecture)
+        weights = jobs.weights_for(backend, config)
         given = {name: values.copy() for name, values in weights.items()}
         network = backend.network(config, weights, 'cpu')
         data = jobs.prepared(backend).patterns(np.arange(24))
@@ -137,11 +140,11 @@ class NetworkChecks:
         assert repr(np.random.get_state()) == state
         assert whole.flags.c_contiguous
 
-    def test_a_network_keeps_its_weights(self, backend: Backend) -> None:
+    def test_a_network_keeps_its_weights(self, backend: Backend, conformance_architecture: str) -> None:
         """B8, B13: two networks live side by side, and an array changed by the caller later changes neither."""
-        config = jobs.configuration(backend)
+        config = jobs.configuration(backend, model__architecture=conformance_architecture)
         data = jobs.prepared(backend).patterns(np.arange(3))
-        weights = [jobs.drawn_weights(oracle.shapes(config), seed) for seed in (0, 1)]
+        weights = [jobs.weights_for(backend, config, seed) for seed in (0, 1)]
         networks = [backend.network(config, values, 'cpu') for values in weights]
         before = [predicted(network, data) for network in networks]
         for values in weights[0].values():
@@ -151,19 +154,21 @@ class NetworkChecks:
         assert np.abs(before[0] - before[1]).max() > 1e-2
 
     @pytest.mark.parametrize('fault', ['missing', 'superfluous', 'misshapen', 'broadcastable', 'empty'])
-    def test_weights_that_do_not_fit_are_refused(self, backend: Backend, fault: str) -> None:
+    def test_weights_that_do_not_fit_are_refused(
+        self, backend: Backend, conformance_architecture: str, fault: str
+    ) -> None:
         """B13, BADLOAD: never are they left as drawn, skipped or broadcast; the error names them."""
-        config = jobs.configuration(backend)
-        weights = jobs.drawn_weights(oracle.shapes(config))
-        name = 'enc2.conv1.kernel'
+        config = jobs.configuration(backend, model__architecture=conformance_architecture)
+        weights = jobs.weights_for(backend, config)
+        name = [name for name in weights if name.endswith('.kernel')][1]
         bad: dict[str, dict[str, NDArray[np.float32]]] = {
             'missing': {key: values for key, values in weights.items() if key != name},
-            'superfluous': {**weights, 'enc2.conv1.kernel_2': weights[name]},
+            'superfluous': {**weights, f'{name}_2': weights[name]},
             'misshapen': {**weights, name: weights[name][:2]},
             'broadcastable': {**weights, name: weights[name][..., :1]},
             'empty': {},
         }
-        with pytest.raises(ModelFileError, match=r'enc2\.conv1\.kernel'):
+        with pytest.raises(ModelFileError, match=re.escape(name)):
             backend.network(config, bad[fault], 'cpu')
 
     def test_weights_of_another_width_are_refused(self, backend: Backend) -> None:

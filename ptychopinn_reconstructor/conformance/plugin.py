@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ..backend import backend_entry_points, load_backend, missing_modules
+from ..backend import backend_entry_points, descriptions, load_backend, missing_modules
 
 SLOW = "slow: trains a network or starts several processes; deselect with -m 'not slow'"
 
@@ -25,6 +25,15 @@ def conformance_backend(request: pytest.FixtureRequest) -> str:
     name = str(request.param)
     if missing := missing_modules(name):
         pytest.skip(f'the backend {name} needs {" and ".join(missing)}, not installed here')
+    return name
+
+
+@pytest.fixture(scope='session', params=sorted({name for one in descriptions().values() for name in one.architectures}))
+def conformance_architecture(request: pytest.FixtureRequest, conformance_backend: str) -> str:
+    """Each network that the backend under test offers, in turn."""
+    name = str(request.param)
+    if name not in descriptions()[conformance_backend].architectures:
+        pytest.skip(f'the backend {conformance_backend} does not offer the architecture {name}')
     return name
 
 

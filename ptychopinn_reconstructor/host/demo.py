@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..backend import installed, load_backend
+from ..backend import installed, load_backend, name_of
 from ..cli.app import OneLineErrors, debug_option
 from ..cli.demo import COLUMNS, METHODS, PASSES, check_reached, demo_scan, training_time_option
 from ..cli.folders import check_output_folder
 from ..cli.report import pairs, table
-from ..config import BACKEND_NAMES, PLUGIN_SECTION, Config
+from ..config import PLUGIN_SECTION, Config
 from ..errors import PtychoPINNError
 from ..io.atomic import writable_folder
 from ..io.ptychodus_folder import DIFFRACTION, PRODUCT, SETTINGS, TRUTH, write_ptychodus_folder
@@ -61,7 +61,7 @@ def demo(out: Path, backend: str, gui: bool, max_cpu_seconds: float, positions: 
     """
     start = time.monotonic()
     check_output_folder(out)
-    if BACKEND_NAMES.get(backend, backend) not in installed():
+    if name_of(backend) not in installed():
         load_backend(backend)  # says what to install, before anything is written
     _check_host()
     if gui:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..config import BACKEND_NAMES, FINE_TUNING, Config
+from ..backend import title_of
+from ..config import FINE_TUNING, Config
 from ..errors import ModelFileError
 from ..events import Notice
 from ..model_file.bundle import Bundle, open_bundle
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from ..model_file.training_range import Domain
 
 SAMPLE = 32  # patterns whose counts are looked at before starting
-TITLES = {name: title for title, name in BACKEND_NAMES.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class ModelFile:
         model = self.config.model
         written_by = str(self.manifest['backend'])
         return (
-            f'{self.path.name}: {model.model_type}, {TITLES.get(written_by, written_by)}, N = {model.N}, '
+            f'{self.path.name}: {model.model_type}, {title_of(written_by)}, N = {model.N}, '
             f'gridsize {model.gridsize}, {self.learned_from}'
         )
 

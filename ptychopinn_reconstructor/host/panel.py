@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..backend import installed
-from ..config import BACKEND_NAMES, PLUGIN_SECTION, FieldInfo
+from ..backend import installed, name_of, title_of
+from ..config import PLUGIN_SECTION, FieldInfo
 from ..errors import PtychoPINNError
-from .model_file import TITLES
 from .settings import HOST_MODEL_PATH, ONLY_IN_PLUGIN, OPEN, shown
 
 if TYPE_CHECKING:
@@ -183,7 +182,7 @@ def train_button(settings: PluginSettings) -> str:
 
 def is_installed(backend: str) -> bool:
     """Whether a backend, by its name in the settings, can be used."""
-    return BACKEND_NAMES.get(backend, backend) in installed()
+    return name_of(backend) in installed()
 
 
 def _can_be_empty(field: Field, parameter: Any) -> bool:
@@ -232,8 +231,7 @@ def status(reconstructor: PtychoPINNReconstructor) -> Status:
     network = model.config.model
     written_by = str(model.manifest['backend'])
     lines = [
-        f'{MODEL_TYPES[network.model_type]}, {TITLES.get(written_by, written_by)}, N = {network.N}, '
-        f'grid size {network.gridsize}',
+        f'{MODEL_TYPES[network.model_type]}, {title_of(written_by)}, N = {network.N}, grid size {network.gridsize}',
         model.learned_from,
     ]
     text = f'<b>{html.escape(model.path.name)}</b><br>{"<br>".join(html.escape(line) for line in lines)}'

@@ -22,8 +22,8 @@ from ptychodus.api.parameters import (
 )
 from ptychodus.api.settings import SettingsRegistry
 
-from ..backend import backend_entry_points, installed
-from ..config import BACKEND_NAMES, PLUGIN_SECTION, SECTIONS, Config, FieldInfo, field_table, parse
+from ..backend import backend_entry_points, descriptions, installed, name_of, title_of
+from ..config import PLUGIN_SECTION, SECTIONS, Config, FieldInfo, field_table, parse
 from ..errors import ConfigError
 
 # What the host decides: the size of the patterns, the algorithm, the files, the progress bar.
@@ -35,7 +35,6 @@ ONLY_IN_PLUGIN: dict[str, tuple[str, Any]] = {
     'scratch_dir': ('ScratchDir', ''),
     'further_models': ('FurtherModels', ''),
 }
-TITLES = {name: title for title, name in BACKEND_NAMES.items()}
 LARGEST = 1 << 30
 LARGEST_REAL = 1e12
 
@@ -67,13 +66,13 @@ class PluginSettings:
     def choices(self, name: str) -> list[str]:
         """The values that a setting can have, as they are shown; empty where it is free."""
         if name == 'backend':
-            return [TITLES.get(key, key) for key in sorted(backend_entry_points(), key=_known_first)]
+            return [described.title for described in descriptions().values()]
         return [str(value) for value in _literals(self.rows[name])]
 
     def backend(self) -> str:
         """The entry-point name of the chosen backend; ConfigError names the choices when there is no such."""
         title = str(self['backend'].get_value())
-        name = BACKEND_NAMES.get(title, title)
+        name = name_of(title)
         if name not in backend_entry_points():
             raise self._unknown(self.rows['backend'], title, self.choices('backend'))
         return name
@@ -139,7 +138,7 @@ class PluginSettings:
     def _create(self, group: ParameterGroup, key: str, row: FieldInfo) -> Parameter[Any]:
         kinds = _kinds(row)
         if row.name == 'backend':
-            return group.create_string_parameter(key, TITLES.get(_first_backend(), _first_backend()))
+            return group.create_string_parameter(key, title_of(_first_backend()))
         if bool in kinds:
             return group.create_boolean_parameter(key, bool(HOST_DEFAULTS.get(row.name, row.default)))
         if int in kinds or float in kinds:
@@ -209,16 +208,11 @@ def _kind(row: FieldInfo) -> str:
     return 'a whole number' if int in _kinds(row) else 'a number'
 
 
-def _known_first(name: str) -> tuple[bool, int, str]:
-    known = list(TITLES)
-    return name not in known, known.index(name) if name in known else 0, name
-
-
 def _first_backend() -> str:
     """The default backend where it is installed, otherwise one that is."""
     default: str = Config().execution.backend
     there = installed()
-    return default if default in there or not there else min(there, key=_known_first)
+    return default if default in there or not there else there[0]
 
 
 def _path(value: object) -> Path | None:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..config import BACKEND_NAMES, Config, field_table
+from ..backend import title_of
+from ..config import Config, field_table
 from ..errors import ScanError
 from ..result import NOMINAL_PIXEL_SIZE, Reconstruction
 from ..scan import Scan
@@ -25,7 +26,6 @@ DIFFRACTION, PRODUCT, SETTINGS, TRUTH = 'diffraction.h5', 'product.h5', 'setting
 PHOTON_ENERGY = 8000.0  # eV
 DETECTOR_PIXEL = 75e-6  # meters
 EV_TIMES_METERS = 1.2398419843320026e-6  # Planck's constant times the speed of light, in eV m
-TITLES = {name: title for title, name in BACKEND_NAMES.items()}
 ALGORITHMS = {'pinn': 'ptychopinn_pinn', 'supervised': 'ptychopinn_supervised'}
 
 Settings = Mapping[str, Mapping[str, Any]]  # section -> field -> value, as for Config.merged
@@ -98,6 +98,6 @@ def write_settings(path: str | Path, settings: Settings) -> None:
             section, key = row.ini.split('.')
             if section not in ini:
                 ini.add_section(section)
-            ini[section][key] = TITLES.get(value, value) if row.name == 'backend' else str(value)
+            ini[section][key] = title_of(value) if row.name == 'backend' else str(value)
     with atomic_path(path) as temporary, temporary.open('w') as file:
         ini.write(file)

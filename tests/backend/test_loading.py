@@ -12,11 +12,23 @@ from typing import Any
 
 import pytest
 
+from ptychopinn_reconstructor.backend import BackendDescription
 from ptychopinn_reconstructor.backend import loading as backend
-from ptychopinn_reconstructor.config import BACKEND_NAMES
-from ptychopinn_reconstructor.errors import BackendError
+from ptychopinn_reconstructor.errors import BackendError, ConfigError
 
 FRAMEWORKS = {'torch': ['torch', 'lightning'], 'tensorflow': ['tensorflow', 'keras']}
+
+
+class Described(EntryPoint):
+    """An entry point that stands for `found`."""
+
+    def __init__(self, found: object) -> None:
+        super().__init__(name='odd', value='nowhere:FOUND', group=backend.GROUP)
+        vars(self)['found'] = found
+
+    def load(self) -> Any:
+        return vars(self)['found']
+
 
 # Refuses frameworks as an environment without them would: some hooks answer with an exception, others with nothing.
 BLOCKER = """
@@ -32,6 +44,8 @@ class Refuse:
             raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)
 
 class Filtered:
+    find_distributions = PathFinder.find_distributions
+
     @staticmethod
     def find_spec(name, path=None, target=None):
         return None if name.partition('.')[0] in REFUSED else PathFinder.find_spec(name, path, target)
@@ -89,13 +103,13 @@ def test_listing_imports_no_framework() -> None:
     """B1: backends are found by their description alone, and so are those that can be chosen here."""
     script = (
         'import json, sys\n'
-        'from ptychopinn_reconstructor.backend import backend_entry_points, installed\n'
-        'names, there = sorted(backend_entry_points()), installed()\n'
-        'loaded = {"torch", "lightning", "tensorflow", "keras", "ptychopinn_reconstructor.backends"}\n'
+        'from ptychopinn_reconstructor.backend import descriptions, installed\n'
+        'names, there = list(descriptions()), installed()\n'
+        'loaded = {"torch", "lightning", "tensorflow", "keras"}\n'
         'print(json.dumps({"names": names, "there": there, "loaded": sorted(loaded & set(sys.modules))}))\n'
     )
     result = in_new_process(script)
-    assert {'torch', 'tensorflow'} <= set(result['names'])
+    assert [name for name in result['names'] if name in FRAMEWORKS] == ['torch', 'tensorflow']  # by their titles
     assert result['there'] == [name for name in result['names'] if not backend.missing_modules(name)]
     assert result['loaded'] == []
 
@@ -116,13 +130,12 @@ def test_what_a_backend_lacks_is_what_cannot_be_found(
 
 def test_the_sentence_offers_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """BACKEND, B3: by the name on the command line and by the one in INI files, of a backend of others too."""
-    names = {'torch', 'tensorflow', 'odd'}
-    points = {name: EntryPoint(name=name, value='nowhere:Backend', group=backend.GROUP) for name in names}
+    points = {**backend.backend_entry_points(), 'odd': Described(BackendDescription('odd', 'Odd', (), 'odd', '', {}))}
     monkeypatch.setattr(backend, 'backend_entry_points', lambda: points)
     monkeypatch.setattr(backend, '_is_there', lambda module: module in ('tensorflow', 'keras'))
     with pytest.raises(BackendError, match=r'^PyTorch backend selected') as error:
         backend.load_backend('PyTorch')
-    assert 'choose what is installed: --backend odd or --backend tensorflow (odd or TensorFlow in' in str(error.value)
+    assert 'choose what is installed: --backend odd or --backend tensorflow (Odd or TensorFlow in' in str(error.value)
 
 
 @pytest.mark.parametrize('name', ['jax', 'Torch', '', 'torch '])
@@ -140,22 +153,24 @@ def skip_unless_installed(*names: str) -> None:
         pytest.skip(f'{" and ".join(missing)} cannot be imported')
 
 
-@pytest.mark.parametrize(('title', 'name'), BACKEND_NAMES.items())
+@pytest.mark.parametrize(('title', 'name'), [('PyTorch', 'torch'), ('TensorFlow', 'tensorflow')])
 def test_both_names_load_the_same_backend(title: str, name: str) -> None:
     """BACKENDNAMES, B2, B5: 'PyTorch' is 'torch'; it says so itself, and a new object comes each time."""
     skip_unless_installed(name)
     first, second = backend.load_backend(name), backend.load_backend(title)
     assert type(first) is type(second)
     assert first is not second
-    assert (first.name, first.title) == (name, title)
+    assert (first.name, first.title) == (name, title) == (backend.name_of(title), backend.title_of(name))
 
 
 TRAIN_AND_RECONSTRUCT = """
 import json, sys
 from pathlib import Path
-from ptychopinn_reconstructor import models, pipeline
 from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.model_file.models import verify
 from ptychopinn_reconstructor.physics.simulation.simulate import simulate
+from ptychopinn_reconstructor.reconstruction.reconstruct import reconstruct
+from ptychopinn_reconstructor.training.train import train
 
 name, folder, logger = sys.argv[1:]
 scan = simulate(n=32, positions=64, step=5.0, seed=0)
@@ -163,9 +178,9 @@ config = Config().merged({
     'training': {'nepochs': 3, 'batch_size': 8},
     'execution': {'backend': name, 'device': 'cpu', 'logger_backend': logger},
 })
-trained = pp.train([scan], config, Path(folder))
-result = pp.reconstruct(scan, trained.model, config)
-models.verify(trained.model)
+trained = train([scan], config, Path(folder))
+result = reconstruct(scan, trained.model, config)
+verify(trained.model)
 loaded = sorted({module.partition('.')[0] for module in sys.modules})
 print(json.dumps({'loaded': loaded, 'backend': result.report.run.backend}))
 """
@@ -185,24 +200,42 @@ def test_a_backend_loads_no_other_framework(tmp_path: Path, name: str) -> None:
 def test_a_framework_that_cannot_be_imported_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """BACKEND, B3: installed but broken is an error as well, with the reason."""
 
-    class Broken(EntryPoint):
-        def load(self) -> Any:
-            raise OSError('libframework.so.9: cannot open shared object file')
+    def broken(reference: str) -> Any:
+        raise OSError('libframework.so.9: cannot open shared object file')
 
-    point = Broken(name='odd', value='nowhere:Backend', group=backend.GROUP)
-    monkeypatch.setattr(backend, 'backend_entry_points', lambda: {'odd': point})
-    with pytest.raises(BackendError, match=r'odd backend selected, but it cannot be imported \(libframework\.so\.9'):
+    described = BackendDescription('odd', 'Odd', (), 'odd-backend', 'nowhere:Backend', {})
+    monkeypatch.setattr(backend, 'backend_entry_points', lambda: {'odd': Described(described)})
+    monkeypatch.setattr(backend, 'resolve', broken)
+    with pytest.raises(BackendError, match=r"Odd backend .* imported \(libframework\.so\.9.* 'odd-backend'$"):
         backend.load_backend('odd')
 
 
-def test_registered_names_are_those_of_the_map() -> None:
-    """BACKENDNAMES: what is registered by this package has a title for INI and GUI."""
-    ours = {
-        name
-        for name, point in backend.backend_entry_points().items()
-        if point.value.startswith('ptychopinn_reconstructor.')
-    }
-    assert ours == set(BACKEND_NAMES.values())
+def test_what_else_is_in_the_way_is_said_before_anything_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """B3: an obstacle that a backend knows of itself."""
+    described = BackendDescription('odd', 'Odd', (), 'odd', 'nowhere:Backend', {}, lambda: 'the key is at home')
+    monkeypatch.setattr(backend, 'backend_entry_points', lambda: {'odd': Described(described)})
+    with pytest.raises(BackendError, match=r'^Odd backend selected, but the key is at home\.$'):
+        backend.load_backend('odd')
+
+
+@pytest.mark.parametrize('found', [object, BackendDescription('another', 'Odd', (), 'odd', '', {})])
+def test_an_entry_point_that_names_no_description_is_refused(monkeypatch: pytest.MonkeyPatch, found: object) -> None:
+    """B1: and is listed nowhere, so that it harms no other backend."""
+    points = {**backend.backend_entry_points(), 'odd': Described(found)}
+    monkeypatch.setattr(backend, 'backend_entry_points', lambda: points)
+    assert 'odd' not in backend.descriptions() and 'torch' in backend.descriptions()
+    with pytest.raises(BackendError, match=r'odd backend .* is no BackendDescription of that name.*pip install'):
+        backend.load_backend('odd')
+
+
+@pytest.mark.parametrize('name', FRAMEWORKS)
+def test_an_architecture_is_built_by_what_its_description_names(name: str) -> None:
+    """ConfigError names those that a backend offers; nothing is imported to tell."""
+    described = backend.describe(name)
+    with pytest.raises(ConfigError, match=f"'vit', which the {described.title} backend .* choose one of: s2d_unet"):
+        described.builder('vit')
+    skip_unless_installed(name)
+    assert callable(described.builder('s2d_unet'))
 
 
 def test_a_broken_foreign_backend_names_its_own_package(tmp_path: Path) -> None:

@@ -21,10 +21,10 @@ from ptychopinn_reconstructor.physics.prepare import prepare_scan
 pytestmark = needs('torch', 'tensorflow')
 torch, tf = lazy('torch'), lazy('tensorflow')
 torch_network, torch_physics, torch_weights = (
-    lazy(f'{BACKENDS}.torch_lightning.{module}') for module in ('network', 'physics', 'weights')
+    lazy(f'{BACKENDS}.torch_lightning.{module}') for module in ('s2d_unet', 'physics', 'weights')
 )
 keras_network, keras_physics, keras_weights = (
-    lazy(f'{BACKENDS}.tensorflow_keras.{module}') for module in ('network', 'physics', 'weights')
+    lazy(f'{BACKENDS}.tensorflow_keras.{module}') for module in ('s2d_unet', 'physics', 'weights')
 )
 
 Weights = dict[str, NDArray[np.float32]]

@@ -140,7 +140,11 @@ def test_a_broken_backend_is_found_out(inner: Any, sound_runs: Runs, tmp_path: P
     check, faults, arguments = FAULTS[number]
     method = getattr(BackendConformance(), check)
     offered = {'backend': Broken(inner, **faults), 'tmp_path': tmp_path, **arguments}
-    offered |= {'conformance_runs': sound_runs, 'reference': sound_runs.reference}
+    offered |= {
+        'conformance_architecture': 's2d_unet',
+        'conformance_runs': sound_runs,
+        'reference': sound_runs.reference,
+    }
     asked = inspect.signature(method).parameters
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         method(**{name: value for name, value in offered.items() if name in asked})
@@ -159,7 +163,9 @@ PROJECT = {
         'class TestMine(BackendConformance):\n    pass\n'
     ),
     'mine.py': (
-        'from ptychopinn_reconstructor.backend import load_backend\n\n\n'
+        'from ptychopinn_reconstructor.backend import BackendDescription, describe, load_backend\n\n'
+        'ARCHITECTURES = describe({base!r}).architectures\n'
+        "DESCRIPTION = BackendDescription('mine', 'Mine', (), 'mine', 'mine:Mine', ARCHITECTURES)\n\n\n"
         'class Mine:\n'
         "    name, title = 'mine', 'Mine'\n\n"
         '    def __getattr__(self, name):\n'
@@ -168,7 +174,7 @@ PROJECT = {
         "        return {{'mine': 'unknown'}}\n"
     ),
     'mine-1.dist-info/METADATA': 'Metadata-Version: 2.1\nName: mine\nVersion: 1\n',
-    'mine-1.dist-info/entry_points.txt': '[ptychopinn_reconstructor.backends]\nmine = mine:Mine\n',
+    'mine-1.dist-info/entry_points.txt': '[ptychopinn_reconstructor.backends]\nmine = mine:DESCRIPTION\n',
 }
 OVERRIDE = "import pytest\n\n\n@pytest.fixture(scope='session')\ndef conformance_backend():\n    return 'mine'\n"
 BLOCKED = """

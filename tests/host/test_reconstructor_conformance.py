@@ -22,8 +22,7 @@ from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput, Train
 from ptychodus.api.settings import SettingsRegistry
 from toy_reconstructor import Toy, subject_of
 
-from ptychopinn_reconstructor.backend import installed
-from ptychopinn_reconstructor.config import BACKEND_NAMES
+from ptychopinn_reconstructor.backend import installed, title_of
 from ptychopinn_reconstructor.host.conformance import FORMS, Instance, ReconstructorConformance, Subject
 from ptychopinn_reconstructor.host.conformance.runs import Runs
 from ptychopinn_reconstructor.host.conformance.watch import children
@@ -37,7 +36,7 @@ FRAMEWORKS = ('torch', 'lightning', 'tensorflow', 'keras')
 
 def our_subject(name: str) -> Subject:
     """One of our reconstructors over settings of its own, with a backend that is here, on the CPU."""
-    titles = [title for title, backend in BACKEND_NAMES.items() if backend in installed()]
+    titles = [title_of(backend) for backend in installed()]
     if not titles:
         pytest.skip('no backend is installed')
 

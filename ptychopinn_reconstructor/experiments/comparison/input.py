@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...backend import backend_entry_points, installed, load_backend
-from ...config import BACKEND_NAMES, Config
+from ...backend import backend_entry_points, installed, load_backend, name_of
+from ...config import Config
 from ...errors import ConfigError, InputError, OutputError, ScanError
 from ...io import ObjectFile, ScanFile, read_object
 
@@ -26,8 +26,8 @@ def chosen_backends(names: Sequence[str] | None) -> list[str]:
                 f'A comparison needs two backends but {" and ".join(there) or "none"} is all that is installed here; '
                 "install the others with: pip install 'ptychopinn-reconstructor[all]'"
             )
-        return sorted(there, key=[*BACKEND_NAMES.values(), *there].index)
-    chosen = list(dict.fromkeys(BACKEND_NAMES.get(name, name) for name in map(str.strip, names)))
+        return there
+    chosen = list(dict.fromkeys(name_of(name) for name in map(str.strip, names)))
     for name in chosen:
         if name not in installed():
             load_backend(name)  # raises, with the sentence that says how to install it

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ...config import BACKEND_NAMES, Config
+from ...backend import name_of
+from ...config import Config
 from ...errors import ConfigError
 
 STUDIES = 'ptychopinn_reconstructor.configs'
@@ -83,7 +84,7 @@ class Study(BaseModel):
     @field_validator('backend')
     @classmethod
     def _names(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(BACKEND_NAMES.get(name, name) for name in values))
+        return tuple(dict.fromkeys(name_of(name) for name in values))
 
     def fixed(self) -> dict[str, Any]:
         """What must be the same for runs in one folder: everything that is not varied, as plain JSON types."""

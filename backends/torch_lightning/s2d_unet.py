@@ -9,12 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import e, log, pi
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from ptychopinn_reconstructor.backend.common import widths_of
+from ptychopinn_reconstructor.backends.torch_lightning.weights import NeutralModule
 from ptychopinn_reconstructor.config import Config
+
+ROOT4_CHANNELS, PARTS = 16, 2  # of the stem's input; the head's outputs and the back-projection have two
+SHUFFLED_OUTPUTS = ('up1', 'up2', 'head')
 
 AMPLITUDES: dict[str, Callable[[Tensor, float], Tensor]] = {  # each is 1 at 0
     'sigmoid': lambda x, top: top * torch.sigmoid(x - log(top - 1)),
@@ -38,7 +44,7 @@ class Residual(nn.Module):
         return x + change
 
 
-class SpaceToDepthUNet(nn.Module):
+class SpaceToDepthUNet(NeutralModule):
     """Patterns and their back-projections to complex object patches.
 
     `amplitude_max` bounds the sigmoid amplitude; phases lie in (-pi, pi).
@@ -76,6 +82,19 @@ class SpaceToDepthUNet(nn.Module):
         x1 = self.dec1(x1 + nnf.pixel_shuffle(self.up1(x2), 2))  # (b, w1, g, g)
         y = nnf.pixel_shuffle(self.head(nnf.leaky_relu(x1, 0.1)), self.block).float()  # (b, 2, n, n)
         return self.amplitude(y[:, 0], self.amplitude_max), pi * torch.tanh(y[:, 1])
+
+    def output_order(self, layer: str, count: int) -> NDArray[np.int64]:
+        """Position in PyTorch's order of each neutral output channel: pixels are (channel, row, column) here."""
+        order = np.arange(count)
+        pixels = count // PARTS if layer == 'head' else 4
+        return order.reshape(-1, pixels).T.ravel() if layer in SHUFFLED_OUTPUTS else order
+
+    def input_order(self, layer: str, count: int) -> NDArray[np.int64]:
+        """Position in PyTorch's order of each neutral input channel; only the stem sees rearranged pixels."""
+        order = np.arange(count)
+        if layer == 'stem':
+            order[ROOT4_CHANNELS:] = order[ROOT4_CHANNELS:].reshape(PARTS, -1).T.ravel()
+        return order
 
 
 def build_network(config: Config) -> SpaceToDepthUNet:

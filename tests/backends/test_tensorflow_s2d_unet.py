@@ -16,7 +16,7 @@ from ptychopinn_reconstructor.errors import ModelFileError
 
 pytestmark = needs('tensorflow')
 keras, tf = lazy('keras'), lazy('tensorflow')
-networks, weights_of = (lazy(f'{BACKENDS}.tensorflow_keras.{module}') for module in ('network', 'weights'))
+networks, weights_of = (lazy(f'{BACKENDS}.tensorflow_keras.{module}') for module in ('s2d_unet', 'weights'))
 
 RESIDUALS = ('enc1', 'enc2', 'middle', 'dec2', 'dec1')
 LAYERS = ['stem', 'down1', 'down2', 'up2', 'up1', 'head', *(f'{r}.conv{i}' for r in RESIDUALS for i in (1, 2))]
