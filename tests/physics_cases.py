@@ -56,7 +56,7 @@ def direct_factors(case: Case, u: NDArray[Any]) -> NDArray[np.complex128]:
 
 
 def direct_assembly(case: Case) -> NDArray[np.complex128]:
-    """The canvas written down from method.md items 3 to 5."""
+    """The canvas written down from its definition in docs/method.md."""
     u = geometry.fourier_shift(case.weight * case.patches, case.layout.fractions)
     shifted = forward.shift_probe(case.probe, case.layout.fractions)
     factors = direct_factors(case, u)
@@ -126,7 +126,7 @@ class PhysicsChecks:
     @pytest.mark.parametrize('n', [N // 2, 3 * N // 4, N])
     @pytest.mark.parametrize('modes', [1, 3])
     def test_canvas_equals_a_direct_numpy_assembly(self, modes: int, n: int) -> None:
-        """B26: synchronized and assembled as method.md says; numpy shifts by ramps in single precision."""
+        """B26: synchronized and assembled as docs/method.md says; numpy shifts by ramps in single precision."""
         case = Case(modes, n=n)
         expected = direct_assembly(case)
         found = self.array(self.canvas(case, self.tensor(case.patches[None]), self.region(case)[0]))

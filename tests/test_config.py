@@ -19,7 +19,7 @@ from ptychopinn_reconstructor.config import SECTIONS, Config, field_table, migra
 from ptychopinn_reconstructor.errors import ConfigError
 
 ROWS = list(field_table())
-# What the unmodified host knows (host-integration.md, section 1); everything else goes into our own INI section, and
+# What the unmodified host knows (specs/ptychodus_api_spec.md); everything else goes into our own INI section, and
 # so does probe_big: the host's ProbeBig is true in every file that it has saved, which can be no wish.
 HOST_KEYS = {
     'PtychoPINNModel': 'GridSize NumFiltersScale AmpActivation ObjectBig ProbeMask PadObject ProbeScale '
@@ -70,7 +70,7 @@ def test_ini_keys_are_those_of_the_host_or_in_our_own_section() -> None:
 
 
 def test_defaults_are_those_of_the_method() -> None:
-    """method.md: one set of defaults."""
+    """One set of defaults."""
     config = Config()
     assert (config.model.gridsize, config.data.neighbor_count) == (1, 7)
     assert config.model.amplitude_max == 2.0

@@ -1,4 +1,4 @@
-"""Rules learnt from the field (contracts, section 2) that have no home in the test of one module."""
+"""Rules of specs/rules.md that have no home in the test of one module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The group of all commands: every error is one line on stderr, with the exit code of contracts.md, section 5."""
+"""The group of all commands: every error is one line on stderr, with an exit code of its kind."""
 
 from __future__ import annotations
 

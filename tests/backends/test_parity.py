@@ -217,7 +217,7 @@ def test_equal_weights_give_equal_patches(n_pixels: int, settings: dict[str, Any
     + [(64, 'pinn', 2, True), (64, 'supervised', 1, True)],
 )
 def test_equal_weights_give_equal_losses_and_gradients(n_pixels: int, kind: str, gridsize: int, big: bool) -> None:
-    """Issue: the loss of a batch agrees to 1e-5 relative, the gradient of each weight array to 1e-4; three modes."""
+    """The loss of a batch agrees to 1e-5 relative, the gradient of each weight array to 1e-4; three modes."""
     config = configuration(n_pixels, model__gridsize=gridsize, model__probe_big=big)
     given = data(n_pixels, gridsize, config.model.patch_size)
     weights = smooth_there(config, given.batch)

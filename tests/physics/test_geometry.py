@@ -215,7 +215,7 @@ def test_a_part_of_a_layout_stays_on_its_canvas() -> None:
 
 
 def test_scan_area_lies_between_the_outermost_centers() -> None:
-    """The area on which results are compared (method.md), whole pixels inside the centers."""
+    """The area on which results are compared (docs/method.md), whole pixels inside the centers."""
     positions = np.array([[0.0, -4.0], [10.5, 20.0], [3.0, 7.25]])
     rows, cols = geometry.scan_area(positions, (31.5, 35.5))
     assert (rows, cols) == (slice(32, 43), slice(32, 56))

@@ -251,5 +251,5 @@ def test_even_batches(n: int, size: int) -> None:
 
 
 def test_even_batches_of_the_star() -> None:
-    """method.md: 516 patterns at most 512 a batch are 258 + 258."""
+    """516 patterns at most 512 a batch are 258 + 258."""
     assert [len(batch) for batch in prepare.even_batches(np.arange(516), 512)] == [258, 258]

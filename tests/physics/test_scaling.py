@@ -46,7 +46,7 @@ def make_counts(count: int = 3) -> NDArray[np.float32]:
     ],
 )
 def test_gauge_of_the_real_files(shared_data: Path, scan: str, probe: str | None, ratio: float, choice: str) -> None:
-    """AMPLITUDE: q and the choice of the four cases that contracts.md lists."""
+    """AMPLITUDE: q and the choice for the probes of the shared scans."""
     data = read_scan(shared_data / f'{scan}.npz').scan
     handed_in = data.probe if probe is None else read_probe(f'{shared_data / probe}:probe')
     assert handed_in is not None
@@ -91,7 +91,7 @@ def test_an_unknown_mode_is_refused() -> None:
 
 
 def direct_input(counts: NDArray[np.float64], probe: NDArray[np.complex128]) -> tuple[NDArray[np.float64], ...]:
-    """The formulas of method.md for one pattern and one guiding mode, by explicit Fourier sums in double precision."""
+    """The formulas of docs/method.md for one pattern and one guiding mode, by explicit Fourier sums in double."""
     side = len(counts)
     x = np.arange(side)
     k = np.fft.fftshift(np.fft.fftfreq(side))
@@ -105,7 +105,7 @@ def direct_input(counts: NDArray[np.float64], probe: NDArray[np.complex128]) -> 
 
 
 def test_network_input_equals_the_direct_formula() -> None:
-    """NORMALISATION: root4 and back-projection of method.md; float32 of the documented shapes."""
+    """NORMALISATION: root4 and back-projection of docs/method.md; float32 of the documented shapes."""
     probe, counts = make_probe(), make_counts()
     found = InputScaler(probe).counts_to_input(counts)
     unit = np.sqrt((np.abs(probe.astype(complex)) ** 2).sum()) / N

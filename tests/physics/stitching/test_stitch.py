@@ -16,7 +16,7 @@ from ptychopinn_reconstructor.physics.stitching import stitch as stitching
 from ptychopinn_reconstructor.scan import Scan
 
 N, n = 16, 8  # most tests: small patches
-PHASE_RANGE = 2.4  # rad, as in method.md
+PHASE_RANGE = 2.4  # rad
 
 
 def probe_of(modes: int = 1) -> NDArray[np.complex64]:
@@ -70,7 +70,7 @@ def oracle(shared_data: Path) -> PreparedScan:
 
 
 def test_true_patches_with_random_phases_give_the_object(oracle: PreparedScan) -> None:
-    """method.md: an oracle reaches 50 dB with Fourier shifts (a flat object 13 dB); unsynchronized it is lost."""
+    """An oracle reaches 50 dB with Fourier shifts (a flat object 13 dB); unsynchronized it is lost."""
     assert oracle.scan.object is not None
     patches = oracle.labels(np.arange(len(oracle)))
     height, width = oracle.layout.shape
@@ -115,7 +115,7 @@ def test_dense_scans_give_the_scene() -> None:
     scene = (1 + 0.2 * np.sin(rows / 3.1) * np.cos(cols / 2.3)) * np.exp(0.8j * np.sin(rows / 7 + cols / 5))
     inside = (slice(12, -12),) * 2
     found = assemble(patches, laid, probe_of(), neighbors=6)
-    # The windows were cut on whole pixels: what remains is the rounding of positions, as in method.md's 36 dB.
+    # The windows were cut on whole pixels: what remains is the rounding of positions.
     assert phase_psnr(found[inside], scene[inside]) > 28
     np.testing.assert_allclose(np.abs(found[inside]).mean(), np.abs(scene[inside]).mean(), rtol=0.01)
 
