@@ -158,7 +158,12 @@ def _nodes(tree: ast.AST, eager: bool = True, typing_only: bool = False) -> Iter
         yield from _nodes(child, eager and not lazy, typing)
 
 
-def _imports(source: Source) -> Iterator[Import]:
+@cache
+def _imports(source: Source) -> tuple[Import, ...]:
+    return tuple(_read_imports(source))
+
+
+def _read_imports(source: Source) -> Iterator[Import]:
     for node, eager, typing_only in _nodes(source.tree()):
         if isinstance(node, ast.Import):
             for alias in node.names:

@@ -174,7 +174,7 @@ def report_of(folder: Path, cells: Any, truth: ObjectFile | None) -> dict[str, A
     return report | {'pictures': write_pictures(folder, report, cells, truth, MARGIN)}
 
 
-@pytest.mark.parametrize('known', [True, False])
+@pytest.mark.parametrize('known', [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_report_is_written_from_what_there_is(tmp_path: Path, known: bool) -> None:
     """With a truth that one of the results cannot be compared with, and without any truth."""
     truth = ObjectFile(TRUTH.astype(np.complex64), (0.0, 0.0), POSITIONS) if known else None
@@ -328,7 +328,6 @@ BAD_FOR_BOTH: list[tuple[str, str, tuple[str, ...]]] = [
     ('wrong N', '{s}/scan.npz --output-dir {o} --n 64', ('64', '32')),
     ('bad truth', '{s}/scan.npz --output-dir {o} --truth {s}/small.npz', ('truth',)),
     ('earlier comparison', '{s}/scan.npz --output-dir {s}/old', ('report.json', '--overwrite')),
-    ('no such device', '{s}/scan.npz --output-dir {o} --device cuda:7', ('The training with torch failed', 'cuda:7')),
 ]
 
 
@@ -341,6 +340,17 @@ def refused(scans: Path, out: Path, line: str, words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(('line', 'words'), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
 def test_bad_input(scans: Path, tmp_path: Path, line: str, words: tuple[str, ...]) -> None:
     refused(scans, tmp_path / 'out', line, words)
+
+
+@pytest.mark.slow
+@needs_both
+def test_a_device_that_is_not_there_ends_the_first_training(scans: Path, tmp_path: Path) -> None:
+    refused(
+        scans,
+        tmp_path / 'out',
+        '{s}/scan.npz --output-dir {o} --device cuda:7',
+        ('The training with torch failed', 'cuda:7'),
+    )
 
 
 @needs_both

@@ -192,6 +192,7 @@ def test_names_tell_results_apart(paths: list[str], names: list[str]) -> None:
     assert [name.lstrip('/') for name in found] == names
 
 
+@pytest.mark.slow
 def test_the_picture_shows_truth_results_and_differences(files: Path, tmp_path: Path) -> None:
     found = evaluate_files([files / 'good', files / 'bad'], files / 'truth.npz')
     picture = imread(found.write_picture(tmp_path / 'all.png'))[..., :3]
@@ -205,6 +206,7 @@ def test_the_picture_shows_truth_results_and_differences(files: Path, tmp_path: 
     assert empty < 0.01 < bad and bad > 5 * good
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_table_json_and_picture(files: Path, tmp_path: Path) -> None:
     line = [str(files / 'good'), str(files / 'bad'), '--truth', str(files / 'truth.npz')]
 

@@ -288,6 +288,7 @@ def test_the_page_stands_alone_and_shows_curves_and_objects(done: tuple[Path, An
     assert min(picture.shape[:2]) > 150 and float(np.std(picture[..., :3])) > 0.1
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again_and_the_grid_may_grow(done: tuple[Path, Any], tmp_path: Path) -> None:
     folder = tmp_path / 'copy'
     shutil.copytree(done[0], folder)
@@ -299,6 +300,7 @@ def test_what_is_done_is_not_done_again_and_the_grid_may_grow(done: tuple[Path, 
     assert values['rows'][0] == done[1]['rows'][0]
 
 
+@pytest.mark.slow
 def test_a_folder_holds_one_study(done: tuple[Path, Any], tmp_path: Path) -> None:
     line = ('--n', 32, '--area', 44, '--model', 'engine', '--engine-passes', 1, '--seeds', 1, '--overlap', 70)
     assert_refused(study(*line, '--output-dir', done[0]), ('area 40.0, not 44.0', '--overwrite'))
@@ -336,6 +338,7 @@ def test_networks_train_once_for_all_passes_and_a_failure_stops_nothing(tmp_path
     assert 'Without figures' in page and 'n_subsample is 30' in page
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
     line = [*map(str, TINY), '--seeds', '40', '--overlap', '60', '--output-dir', str(tmp_path / 'o')]
     command = [sys.executable, '-P', '-m', 'ptychopinn_reconstructor', 'study', *line]

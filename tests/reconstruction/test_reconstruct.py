@@ -268,6 +268,7 @@ print(peak)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_patterns(
     scan: Scan, model: Path, tmp_path: Path, backend_name: str
 ) -> None:
@@ -329,6 +330,7 @@ def test_where_the_patches_of_a_network_disagree_the_object_is_wrong(scan: Scan,
     assert f'patches disagree by {trust.uncertain(50):.2g}' in found.comments
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_the_mean_of_its_networks(scan: Scan, model: Path, tmp_path: Path) -> None:
     """TRUST: two models: their mean object up to the global phase, and their difference as the uncertainty."""
     other = pp.train([scan], config_of(training__nepochs=8, training__seed=5), tmp_path).model

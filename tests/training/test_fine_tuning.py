@@ -20,7 +20,6 @@ from ptychopinn_reconstructor.physics.engine.refine import RefineOptions
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.training.train import train
 
-pytestmark = pytest.mark.slow
 RUINOUS = ('--learning-rate', 1e-2, '--batch-size', 16, '--device', 'cpu')
 
 
@@ -54,6 +53,7 @@ def stopped(work: Path, folder: Path) -> tuple[Any, ...]:
     return line
 
 
+@pytest.mark.slow
 def test_a_resumed_training_knows_the_model_it_started_from(work: Path, tmp_path: Path) -> None:
     """C34, C35: without --from, and with its file gone: where the training makes it worse, the start is kept."""
     line = stopped(work, tmp_path)
@@ -67,6 +67,7 @@ def test_a_resumed_training_knows_the_model_it_started_from(work: Path, tmp_path
     assert any('the model it started from is kept' in note for note in values['notes'])
 
 
+@pytest.mark.slow
 def test_a_resumed_training_is_given_its_own_model_or_none(work: Path, tmp_path: Path) -> None:
     """C34: another is refused, and a training anew in the same folder forgets it."""
     line = ('train', *backend_options(), work / 'scan.npz', *RUINOUS[2:])

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
@@ -92,12 +90,13 @@ def test_errors_outside_the_area_do_not_count() -> None:
     assert score(spoiled, truth).phase_psnr > 100
 
 
-@settings(max_examples=20, deadline=None)
-@given(
-    st.floats(0.2, 5.0),
-    st.floats(-3.1, 3.1),
-    st.tuples(st.floats(-0.1, 0.1), st.floats(-0.1, 0.1)),
-    st.tuples(st.floats(-2.7, 2.7), st.floats(-2.7, 2.7)),
+@pytest.mark.parametrize(
+    ('scale', 'phase', 'ramp', 'shift'),
+    [
+        (0.2, -3.1, (0.1, -0.1), (2.7, -2.7)),
+        (5.0, 3.1, (-0.07, 0.02), (-1.3, 0.6)),
+        (1.0, 0.4, (0.0, 0.0), (0.25, -0.75)),
+    ],
 )
 def test_shift_ramp_phase_and_amplitude_scale_are_found_and_removed(
     scale: float, phase: float, ramp: tuple[float, float], shift: tuple[float, float]
@@ -153,7 +152,7 @@ def test_a_large_shift_is_refused_with_its_size() -> None:
     assert score(moved(truth, (2.0, 3.0)), truth).alignment.distance == pytest.approx(np.sqrt(13), abs=0.02)
 
 
-@pytest.mark.parametrize('seed', range(4))
+@pytest.mark.parametrize('seed', range(2))
 def test_results_without_structure_are_scored_where_they_lie(seed: int) -> None:
     truth, rng = band_limited(seed), np.random.default_rng(seed)
     smooth = ndimage.gaussian_filter(rng.normal(size=truth.shape), 6)
@@ -291,6 +290,7 @@ def test_a_flat_object_scores_the_reference_phase_on_simulated_scans(
     assert abs(c.frc.area) < 0.05
 
 
+@pytest.mark.slow
 def test_the_star_reference_has_its_residual_and_a_flat_object_its_score(shared_data: Path) -> None:
     data, reference = (np.load(shared_data / f'siemens_star_{n}.npz') for n in ('velociprobe', 'reference'))
     origin = (float(reference['origin_row']), float(reference['origin_col']))

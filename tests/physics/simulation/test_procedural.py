@@ -50,10 +50,10 @@ def test_counts_are_those_of_the_label_within_counting_noise() -> None:
 
 def test_doses_cover_their_range_evenly_in_their_logarithm() -> None:
     source = ProceduralPatterns(narrow_probe(), (0.1, 10.0))
-    doses = np.log10([source.draw(step, 1).dose for step in range(300)])
+    doses = np.log10([source.draw(step, 1).dose for step in range(150)])
     assert -1 <= doses.min() < -0.9
     assert 0.9 < doses.max() <= 1
-    assert abs(doses.mean()) < 4 * 2 / np.sqrt(12 * 300)
+    assert abs(doses.mean()) < 4 * 2 / np.sqrt(12 * 150)
 
 
 def test_the_input_is_that_of_a_scan_of_this_dose() -> None:
@@ -74,7 +74,7 @@ def test_bad_pixels_hold_no_counts_and_are_filled_for_the_network() -> None:
 
 def test_the_pool_holds_a_bounded_number_of_objects_and_moves_on() -> None:
     source = ProceduralPatterns(narrow_probe())
-    for step in range(0, 60 * STEPS_AN_OBJECT, 7):
+    for step in range(0, 30 * STEPS_AN_OBJECT, 7):
         source.draw(step, 4)
     assert len(source._pool) <= POOL
     assert min(source._pool) > 10

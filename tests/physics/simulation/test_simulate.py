@@ -84,7 +84,7 @@ def test_modes_add_in_intensity() -> None:
 
 def test_simulated_a_is_reproduced_at_the_counting_noise_floor(shared_data: Path) -> None:
     data = np.load(shared_data / 'simulated_A.npz')
-    some = np.arange(0, 1024, 8)
+    some = np.arange(0, 1024, 16)
     positions = np.stack([data['ycoords'], data['xcoords']], axis=1)[some]
     measured = data['diff3d'][some].astype(np.float64)
     truth, probe = data['objectGuess'], data['probeGuess']
@@ -96,7 +96,7 @@ def test_simulated_a_is_reproduced_at_the_counting_noise_floor(shared_data: Path
     ours = np.concatenate(list(expected_counts(truth, probe[None], positions)))
     assert chi_square(ours) == pytest.approx(1.0, abs=0.03)
     for half, sign in ((32.0, 1.0), (31.5, -1.0), (31.5, 0.0)):
-        other = np.array([by_definition(truth, probe, p, half, sign) for p in positions[:12]])
+        other = np.array([by_definition(truth, probe, p, half, sign) for p in positions[:6]])
         assert chi_square(other) > 1.15
 
 
@@ -129,8 +129,8 @@ def test_the_default_scan_has_absolute_power_and_a_truth_on_its_grid() -> None:
 
 
 def test_the_default_object_is_as_hard_as_the_shared_one() -> None:
-    for seed in range(3):
-        scan = simulate(positions=400, seed=seed)
+    for seed in range(2):
+        scan = simulate(positions=400, photons=1e3, seed=seed)
         assert scan.object is not None
         flat = compare(np.ones_like(scan.object), (0, 0), scan.object, (0, 0), scan.positions)
         assert 11 < flat.phase_psnr < 15
@@ -237,7 +237,7 @@ def test_the_defocused_probe_is_that_of_the_shared_scans(shared_data: Path) -> N
     assert (np.abs(ours[16:48, 16:48]) ** 2).sum() / 1e5 == pytest.approx(0.986, abs=0.001)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(1, 16), st.sampled_from(sorted(PROBES)))
 def test_modes_are_orthogonal_of_falling_power_and_keep_the_total(modes: int, name: str) -> None:
     probe = make_probe(name, 64, photons=1e4)[0]
