@@ -141,7 +141,14 @@ def backend_runs(work: Path, backend: str, scans: dict[int, Path]) -> Runs:
 
 def reconstruct(work: Path, backend: str, scan: Path, *flags: str) -> tuple[Usage, dict[str, dict[str, float]]]:
     """Reconstruct without refinement, with the backend that has trained; usage and the stages it tells itself."""
-    options = ('--model', work / backend / 'model.zip', '--output-dir', work / f'out_{scan.stem}', '--json', '--quiet')
+    options = (
+        '--model',
+        work / backend / 'model.safetensors',
+        '--output-dir',
+        work / f'out_{scan.stem}',
+        '--json',
+        '--quiet',
+    )
     usage = spawn(work, *flags, *CLI, 'reconstruct', scan, *options)
     return usage, json.loads(usage.output)['stages']
 

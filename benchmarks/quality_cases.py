@@ -88,7 +88,7 @@ def figures(result: Figures, image: str = 'image') -> Figures:
 
 def train(folder: Path, *arguments: Any, command: str = 'train') -> Figures:
     """Train (or pretrain) as a user does, unless an interrupted run has; CPU seconds, patterns seen."""
-    model = folder / 'model.zip'
+    model = folder / 'model.safetensors'
     if not model.exists() or run('inspect', model)['manifest']['training']['interrupted']:
         shutil.rmtree(folder, ignore_errors=True)
         run(command, *arguments, '--output-dir', folder)
@@ -99,7 +99,7 @@ def train(folder: Path, *arguments: Any, command: str = 'train') -> Figures:
 def reconstruct(folder: Path, scan: Path, truth: Path, passes: int, *arguments: Any) -> Figures:
     """Reconstruct with the model in `folder`, in a new process, and compare with the truth."""
     out = folder / f'{scan.stem}_{passes}'
-    options = ('--model', folder / 'model.zip', '--truth', truth, '--refine', passes, '--output-dir', out)
+    options = ('--model', folder / 'model.safetensors', '--truth', truth, '--refine', passes, '--output-dir', out)
     return figures(run('reconstruct', scan, *options, *arguments))
 
 
@@ -201,7 +201,7 @@ def exchanged(work: Path) -> Figures:
     star = (STAR, '--probe', f'{REFERENCE}:probe')
     for what, case, scan in (('simulated A', 'simulated A and B', (A,)), ('star', 'star, reference probe', star)):
         for backend, prefix in (('PyTorch', ''), ('TensorFlow', TENSORFLOW)):
-            model = work.parent / folder_of(prefix + case) / 'model.zip'
+            model = work.parent / folder_of(prefix + case) / 'model.safetensors'
             if not model.exists():
                 raise CommandError(f'{model} is not there; run the case {prefix + case!r} first')
             difference = object_difference(work / f'{what}, {backend}', model, *scan)

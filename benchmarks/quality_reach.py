@@ -118,7 +118,7 @@ def pretrained(work: Path, probe: str, seconds: float, seed: int, backend: str =
 
 def known(folder: Path) -> Figures:
     """What the model in a folder tells of its training."""
-    training = run('inspect', folder / 'model.zip')['manifest']['training']
+    training = run('inspect', folder / 'model.safetensors')['manifest']['training']
     return {key: training.get(key) for key in ('cpu_seconds', 'patterns_seen', 'epochs', 'parameters')}
 
 
@@ -128,7 +128,7 @@ def scored(model: Path, work: Path, name: str, passes: int | None, backend: str 
     out = work / f'{name.replace("%", "")}_{"auto" if passes is None else passes}'
     refine = () if passes is None else ('--refine', passes)
     probe = ('--probe', STAR_PROBE) if name == 'star' else ()
-    line = ('reconstruct', scan, '--model', model / 'model.zip', '--output-dir', out, '--backend', backend)
+    line = ('reconstruct', scan, '--model', model / 'model.safetensors', '--output-dir', out, '--backend', backend)
     row = figures(run(*line, *refine, *probe))
     compared = run('evaluate', out / 'product.h5', truth, *(option for option in options if option == '--pistons'))
     (found,) = compared['results']
@@ -209,7 +209,7 @@ def wrong(what: str, work: Path) -> Figures:
 
 def reconstruct_into(out: Path, model: Path, scan: Path, passes: int, *options: Any) -> Figures:
     """Reconstruct with the model in a folder, against the object of A."""
-    line = ('reconstruct', scan, '--model', model / 'model.zip', '--truth', A, '--refine', passes)
+    line = ('reconstruct', scan, '--model', model / 'model.safetensors', '--truth', A, '--refine', passes)
     return figures(run(*line, '--output-dir', out, *options))
 
 
@@ -224,7 +224,7 @@ def trust_worth(work: Path) -> Figures:
         ('B', 'trained on A, seed 0'),
         ('star', 'trained on the star, seed 0'),
     ):
-        model = work.parent / folder_of(case) / 'model' / 'model.zip'
+        model = work.parent / folder_of(case) / 'model' / 'model.safetensors'
         if not model.exists():
             raise CommandError(f'{model} is not there; run the case {case!r} first')
         scan, truth, options = scanned(work, name)

@@ -44,5 +44,5 @@ with ModelCore(log_level=logging.WARNING) as model:
     losses = [loss.value for loss in result.get_product().losses]
 
 comparison = evaluate(read_object('result.h5'), read_object(scan['truth']))
-print(f'{len(losses)} epochs, loss {losses[0]:.3f} to {losses[-1]:.3f}; model: {trained / "model.zip"}')
+print(f'{len(losses)} epochs, loss {losses[0]:.3f} to {losses[-1]:.3f}; model: {trained / "model.safetensors"}')
 print(f'phase PSNR {comparison.phase_psnr:.1f} dB against the truth; product: result.h5')

@@ -20,7 +20,7 @@ from .errors import PtychoPINNError
 if TYPE_CHECKING:
     from .config import Config
     from .io import read_object, read_product, read_scan
-    from .model_file.bundle import open_bundle as open_model
+    from .model_file.opening import open_model
     from .reconstruction.evaluate import evaluate
     from .reconstruction.reconstruct import reconstruct
     from .reconstruction.reconstruct import refine_scan as refine
@@ -50,7 +50,7 @@ _HOMES = {
     'Config': 'config',
     'Scan': 'scan',
     'evaluate': 'reconstruction.evaluate',
-    'open_model': 'model_file.bundle:open_bundle',
+    'open_model': 'model_file.opening',
     'pretrain': 'training.pretraining',
     'read_object': 'io',
     'read_product': 'io',

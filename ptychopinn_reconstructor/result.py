@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NOMINAL_PIXEL_SIZE = 1e-8  # meters; a product needs lengths, also of a scan that is known in pixels only
-ProbeSource = Literal['given', 'scan', 'bundle']
+ProbeSource = Literal['given', 'scan', 'model']
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import yaml
 from click.testing import CliRunner, Result
-from scans import backend_here, backend_options
+from model_files import description
+from scans import backend_options
 
 from ptychopinn_reconstructor.cli.main import main
 from ptychopinn_reconstructor.config import Config, parse
-from ptychopinn_reconstructor.model_file.bundle import SelfTest, write_bundle
+from ptychopinn_reconstructor.model_file.self_test import SelfTest
+from ptychopinn_reconstructor.model_file.writing import write_model
 
 
 def run(*args: str) -> Result:
@@ -43,23 +45,18 @@ def assert_refused(result: Result, words: tuple[str, ...]) -> None:
 
 
 def make_model(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """A valid bundle for N = 32 and one mode, made without a framework; no network has its weights."""
+    """A valid model file for N = 32 and one mode, made without a framework; no network has its weights."""
     rng = np.random.default_rng(5)
     patches = (1 + 0.1 * rng.standard_normal((2, 16, 16))).astype(np.complex64)
     counts = arrays['diff3d'][:2].astype(np.float32)
-    write_bundle(
+    write_model(
         path,
-        config=Config().merged({'model': {'N': 32}}).to_json(),
-        backend=backend_here(),
-        architecture={'name': 's2d_unet'},
+        description(Config().merged({'model': {'N': 32}}), parameters=36),
         weights={'layer.kernel': np.ones((3, 3, 2, 2), np.float32)},
         probe=arrays['probeGuess'],
-        scaling={'probe_power': 'absolute'},
-        training={'epochs': 1},
-        versions={'numpy': '2'},
-        selftest=SelfTest(counts, patches),
+        self_test=SelfTest(counts, patches),
         fresh_patches=np.ones_like(patches) * 3,
-        predict=lambda bundle, _: bundle.selftest.patches,
+        predict=lambda model, _: model.self_test.patches,
     )
 
 

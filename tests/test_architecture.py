@@ -62,7 +62,7 @@ ROOMS: dict[str, set[str]] = {
 TOP_MODULES = 8
 # Rooms and modules that load scipy with the physics as soon as they are imported; whoever needs them imports them late.
 WITH_PHYSICS = {'physics', 'reconstruction', 'training', 'experiments', 'conformance', 'host'}
-WITH_PHYSICS_TOO = {'backend.batches', 'model_file.models', 'model_file.training_range'}
+WITH_PHYSICS_TOO = {'backend.batches', 'model_file.trained'}
 LIGHT_ALL_THE_SAME = {'training.folder', 'training.metrics_table'}
 
 # What each folder of backends/ says that it imports (test_each_folder_is_a_backend_that_describes_itself), and loggers.
@@ -206,11 +206,11 @@ def _own(source: Source) -> list[Import]:
 
 def test_the_reader_of_imports_reads_them() -> None:
     """The checks below would pass on anything if this reader saw nothing."""
-    bundle = next(source for source in SOURCES if source.name == f'{PACKAGE}.model_file.bundle')
-    found = {i.name for i in _imports(bundle)}
+    writing = next(source for source in SOURCES if source.name == f'{PACKAGE}.model_file.writing')
+    found = {i.name for i in _imports(writing)}
     assert {'numpy', f'{PACKAGE}.io.atomic', f'{PACKAGE}.errors'} <= found
-    tensors = next(source for source in SOURCES if source.name == f'{PACKAGE}.model_file.tensors')
-    assert {i.name: i.eager for i in _imports(tensors)}['safetensors.numpy'] is False
+    bytes_of = next(source for source in SOURCES if source.name == f'{PACKAGE}.model_file.format')
+    assert {i.name: i.eager for i in _imports(bytes_of)}['safetensors.numpy'] is False
     assert len(SOURCES) > 10 and any(source.is_backend for source in SOURCES)
 
 
@@ -473,7 +473,7 @@ def test_importing_a_light_module_loads_nothing_heavy() -> None:
         for source in SOURCES
         if source.part != 'backends' and not _loads_physics(source) and source.path.name != '__main__.py'
     ]
-    assert {f'{PACKAGE}.model_file.bundle', f'{PACKAGE}.cli.main', f'{PACKAGE}.training.folder'} <= {*light}
+    assert {f'{PACKAGE}.model_file.opening', f'{PACKAGE}.cli.main', f'{PACKAGE}.training.folder'} <= {*light}
     assert {name: found for name, found in _loaded_by(light, [*NOT_LOADED, 'skimage']).items() if found} == {}
 
 

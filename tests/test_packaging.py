@@ -124,7 +124,7 @@ def test_an_sdist_holds_every_source(dist: Path) -> None:
 
 def test_an_unpacked_wheel_imports_its_backend_package_and_presets(wheel: Path) -> None:
     program = (
-        f'import {PACKAGE}, {PACKAGE}.model_file.bundle, {PACKAGE}.configs as configs; '
+        f'import {PACKAGE}, {PACKAGE}.model_file.opening, {PACKAGE}.configs as configs; '
         f'import {PACKAGE}.backends.torch_lightning as one, {PACKAGE}.backends.tensorflow_keras as other; '
         f'print({PACKAGE}.__version__, {PACKAGE}.__file__, one.__file__, other.__file__, configs.__file__, sep="\\n")'
     )

@@ -16,8 +16,8 @@ import ptychopinn_reconstructor as pp
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import ConfigError, InputError
 from ptychopinn_reconstructor.io import read_object, read_probe, read_scan, write_npz
-from ptychopinn_reconstructor.model_file import models
-from ptychopinn_reconstructor.model_file.bundle import Bundle, open_bundle
+from ptychopinn_reconstructor.model_file.opening import Model, open_model
+from ptychopinn_reconstructor.model_file.trained import verify_model
 from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine
 from ptychopinn_reconstructor.physics.geometry import scan_area
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
@@ -112,8 +112,8 @@ def scan(backend_name: str) -> Scan:
     return small_scan(positions=64)
 
 
-def trained(scan: Scan, folder: Path, **changes: Any) -> Bundle:
-    return open_bundle(pp.train([scan], config_of(**changes), folder).model)
+def trained(scan: Scan, folder: Path, **changes: Any) -> Model:
+    return open_model(pp.train([scan], config_of(**changes), folder).model)
 
 
 def test_text_paths_and_numpy_scalars_are_accepted(scan: Scan, tmp_path: Path) -> None:
@@ -137,18 +137,18 @@ def test_text_paths_and_numpy_scalars_are_accepted(scan: Scan, tmp_path: Path) -
     values = {'residual': np.float32(first.report.residual)}
     files = write_result(str(tmp_path / 'result'), first.reconstruction, values)
     assert all(file.stat().st_size for file in files.values())
-    assert models.verify(str(text)).difference <= 1e-5
-    assert open_bundle(text).manifest['training']['scans'] == ['scan.npz']
+    assert verify_model(str(text)).difference <= 1e-5
+    assert open_model(text).manifest.training.scans == ('scan.npz',)
 
 
 def test_the_logger_none_writes_no_table_and_loses_no_loss(scan: Scan, tmp_path: Path) -> None:
     """LOGGER: csv has a row an epoch; with none the losses are still in the model."""
-    bundles = {kind: trained(scan, tmp_path / kind, execution__logger_backend=kind) for kind in ('csv', 'none')}
+    found = {kind: trained(scan, tmp_path / kind, execution__logger_backend=kind) for kind in ('csv', 'none')}
     with (tmp_path / 'csv' / 'metrics.csv').open(newline='') as lines:
         rows = [float(row['train_loss']) for row in csv.DictReader(lines)]
     assert not (tmp_path / 'none' / 'metrics.csv').exists()
-    for bundle in bundles.values():
-        assert [value for _, value in bundle.manifest['training']['losses']] == pytest.approx(rows)
+    for one in found.values():
+        assert [value for _, value in one.manifest.training.losses] == pytest.approx(rows)
 
 
 def test_probe_power_and_domain_change_the_object(scan: Scan) -> None:
@@ -165,21 +165,21 @@ def test_probe_power_and_domain_change_the_object(scan: Scan) -> None:
 
 
 def test_a_trained_scale_is_used_when_reconstructing(scan: Scan, tmp_path: Path) -> None:
-    """SETTINGS: intensity_scale_trainable is folded into the bundle's probe, which then takes the scan's place."""
+    """SETTINGS: intensity_scale_trainable is folded into the model's probe, which then takes the scan's place."""
     assert scan.probe is not None
     brighter = scan.with_probe(scan.probe * 1.03)
     model = pp.train([brighter], config_of(training__intensity_scale_trainable=True), tmp_path).model
-    bundle = open_bundle(model)
-    change = float(np.sqrt(probe_power(bundle.probe) / probe_power(scan.probe * 1.03)))
+    opened = open_model(model)
+    change = float(np.sqrt(probe_power(opened.probe) / probe_power(scan.probe * 1.03)))
     assert 0.95 < change < 1.05 and abs(change - 1) > 1e-4
     for power in ('auto', 'from_counts'):
         result = pp.reconstruct(brighter, model, config_of(data__probe_power=power))
-        assert result.report.run.probe_source == 'bundle'
-        np.testing.assert_allclose(result.reconstruction.probe, bundle.probe, rtol=1e-6)
+        assert result.report.run.probe_source == 'model'
+        np.testing.assert_allclose(result.reconstruction.probe, opened.probe, rtol=1e-6)
     assert pp.reconstruct(scan, model, config_of()).report.run.probe_source == 'scan'
 
 
-def test_the_bundles_probe_follows_the_dose_of_another_scan(scan: Scan, tmp_path: Path) -> None:
+def test_the_models_probe_follows_the_dose_of_another_scan(scan: Scan, tmp_path: Path) -> None:
     """AMPLITUDE: a model trained in the gauge serves a scan of four times the exposure that holds no probe."""
     model = pp.train([scan], config_of(data__probe_power='from_counts'), tmp_path).model
     longer = replace(scan, diffraction=scan.diffraction.astype(np.uint32) * 4, probe=None)

@@ -1,4 +1,4 @@
-"""Between a Keras network and the bundle's neutral layout (specs/backend_contract.md, B18 to B21).
+"""Between a Keras network and the neutral layout (specs/backend_contract.md, B18 to B21).
 
 The neutral layout is that of Keras: kernels (height, width, in, out), rearranged pixels ordered (row, column, channel).
 """

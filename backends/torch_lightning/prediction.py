@@ -1,4 +1,4 @@
-"""A network that predicts: arrays in, arrays out, whether it was read from a bundle or is in training."""
+"""A network that predicts: arrays in, arrays out, whether it was read from a model file or is in training."""
 
 from __future__ import annotations
 

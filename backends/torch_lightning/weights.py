@@ -1,4 +1,4 @@
-"""Between PyTorch's state dict and the bundle's neutral layout (specs/checkpoint_format.md).
+"""Between PyTorch's state dict and the neutral layout (specs/checkpoint_format.md).
 
 Neutral: `layer.kernel` (height, width, in, out) and `layer.bias` (out,), float32; channels that come from, or go to, a
 rearrangement of r x r pixels are ordered (row, column, channel). PyTorch orders them (channel, row, column) and stores

@@ -8,11 +8,11 @@ settings=${1:-$(dirname "$0")/settings.ini}
 ptychopinn simulate --format ptychodus --out scan --positions 256
 cp "$settings" scan/settings.ini
 
-# 2. Train: reads scan/, writes trained/model.zip.
+# 2. Train: reads scan/, writes trained/model.safetensors.
 ptychodus -b train -i scan -o trained
 
 # 3. Reconstruct: reads scan/ and the model in it, writes result/product.000100.h5 (100 %: the complete object).
-cp trained/model.zip scan/model.zip
+cp trained/model.safetensors scan/model.safetensors
 ptychodus -b reconstruct -i scan -o result
 
 # 4. Compare with the truth, which a simulated folder has.

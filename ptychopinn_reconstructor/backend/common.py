@@ -159,7 +159,7 @@ class Journal:
             )
 
     def summary(self, *, device: str, monitor: str, parameters: int, cpu_seconds: float) -> dict[str, Any]:
-        """How the training went, for the bundle: plain JSON types."""
+        """How the training went, for the model file: plain JSON types."""
         return {
             'device': device,
             'epochs': len(self.losses),

@@ -88,7 +88,7 @@ def demo(
     summary = {
         'seconds': round(time.monotonic() - start, 1),
         'training': trained,
-        'model': str(out / 'model' / 'model.zip'),
+        'model': str(out / 'model' / 'model.safetensors'),
         'results': metrics,
         'pictures': pictures,
     }
@@ -148,7 +148,7 @@ def _reconstruct_all(out: Path, emit: Emit, should_stop: ShouldStop) -> dict[str
 def _command(out: Path, method: str) -> list[str]:
     if method == 'engine':
         return ['refine', '--passes', str(ENGINE_PASSES)]
-    model = str((out / 'model' / 'model.zip').absolute())
+    model = str((out / 'model' / 'model.safetensors').absolute())
     return ['reconstruct', '--model', model, '--refine', str(PASSES if method == 'refined' else 0)]
 
 

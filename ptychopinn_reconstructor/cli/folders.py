@@ -23,7 +23,7 @@ def check_output_folder(path: Path) -> None:
 
 
 # What a training writes; other programs may write beside it, and their files are never touched.
-OWN = ('config.yaml', 'metrics.csv', 'model.zip', 'probe.npz', 'checkpoints', 'tensorboard', 'mlruns')
+OWN = ('config.yaml', 'metrics.csv', 'model.safetensors', 'probe.npz', 'checkpoints', 'tensorboard', 'mlruns')
 
 
 class OutputFolder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,17 +11,20 @@ from .app import debug_option, json_option
 from .progress import ProgressBar
 from .report import pairs, show
 
+if TYPE_CHECKING:
+    from ..model_file.opening import Inspection
+
 
 @click.command()
 @click.argument('model', metavar='MODEL', type=click.Path(path_type=Path))
 @json_option
 @debug_option
 def inspect(model: Path, as_json: bool) -> None:
-    """Show what a model file (model.zip) holds, after checking all of it; no framework is needed."""
-    from ..model_file.bundle import inspect_bundle
+    """Show what a model file (model.safetensors) holds, after checking all of it; no framework is needed."""
+    from ..model_file.opening import inspect_model
 
-    values = inspect_bundle(model)
-    show(values, as_json=as_json, text=_inspection(values))
+    inspection = inspect_model(model)
+    show(inspection.to_json(), as_json=as_json, text=_lines(inspection))
 
 
 @click.command()
@@ -36,16 +39,13 @@ def verify(model: Path, backend: str | None, as_json: bool) -> None:
     tolerance.
     """
     with ProgressBar('verify'):
-        from ..model_file.bundle import open_bundle
-
-        written_by = str(open_bundle(model).manifest['backend'])
-        from ..model_file.models import verify as verify_model
+        from ..model_file.trained import verify_model
 
         report = verify_model(model, backend)
     values = {
         'path': str(report.path),
-        'backend': backend or written_by,
-        'written_by': written_by,
+        'backend': backend or report.written_by,
+        'written_by': report.written_by,
         'patterns': report.patterns,
         'difference': report.difference,
         'tolerance': report.tolerance,
@@ -68,26 +68,27 @@ def doctor(quick: bool, as_json: bool) -> None:
     show(values, as_json=as_json, text=_examination(values))
 
 
-def _inspection(values: dict[str, Any]) -> list[str]:
-    manifest = values['manifest']
-    config, training = manifest['config'], manifest['training']
+def _lines(inspection: Inspection) -> list[str]:
+    manifest = inspection.manifest
+    architecture, training = manifest.architecture, manifest.training
     head = {
-        'file': f'{values["path"]} ({values["size"] / 1e6:.2f} MB)',
-        'format': f'{manifest["format"]} {manifest["format_version"]}',
-        'created': manifest['created'],
-        'backend': manifest['backend'],
-        'model type': config.get('model', {}).get('model_type'),
-        'architecture': f'{manifest["architecture"].get("name")}, {values["parameters"]:,} parameters',
-        'N': f'{config.get("model", {}).get("N")} pixels',
-        'probe power': manifest['scaling'].get('probe_power'),
-        'mean counts': manifest['scaling'].get('mean_counts'),
-        'trained': f'{training.get("epochs")} epochs, {training.get("patterns_seen")} patterns seen',
-        'trained on': ', '.join(map(str, training.get('scans') or [])),
-        'versions': ', '.join(f'{name} {version}' for name, version in manifest['versions'].items()),
-        'self-test': f'tolerance {manifest["selftest"]["tolerance"]:g}',
+        'file': f'{inspection.path} ({inspection.size / 1e6:.2f} MB)',
+        'format': f'{manifest.format} {manifest.format_version}',
+        'created': manifest.created,
+        'backend': manifest.backend,
+        'model type': manifest.config.model.model_type,
+        'architecture': f'{architecture.name}, {architecture.parameters:,} parameters',
+        'N': f'{architecture.N} pixels',
+        'probe power': manifest.scaling.probe_power,
+        'mean counts': manifest.scaling.mean_counts,
+        'trained': f'{training.epochs} epochs, {training.patterns_seen} patterns seen',
+        'trained on': ', '.join(training.scans),
+        'versions': ', '.join(f'{name} {version}' for name, version in manifest.versions.items()),
+        'self-test': f'tolerance {manifest.self_test.tolerance:g}',
+        'sha256': f'{manifest.sha256[:12]}... matches',
+        'card': manifest.card or 'none',
     }
-    members = [f'  {m["name"]}  {m["size"]} bytes  sha256 {m["sha256"][:12]}... matches' for m in values['members']]
-    return [*pairs(head), 'members:', *members]
+    return [*pairs(head), 'arrays:', *(f'  {name}  {list(shape)}' for name, shape in inspection.shapes.items())]
 
 
 def _examination(values: dict[str, Any]) -> list[str]:

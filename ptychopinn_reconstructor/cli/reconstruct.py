@@ -58,7 +58,7 @@ def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
     'models',
     type=click.Path(path_type=Path),
     multiple=True,
-    help='The trained model (model.zip); repeated: the mean of several, and what they differ as the uncertainty.',
+    help='The trained model (model.safetensors); repeated: the mean of several, their difference as the uncertainty.',
 )
 @click.option('--config', 'file', metavar='FILE', help='YAML file with settings, or the name of a shipped preset.')
 @click.option('--set', 'settings', multiple=True, metavar='KEY=VALUE', help='Any setting by its name; may be repeated.')
@@ -296,13 +296,13 @@ def _configuration(model: Path | None, file: str | None, settings: tuple[str, ..
         from_line['inference']['model_path'] = str(model)
     path = Config().merged(from_file).merged(from_line).inference.model_path
     if path is None:
-        raise ConfigError('No model is named; pass --model model.zip, as ptychopinn train writes it.')
-    from ..model_file.bundle import open_bundle
+        raise ConfigError('No model is named; pass --model model.safetensors, as ptychopinn train writes it.')
+    from ..model_file.opening import open_model
 
-    manifest = open_bundle(path).manifest
-    data = manifest['config'].get('data', {})
-    own = {
-        'execution': {'backend': manifest['backend']},
-        'data': {'probe_power': data.get('probe_power', 'auto'), 'nphotons': data.get('nphotons')},
+    manifest = open_model(path).manifest
+    data = manifest.config.data
+    own: dict[str, dict[str, Any]] = {
+        'execution': {'backend': manifest.backend},
+        'data': {'probe_power': data.probe_power, 'nphotons': data.nphotons},
     }
     return Config().merged(own).merged(from_file).merged(from_line)

@@ -78,10 +78,10 @@ def train(
 ) -> None:
     """Train a network on one or more scans and write the model to the output folder.
 
-    SCAN is an NPZ file, or a Ptychodus folder with diffraction.h5 and product.h5. The output folder gets model.zip,
-    checkpoints/ with the last and the best epoch, metrics.csv (a row an epoch) and config.yaml. Settings come from the
-    command line, then from --config, then from the defaults. Ctrl-C stops at the next batch; --resume goes on from
-    there.
+    SCAN is an NPZ file, or a Ptychodus folder with diffraction.h5 and product.h5. The output folder gets
+    model.safetensors, checkpoints/ with the last and the best epoch, metrics.csv (a row an epoch) and config.yaml.
+    Settings come from the command line, then from --config, then from the defaults. Ctrl-C stops at the next batch;
+    --resume goes on from there.
     """
     begun = begin(
         output_dir,

@@ -244,7 +244,7 @@ class InferenceConfig(Section):
 
     model_path: Path | None = setting(
         None,
-        "The model bundle (model.zip); the command line's --model comes first.",
+        "The trained model (model.safetensors); the command line's --model comes first.",
         ini='PtychoPINNInference.ModelPath',
         option='--model',
     )

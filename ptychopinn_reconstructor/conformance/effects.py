@@ -218,8 +218,8 @@ class SettingsChecks:
     @pytest.mark.slow
     def test_a_probe_refined_first_is_nearer_to_the_true_one(self, backend: Backend, tmp_path: Path) -> None:
         """SETTINGS: refine_probe_first improves a wrong guess, and the model keeps the better probe."""
-        from ..model_file.bundle import open_bundle
-        from ..model_file.models import probe_likeness
+        from ..model_file.opening import open_model
+        from ..model_file.probes import probe_likeness
 
         scan = jobs.scan()
         assert scan.probe is not None
@@ -228,7 +228,7 @@ class SettingsChecks:
         config = jobs.configuration(backend, training__refine_probe_first=10)
         model = train([guess], config, tmp_path).model
         assert guess.probe is not None
-        before, after = (probe_likeness(probe, scan.probe) for probe in (guess.probe, open_bundle(model).probe))
+        before, after = (probe_likeness(probe, scan.probe) for probe in (guess.probe, open_model(model).probe))
         assert before < 0.95 and after > before + 0.02
 
     @pytest.mark.slow

@@ -83,7 +83,7 @@ class Runs:
             data__train_data_file=str(folder / 'scan.npz'),
             data__test_data_file=str(folder / 'held_out.npz'),
             training__output_dir=str(out),
-            inference__model_path=str(out / 'model.zip'),
+            inference__model_path=str(out / 'model.safetensors'),
         )
         settings = folder / 'settings.yaml'
         settings.write_text(json.dumps(config.to_json()), encoding='utf-8')  # JSON is YAML
@@ -92,4 +92,4 @@ class Runs:
             done = jobs.run(command, folder)
             assert done.returncode == 0, done.stderr
         found = read_product(folder / 'result' / 'product.h5').object
-        return Shipped(scan, config.merged({'model': {'N': 32}}), out / 'model.zip', found)
+        return Shipped(scan, config.merged({'model': {'N': 32}}), out / 'model.safetensors', found)

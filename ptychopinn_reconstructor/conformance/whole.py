@@ -1,4 +1,4 @@
-"""A backend in the pipeline: trained in one process, reconstructed in another, and what the bundle says of it."""
+"""A backend in the pipeline: trained in one process, reconstructed in another, and what the model file says of it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from ..backend import Backend, Weights, load_backend
-from ..config import parse
 from ..errors import ConfigError, Interrupted, ModelFileError, ScanError
 from ..io import ObjectFile, read_scan, write_npz
-from ..model_file import models
-from ..model_file.bundle import open_bundle
+from ..model_file.opening import open_model
+from ..model_file.trained import in_single_precision, verify_model
 from ..physics.prepare import prepare_scan
 from ..reconstruction.evaluate import as_object_file, evaluate
 from ..reconstruction.reconstruct import reconstruct
@@ -41,27 +40,27 @@ class PipelineChecks:
     @pytest.mark.slow
     def test_the_model_describes_itself(self, backend: Backend, shipped: Shipped) -> None:
         """B7, CHECKPOINT: the configuration comes back as it was set; versions, losses and the self-test are inside."""
-        manifest = open_bundle(shipped.model).manifest
-        assert parse(manifest['config']) == shipped.config
-        assert backend.versions().items() <= manifest['versions'].items()
-        assert manifest['architecture']['stride'] == backend.stride
-        losses = [loss for _, loss in manifest['training']['losses']]
-        assert len(losses) == manifest['training']['epochs'] == EPOCHS
+        manifest = open_model(shipped.model).manifest
+        assert manifest.config == shipped.config
+        assert backend.versions().items() <= manifest.versions.items()
+        assert manifest.architecture.stride == backend.stride
+        losses = [loss for _, loss in manifest.training.losses]
+        assert len(losses) == manifest.training.epochs == EPOCHS
         assert losses[-1] < 0.6 * losses[0]
-        report = models.verify(shipped.model, backend.name)
+        report = verify_model(shipped.model, backend.name)
         assert report.difference <= report.tolerance <= 1e-5
         assert report.distance_to_fresh > 100 * report.tolerance
 
     @pytest.mark.slow
     def test_the_validation_scan_of_the_file_was_used(self, shipped: Shipped) -> None:
         """SETTINGS: with test_data_file every pattern of the scan is trained on."""
-        training = open_bundle(shipped.model).manifest['training']
-        assert training['patterns_seen'] == EPOCHS * 144 and training['monitor'] == 'val_loss'
+        training = open_model(shipped.model).manifest.training
+        assert training.patterns_seen == EPOCHS * 144 and training.monitor == 'val_loss'
 
     @pytest.mark.slow
     def test_the_result_says_which_backend_made_it(self, backend: Backend, shipped: Shipped) -> None:
-        """BACKEND, SETTINGS: execution.backend chooses, the bundle and the report say so."""
-        assert open_bundle(shipped.model).manifest['backend'] == backend.name
+        """BACKEND, SETTINGS: execution.backend chooses, the model and the report say so."""
+        assert open_model(shipped.model).manifest.backend == backend.name
         run = reconstruct(shipped.scan, shipped.model, shipped.config).report.run
         assert run.backend == backend.name and run.device == backend.resolve_device('cpu')
 
@@ -175,8 +174,8 @@ class PipelineChecks:
             config = shipped.config.merged({'inference': {'debug': debug}})
             reconstruct(shipped.scan, shipped.model, config, patches_file=tmp_path / 'patches.h5')
             assert (tmp_path / 'patches.h5').exists() is debug
-        bundle = open_bundle(shipped.model)
-        network = backend.network(models.exact(models.bundle_config(bundle)), bundle.weights, 'cpu')
+        model = open_model(shipped.model)
+        network = backend.network(in_single_precision(model.config), model.weights, 'cpu')
         prepared = prepare_scan(shipped.scan)
         with h5py.File(tmp_path / 'patches.h5') as file:
             assert np.array_equal(shipped.scan.positions[file['pattern'][:]], file['positions'][:])
@@ -194,7 +193,7 @@ class PipelineChecks:
             config = jobs.configuration(backend, training__nepochs=6, model__probe_scale=scale, model__probe_mask=True)
             model = train([scan], config, tmp_path / str(scale)).model
             expected = prepare_scan(scan, probe_mask=True, probe_scale=scale).probe
-            assert np.array_equal(open_bundle(model).probe, expected) and not expected[0, 0].any()
+            assert np.array_equal(open_model(model).probe, expected) and not expected[0, 0].any()
             results = [reconstruct(one, model, config) for one in (scan, replace(scan, probe=None))]
             assert all(np.allclose(result.reconstruction.probe, expected, rtol=1e-5) for result in results)
             assert not any(notice.code == 'probe_shape' for result in results for notice in result.report.notices)
@@ -228,7 +227,7 @@ class PipelineChecks:
             model = train([scan], config, tmp_path / str(len(found))).model
             notices = reconstruct(scan, model, config).report.notices
             assert any(notice.code == 'photons' for notice in notices) is (photons is not None)
-            found.append(open_bundle(model).weights)
+            found.append(open_model(model).weights)
         assert jobs.distance(found[0], found[1]) < 1e-2 * jobs.distance(found[0], found[2])
 
     def test_the_measurement_domain_is_the_unit_of_a_file(self, backend: Backend, tmp_path: Path) -> None:
@@ -277,11 +276,11 @@ class PipelineChecks:
         assert np.isfinite(result.reconstruction.object).all()
 
     @pytest.mark.slow
-    def test_training_further_from_a_bundle(self, backend: Backend, shipped: Shipped, tmp_path: Path) -> None:
-        """B30: the first epoch is far better than a fresh network's; a bundle of another width is refused."""
+    def test_training_further_from_a_model(self, backend: Backend, shipped: Shipped, tmp_path: Path) -> None:
+        """B30: the first epoch is far better than a fresh network's; a model of another width is refused."""
         config = shipped.config.merged({'training': {'nepochs': 1, 'learning_rate': 1e-5}})
         further = train([shipped.scan], config, tmp_path / 'further', initial=shipped.model).trained
-        losses = open_bundle(shipped.model).manifest['training']['losses']
+        losses = open_model(shipped.model).manifest.training.losses
         assert further.losses[0][1] < 0.8 * losses[0][1]
         narrow = config.merged({'model': {'n_filters_scale': 1}})
         with pytest.raises(ModelFileError, match='n_filters_scale'):
@@ -295,7 +294,7 @@ class PipelineChecks:
         config, shipped = jobs.configuration(backend), conformance_runs.shipped
         with pytest.raises(Interrupted):
             train([jobs.scan()], config, tmp_path, should_stop=jobs.StopAfter(1))
-        assert not (tmp_path / 'model.zip').exists()
+        assert not (tmp_path / 'model.safetensors').exists()
         resumed = train([jobs.scan()], config, tmp_path, resume=True).trained
         assert jobs.distance(resumed.weights, conformance_runs.reference.trained.weights) == 0
         with pytest.raises(Interrupted):
@@ -303,12 +302,12 @@ class PipelineChecks:
 
     @pytest.mark.slow
     def test_other_backends_give_the_same_patches(self, backend: Backend, shipped: Shipped) -> None:
-        """B17: the same bundle, replayed by every other backend that is installed."""
+        """B17: the same model, replayed by every other backend that is installed."""
         from ..backend import backend_entry_points, missing_modules
 
         others = [n for n in backend_entry_points() if n != backend.name and not missing_modules(n)]
         if not others:
             pytest.skip('no other backend is installed here')
         for name in others:
-            report = models.verify(shipped.model, load_backend(name).name)
+            report = verify_model(shipped.model, load_backend(name).name)
             assert report.difference <= 1e-5

@@ -68,7 +68,7 @@ def demo(out: Path, backend: str, gui: bool, max_cpu_seconds: float, positions: 
         _check_screen()
     folder = writable_folder(out).absolute()
     settings: dict[str, dict[str, Any]] = {'training': _training(max_cpu_seconds), 'execution': {'backend': backend}}
-    model = folder / 'model' / 'model.zip'
+    model = folder / 'model' / 'model.safetensors'
     if gui and model.is_file():
         settings['inference'] = {'model_path': str(model), 'refine_passes': PASSES}
     write_ptychodus_folder(folder / 'input', demo_scan('A', 0, positions), settings)
@@ -208,7 +208,7 @@ def _lines(
     tail = {
         'training': f'{len(losses)} epochs, loss {losses[0][1]:.4g} to {losses[-1][1]:.4g}' if losses else '',
         'whole demo': f'{seconds:.0f} s',
-        'model': str(out / 'model' / 'model.zip'),
+        'model': str(out / 'model' / 'model.safetensors'),
         'product': str(out / PRODUCT),
         'pictures': ', '.join(str(path) for path in sorted(out.glob('*.png'))),
     }

@@ -30,7 +30,9 @@ def preview_output(
 ) -> ReconstructOutput:
     """A product with the object as it is now, and the losses of the model's training."""
     object_ = scan.object_of(take_array(scratch / preview.object), preview.origin)
-    return ReconstructOutput(scan.product_with(object_, losses=model.losses), progress=percent(preview, config))
+    return ReconstructOutput(
+        scan.product_with(object_, losses=model.manifest.training.losses), progress=percent(preview, config)
+    )
 
 
 def result_output(scan: HostScan, done: ReconstructDone, scratch: Path) -> ReconstructOutput:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,44 +12,49 @@ from ..backend import title_of
 from ..config import FINE_TUNING, Config
 from ..errors import ModelFileError
 from ..events import Notice
-from ..model_file.bundle import Bundle, open_bundle
-from ..model_file.models import NETWORK_SETTINGS, bundle_config, likeness_of_another
+from ..model_file.manifest import NETWORK_SETTINGS, Manifest
+from ..model_file.opening import Model, open_model
+from ..model_file.probes import likeness_of_another
+from ..model_file.training_range import TrainingRange
 from ..scan import checked_probe
 from .scans import HostScan
 
-if TYPE_CHECKING:
-    from ..model_file.training_range import Domain
-
 SAMPLE = 32  # patterns whose counts are looked at before starting
+MODEL_SUFFIX = '.safetensors'
+MODEL_FILTER = f'PtychoPINN Model (*{MODEL_SUFFIX})'
 
 
 @dataclass(frozen=True, eq=False)
 class ModelFile:
-    """A model bundle, its path and the configuration it was trained with.
+    """A model and the path of its file.
 
     `written` is the time of its last change, in nanoseconds, since a training replaces the file.
     """
 
     path: Path
-    config: Config
-    bundle: Bundle
+    model: Model
     written: int
 
     @classmethod
     def open(cls, path: Path) -> ModelFile:
-        """Open and check all of a bundle; ModelFileError in one sentence."""
-        bundle = open_bundle(path)
+        """Open and check all of a model file; ModelFileError in one sentence."""
+        model = open_model(path)
         written = path.stat().st_mtime_ns
-        return cls(path.absolute(), bundle_config(bundle), bundle, written)
+        return cls(path.absolute(), model, written)
 
     def is_at(self, path: Path | None) -> bool:
         """Whether a path still leads to this model."""
         return path == self.path and path.is_file() and path.stat().st_mtime_ns == self.written
 
     @property
-    def manifest(self) -> Mapping[str, Any]:
-        """What the bundle says of itself."""
-        return self.bundle.manifest
+    def config(self) -> Config:
+        """The configuration that it was trained with."""
+        return self.model.config
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the model says of itself."""
+        return self.model.manifest
 
     @property
     def is_pretrained(self) -> bool:
@@ -58,31 +62,17 @@ class ModelFile:
         return self.config.data.source == 'procedural'
 
     @property
-    def domain(self) -> Domain:
-        """What it was trained for; of a bundle from before there was such an entry the dose alone."""
-        from ..model_file.training_range import Domain
-
-        known = Domain.from_json(self.manifest['training'].get('domain'))
-        counts = float(self.manifest['scaling'].get('mean_counts') or 0)
-        return Domain(counts=(counts, counts)) if known == Domain() and counts > 0 else known
-
-    @property
     def learned_from(self) -> str:
         """What it was trained on, and for how long."""
-        training, epochs = self.manifest['training'], f'{len(self.losses)} epochs'
+        training = self.manifest.training
         if self.is_pretrained:
-            return f'pretrained for its probe ({training.get("patterns_seen", "?")} simulated patterns, {epochs})'
-        scans = [Path(str(scan)).name or str(scan) for scan in training.get('scans') or ['unknown']]
-        return f'trained on {", ".join(scans)} ({training.get("patterns", "?")} patterns, {epochs})'
-
-    @property
-    def losses(self) -> list[tuple[int, float]]:
-        """(epoch, loss) of its training."""
-        return [(int(epoch), float(value)) for epoch, value in self.manifest['training'].get('losses', [])]
+            return f'pretrained for its probe ({training.patterns_seen} simulated patterns, {training.epochs} epochs)'
+        scans = [Path(str(scan)).name or str(scan) for scan in training.scans]
+        return f'trained on {", ".join(scans)} ({training.patterns} patterns, {training.epochs} epochs)'
 
     def __str__(self) -> str:
         model = self.config.model
-        written_by = str(self.manifest['backend'])
+        written_by = self.manifest.backend
         return (
             f'{self.path.name}: {model.model_type}, {title_of(written_by)}, N = {model.N}, '
             f'gridsize {model.gridsize}, {self.learned_from}'
@@ -91,7 +81,7 @@ class ModelFile:
     def check(self, scan: HostScan) -> None:
         """ModelFileError when the model cannot work on this scan at all: another N, another number of probe modes."""
         self.check_size(scan)
-        modes, mine = int(scan.product.probes.num_incoherent_modes), len(self.bundle.probe)
+        modes, mine = int(scan.product.probes.num_incoherent_modes), len(self.model.probe)
         if modes != mine:
             raise ModelFileError(
                 f'The model {self.path.name} was trained with {mine} probe mode(s) but this probe has {modes}; '
@@ -115,14 +105,13 @@ class ModelFile:
 
     def notices(self, scan: HostScan, config: Config) -> Iterator[Notice]:
         """What is different from the training, as warnings: gridsize, probe, its power, dose, overlap."""
-        from ..model_file.training_range import Domain
         from ..physics.prepare import detected_share
         from ..physics.scaling import resolve_probe_power
 
         mine, asked = self.config.data.probe_power, config.data.probe_power
         yield from self._unlike_settings(config)
         probe = checked_probe(scan.product.probes.get_probe_no_opr().get_array())
-        if (likeness := likeness_of_another(probe, self.bundle)) is not None:
+        if (likeness := likeness_of_another(probe, self.model)) is not None:
             text = (
                 f'The probe differs from the one that the model was trained with (correlation {likeness:.3f}); '
                 'use that one, or train with this one, if the object looks wrong.'
@@ -131,7 +120,7 @@ class ModelFile:
         counts = mean_counts(scan) / detected_share(probe, scan.bad_pixels)
         if not counts > 0:
             return
-        trained = self.manifest['scaling'].get('probe_power')
+        trained = self.manifest.scaling.probe_power
         gauge = resolve_probe_power(probe, counts, mine if asked == 'auto' else asked)
         if asked == mine == 'auto' and not self.is_pretrained and gauge.choice != trained:
             text = (
@@ -139,7 +128,8 @@ class ModelFile:
                 f'sum |P|^2 = {gauge.ratio:.3g}): the amplitude has another unit; set ProbePower if it should not.'
             )
             yield Notice('power_unit', text)
-        yield from self.domain.outside(Domain.of(counts, gauge.probe, scan.positions))
+        here = TrainingRange.of_scan(counts, gauge.probe, scan.positions)
+        yield from self.manifest.trained_for.departures(here)
 
     def _unlike_settings(self, config: Config) -> Iterator[Notice]:
         """Where the settings ask for something else than the training had."""

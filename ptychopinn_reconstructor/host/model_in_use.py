@@ -44,7 +44,9 @@ class ModelInUse(Observer):
         if model is None:
             named = self._settings.model_path()
             there = f'The model {named} does not exist' if named is not None else 'No model is loaded'
-            raise ModelFileError(f'{there}; train one, or load a model.zip (Load Model, or ModelPath in the settings).')
+            raise ModelFileError(
+                f'{there}; train one, or load a model.safetensors (Load Model, or ModelPath in the settings).'
+            )
         if not model.path.is_file():
             raise ModelFileError(f'The model {model.path} is not there any more; load or train another.')
         return model

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..backend import installed, name_of, title_of
 from ..config import PLUGIN_SECTION, FieldInfo
 from ..errors import PtychoPINNError
+from .model_file import MODEL_FILTER
 from .settings import HOST_MODEL_PATH, ONLY_IN_PLUGIN, OPEN, shown
 
 if TYPE_CHECKING:
@@ -103,11 +104,11 @@ GROUPS: dict[str, tuple[Field, ...]] = {
         Field('split_frc', 'Resolution from halves'),
     ),
     'Files': (
-        Field('model_path', 'Model', empty='none', text='The model (model.zip) that Infer uses. Train and Load Model '
-              'set it.', caption='Choose Model', file_filter='PtychoPINN Model (*.zip)'),
+        Field('model_path', 'Model', empty='none', text='The model (model.safetensors) that Infer uses. Train and '
+              'Load Model set it.', caption='Choose Model', file_filter=MODEL_FILTER),
         Field('further_models', 'Further models', empty='none', text='Models that infer beside that one: the result '
               'begins with the mean of all, and what they differ is its uncertainty. Several are separated by '
-              f'{os.pathsep}', caption='Choose a Further Model', file_filter='PtychoPINN Model (*.zip)', many=True),
+              f'{os.pathsep}', caption='Choose a Further Model', file_filter=MODEL_FILTER, many=True),
         Field('output_dir', 'Training folder', empty='chosen on Train',
               text='Folder for checkpoints, metrics and the model of a training. Empty: the folder chosen on Train.',
               caption='Choose Training Output Folder'),
@@ -229,7 +230,7 @@ def status(reconstructor: PtychoPINNReconstructor) -> Status:
         path = reconstructor.settings.model_path()
         return Status(NO_MODEL) if path is None else Status(html.escape(f'There is no file {path}.'), wrong=True)
     network = model.config.model
-    written_by = str(model.manifest['backend'])
+    written_by = model.manifest.backend
     lines = [
         f'{MODEL_TYPES[network.model_type]}, {title_of(written_by)}, N = {network.N}, grid size {network.gridsize}',
         model.learned_from,

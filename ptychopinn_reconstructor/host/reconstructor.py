@@ -19,7 +19,7 @@ from ..worker.requests import ReconstructRequest
 from .jobs import Jobs, hand_over
 from .last_trust import Known
 from .messages import WHOLE, preview_output, result_line, result_output
-from .model_file import ModelFile
+from .model_file import MODEL_FILTER, MODEL_SUFFIX, ModelFile
 from .model_in_use import ModelInUse
 from .releases import export_training_data
 from .scans import HostScan
@@ -68,11 +68,11 @@ class PtychoPINNReconstructor(TrainableReconstructor):
 
     def get_model_file_filter(self) -> str:
         """For the host's file dialog."""
-        return 'PtychoPINN Model (*.zip)'
+        return MODEL_FILTER
 
     def get_model_file_extension(self) -> str:
         """With its dot."""
-        return '.zip'
+        return MODEL_SUFFIX
 
     def load_model_from_file(self, file_path: Path) -> None:
         """Open a model and check all of it, without any framework; ModelFileError when it is none of ours."""
@@ -148,7 +148,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         self.logger.info('%s', result_line(done))
 
     def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
-        """Train on the files in a folder, or on the scan selected in the host; model.zip is left in `output_path`.
+        """Train on the files in a folder, or on the scan selected in the host, and leave a model.safetensors.
 
         Where the settings say so, it pretrains for the probe of that scan, or goes on from the model in use. Yields
         once an epoch. A stop ends the iteration; the last checkpoint stays.

@@ -47,7 +47,7 @@ class Training:
     jobs: Jobs
 
     def run(self, config: Config, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
-        """Train on the files in a folder, or on the scan selected in the host; model.zip is left in `output_path`."""
+        """Train on the files in a folder, or on the scan selected in the host, and leave a model.safetensors."""
         pretraining = config.data.source == 'procedural'
         source = TrainingSource.of(input_path, self.session.selected, pretraining=pretraining)
         files, scan = source.files, source.scan

@@ -1,177 +1,179 @@
-"""manifest.json of a model bundle: its schema and what goes into it (specs/checkpoint_format.md, section 3)."""
+"""The manifest of a model file: what a model says of itself, every entry typed (specs/checkpoint_format.md)."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, model_validator
 
-from ..errors import ModelFileError
+from ..config import Config, parse
+from ..errors import ConfigError, ModelFileError
+from .entry import Count, Digest, Entry, Length, Positive, Text, Word
+from .training_range import TrainingRange
 
-FORMAT = 'ptychopinn-bundle'
-FORMAT_VERSION = 1
-MANIFEST, WEIGHTS, PROBE, SELFTEST = 'manifest.json', 'weights.safetensors', 'probe.safetensors', 'selftest.safetensors'
-MEMBERS = (WEIGHTS, PROBE, SELFTEST)
-MAX_MANIFEST = 16 * 2**20  # bytes
+FORMAT = 'ptychopinn-model'
+FORMAT_VERSION = 2
 MAX_TOLERANCE = 1e-5  # of the amplitude range
-
-Text = Annotated[str, Field(min_length=1)]
-Size = Annotated[int, Field(ge=0)]
-Plain = dict[str, JsonValue]
+# What of the configuration decides on the weights' shapes and their meaning.
+NETWORK_SETTINGS = ('N', 'n_filters_scale', 'amp_activation', 'amplitude_max', 'probe_big', 'pad_object')
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra='forbid', frozen=True)
+def _parse_config(values: Any) -> Config:
+    return values if isinstance(values, Config) else parse(values)
 
 
-class _Member(_Strict):
-    size: Size
-    sha256: Annotated[str, Field(pattern='^[0-9a-f]{64}$')]
+StoredConfig = Annotated[Config, PlainValidator(_parse_config), PlainSerializer(Config.to_json)]
 
 
-class _Array(_Strict):
-    name: Text
-    shape: list[Size | None]
-    dtype: Text
-    axes: list[str]
-    unit: str
-    description: str
+class Architecture(Entry):
+    """All that is needed to build the network, whatever the backend: see `config.ModelConfig` for the settings."""
+
+    name: Word
+    N: Length
+    n_filters_scale: Positive
+    amp_activation: Word
+    amplitude_max: Positive
+    probe_big: bool
+    pad_object: bool
+    stride: Length
+    parameters: Annotated[int, Field(ge=1, le=2**40)]
+
+    @classmethod
+    def of(cls, config: Config, *, stride: int, parameters: int) -> Self:
+        """That of a complete configuration (N is set)."""
+        settings = {key: getattr(config.model, key) for key in NETWORK_SETTINGS}
+        return cls(name=config.model.architecture, stride=stride, parameters=parameters, **settings)
 
 
-class _Weight(_Strict):
-    name: Text
-    shape: list[Size]
-    dtype: Literal['float32']
+class ArrayInfo(Entry):
+    """Axes, unit and meaning of an array that the network takes or gives; None is a free length."""
+
+    name: Word
+    shape: Annotated[tuple[Length | None, ...], Field(max_length=8)]
+    dtype: Literal['float32', 'complex64']
+    axes: Annotated[tuple[Word, ...], Field(max_length=8)]
+    unit: Word
+    description: Text
 
 
-class _SelfTestInfo(_Strict):
+class Scaling(Entry):
+    """The constants between counts and the network's input; probes are named by the SHA-256 of their values."""
+
+    probe_power: Literal['absolute', 'from_counts']
+    power_ratio: Positive
+    mean_counts: Positive
+    amplitude_unit: Positive
+    refined_from: Digest | None
+    other_probes: Annotated[tuple[Digest, ...], Field(max_length=10_000)]
+
+
+class Training(Entry):
+    """Where the weights are from: scans, epochs, losses, device; the residuals are those of a fine-tuning."""
+
+    scans: Annotated[tuple[Text, ...], Field(max_length=10_000)]
+    patterns: Count
+    epochs: Count
+    patterns_seen: Count
+    cpu_seconds: Annotated[float, Field(ge=0)]
+    losses: Annotated[tuple[tuple[Count, float], ...], Field(max_length=10**6)]
+    device: Word
+    monitor: Word
+    interrupted: bool
+    start_residual: float | None
+    residual: float | None
+    start_kept: bool | None
+
+
+class SelfTestInfo(Entry):
+    """Largest difference allowed on replay, the recorded amplitude range, the distance to a fresh network."""
+
     tolerance: Annotated[float, Field(gt=0, le=MAX_TOLERANCE)]
-    amplitude_range: Annotated[float, Field(gt=0)]
-    distance_to_fresh: Annotated[float, Field(gt=0)]
+    amplitude_range: Positive
+    distance_to_fresh: Positive
 
 
-class _Members(_Strict):
-    weights: _Member = Field(alias='weights.safetensors')
-    probe: _Member = Field(alias='probe.safetensors')
-    selftest: _Member = Field(alias='selftest.safetensors')
+class Description(Entry):
+    """The part of the manifest that whoever has trained the model knows."""
+
+    backend: Word
+    architecture: Architecture
+    config: StoredConfig
+    scaling: Scaling
+    training: Training
+    trained_for: TrainingRange
+    versions: Annotated[dict[Word, Word], Field(max_length=100)]
+    card: Text | None
+
+    @model_validator(mode='after')
+    def _agree(self) -> Self:
+        for key, stored in (('name', 'architecture'), *((key, key) for key in NETWORK_SETTINGS)):
+            mine, other = getattr(self.architecture, key), getattr(self.config.model, stored)
+            if mine != other:
+                raise ValueError(f'architecture.{key} is {mine} but config.model.{stored} is {other}')
+        return self
 
 
-class _Manifest(_Strict):
-    format: Literal['ptychopinn-bundle']
-    format_version: Literal[1]
-    created: Text
-    backend: Text
-    architecture: Plain
-    config: Plain
-    inputs: list[_Array]
-    outputs: list[_Array]
-    scaling: Plain
-    training: Plain
-    versions: dict[str, str]
-    members: _Members
-    weights: Annotated[list[_Weight], Field(min_length=1)]
-    selftest: _SelfTestInfo
+class Manifest(Description):
+    """All that a model file says of itself; `sha256` is that of the rest of the manifest and of every array."""
+
+    format: Literal['ptychopinn-model']
+    format_version: Literal[2]
+    created: Annotated[str, Field(pattern=r'^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$')]
+    input: ArrayInfo
+    output: ArrayInfo
+    self_test: SelfTestInfo
+    sha256: Digest
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return self.model_dump(mode='json')
 
 
-def parse_manifest(file: Path, data: bytes) -> dict[str, Any]:
-    """manifest.json as plain JSON types; raises ModelFileError when it is not JSON or does not fit this version."""
-    try:
-        manifest = json.loads(data, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"The manifest of '{file}' is not JSON ({error}); copy the bundle again.") from error
-    if not isinstance(manifest, dict) or manifest.get('format') != FORMAT:
+def parse_manifest(values: dict[str, Any], where: str) -> Manifest:
+    """The manifest from plain JSON types; `where` names the file in the sentences of ModelFileError."""
+    if values.get('format') != FORMAT:
+        raise ModelFileError(f'The manifest of {where} does not say format {FORMAT!r}; hand in a model.safetensors.')
+    version = values.get('format_version')
+    if type(version) is not int or version != FORMAT_VERSION:
         raise ModelFileError(
-            f"The manifest of '{file}' does not say format '{FORMAT}'; hand in the model.zip of a training."
-        )
-    version = manifest.get('format_version')
-    if version != FORMAT_VERSION or isinstance(version, bool):
-        raise ModelFileError(
-            f"The model bundle '{file}' has format version {version!r} but this program reads {FORMAT_VERSION}; "
+            f'The model {where} has format version {version!r} but this program reads {FORMAT_VERSION}; '
             'install the version of ptychopinn-reconstructor that wrote it.'
         )
     try:
-        _Manifest.model_validate(manifest)
-    except (ValidationError, RecursionError) as error:
+        return Manifest.model_validate_json(json.dumps(values))
+    except ConfigError as error:
+        raise ModelFileError(f'The configuration in the model {where} cannot be used: {error}') from error
+    except ValidationError as error:
         raise ModelFileError(
-            f"The manifest of '{file}' does not fit the format: {_first(error)}; copy the bundle again."
+            f'The manifest of {where} does not fit the format: {_first(error)}; copy the file again.'
         ) from error
-    return manifest
 
 
-def _first(error: ValidationError | RecursionError) -> str:
-    if isinstance(error, RecursionError):
-        return 'it is nested too deeply'
-    detail = error.errors(include_url=False)[0]
-    return f'{".".join(map(str, detail["loc"]))}: {detail["msg"]}'
+def _first(error: ValidationError) -> str:
+    detail = error.errors(include_url=False, include_input=False)[0]
+    return ': '.join(filter(None, ('.'.join(map(str, detail['loc'])), detail['msg'].removeprefix('Value error, '))))
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f'{name} is no JSON number')
-
-
-def weight_table(weights: Mapping[str, NDArray[np.float32]]) -> list[dict[str, Any]]:
-    """Name, shape and dtype of every weight, sorted by name."""
-    return [
-        {'name': name, 'shape': list(weights[name].shape), 'dtype': str(weights[name].dtype)}
-        for name in sorted(weights)
-    ]
-
-
-def axes_tables(n_pixels: int, n_patch: int) -> dict[str, list[dict[str, Any]]]:
-    """The manifest's `inputs` and `outputs`: axes, units and meaning of the network's arrays."""
-    axes = ['pattern', 'row', 'column']
-    return {
-        'inputs': [
-            {
-                'name': 'counts',
-                'shape': [None, n_pixels, n_pixels],
-                'dtype': 'float32',
-                'axes': axes,
-                'unit': 'counts',
-                'description': 'diffraction intensity, zero frequency at [N//2, N//2], bad pixels zero',
-            }
-        ],
-        'outputs': [
-            {
-                'name': 'patches',
-                'shape': [None, n_patch, n_patch],
-                'dtype': 'complex64',
-                'axes': axes,
-                'unit': '1',
-                'description': "complex transmission of the object in the probe's frame, centered in the N x N window",
-            }
-        ],
-    }
-
-
-def plain(value: Any, *, finite: bool = True) -> Any:
-    """`value` in JSON types; raises ModelFileError on others. NaN and infinity become None where not `finite`."""
-    if isinstance(value, np.generic | np.ndarray):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {_key(key): plain(item, finite=finite) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item, finite=finite) for item in value]
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, float) and not np.isfinite(value):
-        if finite:
-            raise ModelFileError(f'A setting to be saved is {value}; only finite numbers can be saved.')
-        return None
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise ModelFileError(
-        f'A value of type {type(value).__name__} cannot be saved as JSON; pass plain numbers and text.'
+def describe_input(n_pixels: int) -> ArrayInfo:
+    """What the network takes: counts (b, N, N)."""
+    return ArrayInfo(
+        name='counts',
+        shape=(None, n_pixels, n_pixels),
+        dtype='float32',
+        axes=('pattern', 'row', 'column'),
+        unit='counts',
+        description='diffraction intensity, zero frequency at [N//2, N//2], bad pixels zero',
     )
 
 
-def _key(key: object) -> str:
-    if isinstance(key, str):
-        return key
-    raise ModelFileError(f'A mapping to be saved as JSON has the key {key!r}; keys must be text.')
+def describe_output(n_patch: int) -> ArrayInfo:
+    """What the network gives: patches (b, n, n)."""
+    return ArrayInfo(
+        name='patches',
+        shape=(None, n_patch, n_patch),
+        dtype='complex64',
+        axes=('pattern', 'row', 'column'),
+        unit='1',
+        description="complex transmission of the object in the probe's frame, centered in the N x N window",
+    )

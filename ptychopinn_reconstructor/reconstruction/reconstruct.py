@@ -17,9 +17,9 @@ from ..backend import arrays_on, load_backend
 from ..config import Config
 from ..errors import ModelFileError
 from ..events import OUTSIDE_TRAINING, Emit, Event, Notice, Previews, ShouldStop, ignore, never
-from ..model_file.bundle import Bundle, open_bundle
-from ..model_file.models import bundle_config, choose_probe
-from ..model_file.training_range import Domain
+from ..model_file.opening import Model, open_model
+from ..model_file.probes import choose_probe
+from ..model_file.training_range import TrainingRange
 from ..physics.engine.refine import RefineOptions
 from ..physics.photons import with_photons
 from ..physics.prepare import PreparedScan, prepare_scan
@@ -47,26 +47,26 @@ def reconstruct(
 ) -> Result:
     """Reconstruct a scan with a trained model: network, phase synchronization, stitching, refinement.
 
-    `config.inference` and `config.execution` count, the backend among them; the network is the bundle's. With further
+    `config.inference` and `config.execution` count, the backend among them; the network is the model's. With further
     models, `ensemble`, refinement starts from the mean of all networks' objects, and what they differ is the
     uncertainty; `model` decides on the probe. With `inference.debug` the patches of `model` before stitching go to
     `patches_file`. `preview_seconds` is the smallest time between two previews, None: no previews. The first is due
     after the first batch, and the network's complete object is shown in any case.
     """
     scan, scaled = with_photons(scan, config.data.nphotons)
-    bundle, described = open_for(model, scan)
-    others = [(path, *open_for(path, scan)) for path in ensemble]
-    chosen, source, chosen_notices = choose_probe(scan, bundle, probe)
+    trained = open_for(model, scan)
+    others = [(path, open_for(path, scan)) for path in ensemble]
+    described = trained.config
+    chosen, source, chosen_notices = choose_probe(scan, trained, probe)
     backend = load_backend(config.execution.backend)
     device = backend.resolve_device(config.execution.device)
     times = StageTimes()
     emit(Event('started', {'job': 'reconstruct', 'device': device, 'backend': backend.title}))
     with times.stage('prepare', len(scan)):
-        prepared = prepared_for_model(scan, chosen, described, config, backend.stride, own=source == 'bundle')
+        prepared = prepared_for_model(scan, chosen, described, config, backend.stride, own=source == 'model')
         execution = {'execution': config.execution.model_dump(mode='json')}
-        network = backend.network(described.merged(execution), bundle.weights, device)
-    trained_for = Domain.from_json(bundle.manifest['training'].get('domain'))
-    outside = trained_for.outside(Domain.of_scans(prepared))
+        network = backend.network(described.merged(execution), trained.weights, device)
+    outside = trained.manifest.trained_for.departures(TrainingRange.of_scans(prepared))
     notices = [*scaled, *chosen_notices, *scan_notices(prepared), *outside]
     run = replace(
         run_info(prepared, backend.name, device, described.model.model_type, source),
@@ -81,7 +81,8 @@ def reconstruct(
     starts = [infer(prepared, network, patches_file=kept, previews=previews)]
     if kept is not None:
         notices.append(Notice('patches_kept', f'The patches before stitching are in {kept}.'))
-    for path, other, its in others:
+    for path, other in others:
+        its = other.config
         its_notices = choose_probe(scan, other, chosen)[2]
         notices += [Notice('further_model', f'{path}: {notice.text}') for notice in its_notices]
         its_network = backend.network(its.merged(execution), other.weights, device)
@@ -103,7 +104,7 @@ def reconstruct(
         run,
         times,
         notices=notices,
-        losses=_losses(bundle),
+        losses=trained.manifest.training.losses,
         previews=previews,
         should_stop=should_stop,
         arrays=arrays,
@@ -145,21 +146,15 @@ def run_info(prepared: PreparedScan, backend: str, device: str, model_type: str,
     )
 
 
-def open_for(model: str | Path, scan: Scan) -> tuple[Bundle, Config]:
-    """A model and its configuration; ModelFileError when it is for another size of patterns than the scan's."""
-    bundle = open_bundle(model)
-    described = bundle_config(bundle)
-    if scan.n_pixels != described.model.N:
+def open_for(path: str | Path, scan: Scan) -> Model:
+    """An opened model; ModelFileError when it is for another size of patterns than the scan's."""
+    model = open_model(path)
+    if scan.n_pixels != model.config.model.N:
         raise ModelFileError(
-            f'The model {model} is for patterns of N = {described.model.N} pixels but the scan has {scan.n_pixels}; '
+            f'The model {path} is for patterns of N = {model.config.model.N} pixels but the scan has {scan.n_pixels}; '
             'use a model trained for this N.'
         )
-    return bundle, described
-
-
-def _losses(bundle: Bundle) -> tuple[tuple[int, float], ...]:
-    pairs: Sequence[Sequence[float]] = bundle.manifest['training'].get('losses', [])
-    return tuple((int(epoch), float(value)) for epoch, value in pairs)
+    return model
 
 
 def refine_scan(

@@ -5,7 +5,6 @@ No scan is trained on: afterwards a new sample needs no training at all, or a sh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,10 +17,12 @@ from ..errors import ConfigError, ScanError
 from ..events import Emit, Event, Notice, ShouldStop, ignore, log_notices, never
 from ..io.atomic import writable_folder
 from ..io.members import Members
-from ..model_file.models import SAME_PROBE, open_fitting, probe_likeness, write_model
-from ..model_file.training_range import Domain, Range
+from ..model_file.opening import open_fitting
+from ..model_file.probes import SAME_PROBE, probe_likeness
+from ..model_file.trained import write_trained_model
+from ..model_file.training_range import TrainingRange
 from ..physics.grouping import hold_out_all
-from ..physics.prepare import PreparedScan, prepare_scan
+from ..physics.prepare import prepare_scan
 from ..physics.probes import scale_to_power
 from ..physics.scaling import ProbePower, mask_probe, probe_power
 from ..physics.simulation.objects import random_object
@@ -30,7 +31,7 @@ from ..physics.simulation.simulate import simulate
 from ..reconstruction.notices import power_notice
 from ..reconstruction.writing import write_config, write_probe
 from ..scan import Scan, checked_probe
-from .folder import keep_start, start_of
+from .folder import MODEL, keep_start, start_of
 from .run import Trained, procedural_patterns, trained_by
 
 SOURCE, INSTRUMENT = 'procedural objects', 'probe.npz'
@@ -114,7 +115,7 @@ def pretrain(
     """Pretrain a network for an instrument; writes what `train` writes, and the instrument's probe.npz.
 
     Photons per pattern are drawn from the probe's power divided by training.dose_range to it times that. `initial` is
-    a bundle whose weights are trained further. Raises ConfigError, BackendError or DeviceError before any work on bad
+    a model whose weights are trained further. Raises ConfigError, BackendError or DeviceError before any work on bad
     input, TrainingError on a loss that is not finite, Interrupted when stopped before the first epoch was complete.
     """
     probe = checked_probe(instrument.probe)
@@ -149,8 +150,15 @@ def pretrain(
         procedural=procedural_patterns(probe, instrument.bad_pixels, config),
     )
     trained = trained_by(backend, job, preview_seconds=preview_seconds, keep_interrupted=keep_interrupted)
-    domain = domain_of(held_out, config.training.dose_range)
-    model = write_model(folder / 'model.zip', backend, config, held_out[0], trained, sources=[SOURCE], domain=domain)
+    model = write_trained_model(
+        folder / MODEL,
+        backend,
+        config,
+        held_out[0],
+        trained,
+        sources=[SOURCE],
+        trained_for=TrainingRange.of_scans(*held_out).widen(config.training.dose_range),
+    )
     emit(Event('done', {'model': str(model), **trained.summary}))
     return Trained(model, trained, notices)
 
@@ -179,16 +187,6 @@ def photons_of(probe: NDArray[np.complex64], config: Config) -> str:
     """The range of photons per pattern, for the user."""
     power, spread = probe_power(probe), config.training.dose_range
     return f'{power:.3g}' if spread == 1 else f'{power / spread:.3g} to {power * spread:.3g}'
-
-
-def domain_of(held_out: Sequence[PreparedScan], spread: float) -> Domain:
-    """What a pretraining is for: doses within a factor `spread` of the instrument's, any overlap."""
-    nominal = Domain.of_scans(*held_out)
-    return Domain(_widened(nominal.counts, spread), _widened(nominal.probe_power, spread))
-
-
-def _widened(entry: Range | None, factor: float) -> Range | None:
-    return entry and (entry[0] / factor, entry[1] * factor)
 
 
 def held_out_scans(probe: NDArray[np.complex64], config: Config) -> list[Scan]:

@@ -21,7 +21,7 @@ from .metrics_table import NAME, MetricsTable
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What `train` leaves: the bundle, how training went, and whether it was stopped before its end."""
+    """What `train` leaves: the model file, how training went, and whether it was stopped before its end."""
 
     model: Path
     trained: TrainedModel

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..backend.batches import patterns_of_region
 from ..config import Config
 from ..errors import ConfigError, ScanError
-from ..model_file.models import same_probe
+from ..model_file.probes import same_probe
 from ..physics.grouping import Split, check_oversampling, hold_out, hold_out_all, region_size
 from ..physics.prepare import PreparedScan, prepare_scan
 from ..scan import Scan

@@ -11,16 +11,16 @@ from ..backend import TrainingJob, arrays_on, load_backend
 from ..config import Config
 from ..events import Emit, Event, Previews, ShouldStop, ignore, log_notices, never
 from ..io.atomic import writable_folder
-from ..model_file.bundle import Bundle
-from ..model_file.models import open_fitting, write_model
-from ..model_file.training_range import Domain
+from ..model_file.opening import Model, open_fitting
+from ..model_file.trained import write_trained_model
+from ..model_file.training_range import TrainingRange
 from ..physics.photons import with_photons
 from ..physics.prepare import PreparedScan
 from ..reconstruction.notices import scan_notices
 from ..reconstruction.writing import write_config
 from ..scan import Scan
 from ..training.fine_tuning import keep_better_model
-from ..training.folder import keep_start, start_of
+from ..training.folder import MODEL, keep_start, start_of
 from ..training.refining_first import refined_first
 from ..training.run import Trained, procedural_patterns, trained_by
 from ..training.setup import check_labels, complete_config, prepared_scans, splits_of
@@ -40,9 +40,9 @@ def train(
     emit: Emit = ignore,
     should_stop: ShouldStop = never,
 ) -> Trained:
-    """Train on scans and write checkpoints, metrics.csv, config.yaml and model.zip to `output_dir`.
+    """Train on scans and write checkpoints, metrics.csv, config.yaml and model.safetensors to `output_dir`.
 
-    `initial` is a bundle whose weights are trained further (`config.FINE_TUNING` holds what suits that); a resumed
+    `initial` is a model whose weights are trained further (`config.FINE_TUNING` holds what suits that); a resumed
     training knows its own. `sources` say in the model what it was trained on, such as the scans' paths (by default
     their names). `preview_seconds` is the smallest time between two previews of the first scan's object, None: no
     previews; they change nothing in the model, but the CPU time that `max_cpu_seconds` limits holds theirs. With
@@ -106,26 +106,26 @@ def train(
         notices = (*notices, kept)
     remembered = _remembered(scans, prepared[: len(scans)], config, start, refined=first.probe is not None)
     named = list(sources) or [str(scan.metadata.get('name', 'unnamed')) for scan in scans]
-    model = write_model(folder / 'model.zip', backend, config, prepared[0], trained, sources=named, **remembered)
+    model = write_trained_model(folder / MODEL, backend, config, prepared[0], trained, sources=named, **remembered)
     emit(Event('done', {'model': str(model), **trained.summary}))
     return Trained(model, trained, notices)
 
 
 def _remembered(
-    scans: Sequence[Scan], prepared: Sequence[PreparedScan], config: Config, start: Bundle | None, *, refined: bool
+    scans: Sequence[Scan], prepared: Sequence[PreparedScan], config: Config, start: Model | None, *, refined: bool
 ) -> dict[str, Any]:
-    """What a model keeps of the scans it was trained on, as `write_model` takes it: their probes and their domain.
+    """What a model keeps of the scans it was trained on, for `write_trained_model`: their probes and their range.
 
     `start` is what the training began from, `refined` says that the engine improved the first scan's probe for it.
     """
     changed = refined or config.training.probe_trainable or config.training.intensity_scale_trainable
     # A masked probe may look like another one.
     others = scans[0 if config.model.probe_mask else 1 :]
-    domain = Domain.of_scans(*prepared)
+    trained_for = TrainingRange.of_scans(*prepared)
     if start is not None:
-        domain = domain.joined(Domain.from_json(start.manifest['training'].get('domain')))
+        trained_for = trained_for.join(start.manifest.trained_for)
     return {
         'guess': scans[0].probe if changed else None,
         'others': [scan.probe for scan in others if scan.probe is not None],
-        'domain': domain,
+        'trained_for': trained_for,
     }

@@ -27,9 +27,9 @@ class ReconstructRequest(_Request):
 
 
 class TrainRequest(_Request):
-    """Train on scan files, or on the scan handed over in the folder `scan`, and leave `model.zip` in `output_dir`.
+    """Train on scan files, or on the scan in the folder `scan`, and leave `model.safetensors` in `output_dir`.
 
-    With data.source procedural the (first) scan only says for which instrument to pretrain. `initial` is a bundle whose
+    With data.source procedural the (first) scan only says for which instrument to pretrain. `initial` is a model whose
     weights are trained further.
     """
 

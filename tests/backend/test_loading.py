@@ -167,7 +167,7 @@ TRAIN_AND_RECONSTRUCT = """
 import json, sys
 from pathlib import Path
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.model_file.models import verify
+from ptychopinn_reconstructor.model_file.trained import verify_model
 from ptychopinn_reconstructor.physics.simulation.simulate import simulate
 from ptychopinn_reconstructor.reconstruction.reconstruct import reconstruct
 from ptychopinn_reconstructor.training.train import train
@@ -180,7 +180,7 @@ config = Config().merged({
 })
 trained = train([scan], config, Path(folder))
 result = reconstruct(scan, trained.model, config)
-verify(trained.model)
+verify_model(trained.model)
 loaded = sorted({module.partition('.')[0] for module in sys.modules})
 print(json.dumps({'loaded': loaded, 'backend': result.report.run.backend}))
 """

@@ -1,4 +1,4 @@
-"""The Keras network by itself: sizes, precision, saving, fresh weights, and how it takes those of a bundle."""
+"""The Keras network by itself: sizes, precision, saving, fresh weights, and how it takes those of a model."""
 
 from __future__ import annotations
 

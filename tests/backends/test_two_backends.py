@@ -11,7 +11,7 @@ from scans import short_config, small_scan
 
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import ModelFileError
-from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.reconstruction.reconstruct import reconstruct
 from ptychopinn_reconstructor.training.run import Trained
 from ptychopinn_reconstructor.training.train import train
@@ -51,12 +51,13 @@ def test_training_goes_on_in_the_other(trained: dict[str, Trained], tmp_path: Pa
     found = [loss for _, loss in further.trained.losses]
     assert found[0] < 0.6 * losses[0] and found[0] < 1.5 * losses[-1]
     assert np.mean(found[-2:]) < np.mean(losses[-2:])
-    assert open_bundle(further.model).manifest['backend'] == other
-    before, after = (open_bundle(model).weights for model in (trained[one].model, further.model))
+    assert open_model(further.model).manifest.backend == other
+    before, after = (open_model(model).weights for model in (trained[one].model, further.model))
     assert 0 < max(float(np.abs(before[name] - after[name]).max()) for name in before) < 0.1
-    judged = open_bundle(further.model).manifest['training']
-    assert judged['start_kept'] is False
-    assert judged['residual'] < judged['start_residual']
+    judged = open_model(further.model).manifest.training
+    assert judged.start_kept is False
+    assert judged.residual is not None and judged.start_residual is not None
+    assert judged.residual < judged.start_residual
 
 
 @pytest.mark.parametrize('backend', BOTH)
@@ -67,20 +68,21 @@ def test_a_training_that_makes_it_worse_keeps_what_it_started_from(
     """The weights are those of the start, and the model says so, and why."""
     ruinous = config_of(backend, training__nepochs=2, training__learning_rate=1e-2, data__source=source)
     further = train([small_scan()], ruinous, tmp_path, initial=trained[backend].model)
-    before, after = (open_bundle(model) for model in (trained[backend].model, further.model))
+    before, after = (open_model(model) for model in (trained[backend].model, further.model))
     assert all(np.array_equal(before.weights[name], after.weights[name]) for name in before.weights)
-    judged = after.manifest['training']
-    assert judged['start_kept'] is True
-    assert judged['residual'] >= judged['start_residual']
+    judged = after.manifest.training
+    assert judged.start_kept is True
+    assert judged.residual is not None and judged.start_residual is not None
+    assert judged.residual >= judged.start_residual
     assert any('started from is kept' in notice.text for notice in further.notices)
 
 
 @pytest.mark.parametrize(('setting', 'size'), [({'model__probe_big': True}, 24), ({'model__pad_object': False}, 32)])
 def test_larger_patches_are_kept_in_the_model(tmp_path: Path, setting: dict[str, bool], size: int) -> None:
-    """S1: trained in one backend, the bundle's patches are of that size, and the other makes the same object."""
+    """S1: trained in one backend, the model's patches are of that size, and the other makes the same object."""
     config = config_of('torch', training__nepochs=2, **setting)
     model = train([small_scan()], config, tmp_path).model
-    assert open_bundle(model).selftest.patches.shape[1:] == (size, size)
+    assert open_model(model).self_test.patches.shape[1:] == (size, size)
     plain = {'model': {name.removeprefix('model__'): not on for name, on in setting.items()}}
     one, two = (reconstruct(small_scan(), model, config_of(name).merged(plain)).reconstruction.object for name in BOTH)
     assert 0 < np.abs(one - two).max() <= 1e-5 * np.abs(one).max()

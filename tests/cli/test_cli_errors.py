@@ -49,13 +49,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_npz(folder / 'wide.npz', wide)
     assert wide.object is not None
     np.savez(folder / 'shifted.npz', objectGuess=np.roll(wide.object, (6, 5), axis=(0, 1)))
-    make_model(folder / 'model.zip', arrays)
-    content = (folder / 'model.zip').read_bytes()
-    (folder / 'truncated.zip').write_bytes(content[: len(content) // 2])
+    make_model(folder / 'model.safetensors', arrays)
+    content = (folder / 'model.safetensors').read_bytes()
+    (folder / 'truncated.safetensors').write_bytes(content[: len(content) // 2])
     altered = bytearray(content)
     altered[len(content) // 2] ^= 0xFF
-    (folder / 'altered.zip').write_bytes(altered)
-    (folder / 'text.zip').write_text('not a zip')
+    (folder / 'altered.safetensors').write_bytes(altered)
+    (folder / 'text.safetensors').write_text('not a model')
     with zipfile.ZipFile(folder / 'foreign.zip', 'w') as archive:
         archive.writestr('diffraction_to_obj/weights.h5', b'0')
     make_configurations(folder)
@@ -94,28 +94,40 @@ RESUME = 'train {f}/scan.npz --output-dir {f}/trained --resume '
 
 CASES: list[Case] = [
     # models
-    ('model that is no zip', RECONSTRUCT + '--model {f}/text.zip', ('text.zip', 'bundle')),
-    ('truncated model', RECONSTRUCT + '--model {f}/truncated.zip', ('truncated.zip',)),
-    ('altered model', RECONSTRUCT + '--model {f}/altered.zip', ('altered',)),
-    ('scan as model', RECONSTRUCT + '--model {f}/scan.npz', ('scan.npz', 'bundle')),
+    ('model that is a text', RECONSTRUCT + '--model {f}/text.safetensors', ('text.safetensors', 'model')),
+    ('truncated model', RECONSTRUCT + '--model {f}/truncated.safetensors', ('truncated.safetensors',)),
+    ('altered model', RECONSTRUCT + '--model {f}/altered.safetensors', ('altered',)),
+    ('scan as model', RECONSTRUCT + '--model {f}/scan.npz', ('scan.npz', 'NPZ')),
     ('archive of another program', RECONSTRUCT + '--model {f}/foreign.zip', ('foreign.zip',)),
-    ('no such model', RECONSTRUCT + '--model {f}/absent.zip', ('absent.zip',)),
+    ('no such model', RECONSTRUCT + '--model {f}/absent.safetensors', ('absent.safetensors',)),
     ('folder as model', RECONSTRUCT + '--model {f}/trained', ('trained',)),
     ('no model named', RECONSTRUCT, ('--model',)),
-    ('model for another N', 'reconstruct {f}/scan64.npz --output-dir {out} --model {f}/model.zip', ('N = 32', '64')),
-    ('model for one mode', 'reconstruct {f}/modes.npz --output-dir {out} --model {f}/model.zip', ('1 probe mode', '3')),
-    ('weights of another network', RECONSTRUCT + '--model {f}/model.zip', ('The weights lack', 'stem.kernel')),
-    ('inspect: no such file', 'inspect {f}/absent.zip', ('absent.zip',)),
+    (
+        'model for another N',
+        'reconstruct {f}/scan64.npz --output-dir {out} --model {f}/model.safetensors',
+        ('N = 32', '64'),
+    ),
+    (
+        'model for one mode',
+        'reconstruct {f}/modes.npz --output-dir {out} --model {f}/model.safetensors',
+        ('1 probe mode', '3'),
+    ),
+    ('weights of another network', RECONSTRUCT + '--model {f}/model.safetensors', ('The weights lack', 'stem.kernel')),
+    ('inspect: no such file', 'inspect {f}/absent.safetensors', ('absent.safetensors',)),
     ('inspect: a scan', 'inspect {f}/scan.npz --json', ('scan.npz',)),
-    ('verify: truncated', 'verify {f}/truncated.zip', ('truncated.zip',)),
-    ('verify: unknown backend', 'verify {f}/model.zip --backend jax', ('jax backend selected', 'torch')),
-    ('train further from a truncated model', TRAIN + '--from {f}/truncated.zip', ('truncated.zip',)),
-    ('train further with another width', TRAIN + '--from {f}/model.zip --n-filters-scale 1', ('n_filters_scale', '2')),
+    ('verify: truncated', 'verify {f}/truncated.safetensors', ('truncated.safetensors',)),
+    ('verify: unknown backend', 'verify {f}/model.safetensors --backend jax', ('jax backend selected', 'torch')),
+    ('train further from a truncated model', TRAIN + '--from {f}/truncated.safetensors', ('truncated.safetensors',)),
+    (
+        'train further with another width',
+        TRAIN + '--from {f}/model.safetensors --n-filters-scale 1',
+        ('n_filters_scale', '2'),
+    ),
     # devices and backends
     ('device that is not there', TRAIN + '--device cuda:77', ("'cuda:77'", 'cpu')),
     ('device that does not exist', TRAIN + '--device tpu', ("'tpu'", 'cpu')),
     ('unknown backend', TRAIN + '--backend jax', ('jax backend selected', 'torch')),
-    ('unknown backend to reconstruct', RECONSTRUCT + '--model {f}/model.zip --backend jax', ('jax', 'torch')),
+    ('unknown backend to reconstruct', RECONSTRUCT + '--model {f}/model.safetensors --backend jax', ('jax', 'torch')),
     # output
     ('file as output folder', 'refine {f}/scan.npz --output-dir {f}/scan64.npz', ('scan64.npz', 'is a file')),
     ('output folder below a file', 'train {f}/scan.npz --output-dir {f}/scan64.npz/out', ('scan64.npz', 'is a file')),
@@ -158,7 +170,7 @@ CASES: list[Case] = [
     ('engine without probe', 'refine {f}/no_probe.npz --output-dir {out}', ('no probe', '--probe')),
     ('validation scan without probe', TRAIN + '--validation {f}/no_probe.npz', ('no_probe.npz', 'no probe')),
     ('probe of another size', TRAIN + '--probe {f}/scan64.npz', ('64', '32')),
-    ('given probe of another size', RECONSTRUCT + '--model {f}/model.zip --probe {f}/scan64.npz', ('64', '32')),
+    ('given probe of another size', RECONSTRUCT + '--model {f}/model.safetensors --probe {f}/scan64.npz', ('64', '32')),
     ('truth without object', REFINE + '--truth {f}/no_object.npz', ('no_object.npz',)),
     ('truth of another scan', REFINE + '--passes 1 --truth {f}/small_object.npz', ('truth',)),
     ('truth lies elsewhere', REFINE.replace('scan', 'wide') + '--passes 8 --truth {f}/shifted.npz', ('shifted by',)),
@@ -180,7 +192,11 @@ CASES: list[Case] = [
     ('unknown option', TRAIN + '--epoch 3', ('--epoch', "'ptychopinn train --help'")),
     ('missing argument', 'evaluate {f}/scan.npz', ('TRUTH', "'ptychopinn evaluate --help'")),
     ('no scan named', 'train --output-dir {out}', ('scan',)),
-    ('setting of the training', RECONSTRUCT + '--model {f}/text.zip --set nepochs=7', ('nepochs', 'of the training')),
+    (
+        'setting of the training',
+        RECONSTRUCT + '--model {f}/text.safetensors --set nepochs=7',
+        ('nepochs', 'of the training'),
+    ),
     ('absurd number of threads', TRAIN + '--threads 100000', ('threads', '256', '100000')),
     ('no passes', REFINE + '--passes 0', ('--passes', '0')),
     ('pixel size of zero', REFINE + '--pixel-size 0', ('--pixel-size',)),
@@ -300,7 +316,7 @@ def test_a_logger_that_is_not_installed_leaves_no_trace(files: Path, tmp_path: P
 def test_bad_input_found_late_does_not_touch_an_earlier_training(files: Path, tmp_path: Path) -> None:
     """--overwrite replaces a training only when the new one has begun."""
     make_training(tmp_path / 'out')
-    (tmp_path / 'out' / 'model.zip').write_bytes(b'a model')
+    (tmp_path / 'out' / 'model.safetensors').write_bytes(b'a model')
     before = snapshot(tmp_path)
     line = (TRAIN.replace('scan.npz', 'scan20.npz') + '--overwrite').format(f=files, out=tmp_path / 'out')
     assert_refused(run(*line.split()), ('multiple of 16',))
@@ -319,7 +335,10 @@ def test_files_of_others_in_the_output_folder_are_never_removed(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     'line',
-    ['refine {f}/absent.npz --output-dir {out}', 'reconstruct {f}/scan.npz --output-dir {out} --model {f}/text.zip'],
+    [
+        'refine {f}/absent.npz --output-dir {out}',
+        'reconstruct {f}/scan.npz --output-dir {out} --model {f}/text.safetensors',
+    ],
 )
 def test_a_process_says_one_line_and_exits_2(files: Path, tmp_path: Path, line: str) -> None:
     command = line.format(f=files, out=tmp_path / 'out').split()

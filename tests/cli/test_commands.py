@@ -30,8 +30,8 @@ from ptychopinn_reconstructor.cli.settings import markdown, preset
 from ptychopinn_reconstructor.config import Config, field_table, parse
 from ptychopinn_reconstructor.events import Event
 from ptychopinn_reconstructor.io import read_product, read_scan, write_npz
-from ptychopinn_reconstructor.model_file import models
-from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.model_file.opening import open_model
+from ptychopinn_reconstructor.model_file.probes import probe_likeness
 from ptychopinn_reconstructor.physics.engine.refine import residuals
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.reconstruction.finish import flat_canvas
@@ -59,7 +59,7 @@ def work(tmp_path_factory: pytest.TempPathFactory, backend_name: str) -> Path:
 def results(work: Path) -> Path:
     """Results of the network alone and with two passes, compared with the truth."""
     for name, passes in (('network', 0), ('refined', 2)):
-        line = ('reconstruct', work / 'scan.npz', '--model', work / 'model' / 'model.zip', '--refine', passes)
+        line = ('reconstruct', work / 'scan.npz', '--model', work / 'model' / 'model.safetensors', '--refine', passes)
         ok(*line, '--output-dir', work / name, '--truth', work / 'scan.npz')
     return work
 
@@ -108,7 +108,7 @@ def test_simulate_takes_a_probe_from_a_file(tmp_path: Path) -> None:
 def test_train_writes_the_files_of_the_contract(work: Path) -> None:
     folder, values = work / 'model', json.loads((work / 'trained.json').read_text())
     checkpoints = {f'checkpoints/{name}.{CHECKPOINT[backend_here()]}' for name in ('last', 'best')}
-    assert set(snapshot(folder)) == {'checkpoints', *checkpoints, 'metrics.csv', 'config.yaml', 'model.zip'}
+    assert set(snapshot(folder)) == {'checkpoints', *checkpoints, 'metrics.csv', 'config.yaml', 'model.safetensors'}
     assert epochs_in(folder) == [1, 2] and values['epochs'] == 2
     with (folder / 'metrics.csv').open(newline='') as lines:
         rows = list(csv.DictReader(lines))
@@ -117,32 +117,32 @@ def test_train_writes_the_files_of_the_contract(work: Path) -> None:
     assert int(rows[1]['patterns_seen']) == values['patterns_seen']
     config = parse(yaml.safe_load((folder / 'config.yaml').read_text()))
     assert config.model.N == 32 and config.training.nepochs == 2
-    assert open_bundle(folder / 'model.zip').manifest['config'] == config.to_json()
-    assert values['model'] == str(folder / 'model.zip') and values['peak_memory_mib'] > 10
+    assert open_model(folder / 'model.safetensors').manifest.config == config
+    assert values['model'] == str(folder / 'model.safetensors') and values['peak_memory_mib'] > 10
     assert any('Measurement domain: counts' in note for note in values['notes'])
 
 
 def test_the_same_seed_trains_the_same_weights(work: Path, tmp_path: Path) -> None:
     line = (*TRAIN, work / 'scan.npz', '--output-dir', tmp_path / 'm', '--epochs', 2, '--quiet')
     ok(*line)
-    first = open_bundle(work / 'model' / 'model.zip').weights
-    again = open_bundle(tmp_path / 'm' / 'model.zip').weights
+    first = open_model(work / 'model' / 'model.safetensors').weights
+    again = open_model(tmp_path / 'm' / 'model.safetensors').weights
     assert all(np.array_equal(first[name], again[name]) for name in first)
     ok(*line, '--overwrite', '--seed', 5)
-    other = open_bundle(tmp_path / 'm' / 'model.zip').weights
+    other = open_model(tmp_path / 'm' / 'model.safetensors').weights
     assert any(not np.array_equal(first[name], other[name]) for name in first)
 
 
 def test_resume_goes_on_with_the_next_epoch_and_the_stored_settings(work: Path, tmp_path: Path) -> None:
     line = (*TRAIN, work / 'scan.npz', '--output-dir', tmp_path / 'm')
     ok(*line, '--epochs', 1, '--learning-rate', 1e-3, '--n-filters-scale', 0.5, '--batch-size', 8)
-    before = open_bundle(tmp_path / 'm' / 'model.zip').weights
+    before = open_model(tmp_path / 'm' / 'model.safetensors').weights
     assert told(*line, '--resume', '--epochs', 2)['epochs'] == 2
-    bundle = open_bundle(tmp_path / 'm' / 'model.zip')
+    model = open_model(tmp_path / 'm' / 'model.safetensors')
     assert epochs_in(tmp_path / 'm') == [1, 2]
-    assert bundle.manifest['config']['training']['learning_rate'] == 1e-3
-    assert bundle.weights['stem.kernel'].shape == before['stem.kernel'].shape == (3, 3, 24, 8)
-    assert not np.array_equal(bundle.weights['stem.kernel'], before['stem.kernel'])
+    assert model.manifest.config.training.learning_rate == 1e-3
+    assert model.weights['stem.kernel'].shape == before['stem.kernel'].shape == (3, 3, 24, 8)
+    assert not np.array_equal(model.weights['stem.kernel'], before['stem.kernel'])
 
 
 @pytest.mark.parametrize(
@@ -175,9 +175,9 @@ def test_a_signal_ends_training_cleanly_and_it_resumes(
     assert (
         ('too early for a model' in said)
         if epochs > 1000
-        else (f'of {epochs}; {folder / "model.zip"} is the best' in said)
+        else (f'of {epochs}; {folder / "model.safetensors"} is the best' in said)
     )
-    assert ('model.zip' in snapshot(folder)) == (epochs < 1000)
+    assert ('model.safetensors' in snapshot(folder)) == (epochs < 1000)
     assert not [name for name in snapshot(folder) if 'partial' in name]
     done = max(epochs_in(folder))
     ok(*line, '--resume', '--epochs', done + 2)
@@ -189,7 +189,7 @@ def test_a_training_stopped_in_its_first_epoch_leaves_a_checkpoint(work: Path, t
     """C30: also where an earlier training is replaced, whose model is gone by then."""
     (tmp_path / 'checkpoints').mkdir()
     best, last = (f'{name}.{CHECKPOINT[backend_here()]}' for name in ('best', 'last'))
-    old = [tmp_path / 'checkpoints' / best, tmp_path / 'checkpoints' / last, tmp_path / 'model.zip']
+    old = [tmp_path / 'checkpoints' / best, tmp_path / 'checkpoints' / last, tmp_path / 'model.safetensors']
     for path in old:
         path.write_bytes(b'old')
     line = (*TRAIN, work / 'scan.npz', '--output-dir', tmp_path, '--overwrite', '--quiet')
@@ -222,16 +222,16 @@ def test_a_second_signal_ends_at_once() -> None:
 
 def test_validation_scan_and_further_training(work: Path, tmp_path: Path) -> None:
     line = (*TRAIN, work / 'other.npz', '--output-dir', tmp_path / 'm', '--epochs', 1, '--learning-rate', 1e-6)
-    values = told(*line, '--from', work / 'model' / 'model.zip', '--validation', work / 'scan.npz')
-    start = open_bundle(work / 'model' / 'model.zip').weights['stem.kernel']
-    end = open_bundle(tmp_path / 'm' / 'model.zip').weights['stem.kernel']
+    values = told(*line, '--from', work / 'model' / 'model.safetensors', '--validation', work / 'scan.npz')
+    start = open_model(work / 'model' / 'model.safetensors').weights['stem.kernel']
+    end = open_model(tmp_path / 'm' / 'model.safetensors').weights['stem.kernel']
     assert 0 < np.abs(end - start).max() < 1e-4  # went on from there, at this rate
     assert values['patterns_seen'] >= 64  # nothing was held out of the training scan
 
 
 @pytest.mark.slow
 def test_the_probe_is_refined_before_training(work: Path, tmp_path: Path) -> None:
-    """From a wrong guess: the refined probe is in probe.npz and in the bundle, nearer to the true one."""
+    """From a wrong guess: the refined probe is in probe.npz and in the model, nearer to the true one."""
     with np.load(work / 'scan.npz') as file:
         true, arrays = file['probeGuess'], dict(file)
     arrays['probeGuess'] = true * np.exp(0.8j * np.linspace(-1, 1, 32) ** 2)[:, None]
@@ -250,13 +250,18 @@ def test_the_probe_is_refined_before_training(work: Path, tmp_path: Path) -> Non
     )
     with np.load(tmp_path / 'm' / 'probe.npz') as file:
         refined = file['probe']
-    np.testing.assert_array_equal(open_bundle(tmp_path / 'm' / 'model.zip').probe, refined)
-    before = models.probe_likeness(arrays['probeGuess'].reshape(1, 32, 32), true.reshape(1, 32, 32))
-    assert models.probe_likeness(refined, true.reshape(1, 32, 32)) > before + 0.3 * (1 - before)
+    np.testing.assert_array_equal(open_model(tmp_path / 'm' / 'model.safetensors').probe, refined)
+    before = probe_likeness(arrays['probeGuess'].reshape(1, 32, 32), true.reshape(1, 32, 32))
+    assert probe_likeness(refined, true.reshape(1, 32, 32)) > before + 0.3 * (1 - before)
     values = told(
-        'reconstruct', tmp_path / 'guess.npz', '--model', tmp_path / 'm' / 'model.zip', '--output-dir', tmp_path / 'r'
+        'reconstruct',
+        tmp_path / 'guess.npz',
+        '--model',
+        tmp_path / 'm' / 'model.safetensors',
+        '--output-dir',
+        tmp_path / 'r',
     )
-    assert values['probe_source'] == 'bundle' and any('refined' in note for note in values['notes'])
+    assert values['probe_source'] == 'model' and any('refined' in note for note in values['notes'])
 
 
 # settings
@@ -289,7 +294,7 @@ def test_presets() -> None:
 
 
 def test_reconstruct_starts_from_the_model_and_lets_the_command_line_decide(work: Path, tmp_path: Path) -> None:
-    model = tmp_path / 'm' / 'model.zip'
+    model = tmp_path / 'm' / 'model.safetensors'
     options = ('--epochs', 1, '--batch-size', 8, '--probe-power', 'from_counts')
     ok(*TRAIN, work / 'scan.npz', '--output-dir', tmp_path / 'm', *options)
     line = ('reconstruct', work / 'scan.npz', '--output-dir', tmp_path / 'r', '--print-config')
@@ -334,7 +339,7 @@ def test_every_option_in_the_table_of_settings_exists() -> None:
 
 def test_reconstruct_writes_what_the_pipeline_gives(results: Path) -> None:
     assert set(snapshot(results / 'network')) == PRODUCED | {'uncertainty.png'}
-    scan, model = read_scan(results / 'scan.npz').scan, results / 'model' / 'model.zip'
+    scan, model = read_scan(results / 'scan.npz').scan, results / 'model' / 'model.safetensors'
     expected = pp.reconstruct(scan, model, short_config()).reconstruction
     product = read_product(results / 'network' / 'product.h5')
     np.testing.assert_array_equal(product.object, expected.object)
@@ -414,7 +419,7 @@ def test_another_probe_is_used_and_reported(work: Path, tmp_path: Path) -> None:
         np.savez(
             tmp_path / 'p.npz', turned=np.exp(0.5j) * file['probeGuess'], flipped=file['probeGuess'][..., ::-1].conj()
         )
-    model = ('--model', work / 'model' / 'model.zip', '--output-dir', tmp_path / 'r')
+    model = ('--model', work / 'model' / 'model.safetensors', '--output-dir', tmp_path / 'r')
     for key in ('turned', 'flipped'):
         values = told('reconstruct', work / 'scan.npz', *model, '--probe', f'{tmp_path / "p.npz"}:{key}')
         assert values['probe_source'] == 'given'
@@ -475,12 +480,13 @@ def test_the_same_command_gives_the_same_result(work: Path, tmp_path: Path) -> N
 
 
 def test_inspect_and_verify(work: Path) -> None:
-    model = work / 'model' / 'model.zip'
-    values, weights = told('inspect', model), open_bundle(model).weights
-    assert values['parameters'] == sum(w.size for w in weights.values())
+    model = work / 'model' / 'model.safetensors'
+    values, weights = told('inspect', model), open_model(model).weights
+    parameters = values['manifest']['architecture']['parameters']
+    assert parameters == sum(w.size for w in weights.values())
     assert values['manifest']['backend'] == backend_here() and values['size'] == model.stat().st_size
     text = ok('inspect', model).stdout
-    assert 'pinn' in text and '32 pixels' in text and f'{values["parameters"]:,} parameters' in text
+    assert 'pinn' in text and '32 pixels' in text and f'{parameters:,} parameters' in text
     verified = told('verify', model)
     assert verified['difference'] <= verified['tolerance'] <= 1e-5 and verified['distance_to_fresh'] > 1e-3
     assert verified['backend'] == verified['written_by'] == backend_here()
@@ -543,7 +549,7 @@ print(sorted({name.partition('.')[0] for name in sys.modules} & {'torch', 'tenso
 
 
 def test_commands_that_need_no_framework_import_none(work: Path, tmp_path: Path) -> None:
-    scan, model = str(work / 'scan.npz'), str(work / 'model' / 'model.zip')
+    scan, model = str(work / 'scan.npz'), str(work / 'model' / 'model.safetensors')
     lines = [
         ['--help'], ['train', '--help'], ['--version'], ['doctor', '--quick'], ['inspect', model],
         ['simulate', '--out', str(tmp_path / 's.npz'), '--n', '16', '--positions', '4'], ['evaluate', scan, scan],
@@ -645,4 +651,4 @@ def test_examples_run(tmp_path: Path, name: str, argument: str, said: str) -> No
     command = [sys.executable, '-P', str(ROOT / 'examples' / f'{name}.py'), argument]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
-    assert said in result.stdout and len([*tmp_path.rglob('model.zip')]) == 1
+    assert said in result.stdout and len([*tmp_path.rglob('model.safetensors')]) == 1

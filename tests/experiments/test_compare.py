@@ -42,7 +42,7 @@ from ptychopinn_reconstructor.experiments.comparison.report import markdown, sum
 from ptychopinn_reconstructor.experiments.comparison.steps import probe_arguments
 from ptychopinn_reconstructor.experiments.processes import Cost, run_command
 from ptychopinn_reconstructor.io import ObjectFile, ScanFile, read_product, write_npz
-from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.reconstruction.writing import write_result
 from ptychopinn_reconstructor.result import Reconstruction
 
@@ -157,7 +157,7 @@ def test_a_result_that_cannot_be_compared_is_noted(tmp_path: Path) -> None:
 def report_of(folder: Path, cells: Any, truth: ObjectFile | None) -> dict[str, Any]:
     """A report as `compare` makes it, of cells whose trainings are told by hand."""
     training = {
-        'model': 'model.zip', 'device': 'cpu', 'parameters': 5, 'versions': {'numpy': '2'}, 'epochs': 2,
+        'model': 'model.safetensors', 'device': 'cpu', 'parameters': 5, 'versions': {'numpy': '2'}, 'epochs': 2,
         'patterns_seen': 10, 'fit_cpu_seconds': 1.0, 'cpu_ms_per_pattern': 100.0, 'first_loss': 3.0, 'last_loss': 2.0,
         'best_loss': 2.0, 'last_val_loss': None, 'best_val_loss': None, 'best_epoch': 2,
         'history': [(1, 3.0, None), (2, 2.0, None)],
@@ -212,12 +212,12 @@ def test_the_probe_of_a_reconstruction_is_the_trained_one(tmp_path: Path) -> Non
     assert scan.probe is not None
     write_npz(tmp_path / 'scan.npz', replace(scan, probe=2 * scan.probe))
     with np.load(tmp_path / 'scan.npz') as arrays:
-        make_model(tmp_path / 'model.zip', dict(arrays))
-    model, file = tmp_path / 'model.zip', tmp_path / 'probe.npz'
+        make_model(tmp_path / 'model.safetensors', dict(arrays))
+    model, file = tmp_path / 'model.safetensors', tmp_path / 'probe.npz'
     assert probe_arguments('p.npz:key', Config(), model, file) == ['--probe', 'p.npz:key'] and not file.exists()
     refined = Config().merged({'training': {'refine_probe_first': 2}})
     assert probe_arguments('p.npz:key', refined, model, file) == ['--probe', str(file)]
-    np.testing.assert_array_equal(np.load(file)['probe'], open_bundle(model).probe)
+    np.testing.assert_array_equal(np.load(file)['probe'], open_model(model).probe)
     scaled = Config().merged({'training': {'intensity_scale_trainable': True}})
     assert probe_arguments('p', scaled, model, file)[2:] == ['--probe-power', 'absolute']
 
@@ -436,8 +436,8 @@ def test_each_backend_has_trained_its_model_with_the_same_settings(compared: tup
     folder, report = compared
     configs = []
     for name, values in report['training'].items():
-        manifest = open_bundle(folder / values['model']).manifest
-        assert manifest['backend'] == name and values['versions'] == manifest['versions']
+        manifest = open_model(folder / values['model']).manifest
+        assert manifest.backend == name and values['versions'] == manifest.versions
         with (folder / name / 'model' / 'metrics.csv').open(newline='') as lines:
             rows = [
                 (int(row['epoch']), float(row['train_loss']), float(row['val_loss'])) for row in csv.DictReader(lines)
@@ -458,7 +458,11 @@ def test_the_markdown_shows_the_figures_and_the_pictures(compared: tuple[Path, d
     text = (folder / 'report.md').read_text(encoding='utf-8')
     links = re.findall(r'\]\(([^)]+)\)', text)
     assert len(links) == 8 and all((folder / link).is_file() for link in links)
-    assert set(links) == {*report['pictures'].values(), 'torch/model/model.zip', 'tensorflow/model/model.zip'}
+    assert set(links) == {
+        *report['pictures'].values(),
+        'torch/model/model.safetensors',
+        'tensorflow/model/model.safetensors',
+    }
     for cell in report['cells'].values():
         image = cell['refined']['image']
         row = (f'| {cell["trained"]} | {cell["reconstructed"]} | refined | {cell["refined"]["residual"]:.4g} | '

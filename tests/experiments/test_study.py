@@ -333,7 +333,7 @@ def test_networks_train_once_for_all_passes_and_a_failure_stops_nothing(tmp_path
     assert len({row['fit_cpu_seconds'] for row in trained}) == 1 and {row['epochs'] for row in trained} == {2}
     assert [row['refine_passes'] for row in trained] == [0, 1]
     assert trained[0]['residual'] != trained[1]['residual'] and trained[0]['train_cpu_seconds'] > 0.5
-    assert len(list((tmp_path / 'o').rglob('model.zip'))) == 1
+    assert len(list((tmp_path / 'o').rglob('model.safetensors'))) == 1
     page = (tmp_path / 'o' / 'study.html').read_text(encoding='utf-8')
     assert 'Without figures' in page and 'n_subsample is 30' in page
 

@@ -109,7 +109,7 @@ def test_a_second_training_is_refused_while_one_runs(stopped: Stopped) -> None:
 
 def test_stop_ends_a_training_soon_and_keeps_its_checkpoint(stopped: Stopped) -> None:
     assert stopped.seconds < SOON
-    assert can_resume(stopped.folder) and not (stopped.folder / 'model.zip').exists()
+    assert can_resume(stopped.folder) and not (stopped.folder / 'model.safetensors').exists()
     assert 'Stopped' in stopped.log and not stopped.infer
 
 
@@ -138,7 +138,7 @@ def trained(shared_window: Window, stopped: Stopped) -> Trained:
     wait(window.is_idle)
     window.settings['resume'].set_value(False)
     can_infer = window.actions.reconstruct_button.isEnabled()
-    model = stopped.folder / 'model.zip'
+    model = stopped.folder / 'model.safetensors'
     return Trained(model, product, before, window.status(), can_infer, window.log())
 
 
@@ -150,11 +150,11 @@ def test_a_training_is_resumed_to_its_end(trained: Trained) -> None:
 
 def test_after_a_training_its_model_is_in_use(window: Window, trained: Trained) -> None:
     assert trained.can_infer
-    for said in ('model.zip', 'PINN, PyTorch, N = 32', 'grid size 1', 'trained on simulated (100 patterns'):
+    for said in ('model.safetensors', 'PINN, PyTorch, N = 32', 'grid size 1', 'trained on simulated (100 patterns'):
         assert said in trained.status
     window.settings['model_path'].set_value(trained.model)
     window.select('supervised')
-    assert 'model.zip' in window.status()
+    assert 'model.safetensors' in window.status()
 
 
 def test_infer_shows_the_object(window: Window, trained: Trained) -> None:
@@ -203,11 +203,11 @@ def test_a_loaded_model_can_be_used_at_once(window: Window, trained: Trained) ->
 
 
 def test_a_broken_model_is_refused_in_a_dialog_and_in_the_log(window: Window, tmp_path: Path) -> None:
-    broken = tmp_path / 'broken.zip'
-    broken.write_bytes(b'PK not a bundle')
+    broken = tmp_path / 'broken.safetensors'
+    broken.write_bytes(b'PK not a model')
     window.load_model(broken)
-    assert [who for who, _ in window.errors] == ['Load Model'] and 'broken.zip' in window.errors[0][1]
-    wait(lambda: 'broken.zip' in window.log())
+    assert [who for who, _ in window.errors] == ['Load Model'] and 'broken.safetensors' in window.errors[0][1]
+    wait(lambda: 'broken.safetensors' in window.log())
     assert 'No model' in window.status()
 
 

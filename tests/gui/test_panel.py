@@ -244,20 +244,23 @@ def test_files_are_chosen_in_a_dialog(window: Window, tmp_path: Path) -> None:
 
 def test_further_models_are_chosen_one_after_the_other(window: Window, tmp_path: Path) -> None:
     button = window.widget('further_models').findChild(QPushButton)
-    for name in ('one.zip', 'two.zip'):
+    for name in ('one.safetensors', 'two.safetensors'):
         window.answer = tmp_path / name
         window.click(button)
-    assert window.settings.further_models() == (tmp_path / 'one.zip', tmp_path / 'two.zip')
-    assert shown(window.widget('further_models')) == f'{tmp_path / "one.zip"}{os.pathsep}{tmp_path / "two.zip"}'
+    assert window.settings.further_models() == (tmp_path / 'one.safetensors', tmp_path / 'two.safetensors')
+    assert (
+        shown(window.widget('further_models'))
+        == f'{tmp_path / "one.safetensors"}{os.pathsep}{tmp_path / "two.safetensors"}'
+    )
     enter(window.widget('further_models'), '')
     assert window.settings.further_models() == ()
 
 
 def test_the_status_says_what_is_wrong_with_a_model(window: Window, tmp_path: Path, qtbot: QtBot) -> None:
     assert 'No model' in window.status()
-    broken = tmp_path / 'broken.zip'
-    broken.write_bytes(b'PK not a bundle')
-    for path, expected in ((tmp_path / 'gone.zip', 'There is no file'), (broken, 'broken.zip')):
+    broken = tmp_path / 'broken.safetensors'
+    broken.write_bytes(b'PK not a model')
+    for path, expected in ((tmp_path / 'gone.safetensors', 'There is no file'), (broken, 'broken.safetensors')):
         enter(window.widget('model_path'), path)
         assert expected in window.status() and str(path.name) in window.status()
     enter(window.widget('model_path'), '')

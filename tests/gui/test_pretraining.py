@@ -12,7 +12,7 @@ import pytest
 from test_jobs import LONG, short, wait
 from window import Window, enter
 
-from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.training.folder import can_resume
 
 SOURCE = 'Pretrain for this probe'
@@ -128,8 +128,8 @@ def test_infer_follows_at_once(window: Window, pretrained: Pretrained) -> None:
     assert re.fullmatch(TRAINED + r'_ptychopinn_pinn(-\d+)?', pretrained.found)
     assert pretrained.object.shape == window.object_of(0).shape and np.ptp(np.angle(pretrained.object)) > 0.1
     assert len(pretrained.curve) == 6
-    training = open_bundle(pretrained.folder / 'model.zip').manifest['training']
-    assert training['scans'] == ['procedural objects']
+    training = open_model(pretrained.folder / 'model.safetensors').manifest.training
+    assert training.scans == ('procedural objects',)
     assert 'Done after' in pretrained.log
 
 
@@ -137,7 +137,7 @@ def test_a_training_starts_from_the_pretrained_model(window: Window, pretrained:
     """Stopped, it leaves the model that it came from in use."""
     short(window)
     window.settings['n_filters_scale'].set_value(2)
-    window.settings['model_path'].set_value(pretrained.folder / 'model.zip')
+    window.settings['model_path'].set_value(pretrained.folder / 'model.safetensors')
     enter(window.widget('start_from_model'), True)
     window.train(tmp_path)
     wait(lambda: 'Epoch 2 of' in window.log())
@@ -145,8 +145,8 @@ def test_a_training_starts_from_the_pretrained_model(window: Window, pretrained:
     window.click(window.progress.stop_button)
     wait(window.is_idle)
     log = window.log()
-    assert 'The training starts from model.zip' in log and 'NumFiltersScale = 2' in log and 'Stopped' in log
-    assert can_resume(tmp_path) and not (tmp_path / 'model.zip').exists()
+    assert 'The training starts from model.safetensors' in log and 'NumFiltersScale = 2' in log and 'Stopped' in log
+    assert can_resume(tmp_path) and not (tmp_path / 'model.safetensors').exists()
     assert 'pretrained for its probe' in window.status()
 
 
@@ -162,5 +162,5 @@ def test_a_stopped_pretraining_is_over_soon(window: Window, tmp_path: Path) -> N
     wait(lambda: not window.api.task_monitor.is_processing)
     wait(window.is_idle)
     assert np.array_equal(window.object_of(product), own)
-    assert 'Stopped' in window.log() and can_resume(tmp_path) and not (tmp_path / 'model.zip').exists()
+    assert 'Stopped' in window.log() and can_resume(tmp_path) and not (tmp_path / 'model.safetensors').exists()
     assert not window.errors

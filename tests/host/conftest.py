@@ -60,4 +60,4 @@ def trained(script_of: Callable[[str], Finished]) -> Finished:
 
 @pytest.fixture
 def model(trained: Finished) -> Path:
-    return trained.folder / 'out' / 'model.zip'
+    return trained.folder / 'out' / 'model.safetensors'

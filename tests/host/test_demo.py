@@ -16,7 +16,7 @@ import pytest
 
 from ptychopinn_reconstructor.backend import missing_modules
 from ptychopinn_reconstructor.io import read_object, read_product
-from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.reconstruction.evaluate import evaluate
 
 pytestmark = pytest.mark.slow
@@ -62,7 +62,7 @@ def test_the_demo_reconstructs_in_ptychodus(tmp_path: Path, backend: str) -> Non
     done = run(tmp_path, '--backend', backend, '--out', 'd', '--max-cpu-seconds', '12', *SHORT)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = tmp_path / 'd'
-    assert open_bundle(folder / 'model' / 'model.zip').manifest['backend'] == backend
+    assert open_model(folder / 'model' / 'model.safetensors').manifest.backend == backend
     found = {name: evaluate(read_object(folder / name), read_object(folder / 'input' / 'truth.h5'), margin=4)
              for name in ('network.h5', 'product.h5')}  # fmt: skip
     assert found['product.h5'].phase_psnr > max(20.0, found['network.h5'].phase_psnr)

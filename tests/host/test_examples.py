@@ -14,7 +14,7 @@ from ptychodus.api.io import load_product
 
 from ptychopinn_reconstructor.backend import missing_modules
 from ptychopinn_reconstructor.io import ObjectFile, read_object, read_product
-from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.reconstruction.evaluate import evaluate
 
 EXAMPLES = Path(__file__).resolve().parents[2] / 'examples'
@@ -61,11 +61,11 @@ def test_a_scripted_session(tmp_path: Path) -> None:
     said = run(tmp_path, sys.executable, '-P', str(EXAMPLES / 'scripted_session.py'), '10')
     assert is_a_reconstruction(tmp_path / 'result.h5', tmp_path / 'scan')
     assert f'{phase_psnr(tmp_path / "result.h5", tmp_path / "scan" / "truth.h5"):.1f} dB' in said
-    trained = open_bundle(tmp_path / 'trained' / 'model.zip').manifest
+    trained = open_model(tmp_path / 'trained' / 'model.safetensors').manifest
     losses = read_product(tmp_path / 'result.h5').losses
-    assert [list(loss) for loss in losses] == trained['training']['losses']
+    assert losses == trained.training.losses
     assert losses[-1][1] < 0.5 * losses[0][1]
-    assert f'{len(losses)} epochs' in said and trained['backend'] == 'torch'
+    assert f'{len(losses)} epochs' in said and trained.backend == 'torch'
 
 
 @pytest.mark.parametrize('trains', list(TITLES))
@@ -77,7 +77,7 @@ def test_a_model_of_one_backend_gives_the_same_object_with_the_other(tmp_path: P
     one, other = (product.object for product in products)
     assert 0 < np.abs(one - other).max() < 1e-5 * np.abs(one).max()
     assert np.abs(one).std() > 0.01  # an object, not the flat one that both started from
-    assert open_bundle(tmp_path / 'trained' / 'model.zip').manifest['backend'] == trains
+    assert open_model(tmp_path / 'trained' / 'model.safetensors').manifest.backend == trains
     assert f'trained with {TITLES[trains]}' in said
     for name, product in zip(TITLES, products, strict=True):
         assert TITLES[name] in product.comments or name in product.comments
@@ -102,11 +102,11 @@ def test_batch_mode(tmp_path: Path, backend: str) -> None:
     assert sorted(path.name for path in (tmp_path / 'result').iterdir())[-1] == result.name
     assert is_a_reconstruction(result, scan)
     assert f'{phase_psnr(result, scan / "truth.h5"):.4g} dB' in said
-    assert open_bundle(tmp_path / 'trained' / 'model.zip').manifest['backend'] == backend
+    assert open_model(tmp_path / 'trained' / 'model.safetensors').manifest.backend == backend
 
     # The same model and scan give the same object on our own command line.
     options = ['--backend', backend, '--refine', '2', '--output-dir', 'again', '--quiet']
-    run(tmp_path, 'ptychopinn', 'reconstruct', 'scan', '--model', 'scan/model.zip', *options)
+    run(tmp_path, 'ptychopinn', 'reconstruct', 'scan', '--model', 'scan/model.safetensors', *options)
     ours, theirs = (load_product(path).object_ for path in (tmp_path / 'again' / 'product.h5', result))
     one, other = same_grid(ours, theirs)
     assert one.shape == ours.get_array().shape[1:] and np.ptp(np.abs(one)) > 0.01

@@ -20,7 +20,7 @@ from ptychodus.api.reconstruct import ReconstructInput
 from ptychopinn_reconstructor.errors import ScanError
 from ptychopinn_reconstructor.host.releases import KNOWS_NEAR_FIELD
 from ptychopinn_reconstructor.host.scans import HostScan, on_host_canvas
-from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.model_file.opening import open_model
 
 SAME = 1e-6
 PIXELS = PixelGeometry(width_m=PIXEL, height_m=PIXEL)
@@ -144,7 +144,7 @@ def test_counts_under_the_bad_pixels_change_nothing(host: Host, case: Case, tmp_
             outputs = list(host.library.reconstructors[0].train(tmp_path / f'in{garbage}', tmp_path / f'out{garbage}'))
         losses.append((outputs[-1].training_loss[-1].value, outputs[-1].validation_loss[-1].value))
     assert losses[0] == losses[1]
-    probes = [open_bundle(tmp_path / f'out{garbage}' / 'model.zip') for garbage in (0, 60_000)]
+    probes = [open_model(tmp_path / f'out{garbage}' / 'model.safetensors') for garbage in (0, 60_000)]
     assert all(np.array_equal(probes[0].weights[name], probes[1].weights[name]) for name in probes[0].weights)
 
 
@@ -157,7 +157,7 @@ def test_incoherent_modes_are_used(host: Host, tmp_path: Path) -> None:
     (tmp_path / 'in').mkdir()
     with host.library.session.training_on(two.input):
         list(host.library.reconstructors[0].train(tmp_path / 'in', tmp_path / 'out'))
-    assert open_bundle(tmp_path / 'out' / 'model.zip').probe.shape == (2, 32, 32)
+    assert open_model(tmp_path / 'out' / 'model.safetensors').probe.shape == (2, 32, 32)
     host.model.run_tasks()
     product = infer(host, two.input)
     probes = product.probes.get_array()

@@ -20,8 +20,8 @@ from ptychodus.api.product import Product
 from ptychopinn_reconstructor.backend import missing_modules
 from ptychopinn_reconstructor.errors import ConfigError, ModelFileError, OutputError
 from ptychopinn_reconstructor.host.scans import HostScan
-from ptychopinn_reconstructor.model_file.bundle import open_bundle
-from ptychopinn_reconstructor.model_file.models import probe_likeness
+from ptychopinn_reconstructor.model_file.opening import open_model
+from ptychopinn_reconstructor.model_file.probes import probe_likeness
 
 SHORT: dict[str, Any] = {
     'PtychoPINNPlugin.Source': 'procedural',
@@ -41,7 +41,7 @@ class Pretrained:
 
     @property
     def model(self) -> Path:
-        return self.folder / 'model.zip'
+        return self.folder / 'model.safetensors'
 
 
 @pytest.fixture(scope='session')
@@ -71,15 +71,16 @@ def pretrained(request: pytest.FixtureRequest, pretrained_with: Any) -> Pretrain
 @pytest.mark.slow
 def test_the_model_is_for_the_probe_of_the_selected_product(pretrained: Pretrained, case: Case) -> None:
     """No scan is trained on; what the model says of itself, and the files that a pretraining leaves."""
-    bundle = open_bundle(pretrained.model)
-    training, config = bundle.manifest['training'], bundle.manifest['config']
-    assert config['data']['source'] == 'procedural' and config['model']['model_type'] == 'supervised'
-    assert training['scans'] == ['procedural objects'] and training['patterns_seen'] == 2 * 128
-    assert [epoch for epoch, _ in training['losses']] == [1, 2]
-    assert case.scan.probe is not None and probe_likeness(bundle.probe, case.scan.probe) > 0.999
-    low, high = training['domain']['counts']
+    model = open_model(pretrained.model)
+    training, config = model.manifest.training, model.manifest.config
+    assert config.data.source == 'procedural' and config.model.model_type == 'supervised'
+    assert training.scans == ('procedural objects',) and training.patterns_seen == 2 * 128
+    assert [epoch for epoch, _ in training.losses] == [1, 2]
+    assert case.scan.probe is not None and probe_likeness(model.probe, case.scan.probe) > 0.999
+    assert model.manifest.trained_for.counts is not None
+    low, high = model.manifest.trained_for.counts
     assert low < case.scan.mean_counts / 2 and high > 2 * case.scan.mean_counts
-    assert {'model.zip', 'probe.npz', 'config.yaml', 'metrics.csv'} <= {
+    assert {'model.safetensors', 'probe.npz', 'config.yaml', 'metrics.csv'} <= {
         path.name for path in pretrained.folder.iterdir()
     }
 
@@ -93,7 +94,9 @@ def test_infer_works_at_once_with_a_pretrained_model(pretrained: Pretrained, cas
     assert [loss.epoch for loss in found.losses] == [1, 2]
     log = '\n'.join(pretrained.log)
     assert "Pretraining for the probe of the selected product 'demo'." in log and 'Epoch 2 of 2: loss' in log
-    assert re.search(r'model\.zip: supervised, .* pretrained for its probe \(256 simulated patterns, 2 epochs\)', log)
+    assert re.search(
+        r'model\.safetensors: supervised, .* pretrained for its probe \(256 simulated patterns, 2 epochs\)', log
+    )
     assert '[WARNING]' not in log and '[ERROR]' not in log
 
 
@@ -151,7 +154,7 @@ def test_the_preview_of_a_pretraining_is_a_simulated_object(case: Case, folder: 
     assert "the selected product 'demo'" in '\n'.join(host.log())
     list(pinn.train(folder, tmp_path / 'other'))
     assert f'Pretraining for the probe of {folder.name}.' in '\n'.join(host.log())
-    mine, other = (open_bundle(tmp_path / name / 'model.zip').weights for name in ('out', 'other'))
+    mine, other = (open_model(tmp_path / name / 'model.safetensors').weights for name in ('out', 'other'))
     assert all(np.allclose(mine[name], other[name], atol=1e-5) for name in mine)
 
 
@@ -176,7 +179,7 @@ def test_a_pretraining_is_resumed_for_the_same_probe_only(case: Case, tmp_path: 
     with watching(host, case.with_product(probes=flat)), pytest.raises(ConfigError, match='for another probe'):
         list(pinn.train(tmp_path / 'in', out))
     assert any('[ERROR]' in line and 'for another probe' in line for line in host.log())
-    assert [epoch for epoch, _ in open_bundle(out / 'model.zip').manifest['training']['losses']] == [1, 2]
+    assert [epoch for epoch, _ in open_model(out / 'model.safetensors').manifest.training.losses] == [1, 2]
 
 
 # Training from a model
@@ -200,12 +203,12 @@ def test_a_training_that_starts_from_a_model_takes_its_network_and_weights(
     (tmp_path / 'in').mkdir()
     with watching(host, case):
         (output,) = host.library.reconstructors[0].train(tmp_path / 'in', tmp_path / 'out')
-    before, after = open_bundle(start), open_bundle(tmp_path / 'out' / 'model.zip')
-    assert output.progress == 1 and after.manifest['config']['model']['n_filters_scale'] == 1
+    before, after = open_model(start), open_model(tmp_path / 'out' / 'model.safetensors')
+    assert output.progress == 1 and after.manifest.config.model.n_filters_scale == 1
     assert all(np.abs(after.weights[name] - before.weights[name]).max() < 1e-4 for name in before.weights)
-    assert after.manifest['config']['model']['model_type'] == 'pinn' and after.manifest['training']['scans'] == ['demo']
+    assert after.manifest.config.model.model_type == 'pinn' and after.manifest.training.scans == ('demo',)
     log = '\n'.join(host.log())
-    assert 'The training starts from model.zip: supervised' in log
+    assert 'The training starts from model.safetensors: supervised' in log
     assert '[PtychoPINNModel] NumFiltersScale = 2.0 is not used: the model has 1.0.' in log
 
 
@@ -224,16 +227,16 @@ def test_a_training_that_starts_from_a_model_has_a_rate_of_its_own(
     (tmp_path / 'in').mkdir()
     with watching(host, case):
         list(pinn.train(tmp_path / 'in', out))
-        first = open_bundle(out / 'model.zip').manifest
-        assert first['config']['training']['learning_rate'] == rate
+        first = open_model(out / 'model.safetensors').manifest
+        assert first.config.training.learning_rate == rate
         assert ('Learning rate 0.0005, the default of' in '\n'.join(host.log())) == (rate == 5e-4)
         host.set(**{'PtychoPINNPlugin.StartFromModel': False, 'PtychoPINNPlugin.Resume': True})
         host.set(**{'PtychoPINNTraining.NumEpochs': 2})
         (resumed,) = pinn.train(tmp_path / 'in', out)
-    second = open_bundle(out / 'model.zip').manifest
-    assert resumed.progress == 2 and second['config']['training']['learning_rate'] == rate
-    assert second['training']['start_residual'] == pytest.approx(first['training']['start_residual'])
-    assert (out / 'start.zip').read_bytes() == start.read_bytes()
+    second = open_model(out / 'model.safetensors').manifest
+    assert resumed.progress == 2 and second.config.training.learning_rate == rate
+    assert second.training.start_residual == pytest.approx(first.training.start_residual)
+    assert (out / 'start.safetensors').read_bytes() == start.read_bytes()
 
 
 def test_a_start_that_cannot_be_is_refused_before_a_worker_starts(case: Case, start: Path, tmp_path: Path) -> None:
@@ -242,8 +245,8 @@ def test_a_start_that_cannot_be_is_refused_before_a_worker_starts(case: Case, st
     pinn = host.library.reconstructors[0]
     other = small_case(n=64, positions=9)
     for path, scan, words in (
-        (Path('/path/to/model.zip'), case, 'No model is loaded'),
-        (tmp_path / 'absent.zip', case, r'absent\.zip does not exist'),
+        (Path('/path/to/model.safetensors'), case, 'No model is loaded'),
+        (tmp_path / 'absent.safetensors', case, r'absent\.safetensors does not exist'),
         (start, other, r'N = 32 .* has 64'),
     ):
         host.set(**{'PtychoPINNInference.ModelPath': path, 'PtychoPINNPlugin.ScratchDir': str(tmp_path / 'none')})
@@ -272,6 +275,6 @@ def test_batch_mode_pretrains(case: Case, start: Path, tmp_path: Path) -> None:
     text = '\n'.join(f'[{section}]\n' + '\n'.join(lines) for section, lines in sections.items())
     (given / 'settings.ini').write_text(text)
     run_command('ptychodus', '-b', 'train', '-i', given, '-o', tmp_path / 'out')
-    mine, theirs = open_bundle(tmp_path / 'out' / 'model.zip'), open_bundle(start)
-    assert mine.manifest['training']['scans'] == ['procedural objects']
+    mine, theirs = open_model(tmp_path / 'out' / 'model.safetensors'), open_model(start)
+    assert mine.manifest.training.scans == ('procedural objects',)
     assert all(np.allclose(mine.weights[name], theirs.weights[name], atol=1e-5) for name in theirs.weights)

@@ -39,7 +39,7 @@ CHANGED: dict[str, Any] = {
     'PtychoPINNPlugin.StartFromModel': True,
     'PtychoPINNPlugin.Resume': True,
     'PtychoPINNPlugin.ScratchDir': '/somewhere/else',
-    'PtychoPINNPlugin.FurtherModels': '/one/model.zip:/another/model.zip',
+    'PtychoPINNPlugin.FurtherModels': '/one/model.safetensors:/another/model.safetensors',
     'PtychoPINNPlugin.RefinePositions': True,
     'PtychoPINNPlugin.OutputDir': '/some/where',
     'PtychoPINNModel.GridSize': 2,
@@ -85,7 +85,10 @@ def test_settings_survive_an_ini_file(host: Host, tmp_path: Path) -> None:
     assert config_of(other) == wanted
     assert str(other.library.settings.scratch_folder()) == '/somewhere/else'
     assert other.library.settings['resume'].get_value() is True
-    assert other.library.settings.further_models() == (Path('/one/model.zip'), Path('/another/model.zip'))
+    assert other.library.settings.further_models() == (
+        Path('/one/model.safetensors'),
+        Path('/another/model.safetensors'),
+    )
 
 
 def test_the_configuration_is_that_of_the_settings(host: Host) -> None:
@@ -141,7 +144,7 @@ ProbeTrainable = False
 IntensityScaleTrainable = True
 
 [PtychoPINNInference]
-ModelPath = /path/to/model.zip
+ModelPath = /path/to/model.safetensors
 NumNearestNeighbors = 7
 NumSamples = 1
 
@@ -229,14 +232,14 @@ def test_the_model_of_the_settings_is_opened_when_it_is_used(host: Host, model: 
     assert pinn.is_model_loaded() and supervised.is_model_loaded()
     assert pinn.model is not None and 'N = 32' in str(pinn.model) and 'trained on demo' in str(pinn.model)
     assert 'PyTorch' in str(pinn.model) and 'pinn' in str(pinn.model) and '2 epochs' in str(pinn.model)
-    host.set(**{'PtychoPINNInference.ModelPath': Path('/path/to/model.zip')})
+    host.set(**{'PtychoPINNInference.ModelPath': Path('/path/to/model.safetensors')})
     assert not pinn.is_model_loaded()
 
 
 def test_a_model_of_the_settings_that_is_not_there(host: Host, case: Case, tmp_path: Path) -> None:
     for path, words in (
-        (tmp_path / 'absent.zip', 'absent.zip does not exist'),
-        (Path('/path/to/model.zip'), 'No model'),
+        (tmp_path / 'absent.safetensors', 'absent.safetensors does not exist'),
+        (Path('/path/to/model.safetensors'), 'No model'),
     ):
         host.set(**{'PtychoPINNInference.ModelPath': path})
         pinn = host.library.reconstructors[0]
@@ -246,20 +249,20 @@ def test_a_model_of_the_settings_that_is_not_there(host: Host, case: Case, tmp_p
 
 
 def test_a_model_that_is_loaded_is_named_in_the_settings(host: Host, model: Path, tmp_path: Path) -> None:
-    """Also by the name that users of Ptychodus know; a broken one changes nothing."""
-    known = tmp_path / 'wts.h5.zip'
+    """Under any name; a broken one changes nothing."""
+    known = tmp_path / 'wts.safetensors'
     shutil.copy(model, known)
     processing = host.model.processing_core.processing_api
-    assert processing.get_model_file_extension(algorithm=PINN) == '.zip'
+    assert processing.get_model_file_extension(algorithm=PINN) == '.safetensors'
     processing.load_model_from_file(known, algorithm=PINN)
     host.model.run_tasks()
     pinn = host.library.reconstructors[0]
     assert host.get('PtychoPINNInference.ModelPath') == known and pinn.is_model_loaded()
-    broken = tmp_path / 'broken.zip'
+    broken = tmp_path / 'broken.safetensors'
     broken.write_bytes(model.read_bytes()[:1000])
-    with pytest.raises(ModelFileError, match=r'broken\.zip'):
+    with pytest.raises(ModelFileError, match=r'broken\.safetensors'):
         processing.load_model_from_file(broken)
-    assert any('broken.zip' in line and '[ERROR]' in line for line in host.log())
+    assert any('broken.safetensors' in line and '[ERROR]' in line for line in host.log())
     host.model.run_tasks()
     assert pinn.model is not None and pinn.model.path == known
     assert host.get('PtychoPINNInference.ModelPath') == known

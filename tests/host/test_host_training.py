@@ -21,7 +21,7 @@ from ptychopinn_reconstructor.host.connection import BusyError, _shown, training
 from ptychopinn_reconstructor.host.runner import WorkerDied
 from ptychopinn_reconstructor.host.scans import HostScan
 from ptychopinn_reconstructor.host.training_data import TrainingFiles, training_files
-from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.worker.handover import PREFIX
 
 SOON = 10.0  # seconds, on a machine with other work; `make bench` measures how soon it is
@@ -36,7 +36,7 @@ def host() -> Iterator[Host]:
 
 
 def losses_of(model: Path) -> list[tuple[int, float]]:
-    return [(int(epoch), float(loss)) for epoch, loss in open_bundle(model).manifest['training']['losses']]
+    return [(int(epoch), float(loss)) for epoch, loss in open_model(model).manifest.training.losses]
 
 
 # What is trained on
@@ -79,10 +79,10 @@ def test_training_on_what_the_host_exports(exported: Path, trained: Finished, tm
     shutil.copy(exported, tmp_path / 'train_data.npz')
     outputs = list(host.library.reconstructors[0].train(tmp_path, tmp_path / 'out'))
     assert [output.progress for output in outputs] == [1, 2]
-    mine, theirs = (open_bundle(path / 'out' / 'model.zip').manifest for path in (tmp_path, trained.folder))
-    assert mine['training']['scans'] == [str(tmp_path / 'train_data.npz')]
-    assert np.allclose(mine['training']['losses'], theirs['training']['losses'], rtol=1e-4)
-    assert mine['scaling']['mean_counts'] == pytest.approx(theirs['scaling']['mean_counts'])
+    mine, theirs = (open_model(path / 'out' / 'model.safetensors').manifest for path in (tmp_path, trained.folder))
+    assert mine.training.scans == (str(tmp_path / 'train_data.npz'),)
+    assert np.allclose(mine.training.losses, theirs.training.losses, rtol=1e-4)
+    assert mine.scaling.mean_counts == pytest.approx(theirs.scaling.mean_counts)
     assert 'Measurement domain: counts' in '\n'.join(host.log())
 
 
@@ -94,7 +94,7 @@ def test_test_data_is_validated_on(exported: Path, tmp_path: Path) -> None:
         shutil.copy(exported, tmp_path / name)
     (output,) = host.library.reconstructors[0].train(tmp_path, tmp_path)
     assert len(output.training_loss) == len(output.validation_loss) == 1 and output.validation_loss[0].value > 0
-    assert open_bundle(tmp_path / 'model.zip').manifest['training']['scans'] == [str(tmp_path / 'train_data.npz')]
+    assert open_model(tmp_path / 'model.safetensors').manifest.training.scans == (str(tmp_path / 'train_data.npz'),)
     assert 'train_data.npz, validated on test_data.npz' in '\n'.join(host.log())
 
 
@@ -106,10 +106,10 @@ def test_training_on_a_folder_of_exported_files(exported: Path, tmp_path: Path) 
     for name in ('b.npz', 'a.npz'):
         shutil.copy(exported, given / name)
     list(host.library.reconstructors[0].train(given, tmp_path / 'out'))
-    assert open_bundle(tmp_path / 'out' / 'model.zip').manifest['training']['scans'] == [
+    assert open_model(tmp_path / 'out' / 'model.safetensors').manifest.training.scans == (
         str(given / 'a.npz'),
         str(given / 'b.npz'),
-    ]
+    )
     assert sorted(path.name for path in given.iterdir()) == ['a.npz', 'b.npz']
 
 
@@ -149,8 +149,8 @@ def test_supervised_training_uses_the_object(case: Case, folder: Path, tmp_path:
         with host.library.session.training_on(replace(case.input, product=product)):
             (output,) = reconstructor.train(tmp_path / 'in', tmp_path / name)
         losses.append(output.training_loss[0].value)
-        manifest = open_bundle(tmp_path / name / 'model.zip').manifest
-        assert manifest['config']['model']['model_type'] == 'supervised'
+        manifest = open_model(tmp_path / name / 'model.safetensors').manifest
+        assert manifest.config.model.model_type == 'supervised'
     assert losses[0] > 2 * losses[1]
     without = replace(case.input, product=replace(case.product, object_=Object(None, None, None)))
     with host.library.session.training_on(without), pytest.raises(ScanError, match='Supervised training needs an obj'):
@@ -222,7 +222,7 @@ def test_stop_and_resume(host: Host, folder: Path, tmp_path: Path) -> None:
     host.monitor.stop_processing()
     seconds = wait_for(host, lambda: not host.monitor.is_processing)
     assert seconds < SOON + 0.5 and host.monitor.get_last_error() is None
-    assert not (out / 'model.zip').exists() and list(out.glob('checkpoints/last.*'))
+    assert not (out / 'model.safetensors').exists() and list(out.glob('checkpoints/last.*'))
     assert not host.library.reconstructors[0].is_model_loaded() and not host.library.session.is_training
     assert not (tmp_path / 'second').exists() and len(host.products()) == count
     log = '\n'.join(host.log())
@@ -233,7 +233,7 @@ def test_stop_and_resume(host: Host, folder: Path, tmp_path: Path) -> None:
 
     host.set(**{'PtychoPINNTraining.NumEpochs': stopped_at + 2, 'PtychoPINNPlugin.Resume': True})
     product.train_reconstructor_local(tmp_path / 'in', out, algorithm=PINN, block=True)
-    losses = losses_of(out / 'model.zip')
+    losses = losses_of(out / 'model.safetensors')
     assert [epoch for epoch, _ in losses] == list(range(1, losses[-1][0] + 1))
     assert losses[-1][0] == stopped_at + 2
     assert np.allclose(losses[:stopped_at], [(loss.epoch, loss.value) for loss in shown.losses])

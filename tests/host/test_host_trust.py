@@ -93,7 +93,7 @@ def test_further_models_are_an_ensemble(host: Host, case: Case, folder: Path, mo
     pinn = host.library.reconstructors[0]
     list(pinn.train(folder, tmp_path))
     host.model.run_tasks()  # from here on the new one is in use
-    other = tmp_path / 'model.zip'
+    other = tmp_path / 'model.safetensors'
     objects = []
     for path in (model, other):
         host.set(**{'PtychoPINNInference.ModelPath': path, 'PtychoPINNPlugin.FurtherModels': ''})
@@ -108,7 +108,7 @@ def test_further_models_are_an_ensemble(host: Host, case: Case, folder: Path, mo
     for named, words in (
         (model, 'named twice'),
         (f'{other}:{other}', 'named twice'),
-        (tmp_path / 'absent.zip', r'absent\.zip'),
+        (tmp_path / 'absent.safetensors', r'absent\.safetensors'),
     ):
         host.set(**{'PtychoPINNPlugin.FurtherModels': str(named)})
         with pytest.raises(ModelFileError, match=words):

@@ -15,7 +15,7 @@ from ptychodus.api.io import load_product
 
 from ptychopinn_reconstructor.backend import missing_modules
 from ptychopinn_reconstructor.host.conformance.scans import positions_of
-from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.model_file.opening import open_model
 
 pytestmark = pytest.mark.smoke
 SAME = 1e-6
@@ -28,10 +28,10 @@ def test_the_library_and_its_keys(trained: Finished) -> None:
 
 
 def test_the_model_is_left_in_the_output_folder(scripted: Finished) -> None:
-    model = scripted.folder / 'out' / 'model.zip'
+    model = scripted.folder / 'out' / 'model.safetensors'
     assert scripted.facts['model_path'] == str(model)
-    training = open_bundle(model).manifest['training']
-    assert training['scans'] == ['demo'] and len(training['losses']) == 2
+    training = open_model(model).manifest.training
+    assert training.scans == ('demo',) and len(training.losses) == 2
     assert list((scripted.folder / 'out').glob('checkpoints/last.*'))
     assert not list((scripted.folder / 'empty').iterdir())
 
@@ -44,7 +44,9 @@ def test_no_framework_and_no_pickle_in_the_host(scripted: Finished) -> None:
 
 
 def test_losses_are_in_the_products_of_training_and_inference(scripted: Finished, case: Case) -> None:
-    losses = [tuple(pair) for pair in open_bundle(scripted.folder / 'out' / 'model.zip').manifest['training']['losses']]
+    losses = [
+        tuple(pair) for pair in open_model(scripted.folder / 'out' / 'model.safetensors').manifest.training.losses
+    ]
     for name in ('training.h5', 'infer.h5'):
         product = load_product(scripted.folder / name)
         assert [loss.epoch for loss in product.losses] == [1, 2]
@@ -90,15 +92,15 @@ def test_previews_come_before_the_end_and_hold_patches(scripted: Finished, case:
 def test_the_log_panel_tells_what_happened(scripted: Finished) -> None:
     log = '\n'.join(scripted.facts['log'])
     assert re.search(r'Epoch 1 of 2: loss \S+', log) and 'Epoch 2 of 2' in log
-    assert "the selected product 'demo'" in log and ' on cpu' in log and 'Model: model.zip: pinn' in log
-    inference = log.rpartition('Model: model.zip')[2]
+    assert "the selected product 'demo'" in log and ' on cpu' in log and 'Model: model.safetensors: pinn' in log
+    inference = log.rpartition('Model: model.safetensors')[2]
     assert 'Probe power is' in inference
     assert re.search(r'Done after \d+ refinement passes: residual 0\.\d+, R 0\.\d+, patches disagree by', inference)
     assert 'ERROR' not in log
 
 
 def test_the_command_line_finds_the_same_object(trained: Finished, folder: Path, tmp_path: Path) -> None:
-    model = trained.folder / 'out' / 'model.zip'
+    model = trained.folder / 'out' / 'model.safetensors'
     run_command('ptychopinn', 'reconstruct', folder, '--model', model, '--output-dir', tmp_path, '--device', 'cpu')
     one, other = same_grid(
         load_product(trained.folder / 'infer.h5').object_, load_product(tmp_path / 'product.h5').object_
@@ -108,16 +110,16 @@ def test_the_command_line_finds_the_same_object(trained: Finished, folder: Path,
 
 
 def test_batch_mode_trains_and_finds_the_same_object(trained: Finished, folder: Path, tmp_path: Path) -> None:
-    """`-b train` leaves model.zip, `-b reconstruct` product.NNNNNN.h5; the same settings give the same model."""
+    """`-b train` leaves the model, `-b reconstruct` product.NNNNNN.h5; the same settings give the same model."""
     given, output, found = (tmp_path / name for name in ('in', 'out', 'found'))
     shutil.copytree(folder, given)
     shutil.copy(trained.folder / 'settings.ini', given / 'settings.ini')
     run_command('ptychodus', '-b', 'train', '-i', given, '-o', output)
-    mine, theirs = (open_bundle(path / 'model.zip') for path in (output, trained.folder / 'out'))
+    mine, theirs = (open_model(path / 'model.safetensors') for path in (output, trained.folder / 'out'))
     assert all(np.allclose(mine.weights[name], theirs.weights[name], atol=1e-6) for name in theirs.weights)
-    assert mine.manifest['training']['scans'] == [str(given)]
+    assert mine.manifest.training.scans == (str(given),)
 
-    shutil.copy(trained.folder / 'out' / 'model.zip', given / 'model.zip')
+    shutil.copy(trained.folder / 'out' / 'model.safetensors', given / 'model.safetensors')
     run_command('ptychodus', '-b', 'reconstruct', '-i', given, '-o', found)
     names = sorted(path.name for path in found.iterdir())
     assert names[-1] == 'product.000100.h5' and all(re.fullmatch(r'product\.\d{6}\.h5', name) for name in names)
@@ -139,7 +141,7 @@ def test_other_backends_open_the_model(trained: Finished, folder: Path) -> None:
     if missing := missing_modules('tensorflow'):
         pytest.skip(f'TensorFlow is not installed: {", ".join(missing)}')
     with session(None, 'tensorflow') as host:
-        host.set(**{'PtychoPINNInference.ModelPath': trained.folder / 'out' / 'model.zip'})
+        host.set(**{'PtychoPINNInference.ModelPath': trained.folder / 'out' / 'model.safetensors'})
         found = host.open(folder).reconstruct_local(block=True).get_product().object_.get_array()
     one = load_product(trained.folder / 'infer.h5').object_.get_array()
     assert np.abs(found - one).max() < 1e-3 * np.abs(one).max()

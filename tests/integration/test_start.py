@@ -41,7 +41,7 @@ def test_the_command_line_of_ptychodus_is_as_before(shared_site: Site, command: 
 def test_ptychodus_starts_with_a_broken_model_in_its_settings(
     shared_site: Site, tmp_path: Path, content: bytes | None
 ) -> None:
-    model, settings = tmp_path / 'model.zip', tmp_path / 'settings.ini'
+    model, settings = tmp_path / 'model.safetensors', tmp_path / 'settings.ini'
     if content is not None:
         model.write_bytes(content)
     settings.write_text(f'[Processing]\nAlgorithm = {KEYS[0]}\n\n[PtychoPINNInference]\nModelPath = {model}\n')

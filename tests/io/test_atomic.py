@@ -35,19 +35,19 @@ def test_a_failing_block_leaves_the_old_file_and_nothing_else(tmp_path: Path, er
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     with (
-        pytest.raises(OutputError, match=r"Cannot write '.*model\.zip' \(No space left on device\)"),
-        atomic_path(tmp_path / 'model.zip'),
+        pytest.raises(OutputError, match=r"Cannot write '.*model\.safetensors' \(No space left on device\)"),
+        atomic_path(tmp_path / 'model.safetensors'),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_an_error_about_another_file_is_not_disguised(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / 'model.zip'):
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / 'model.safetensors'):
         (tmp_path / 'absent').read_bytes()
 
 
 def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OutputError), atomic_path(tmp_path / 'model.zip'):
+    with pytest.raises(OutputError), atomic_path(tmp_path / 'model.safetensors'):
         pass
 
 

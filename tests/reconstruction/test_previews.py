@@ -17,7 +17,7 @@ from ptychopinn_reconstructor import events as previews
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import Interrupted
 from ptychopinn_reconstructor.events import Event, Previews
-from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.physics.engine.refine import RefineOptions
 from ptychopinn_reconstructor.physics.geometry import canonical_order, scan_area
 from ptychopinn_reconstructor.physics.stitching.count_scale import LARGEST_CHANGE
@@ -163,7 +163,7 @@ def test_nothing_is_shown_unless_asked(scan: Scan, training: tuple[Path, Listene
     pp.reconstruct(scan, model, config_of(), refine_passes=1, emit=heard)
     assert {event.kind for event in heard.events} >= {'progress', 'epoch', 'done'}
     assert 'preview' not in {event.kind for event in heard.events}
-    mine, other = open_bundle(model).weights, open_bundle(training[0]).weights
+    mine, other = open_model(model).weights, open_model(training[0]).weights
     assert all(np.array_equal(mine[name], other[name]) for name in other)
 
 
@@ -271,4 +271,4 @@ def test_a_stop_ends_a_preview_too(scan: Scan, tmp_path: Path, backend_name: str
             should_stop=should_stop,
         )
     assert not heard.shown('train')
-    assert list(tmp_path.glob('checkpoints/last.*')) and not (tmp_path / 'model.zip').exists()
+    assert list(tmp_path.glob('checkpoints/last.*')) and not (tmp_path / 'model.safetensors').exists()

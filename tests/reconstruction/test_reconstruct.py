@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,8 +19,9 @@ from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import ConfigError, Interrupted, ModelFileError, ScanError
 from ptychopinn_reconstructor.events import Event
 from ptychopinn_reconstructor.io import ObjectFile, read_probe, write_npz
-from ptychopinn_reconstructor.model_file import models
-from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.model_file.opening import open_model
+from ptychopinn_reconstructor.model_file.probes import choose_probe, probe_likeness
+from ptychopinn_reconstructor.model_file.trained import verify_model
 from ptychopinn_reconstructor.physics.engine.refine import RefineOptions
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.reconstruction import network_object as inference
@@ -94,30 +94,30 @@ def test_the_order_of_the_patterns_changes_nothing(scan: Scan, model: Path) -> N
     assert np.abs(one.report.residual_per_pattern[order] - two.report.residual_per_pattern).max() < 1e-6
 
 
-def test_the_bundle_verifies_and_describes_the_training(scan: Scan, model: Path, backend_name: str) -> None:
-    report = models.verify(model)
+def test_the_model_verifies_and_describes_the_training(scan: Scan, model: Path, backend_name: str) -> None:
+    report = verify_model(model)
     assert report.difference <= report.tolerance <= 1e-5 and report.distance_to_fresh > 100 * report.tolerance
-    manifest = json.loads(json.dumps(dict(open_bundle(model).manifest)))
-    assert manifest['backend'] == backend_name and manifest['config']['model']['N'] == 32
-    assert manifest['training']['epochs'] == 20 and manifest['training']['patterns_seen'] > 20 * 100
-    assert manifest['scaling']['probe_power'] == 'absolute'
-    assert 0.2 < manifest['scaling']['power_ratio'] < 1.1
+    manifest = open_model(model).manifest
+    assert manifest.backend == backend_name and manifest.config.model.N == 32
+    assert manifest.training.epochs == 20 and manifest.training.patterns_seen > 20 * 100
+    assert manifest.scaling.probe_power == 'absolute'
+    assert 0.2 < manifest.scaling.power_ratio < 1.1
 
 
-def test_the_probe_is_the_given_one_the_scans_or_the_bundles(scan: Scan, model: Path) -> None:
-    """Section 1: the scan's probe when there is one, otherwise the bundle's; the result says which and warns."""
-    bundle = open_bundle(model)
+def test_the_probe_is_the_given_one_the_scans_or_the_models(scan: Scan, model: Path) -> None:
+    """Section 1: the scan's probe when there is one, otherwise the model's; the result says which and warns."""
+    opened = open_model(model)
     assert scan.probe is not None
     bare = replace(scan, probe=None)
     one, two = pp.reconstruct(scan, model, config_of()), pp.reconstruct(bare, model, config_of())
-    assert (one.report.run.probe_source, two.report.run.probe_source) == ('scan', 'bundle')
+    assert (one.report.run.probe_source, two.report.run.probe_source) == ('scan', 'model')
     assert np.abs(one.reconstruction.object - two.reconstruction.object).max() < 1e-5
     other = np.roll(scan.probe, 5, axis=2)
-    chosen, source, notices = models.choose_probe(scan.with_probe(other), bundle, None)
+    chosen, source, notices = choose_probe(scan.with_probe(other), opened, None)
     assert source == 'scan' and np.array_equal(chosen, other) and 'correlation' in notices[0].text
-    chosen, source, notices = models.choose_probe(scan, bundle, other)
+    chosen, source, notices = choose_probe(scan, opened, other)
     assert source == 'given' and np.array_equal(chosen, other) and 'The probe given differs' in notices[0].text
-    assert not models.choose_probe(scan, bundle, 3j * scan.probe)[2]
+    assert not choose_probe(scan, opened, 3j * scan.probe)[2]
 
 
 def test_a_probe_refined_first_replaces_the_guess(scan: Scan, tmp_path: Path) -> None:
@@ -126,14 +126,14 @@ def test_a_probe_refined_first_replaces_the_guess(scan: Scan, tmp_path: Path) ->
     y, x = np.mgrid[:32, :32] - 15.5
     guess = scan.with_probe(scan.probe * np.exp(0.02j * (x**2 + 0.5 * y**2)))
     trained = pp.train([guess], config_of(training__refine_probe_first=10, training__nepochs=1), tmp_path)
-    bundle = open_bundle(trained.model)
+    opened = open_model(trained.model)
     assert guess.probe is not None
-    before, after = (models.probe_likeness(p, scan.probe) for p in (guess.probe, bundle.probe))
+    before, after = (probe_likeness(p, scan.probe) for p in (guess.probe, opened.probe))
     assert before < 0.95 and after > 0.98
-    assert np.allclose(read_probe(str(tmp_path / 'probe.npz')), bundle.probe)
-    chosen, source, notices = models.choose_probe(guess, bundle, None)
-    assert source == 'bundle' and np.array_equal(chosen, bundle.probe) and 'guess' in notices[0].text
-    assert models.choose_probe(scan, bundle, None)[1] == 'scan'
+    assert np.allclose(read_probe(str(tmp_path / 'probe.npz')), opened.probe)
+    chosen, source, notices = choose_probe(guess, opened, None)
+    assert source == 'model' and np.array_equal(chosen, opened.probe) and 'guess' in notices[0].text
+    assert choose_probe(scan, opened, None)[1] == 'scan'
 
 
 def test_several_scans_and_a_validation_scan(scan: Scan, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_stopped_training_whose_model_is_not_wanted_ends_at_once(scan: Scan, t
     assert kept.trained.interrupted and kept.model.exists() and len(kept.trained.losses) == 1
     with pytest.raises(Interrupted, match='no model is written'):
         pp.train([scan], config, tmp_path / 'out', should_stop=stopped_at(steps + 1), keep_interrupted=False)
-    assert not (tmp_path / 'out' / 'model.zip').exists()
+    assert not (tmp_path / 'out' / 'model.safetensors').exists()
     resumed = pp.train([scan], config, tmp_path / 'out', resume=True, keep_interrupted=False)
     assert resumed.model.exists() and len(resumed.trained.losses) == 2 and not resumed.trained.interrupted
 
@@ -300,9 +300,8 @@ def test_memory_does_not_grow_with_the_number_of_patterns(
 
 
 def test_a_scan_unlike_the_training_is_told_and_one_like_it_is_not(scan: Scan, model: Path) -> None:
-    """TRUST: the bundle keeps what the model was trained for; a dose far from it is in the notes and the facts."""
-    domain = open_bundle(model).manifest['training']['domain']
-    assert domain['counts'] == pytest.approx([scan.mean_counts] * 2)
+    """TRUST: the file keeps what the model was trained for; a dose far from it is in the notes and the facts."""
+    assert open_model(model).manifest.trained_for.counts == pytest.approx([scan.mean_counts] * 2)
     weak = replace(scan, diffraction=np.floor(np.asarray(scan.diffraction) / 8))
     own, other = (pp.reconstruct(s, model, config_of()).report for s in (scan, weak))
     assert own.run.outside_training == () and not any('trained on' in notice.text for notice in own.notices)

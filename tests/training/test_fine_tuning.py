@@ -15,7 +15,7 @@ from scans import backend_options, short_config, small_scan
 
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.io import write_npz
-from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.physics.engine.refine import RefineOptions
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.training.train import train
@@ -34,9 +34,9 @@ def work(tmp_path_factory: pytest.TempPathFactory, backend_name: str) -> Path:
 
 def stopped(work: Path, folder: Path) -> tuple[Any, ...]:
     """The command of a fine-tuning that ruins its model, stopped by a signal; the file that it started from is gone."""
-    start = folder / 'from' / 'model.zip'
+    start = folder / 'from' / 'model.safetensors'
     start.parent.mkdir(parents=True)
-    shutil.copy(work / 'model' / 'model.zip', start)
+    shutil.copy(work / 'model' / 'model.safetensors', start)
     line = ('train', *backend_options(), work / 'scan.npz', '--output-dir', folder / 'm')
     with process(*line, '--from', start, *RUINOUS, '--scheduler', 'constant', '--epochs', 400, '--quiet') as running:
         try:
@@ -57,12 +57,12 @@ def stopped(work: Path, folder: Path) -> tuple[Any, ...]:
 def test_a_resumed_training_knows_the_model_it_started_from(work: Path, tmp_path: Path) -> None:
     """C34, C35: without --from, and with its file gone: where the training makes it worse, the start is kept."""
     line = stopped(work, tmp_path)
-    start = open_bundle(work / 'model' / 'model.zip').weights
+    start = open_model(work / 'model' / 'model.safetensors').weights
     done = max(epochs_in(tmp_path / 'm'))
     values = told(*line, '--resume', '--epochs', done + 2)
     assert epochs_in(tmp_path / 'm') == list(range(1, done + 3))
     assert values['start_kept'] is True and values['residual'] > values['start_residual']
-    found = open_bundle(tmp_path / 'm' / 'model.zip')
+    found = open_model(tmp_path / 'm' / 'model.safetensors')
     assert all(np.array_equal(found.weights[name], start[name]) for name in start)
     assert any('the model it started from is kept' in note for note in values['notes'])
 
@@ -72,19 +72,22 @@ def test_a_resumed_training_is_given_its_own_model_or_none(work: Path, tmp_path:
     """C34: another is refused, and a training anew in the same folder forgets it."""
     line = ('train', *backend_options(), work / 'scan.npz', *RUINOUS[2:])
     ok(*line, '--output-dir', tmp_path / 'fresh', '--epochs', 1)
-    ok(*line, '--output-dir', tmp_path / 'tuned', '--epochs', 1, '--from', work / 'model' / 'model.zip')
+    ok(*line, '--output-dir', tmp_path / 'tuned', '--epochs', 1, '--from', work / 'model' / 'model.safetensors')
     more = ('--resume', '--epochs', 2)
     for folder, given, words in (
-        ('fresh', work / 'model' / 'model.zip', 'did not start from a model'),
-        ('tuned', tmp_path / 'fresh' / 'model.zip', 'started from another model'),
+        ('fresh', work / 'model' / 'model.safetensors', 'did not start from a model'),
+        ('tuned', tmp_path / 'fresh' / 'model.safetensors', 'started from another model'),
     ):
         refused = run(*map(str, (*line, '--output-dir', tmp_path / folder, *more, '--from', given)))
         assert refused.exit_code == 2 and words in refused.stderr and str(given) in refused.stderr
         assert epochs_in(tmp_path / folder) == [1]
-    assert told(*line, '--output-dir', tmp_path / 'tuned', *more, '--from', work / 'model' / 'model.zip')['epochs'] == 2
+    assert (
+        told(*line, '--output-dir', tmp_path / 'tuned', *more, '--from', work / 'model' / 'model.safetensors')['epochs']
+        == 2
+    )
     assert 'start_kept' not in told(*line, '--output-dir', tmp_path / 'fresh', *more)
     ok(*line, '--output-dir', tmp_path / 'tuned', '--epochs', 1, '--overwrite')
-    assert not (tmp_path / 'tuned' / 'start.zip').exists()
+    assert not (tmp_path / 'tuned' / 'start.safetensors').exists()
 
 
 def test_it_is_judged_by_what_a_user_gets(work: Path, tmp_path: Path) -> None:
@@ -93,13 +96,13 @@ def test_it_is_judged_by_what_a_user_gets(work: Path, tmp_path: Path) -> None:
         scan = small_scan(photons=photons)
         assert RefineOptions.for_scan(prepare_scan(scan)).passes == passes
         config = short_config(training__nepochs=1, training__learning_rate=1e-6)
-        notes = train([scan], config, tmp_path / str(passes), initial=work / 'model' / 'model.zip').notices
+        notes = train([scan], config, tmp_path / str(passes), initial=work / 'model' / 'model.safetensors').notices
         assert any(n.code == 'model_kept' and n.text.startswith(f'Residual after {passes} passes: ') for n in notes)
 
 
 def test_the_learning_rate_of_a_training_that_starts_from_a_model(work: Path, tmp_path: Path) -> None:
     """A quarter of the usual one, unless the command line or the file sets another; and it is what is trained with."""
-    start = ('--from', work / 'model' / 'model.zip')
+    start = ('--from', work / 'model' / 'model.safetensors')
     usual, rate = Config().training.learning_rate, 5e-4
     assert printed(*start) == Config().merged({'training': {'learning_rate': rate}})
     (tmp_path / 'c.yaml').write_text(f'training: {{learning_rate: {usual}}}\n')
@@ -115,4 +118,4 @@ def test_the_learning_rate_of_a_training_that_starts_from_a_model(work: Path, tm
     rows = (tmp_path / 'm' / 'metrics.csv').read_text().splitlines()
     row = dict(zip(rows[0].split(','), rows[1].split(','), strict=True))
     assert float(row['learning_rate']) == pytest.approx(rate)
-    assert open_bundle(tmp_path / 'm' / 'model.zip').manifest['config']['training']['learning_rate'] == rate
+    assert open_model(tmp_path / 'm' / 'model.safetensors').manifest.config.training.learning_rate == rate

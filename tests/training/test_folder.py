@@ -31,7 +31,7 @@ HEADER = 'epoch,train_loss,val_loss,learning_rate,patterns_seen,cpu_seconds\n'
 def fill(folder: Path, config: Config | None = None, *, epochs: int = 3) -> Path:
     """What a training leaves, in its files' names."""
     (folder / 'checkpoints').mkdir(parents=True)
-    for name in ('model.zip', 'checkpoints/last.ckpt', 'checkpoints/best.ckpt'):
+    for name in ('model.safetensors', 'checkpoints/last.ckpt', 'checkpoints/best.ckpt'):
         (folder / name).write_text(f'earlier {name}')
     write_config(folder / 'config.yaml', config or short_config())
     rows = ''.join(f'{epoch},0.5,0.6,0.001,100,1.5\n' for epoch in range(1, epochs + 1))
@@ -96,17 +96,17 @@ def test_what_a_resumed_training_may_change(tmp_path: Path) -> None:
 
 
 def test_a_training_keeps_the_model_that_it_starts_from(tmp_path: Path) -> None:
-    folder, model, other = fill(tmp_path / 'out'), tmp_path / 'model.zip', tmp_path / 'other.zip'
+    folder, model, other = fill(tmp_path / 'out'), tmp_path / 'model.safetensors', tmp_path / 'other.safetensors'
     model.write_text('start')
     other.write_text('other')
     assert start_of(folder, str(model), resume=False) == model and start_of(folder, None, resume=True) is None
-    with pytest.raises(ConfigError, match=r'did not start from a model; leave .*model\.zip out'):
+    with pytest.raises(ConfigError, match=r'did not start from a model; leave .*model\.safetensors out'):
         start_of(folder, model, resume=True)
     keep_start(folder, model)
     kept = start_of(folder, None, resume=True)
     assert kept is not None and kept.read_text() == 'start' and kept.parent == folder
     assert start_of(folder, model, resume=True) == start_of(folder, kept, resume=True) == kept
-    for wrong in (other, tmp_path / 'absent.zip'):
+    for wrong in (other, tmp_path / 'absent.safetensors'):
         with pytest.raises(ConfigError, match=f'started from another model than .*{wrong.name}'):
             start_of(folder, wrong, resume=True)
     model.unlink()
@@ -141,9 +141,9 @@ def test_an_earlier_training_stays_until_the_first_step_of_the_new_one(tmp_path:
     emit(TRAIN_STEP)
     left = content(folder)
     assert left.pop('checkpoints/last.ckpt') == 'new' and left.keys() == {'config.yaml', 'metrics.csv'}
-    (folder / 'model.zip').write_text('new')
+    (folder / 'model.safetensors').write_text('new')
     emit(TRAIN_STEP)
-    assert (folder / 'model.zip').read_text() == 'new'
+    assert (folder / 'model.safetensors').read_text() == 'new'
     assert heard == [*events, TRAIN_STEP, TRAIN_STEP]
 
 
@@ -151,13 +151,13 @@ def test_an_earlier_training_is_kept_beside_the_new_one(tmp_path: Path) -> None:
     """With the date of the training in its name; the model, which may be in use, under its own as well."""
     folder = fill(tmp_path / 'out')
     then = time.mktime((2024, 2, 3, 4, 5, 6, 0, 0, -1))
-    os.utime(folder / 'model.zip', (then, then))
+    os.utime(folder / 'model.safetensors', (then, then))
     os.utime(folder / 'checkpoints', (then, then))
     kept = set_aside(folder)
-    assert [path.name for path in kept] == ['model-20240203-040506.zip', 'checkpoints-20240203-040506']
+    assert [path.name for path in kept] == ['model-20240203-040506.safetensors', 'checkpoints-20240203-040506']
     assert content(folder).keys() == {
-        'model.zip',
-        'model-20240203-040506.zip',
+        'model.safetensors',
+        'model-20240203-040506.safetensors',
         'checkpoints-20240203-040506/last.ckpt',
         'checkpoints-20240203-040506/best.ckpt',
         'config.yaml',
@@ -165,8 +165,8 @@ def test_an_earlier_training_is_kept_beside_the_new_one(tmp_path: Path) -> None:
     }
     emit = replacing(folder, lambda event: None)
     emit(TRAIN_STEP)
-    assert (folder / 'model-20240203-040506.zip').read_text() == 'earlier model.zip'
-    assert not (folder / 'model.zip').exists() and not can_resume(folder)
+    assert (folder / 'model-20240203-040506.safetensors').read_text() == 'earlier model.safetensors'
+    assert not (folder / 'model.safetensors').exists() and not can_resume(folder)
 
 
 def test_nothing_is_kept_of_an_empty_folder(tmp_path: Path) -> None:
@@ -178,18 +178,18 @@ def test_the_same_training_is_kept_once(tmp_path: Path) -> None:
     folder = fill(tmp_path / 'out')
     first = set_aside(folder)
     again = set_aside(folder)
-    assert again == first[:1] and len(list(folder.glob('model*.zip'))) == 2
+    assert again == first[:1] and len(list(folder.glob('model*.safetensors'))) == 2
 
 
 def test_two_trainings_of_one_second_are_both_kept(tmp_path: Path) -> None:
     folder = fill(tmp_path / 'out')
     then = time.mktime((2024, 2, 3, 4, 5, 6, 0, 0, -1))
     for number in (1, 2):
-        (folder / 'model.zip').unlink()
-        (folder / 'model.zip').write_text(f'model {number}')
+        (folder / 'model.safetensors').unlink()
+        (folder / 'model.safetensors').write_text(f'model {number}')
         (folder / 'checkpoints').mkdir(exist_ok=True)
         (folder / 'checkpoints' / 'last.ckpt').write_text(f'last {number}')
-        os.utime(folder / 'model.zip', (then, then))
+        os.utime(folder / 'model.safetensors', (then, then))
         os.utime(folder / 'checkpoints', (then, then))
         set_aside(folder)
     kept = list(content(folder).values())

@@ -16,7 +16,7 @@ from ptychopinn_reconstructor.backend.batches import PROCEDURAL, steps_of
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import ConfigError, ScanError
 from ptychopinn_reconstructor.io import write_npz
-from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.physics.engine.refine import RefineOptions
 from ptychopinn_reconstructor.physics.grouping import hold_out_all
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
@@ -48,10 +48,10 @@ def test_a_pretrained_network_reconstructs_what_it_has_never_seen(backend: str, 
     assert result.report.residual < 0.5 * flat.report.residual
     losses = [loss for _, loss in done.trained.losses]
     assert losses[-1] < 0.7 * losses[0]
-    manifest = open_bundle(done.model).manifest
-    assert manifest['training']['scans'] == ['procedural objects']
-    assert manifest['config']['data']['source'] == 'procedural'
-    assert manifest['config']['model']['model_type'] == 'supervised'
+    manifest = open_model(done.model).manifest
+    assert manifest.training.scans == ('procedural objects',)
+    assert manifest.config.data.source == 'procedural'
+    assert manifest.config.model.model_type == 'supervised'
 
 
 def test_both_backends_learn_from_the_same_patterns(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_numbers_that_are_not_finite_are_null() -> None:
         '{"event": "dance"}',
         '{"message": "no event"}',
         '{"event": "done", "job": "train", "losses": [], "notices": []}',
-        '{"event": "done", "job": "reconstruct", "model": "model.zip", "losses": [], "notices": []}',
+        '{"event": "done", "job": "reconstruct", "model": "model.safetensors", "losses": [], "notices": []}',
         '{"event": "log", "level": "info", "message": "one", "more": 1}',
         'Epoch 1',
     ],

@@ -120,9 +120,11 @@ def test_a_worker_that_ends_without_a_word(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_an_error_of_the_worker_is_raised_as_its_class(scratch: Path, tmp_path: Path) -> None:
-    (tmp_path / 'model.zip').write_bytes(b'no zip')
+    (tmp_path / 'model.safetensors').write_bytes(b'no zip')
     requests: dict[type[PtychoPINNError], Request] = {
-        ModelFileError: ReconstructRequest(scan=scratch / 'scan', model=tmp_path / 'model.zip', config=config('torch')),
+        ModelFileError: ReconstructRequest(
+            scan=scratch / 'scan', model=tmp_path / 'model.safetensors', config=config('torch')
+        ),
         ConfigError: TrainRequest(output_dir=tmp_path, config={'training': {'batch_size': 'many'}}),
     }
     for kind, request in requests.items():

@@ -22,7 +22,7 @@ from scans import short_config, small_scan
 
 from ptychopinn_reconstructor.backend import missing_modules
 from ptychopinn_reconstructor.io import read_scan, write_npz
-from ptychopinn_reconstructor.model_file.bundle import open_bundle
+from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.scan import Scan
 from ptychopinn_reconstructor.training.folder import can_resume
 from ptychopinn_reconstructor.worker.handover import PREFIX, Scratch, write_arrays
@@ -189,7 +189,7 @@ def test_train_stop_resume_reconstruct(backend: str, scan: Scan, job: Path, tmp_
     assert code == 130 and seconds < 5, seconds
     assert worker.said[0]['event'] == 'started' and worker.said[0]['device']
     assert worker.said[-1]['event'] == 'stopped' and 'last checkpoint' in worker.said[-1]['message']
-    assert not (output / 'model.zip').exists()
+    assert not (output / 'model.safetensors').exists()
     assert can_resume(output) and list(output.glob('checkpoints/last.*'))
     first = worker.of('epoch')
     done = int(first[-1]['epoch'])
@@ -205,11 +205,11 @@ def test_train_stop_resume_reconstruct(backend: str, scan: Scan, job: Path, tmp_
     assert 'a library prints when it is imported\n' in worker.stderr
     assert [said['epoch'] for said in worker.of('epoch')] == [done + 1, done + 2]
     final = worker.said[-1]
-    assert final['event'] == 'done' and Path(final['model']) == output / 'model.zip'
+    assert final['event'] == 'done' and Path(final['model']) == output / 'model.safetensors'
     losses = [(said['epoch'], said['train_loss']) for said in [*first, *worker.of('epoch')]]
     assert [epoch for epoch, _ in losses] == list(range(1, done + 3))
     assert np.allclose(final['losses'], losses)
-    assert np.allclose(open_bundle(output / 'model.zip').manifest['training']['losses'], losses)
+    assert np.allclose(open_model(output / 'model.safetensors').manifest.training.losses, losses)
     with (output / 'metrics.csv').open(newline='') as table:
         assert [int(row['epoch']) for row in csv.DictReader(table)] == list(range(1, done + 3))
     preview = worker.of('preview')[-1]
@@ -218,7 +218,9 @@ def test_train_stop_resume_reconstruct(backend: str, scan: Scan, job: Path, tmp_
 
     with Process(job, backend) as worker:
         asked = config(backend, inference__refine_passes=2, inference__inference_batch_size=16)
-        worker.ask(ReconstructRequest(scan=job / 'scan', model=output / 'model.zip', config=asked, preview_seconds=0))
+        worker.ask(
+            ReconstructRequest(scan=job / 'scan', model=output / 'model.safetensors', config=asked, preview_seconds=0)
+        )
         assert worker.rest() == 0
     final = worker.said[-1]
     found, probe = np.load(job / final['object']), np.load(job / final['probe'])
@@ -255,9 +257,9 @@ def no_scan(job: Path, tmp_path: Path) -> Request:
     return train_request(job, tmp_path, scan=tmp_path / 'absent', config=config())
 
 
-def no_bundle(job: Path, tmp_path: Path) -> Request:
-    (tmp_path / 'model.zip').write_bytes(b'PK is how a zip begins')
-    return ReconstructRequest(scan=job / 'scan', model=tmp_path / 'model.zip', config=config())
+def no_model(job: Path, tmp_path: Path) -> Request:
+    (tmp_path / 'model.safetensors').write_bytes(b'PK is how a zip begins')
+    return ReconstructRequest(scan=job / 'scan', model=tmp_path / 'model.safetensors', config=config())
 
 
 def no_backend(job: Path, tmp_path: Path) -> Request:
@@ -287,7 +289,7 @@ def stopped_before(job: Path, tmp_path: Path) -> Request:
         (bad_value, 'ConfigError', 'nepochs', 2),
         (no_scan, 'ScanError', 'absent', 2),
         (no_backend, 'BackendError', 'nonesuch', 2),
-        pytest.param(no_bundle, 'ModelFileError', 'model.zip', 2, marks=pytest.mark.slow),
+        pytest.param(no_model, 'ModelFileError', 'model.safetensors', 2, marks=pytest.mark.slow),
         pytest.param(no_folder, 'OutputError', 'file', 2, marks=pytest.mark.slow),
         pytest.param(nothing_to_resume, 'ConfigError', 'nothing to resume', 2, marks=pytest.mark.slow),
         pytest.param(no_file, 'ScanError', 'absent.npz', 2, marks=pytest.mark.slow),
@@ -359,7 +361,7 @@ def test_a_full_disk_in_the_job_is_a_sentence(job: Path, tmp_path: Path, backend
 def test_a_stop_before_the_request_ends_the_job_at_once(job: Path, tmp_path: Path) -> None:
     with Process(job) as worker:
         worker.tell('stop')
-        asked = ReconstructRequest(scan=job / 'scan', model=tmp_path / 'absent.zip', config=config())
+        asked = ReconstructRequest(scan=job / 'scan', model=tmp_path / 'absent.safetensors', config=config())
         assert worker.ask(asked).rest() in (2, 130)
     assert worker.said[-1]['event'] in ('stopped', 'error')
 
@@ -478,7 +480,7 @@ def test_training_on_files(scan: Scan, tmp_path: Path, backend_name: str) -> Non
         assert len(read_scan(files[-1]).scan) == len(indexes)
     output = tmp_path / 'out'
     (output / 'checkpoints').mkdir(parents=True)
-    for left in ('model.zip', 'checkpoints/last.earlier'):
+    for left in ('model.safetensors', 'checkpoints/last.earlier'):
         (output / left).write_text('of an earlier training')
     job = tmp_path / 'job'
     job.mkdir()
@@ -487,10 +489,10 @@ def test_training_on_files(scan: Scan, tmp_path: Path, backend_name: str) -> Non
             files=tuple(files[:2]), validation=files[2], output_dir=output, config=config(backend_name)
         )
         assert worker.ask(request).rest() == 0, worker.stderr
-    training = open_bundle(output / 'model.zip').manifest['training']
-    assert training['scans'] == [str(path) for path in files[:2]]
+    training = open_model(output / 'model.safetensors').manifest.training
+    assert training.scans == tuple(str(path) for path in files[:2])
     assert all(np.isfinite(said['val_loss']) for said in worker.of('epoch'))
     kept = [path for path in output.rglob('*') if path.is_file() and path.read_bytes() == b'of an earlier training']
-    assert sorted(path.suffix for path in kept) == ['.earlier', '.zip']
+    assert sorted(path.suffix for path in kept) == ['.earlier', '.safetensors']
     told = ' '.join(said['message'] for said in worker.of('log'))
     assert all(path.name in told or path.parent.name in told for path in kept)

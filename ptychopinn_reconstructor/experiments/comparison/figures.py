@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...io import ObjectFile, read_object
-from ...model_file.bundle import open_bundle
+from ...model_file.opening import open_model
 from ...physics.scoring.metrics import Comparison
 from ...reconstruction.evaluate import evaluate
 from ...training.metrics_table import read_losses
@@ -92,25 +92,25 @@ def _scored_values(found: Scored) -> dict[str, Any]:
 
 def training_values(folder: Path, name: str, cost: Cost) -> dict[str, Any]:
     """A training as it stands in the report, from its model and its table of epochs."""
-    model = folder / name / 'model' / 'model.zip'
-    manifest = open_bundle(model).manifest
-    summary, history = manifest['training'], loss_history(model.parent, manifest['training']['losses'])
+    model = folder / name / 'model' / 'model.safetensors'
+    manifest = open_model(model).manifest
+    summary, history = manifest.training, loss_history(model.parent, manifest.training.losses)
     training, validation = [row[1] for row in history], [row[2] for row in history if row[2] is not None]
     return {
         'model': model.relative_to(folder).as_posix(),
-        'device': summary['device'],
-        'parameters': manifest['architecture']['parameters'],
-        'versions': dict(manifest['versions']),
+        'device': summary.device,
+        'parameters': manifest.architecture.parameters,
+        'versions': dict(manifest.versions),
         'epochs': len(history),
-        'patterns_seen': summary['patterns_seen'],
-        'fit_cpu_seconds': summary['cpu_seconds'],
-        'cpu_ms_per_pattern': 1e3 * summary['cpu_seconds'] / max(summary['patterns_seen'], 1),
+        'patterns_seen': summary.patterns_seen,
+        'fit_cpu_seconds': summary.cpu_seconds,
+        'cpu_ms_per_pattern': 1e3 * summary.cpu_seconds / max(summary.patterns_seen, 1),
         'first_loss': training[0],
         'last_loss': training[-1],
         'best_loss': min(training),
         'last_val_loss': validation[-1] if validation else None,
         'best_val_loss': min(validation, default=None),
-        'best_epoch': best_epoch(history, summary['monitor']),
+        'best_epoch': best_epoch(history, summary.monitor),
         'history': history,
         'process': asdict(cost),
     }

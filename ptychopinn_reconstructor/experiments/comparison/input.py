@@ -53,7 +53,9 @@ def refuse_to_replace(folder: Path, names: Sequence[str], overwrite: bool) -> No
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"Cannot write into the folder '{folder}': it is a file; choose another output folder.")
     there = [
-        path for path in ('report.json', *(f'{name}/model/model.zip' for name in names)) if (folder / path).exists()
+        path
+        for path in ('report.json', *(f'{name}/model/model.safetensors' for name in names))
+        if (folder / path).exists()
     ]
     if there and not overwrite:
         raise OutputError(

@@ -11,7 +11,7 @@ from typing import Any
 from ...config import Config
 from ...events import Emit, Event, ShouldStop, ignore, never
 from ...io import ObjectFile
-from ...model_file.bundle import open_bundle
+from ...model_file.opening import open_model
 from ...reconstruction.writing import write_config, write_probe
 from ..processes import Cost, run_command
 from .figures import Cell, Scored, read_cell, training_values
@@ -56,7 +56,7 @@ class Steps:
         return self._command('train', f'train {name}', f'The training with {name}', name, folder, settings, extra)
 
     def _cell(self, trained: str, other: str, settings: Path, truth: ObjectFile | None, margin: int) -> Cell:
-        model = self.folder / trained / 'model' / 'model.zip'
+        model = self.folder / trained / 'model' / 'model.safetensors'
         arguments = ['--model', str(model)]
         if self.probe is not None:
             arguments += probe_arguments(self.probe, self.config, model, self.folder / trained / 'probe.npz')
@@ -99,6 +99,6 @@ def probe_arguments(probe: str, config: Config, model: Path, file: Path) -> list
     training = config.training
     if not (training.refine_probe_first or training.probe_trainable or training.intensity_scale_trainable):
         return ['--probe', probe]
-    write_probe(file, open_bundle(model).probe)
+    write_probe(file, open_model(model).probe)
     # A trained scale is part of this probe: rescaling it to the counts would undo it.
     return ['--probe', str(file), *(['--probe-power', 'absolute'] if training.intensity_scale_trainable else [])]

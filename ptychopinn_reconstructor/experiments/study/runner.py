@@ -19,8 +19,8 @@ from ...errors import InputError, Interrupted, PtychoPINNError
 from ...events import ShouldStop, never
 from ...io import read_object
 from ...io.atomic import atomic_path
-from ...model_file.bundle import open_bundle
-from ...model_file.models import own_versions
+from ...model_file.opening import open_model
+from ...model_file.trained import own_versions
 from ...physics.scoring.metrics import Comparison
 from ...reconstruction.evaluate import evaluate
 from ...reconstruction.writing import write_json
@@ -120,7 +120,7 @@ class Runner:
 
     def _trained(self, name: str, run: Run, train: Callable[[Run, Path], Cost]) -> tuple[Path, Values]:
         folder = self.folder / 'trainings' / name
-        model = folder / 'model.zip'
+        model = folder / 'model.safetensors'
         known = read(folder / TRAINED)
         if known is None or not model.exists():
             if name in self.failed:
@@ -218,14 +218,14 @@ def _cost(cost: Cost, prefix: str) -> Values:
 
 def _known(model: Path) -> Values:
     """What a model tells of its training."""
-    manifest = open_bundle(model).manifest
-    training = manifest['training']
+    manifest = open_model(model).manifest
+    training = manifest.training
     return {
-        'epochs': len(training.get('losses') or ()),
-        'patterns_seen': training.get('patterns_seen'),
-        'fit_cpu_seconds': training.get('cpu_seconds'),
-        'parameters': manifest['architecture'].get('parameters'),
-        'versions': _versions(manifest['versions']),
+        'epochs': len(training.losses),
+        'patterns_seen': training.patterns_seen,
+        'fit_cpu_seconds': training.cpu_seconds,
+        'parameters': manifest.architecture.parameters,
+        'versions': _versions(manifest.versions),
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ...backend import installed, load_backend
 from ...errors import Interrupted
 from ...events import Emit, Event, ShouldStop, ignore, never
-from ...model_file.bundle import open_bundle
+from ...model_file.opening import open_model
 from .description import Study
 from .grid import runs_of
 from .page import write_page
@@ -66,7 +66,7 @@ def run_study(
     for run in runs:
         sample.patterns(run)
     if study.pretrained is not None and any(run.model == 'pretrained' for run in runs):
-        open_bundle(study.pretrained)
+        open_model(study.pretrained)
     claim(folder, study, overwrite)
     outcome = Outcome([], folder / 'study.csv', folder / 'study.html')
     stage = Stage(emit, len(runs))

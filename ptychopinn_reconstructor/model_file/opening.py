@@ -1,0 +1,151 @@
+"""Opening a model file: all of it checked, no framework needed (specs/checkpoint_format.md)."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import Config
+from ..errors import ModelFileError, ScanError
+from ..scan import checked_probe
+from .format import Float32, Tensors, decode
+from .manifest import MAX_TOLERANCE, NETWORK_SETTINGS, Manifest, parse_manifest
+from .self_test import SelfTest
+
+WEIGHTS = 'weights/'
+PROBE = ('probe/real', 'probe/imag')
+COUNTS, PATCHES = 'selftest/counts', ('selftest/patches_real', 'selftest/patches_imag')
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """One trained model as read from its file: plain arrays and a typed manifest.
+
+    Parameters
+    ----------
+    manifest
+        What the model says of itself.
+    weights
+        Name -> float32 array in the backend-neutral layout.
+    probe
+        (modes, N, N) complex64 in sqrt(counts).
+    self_test
+        Recorded input and output.
+    """
+
+    manifest: Manifest
+    weights: dict[str, Float32]
+    probe: NDArray[np.complex64]
+    self_test: SelfTest
+
+    @property
+    def config(self) -> Config:
+        """The configuration that it was trained with; N is set."""
+        return self.manifest.config
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """What `inspect` shows of a model file: path, size in bytes, manifest, and the shape of each array."""
+
+    path: Path
+    size: int
+    manifest: Manifest
+    shapes: dict[str, tuple[int, ...]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            'path': str(self.path),
+            'size': self.size,
+            'manifest': self.manifest.to_json(),
+            'arrays': {name: list(shape) for name, shape in self.shapes.items()},
+        }
+
+
+def open_model(path: str | os.PathLike[str]) -> Model:
+    """Read and check a whole model file.
+
+    Raises ModelFileError when the file is absent, foreign, truncated, altered, absurdly large, of an unknown version,
+    or when its parts disagree.
+    """
+    file = Path(path)
+    values, tensors = decode(file)
+    manifest = parse_manifest(values, f"'{file}'")
+    try:
+        return _assemble(manifest, tensors)
+    except (ModelFileError, ScanError) as error:
+        raise ModelFileError(f"The model '{file}' is not usable: {error}") from error
+
+
+def open_fitting(path: str | os.PathLike[str], config: Config) -> Model:
+    """A model to train further; ModelFileError when its N or its network differs from the configuration's."""
+    model = open_model(path)
+    for key in ('architecture', *NETWORK_SETTINGS):
+        mine, other = getattr(config.model, key), getattr(model.config.model, key)
+        if mine != other:
+            raise ModelFileError(f'The model {path} has {key} = {other} but {mine} is asked for; set {key} to {other}.')
+    return model
+
+
+def inspect_model(path: str | os.PathLike[str]) -> Inspection:
+    """What a model file holds, after every check of `open_model`."""
+    file = Path(path)
+    model = open_model(file)
+    arrays = {
+        **{f'weights/{name}': weight for name, weight in sorted(model.weights.items())},
+        'probe': model.probe,
+        'selftest/counts': model.self_test.counts,
+        'selftest/patches': model.self_test.patches,
+    }
+    shapes = {name: array.shape for name, array in arrays.items()}
+    return Inspection(file, file.stat().st_size, model.manifest, shapes)
+
+
+def _assemble(manifest: Manifest, tensors: Tensors) -> Model:
+    """The model of these arrays; ModelFileError or ScanError when one is missing, superfluous or does not fit."""
+    weights = {name.removeprefix(WEIGHTS): array for name, array in tensors.items() if name.startswith(WEIGHTS)}
+    others = {name for name in tensors if not name.startswith(WEIGHTS)}
+    expected = {*PROBE, COUNTS, *PATCHES}
+    if others != expected:
+        raise ModelFileError(
+            f'besides the weights it holds the arrays {sorted(others)}, not {sorted(expected)}; do not use it.'
+        )
+    parameters, architecture = sum(int(array.size) for array in weights.values()), manifest.architecture
+    if parameters != architecture.parameters:
+        raise ModelFileError(f'it holds {parameters} parameters, not {architecture.parameters}; do not use it.')
+    test = SelfTest(tensors[COUNTS], join_complex(tensors, *PATCHES), manifest.self_test.tolerance)
+    _check_sizes(manifest, test)
+    return Model(manifest, weights, checked_probe(join_complex(tensors, *PROBE), architecture.N), test)
+
+
+def _check_sizes(manifest: Manifest, test: SelfTest) -> None:
+    sizes = {
+        'self-test input': (test.counts.shape[1:], (manifest.architecture.N,) * 2),
+        'input': (manifest.input.shape, (None, *test.counts.shape[1:])),
+        'self-test output': (test.patches.shape[1:], (manifest.config.model.patch_size,) * 2),
+        'output': (manifest.output.shape, (None, *test.patches.shape[1:])),
+    }
+    for name, (found, expected) in sizes.items():
+        if found != expected:
+            raise ModelFileError(f'the {name} has shape {found}, not {expected}; do not use it.')
+    # Processors differ in the last digit of an absolute value.
+    if not math.isclose(manifest.self_test.amplitude_range, test.amplitude_range, rel_tol=MAX_TOLERANCE):
+        raise ModelFileError(
+            f'the amplitude range is {test.amplitude_range}, not {manifest.self_test.amplitude_range}; do not use it.'
+        )
+
+
+def join_complex(tensors: Tensors, real: str, imaginary: str) -> NDArray[np.complex64]:
+    """A complex array from its two parts; ModelFileError when their shapes differ."""
+    if tensors[real].shape != tensors[imaginary].shape:
+        raise ModelFileError(f'{real!r} and {imaginary!r} have different shapes; do not use it.')
+    joined = np.empty(tensors[real].shape, np.complex64)
+    joined.real, joined.imag = tensors[real], tensors[imaginary]
+    return joined
