@@ -171,7 +171,7 @@ class PluginSettings:
 # Defaults of the host's own keys that are not ours: an INI file saved with them asks for nothing, so ours are meant.
 HOST_DEFAULTS: dict[str, Any] = {'probe_scale': 4.0, 'nphotons': 1e6}
 OPEN = {'refine_passes': -1}  # what stands for 'automatic' where 0 means none
-HOST_MODEL_PATH = '/path/to/model.safetensors'
+HOST_MODEL_PATH = '/path/to/model.zip'
 
 
 def shown(row: FieldInfo) -> str:

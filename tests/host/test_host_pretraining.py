@@ -245,7 +245,7 @@ def test_a_start_that_cannot_be_is_refused_before_a_worker_starts(case: Case, st
     pinn = host.library.reconstructors[0]
     other = small_case(n=64, positions=9)
     for path, scan, words in (
-        (Path('/path/to/model.safetensors'), case, 'No model is loaded'),
+        (Path('/path/to/model.zip'), case, 'No model is loaded'),
         (tmp_path / 'absent.safetensors', case, r'absent\.safetensors does not exist'),
         (start, other, r'N = 32 .* has 64'),
     ):

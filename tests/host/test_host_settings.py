@@ -144,7 +144,7 @@ ProbeTrainable = False
 IntensityScaleTrainable = True
 
 [PtychoPINNInference]
-ModelPath = /path/to/model.safetensors
+ModelPath = /path/to/model.zip
 NumNearestNeighbors = 7
 NumSamples = 1
 
@@ -232,14 +232,14 @@ def test_the_model_of_the_settings_is_opened_when_it_is_used(host: Host, model: 
     assert pinn.is_model_loaded() and supervised.is_model_loaded()
     assert pinn.model is not None and 'N = 32' in str(pinn.model) and 'trained on demo' in str(pinn.model)
     assert 'PyTorch' in str(pinn.model) and 'pinn' in str(pinn.model) and '2 epochs' in str(pinn.model)
-    host.set(**{'PtychoPINNInference.ModelPath': Path('/path/to/model.safetensors')})
+    host.set(**{'PtychoPINNInference.ModelPath': Path('/path/to/model.zip')})
     assert not pinn.is_model_loaded()
 
 
 def test_a_model_of_the_settings_that_is_not_there(host: Host, case: Case, tmp_path: Path) -> None:
     for path, words in (
         (tmp_path / 'absent.safetensors', 'absent.safetensors does not exist'),
-        (Path('/path/to/model.safetensors'), 'No model'),
+        (Path('/path/to/model.zip'), 'No model'),
     ):
         host.set(**{'PtychoPINNInference.ModelPath': path})
         pinn = host.library.reconstructors[0]
