@@ -186,7 +186,7 @@ def test_a_signal_ends_training_cleanly_and_it_resumes(
 
 @pytest.mark.slow
 def test_a_training_stopped_in_its_first_epoch_leaves_a_checkpoint(work: Path, tmp_path: Path) -> None:
-    """C30: also where an earlier training is replaced, whose model is gone by then."""
+    """C20: also where an earlier training is replaced, whose model is gone by then."""
     (tmp_path / 'checkpoints').mkdir()
     best, last = (f'{name}.{CHECKPOINT[backend_here()]}' for name in ('best', 'last'))
     old = [tmp_path / 'checkpoints' / best, tmp_path / 'checkpoints' / last, tmp_path / 'model.safetensors']

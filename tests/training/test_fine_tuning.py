@@ -55,7 +55,7 @@ def stopped(work: Path, folder: Path) -> tuple[Any, ...]:
 
 @pytest.mark.slow
 def test_a_resumed_training_knows_the_model_it_started_from(work: Path, tmp_path: Path) -> None:
-    """C34, C35: without --from, and with its file gone: where the training makes it worse, the start is kept."""
+    """C21, C23: without --from, and with its file gone: where the training makes it worse, the start is kept."""
     line = stopped(work, tmp_path)
     start = open_model(work / 'model' / 'model.safetensors').weights
     done = max(epochs_in(tmp_path / 'm'))
@@ -69,7 +69,7 @@ def test_a_resumed_training_knows_the_model_it_started_from(work: Path, tmp_path
 
 @pytest.mark.slow
 def test_a_resumed_training_is_given_its_own_model_or_none(work: Path, tmp_path: Path) -> None:
-    """C34: another is refused, and a training anew in the same folder forgets it."""
+    """C22: another is refused, and a training anew in the same folder forgets it."""
     line = ('train', *backend_options(), work / 'scan.npz', *RUINOUS[2:])
     ok(*line, '--output-dir', tmp_path / 'fresh', '--epochs', 1)
     ok(*line, '--output-dir', tmp_path / 'tuned', '--epochs', 1, '--from', work / 'model' / 'model.safetensors')
@@ -91,7 +91,7 @@ def test_a_resumed_training_is_given_its_own_model_or_none(work: Path, tmp_path:
 
 
 def test_it_is_judged_by_what_a_user_gets(work: Path, tmp_path: Path) -> None:
-    """C35: the number of passes is the one that the dose of the scan asks for: five here, ten where light is scarce."""
+    """C23: the number of passes is the one that the dose of the scan asks for: five here, ten where light is scarce."""
     for photons, passes in ((1e5, 5), (1e3, 10)):
         scan = small_scan(photons=photons)
         assert RefineOptions.for_scan(prepare_scan(scan)).passes == passes

@@ -130,7 +130,7 @@ def loss_history(folder: Path, losses: Sequence[Sequence[float]]) -> list[tuple[
 
 
 def relative_difference(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """max abs(a - b) / max abs(a) of two objects on one canvas (specs/checkpoint_format.md, C21).
+    """max abs(a - b) / max abs(a) of two objects on one canvas (specs/checkpoint_format.md, C10).
 
     Raises InputError when their shapes differ.
     """
