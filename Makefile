@@ -3,8 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-# tensorflow-cpu is installed by name: pip cannot put it in the place of the tensorflow extra's own requirement.
-CONTENT := -e '.[torch,dev]' 'tensorflow-cpu>=2.18'
+CONTENT := -e '.[torch,tensorflow-cpu,dev]'
 
 # Beside Ptychodus a wheel of ours is installed, not the checkout: Ptychodus finds its plugins only where a wheel puts
 # them. These environments see the packages of .venv, and Ptychodus 1.6 those of 1.7, by a .pth file: frameworks are
@@ -14,7 +13,7 @@ OLD_HOST := .venv-ptychodus-1.6
 HOSTS := $(HOST) $(OLD_HOST)
 SITE = $$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
 SEES = $(PYTHON) -m venv $(1) && for other in $(2); do echo $(call SITE,$$other); done > $(call SITE,$(1))/seen.pth
-SOURCES := $(shell find ptychopinn_reconstructor backends configs -name __pycache__ -prune -o -print)
+SOURCES := $(shell find ptychopinn_reconstructor backends configs examples -name __pycache__ -prune -o -print)
 HOST_TESTS := tests/host tests/gui tests/integration
 BACKEND ?= torch
 

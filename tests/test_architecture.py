@@ -504,3 +504,10 @@ def test_backends_refuse_their_bare_name() -> None:
         [sys.executable, '-P', '-c', program], capture_output=True, text=True, timeout=300, check=False
     )
     assert result.returncode == 1 and "Import 'ptychopinn_reconstructor.backends'" in result.stderr
+
+
+def test_the_page_on_the_house_draws_every_room_once() -> None:
+    """docs/architecture.md."""
+    text = (ROOT / 'docs' / 'architecture.md').read_text(encoding='utf-8')
+    drawn = [line.split()[0] for line in text.split('```')[1].splitlines() if line.strip()]
+    assert sorted(drawn) == sorted({*ROOMS} - {'__main__'})

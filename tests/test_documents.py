@@ -1,0 +1,60 @@
+"""Documents name what is there: files, links, the version. Reads texts alone."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import ptychopinn_reconstructor
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ('docs', 'specs', 'benchmarks', 'examples')
+DOCUMENTS = sorted([*ROOT.glob('*.md'), *(path for folder in FOLDERS for path in (ROOT / folder).rglob('*.md'))])
+LINK = re.compile(r'\]\(([^)#\s]+)(?:#[\w-]*)?\)')
+NAMED = re.compile(
+    r'`((?:docs|specs|benchmarks|tests|configs|backends|ptychopinn_reconstructor)/[\w./-]*\w|examples/[\w/]+\.\w+)`'
+)
+
+
+@pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_a_document_names_is_there(document: Path) -> None:
+    text = document.read_text(encoding='utf-8')
+    links = [link for link in LINK.findall(text) if '://' not in link]
+    missing = [link for link in links if not (document.parent / link).exists()]
+    missing += [name for name in NAMED.findall(text) if not (ROOT / name).exists()]
+    assert not missing
+
+
+def test_documents_are_found_and_have_links() -> None:
+    assert len(DOCUMENTS) > 30
+    assert sum(len(LINK.findall(path.read_text(encoding='utf-8'))) for path in DOCUMENTS) > 40
+
+
+def test_the_first_page_is_short() -> None:
+    assert len((ROOT / 'README.md').read_text(encoding='utf-8').splitlines()) <= 150
+
+
+def test_a_decision_record_says_context_decision_and_consequences() -> None:
+    records = sorted((ROOT / 'docs' / 'decisions').glob('*.md'))
+    assert [int(path.name[:4]) for path in records] == [*range(1, len(records) + 1)]
+    for path in records:
+        text = path.read_text(encoding='utf-8')
+        assert text.startswith(f'# {int(path.name[:4])}. '), path.name
+        assert re.findall(r'^## (\w+)$', text, re.MULTILINE) == ['Context', 'Decision', 'Consequences'], path.name
+
+
+def test_the_version_is_that_of_the_changelog_and_of_the_citation() -> None:
+    version = ptychopinn_reconstructor.__version__
+    sections = re.findall(r'^## \[([\d.]+)\] - \d{4}-\d\d-\d\d$', (ROOT / 'CHANGELOG.md').read_text(), re.MULTILINE)
+    assert sections[0] == version
+    assert f'\nversion: {version}\n' in (ROOT / 'CITATION.cff').read_text()
+
+
+def test_the_projects_links_stand_in_one_place() -> None:
+    urls = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))['project']['urls']
+    home = urls['Homepage']
+    assert all(url.startswith(home) for url in urls.values())
+    assert [path.name for path in DOCUMENTS if home in path.read_text(encoding='utf-8')] == []
