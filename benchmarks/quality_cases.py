@@ -99,7 +99,7 @@ def train(folder: Path, *arguments: Any, command: str = 'train') -> Figures:
 def reconstruct(folder: Path, scan: Path, truth: Path, passes: int, *arguments: Any) -> Figures:
     """Reconstruct with the model in `folder`, in a new process, and compare with the truth."""
     out = folder / f'{scan.stem}_{passes}'
-    options = ('--model', folder / 'model.safetensors', '--truth', truth, '--refine', passes, '--output-dir', out)
+    options = ('--model', folder / 'model.safetensors', '--truth', truth, '--passes', passes, '--output-dir', out)
     return figures(run('reconstruct', scan, *options, *arguments))
 
 

@@ -126,7 +126,7 @@ def scored(model: Path, work: Path, name: str, passes: int | None, backend: str 
     """A scan by its name, reconstructed with the model in a folder and compared; no passes: as it chooses itself."""
     scan, truth, options = scanned(work, name)
     out = work / f'{name.replace("%", "")}_{"auto" if passes is None else passes}'
-    refine = () if passes is None else ('--refine', passes)
+    refine = () if passes is None else ('--passes', passes)
     probe = ('--probe', STAR_PROBE) if name == 'star' else ()
     line = ('reconstruct', scan, '--model', model / 'model.safetensors', '--output-dir', out, '--backend', backend)
     row = figures(run(*line, *refine, *probe))
@@ -209,7 +209,7 @@ def wrong(what: str, work: Path) -> Figures:
 
 def reconstruct_into(out: Path, model: Path, scan: Path, passes: int, *options: Any) -> Figures:
     """Reconstruct with the model in a folder, against the object of A."""
-    line = ('reconstruct', scan, '--model', model / 'model.safetensors', '--truth', A, '--refine', passes)
+    line = ('reconstruct', scan, '--model', model / 'model.safetensors', '--truth', A, '--passes', passes)
     return figures(run(*line, '--output-dir', out, *options))
 
 

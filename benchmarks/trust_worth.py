@@ -41,8 +41,8 @@ def correlation(uncertainty: NDArray[np.floating], errors: NDArray[np.float64]) 
 
 def row(scan: Scan, truth: ObjectFile, model: Path, passes: int | None, margin: int) -> dict[str, Any]:
     """The figures after so many passes; None: as many as the scan asks for."""
-    config = Config().merged({'inference': {'split_frc': True}})
-    result = reconstruct(scan, model, config, probe=scan.probe, refine_passes=passes)
+    config = Config().merged({'inference': {'split_frc': True}, 'refinement': {'passes': passes}})
+    result = reconstruct(scan, model, config, probe=scan.probe)
     found = evaluate(as_object_file(result.reconstruction), truth, margin=margin)
     trust = result.report.trust
     assert trust.uncertainty is not None and trust.split is not None

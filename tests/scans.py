@@ -34,7 +34,7 @@ def short_config(**changes: Any) -> Config:
     """A few short epochs on the CPU with a backend that is here; `changes` are 'section__field' values."""
     values: dict[str, dict[str, Any]] = {
         'training': {'batch_size': 16},
-        'inference': {'refine_passes': 0},
+        'refinement': {'passes': 0},
         'execution': {'device': 'cpu', 'backend': backend_here()},
     }
     for key, value in changes.items():

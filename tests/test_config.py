@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from ptychopinn_reconstructor import config as configuration
-from ptychopinn_reconstructor.config import SECTIONS, Config, field_table, migrate, parse, section_of
+from ptychopinn_reconstructor.config import SECTIONS, Config, RefinementConfig, field_table, migrate, parse, section_of
 from ptychopinn_reconstructor.errors import ConfigError
 
 ROWS = list(field_table())
@@ -77,7 +77,7 @@ def test_defaults_are_those_of_the_method() -> None:
     assert config.training.learning_rate == 2e-3
     assert config.data.validation_fraction == 0.05
     assert 16 <= config.inference.sync_neighbors <= 32
-    assert config.inference.refine_passes is None and config.inference.refine_prior == 1
+    assert config.refinement == RefinementConfig() and config.refinement.passes is None
     assert config.execution.logger_backend == 'csv'
 
 
@@ -135,7 +135,7 @@ CHANGED: dict[str, dict[str, Any]] = {
     'model': {'N': 128, 'gridsize': 2, 'model_type': 'supervised', 'amplitude_max': 1.5},
     'data': {'train_data_file': Path('some folder/scan.npz'), 'n_groups': 12, 'probe_power': 'absolute'},
     'training': {'max_cpu_seconds': 12.5, 'early_stop_patience': 4},
-    'inference': {'refine_passes': 2},
+    'refinement': {'passes': 2},
     'execution': {'device': 'cuda:1', 'precision': 'bf16-mixed', 'progress': False},
 }
 
@@ -177,6 +177,18 @@ def test_text_and_paths_are_accepted_as_paths(path: str | Path) -> None:
     assert parse({'training': {'output_dir': path}}).training.output_dir == Path('out')
 
 
+def test_automatic_is_one_word() -> None:
+    """None in Python and JSON; people write auto, and only where it means something."""
+    rows = [row for row in ROWS if row.auto]
+    assert {row.name for row in rows} >= {'N', 'batch_size', 'passes', 'prior', 'wavefront'}
+    for row in rows:
+        assert row.default is None and 'auto: ' in row.description
+        assert Config().merged({row.section: {row.name: 'auto'}}) == Config()
+    assert not [row.name for row in ROWS if 'auto: ' in row.description and not row.auto]
+    with pytest.raises(ConfigError, match=r"n_subsample.*got 'auto'"):
+        Config().merged({'data': {'n_subsample': 'auto'}})
+
+
 def test_settings_are_found_by_name() -> None:
     """SETTINGS: alone or with their section; a wrong name gets the nearest ones."""
     assert section_of('nepochs') == section_of('training.nepochs') == ('training', 'nepochs')
@@ -203,9 +215,9 @@ def test_any_backend_and_architecture_can_be_named() -> None:
     assert Config().execution.backend == 'torch'
 
 
-def test_sections_are_the_five_models() -> None:
+def test_sections_are_the_six_models() -> None:
     """Contracts section 3."""
-    assert list(SECTIONS) == ['model', 'data', 'training', 'inference', 'execution']
+    assert list(SECTIONS) == ['model', 'data', 'training', 'inference', 'refinement', 'execution']
     assert set(Config.model_fields) == {'format_version', *SECTIONS}
 
 

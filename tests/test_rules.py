@@ -122,17 +122,17 @@ def test_text_paths_and_numpy_scalars_are_accepted(scan: Scan, tmp_path: Path) -
     one, two = read_scan(str(tmp_path / 'scan.npz')).scan, read_scan(tmp_path / 'scan.npz').scan
     assert np.array_equal(read_probe(str(tmp_path / 'scan.npz')), read_probe(tmp_path / 'scan.npz'))
     assert np.array_equal(read_object(str(tmp_path / 'scan.npz')).object, read_object(tmp_path / 'scan.npz').object)
-    plain = config_of(training__learning_rate=1e-3, inference__refine_passes=1)
+    plain = config_of(training__learning_rate=1e-3, refinement__passes=1)
     numbers = config_of(
         training__learning_rate=np.float64(1e-3),
         training__batch_size=np.int64(16),
-        inference__refine_passes=np.int32(1),
+        refinement__passes=np.int32(1),
     )
     assert plain == numbers
     text = pp.train([one], numbers, str(tmp_path / 'text'), sources=['scan.npz']).model
     path = pp.train([two], plain, tmp_path / 'path').model
     first = pp.reconstruct(one, str(text), numbers)
-    second = pp.reconstruct(two, path, plain, refine_passes=1)
+    second = pp.reconstruct(two, path, plain)
     assert np.array_equal(first.reconstruction.object, second.reconstruction.object)
     values = {'residual': np.float32(first.report.residual)}
     files = write_result(str(tmp_path / 'result'), first.reconstruction, values)
@@ -155,7 +155,7 @@ def test_probe_power_and_domain_change_the_object(scan: Scan) -> None:
     """SETTINGS, AMPLITUDE: from_counts raises the amplitude of an absorbing object to a root mean square near 1."""
     found = {}
     for mode in ('absolute', 'from_counts'):
-        result = pp.refine(scan, config_of(data__probe_power=mode), RefineOptions.alone(15)).reconstruction
+        result = pp.refine(scan, config_of(data__probe_power=mode, refinement__passes=15)).reconstruction
         inside = result.object[scan_area(result.positions, result.origin)]
         found[mode] = float(np.sqrt((np.abs(inside) ** 2).mean()))
     assert scan.probe is not None

@@ -66,7 +66,7 @@ def compare(
     Each backend trains a model with the same settings, and each reconstructs the scan with every model, each time in a
     new process. The output folder gets report.md with pictures, report.json, BACKEND/model/ (a training) and
     BACKEND_in_BACKEND/ (a reconstruction of the first one's model by the second). Settings come from the command line,
-    then from --config, then from the defaults. With --refine PASSES the objects are also compared after refinement.
+    then from --config, then from the defaults. With --passes the objects are also compared after refinement.
     """
     config = _configuration(file, settings, options)
     check_output_folder(output_dir)

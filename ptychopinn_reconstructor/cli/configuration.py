@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..config import SECTIONS, Config, field_table, migrate, section_of
+from ..config import AUTO, SECTIONS, Config, field_table, migrate, section_of
 from ..errors import ConfigError
 from .options import given
 
@@ -67,7 +67,11 @@ def as_yaml(config: Config) -> str:
     """A configuration as --print-config shows it and --config takes it."""
     import yaml
 
-    return str(yaml.safe_dump(config.to_json(), sort_keys=False))
+    values = config.to_json()
+    for row in field_table():
+        if row.auto and values[row.section][row.name] is None:
+            values[row.section][row.name] = AUTO
+    return str(yaml.safe_dump(values, sort_keys=False))
 
 
 def presets() -> list[str]:

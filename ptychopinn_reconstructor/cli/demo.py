@@ -149,7 +149,7 @@ def _command(out: Path, method: str) -> list[str]:
     if method == 'engine':
         return ['refine', '--passes', str(ENGINE_PASSES)]
     model = str((out / 'model' / 'model.safetensors').absolute())
-    return ['reconstruct', '--model', model, '--refine', str(PASSES if method == 'refined' else 0)]
+    return ['reconstruct', '--model', model, '--passes', str(PASSES if method == 'refined' else 0)]
 
 
 def _run(arguments: Sequence[str], folder: Path, should_stop: ShouldStop) -> None:

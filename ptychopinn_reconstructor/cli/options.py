@@ -9,17 +9,13 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import click
 
-from ..config import SECTIONS, FieldInfo, field_table
+from ..config import AUTO, SECTIONS, FieldInfo, field_table
 from .app import Decorator
 
 TRAIN_SECTIONS = ('model', 'data', 'training', 'execution')
-RECONSTRUCT_FIELDS = (
-    'data.measurement_domain',
-    'data.probe_power',
-    'data.nphotons',
-    'execution.backend',
-    'execution.device',
-)
+ON_A_SCAN = ('data.measurement_domain', 'data.probe_power', 'execution.backend', 'execution.device')
+RECONSTRUCT_FIELDS = (*ON_A_SCAN, 'data.nphotons')
+REFINE_FIELDS = (*ON_A_SCAN, 'training.seed', 'inference.split_frc')
 # What a pretraining, which is supervised and reads no scan but for its counts, has no use for.
 NOT_PRETRAINING = ('model_type', 'gridsize', 'source', 'n_subsample', 'neighbor_count', 'positions_provided',
     'validation_fraction', 'refine_probe_first',
@@ -47,13 +43,15 @@ def commands_of(row: FieldInfo) -> tuple[str, ...]:
     train: tuple[str, ...] = ('train',) if row.section in TRAIN_SECTIONS else ()
     if train and row.applies != 'pinn' and row.name not in NOT_PRETRAINING:
         train = (*train, 'pretrain')
-    reconstruct = row.section == 'inference' or f'{row.section}.{row.name}' in RECONSTRUCT_FIELDS
-    taken = (*train, 'reconstruct') if reconstruct else train
+    key = f'{row.section}.{row.name}'
+    inferred = row.section in ('inference', 'refinement') or key in RECONSTRUCT_FIELDS
+    refined = row.section == 'refinement' or key in REFINE_FIELDS
+    taken = (*train, *(('reconstruct',) if inferred else ()), *(('refine',) if refined else ()))
     return taken if row.name == 'backend' else (*taken, 'compare')  # compare takes --backends
 
 
 def field_options(command: str) -> Decorator:
-    """All options of a command (train, pretrain, reconstruct, compare) that are settings, as section__field."""
+    """All options of a command (train, pretrain, reconstruct, refine, compare) that are settings, as section__field."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         for row in reversed([row for row in field_table() if command in commands_of(row)]):
@@ -61,6 +59,22 @@ def field_options(command: str) -> Decorator:
         return function
 
     return decorate
+
+
+def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--config, --set and --print-config."""
+    decorators: tuple[Decorator, ...] = (
+        click.option(
+            '--config', 'file', metavar='FILE', help='YAML file with settings, or the name of a shipped preset.'
+        ),
+        click.option(
+            '--set', 'settings', multiple=True, metavar='KEY=VALUE', help='Any setting by its name; may be repeated.'
+        ),
+        click.option('--print-config', is_flag=True, help='Print the complete configuration as YAML and stop.'),
+    )
+    for decorate in reversed(decorators):
+        function = decorate(function)
+    return function
 
 
 def given(options: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
@@ -74,11 +88,14 @@ def given(options: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
 def _option(row: FieldInfo) -> Decorator:
     name, kind = option_name(row), _plain_type(SECTIONS[row.section].model_fields[row.name].annotation)
     default = 'on' if row.default is True else 'off' if row.default is False else row.default
-    text = row.description if row.default is None else f'{row.description} [default: {default}]'
-    declaration = f'{name}/--no-{name[2:]}' if kind is bool else name
-    return click.option(
-        declaration, f'{row.section}{_SEPARATOR}{row.name}', type=_click_type(kind), default=None, help=text
-    )
+    text = f'{row.description} [default: {AUTO if row.auto else default}]'
+    text = row.description if row.default is None and not row.auto else text
+    key = f'{row.section}{_SEPARATOR}{row.name}'
+    if kind is bool:
+        return click.option(f'{name}/--no-{name[2:]}', key, default=None, help=text)
+    if row.auto:  # the configuration reads the number
+        return click.option(name, key, metavar=f'NUMBER|{AUTO}', help=text)
+    return click.option(name, key, type=_click_type(kind), default=None, help=text)
 
 
 def _plain_type(annotation: Any) -> Any:

@@ -16,7 +16,7 @@ from .app import Decorator, debug_option, json_option, quiet_option
 from .configuration import Overrides, as_yaml, command_line, read_file
 from .evaluate import margin_option
 from .folders import check_output_folder
-from .options import OWN_ARGUMENTS, commands_of, field_options
+from .options import OWN_ARGUMENTS, commands_of, field_options, settings_options
 from .progress import ProgressBar
 from .report import metrics_of, result_lines, show
 from .stopping import stoppable
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ..io import ObjectFile
     from ..physics.scoring.metrics import Comparison
     from ..reconstruction.finish import Result
-
-DOMAINS, POWERS = ('auto', 'counts', 'amplitude'), ('auto', 'absolute', 'from_counts')
 
 
 def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,9 +58,7 @@ def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
     multiple=True,
     help='The trained model (model.safetensors); repeated: the mean of several, their difference as the uncertainty.',
 )
-@click.option('--config', 'file', metavar='FILE', help='YAML file with settings, or the name of a shipped preset.')
-@click.option('--set', 'settings', multiple=True, metavar='KEY=VALUE', help='Any setting by its name; may be repeated.')
-@click.option('--print-config', is_flag=True, help='Print the complete configuration as YAML and stop.')
+@settings_options
 @result_options
 @field_options('reconstruct')
 def reconstruct(
@@ -84,7 +80,7 @@ def reconstruct(
 
     The output folder gets product.h5 (a Ptychodus product), reconstructed_amplitude.png, reconstructed_phase.png and
     metrics.json. The backend is the one that wrote the model, and --probe-power the one it was trained with, unless
-    given. The network's object is improved by passes of the iterative engine, as many as the dose asks for; --refine 0
+    given. The network's object is improved by passes of the iterative engine, as many as the dose asks for; --passes 0
     leaves it as it is. Further pictures and metrics.json say how far the result can be trusted.
     """
     config = _configuration(models[0] if models else None, file, settings, options)
@@ -114,60 +110,21 @@ def reconstruct(
         job.finish(result)
         if config.inference.debug:
             job.files['patches'] = kept
-        if config.inference.refine_probe:
+        if config.refinement.probe:
             job.keep_probe(result)
     job.tell()
 
 
 @click.command()
 @click.argument('scan', metavar='SCAN', type=click.Path(path_type=Path))
-@click.option('--passes', type=click.IntRange(1, 1000), default=20, show_default=True, help='Visits of each pattern.')
-@click.option('--refine-probe', is_flag=True, help='Improve the probe too, from the third pass on; writes probe.npz.')
-@click.option(
-    '--refine-positions',
-    is_flag=True,
-    help='Improve the scan positions too, by 5 pixels at most; the product has them.',
-)
-@click.option(
-    '--prior',
-    type=click.FloatRange(0, 100),
-    default=0.0,
-    show_default=True,
-    help='Strength of the prior that takes back what only follows counting noise; 1: as after a network.',
-)
-@click.option(
-    '--wavefront',
-    is_flag=True,
-    help='Solve for the long-range phase from the slopes of all patterns after the last pass: as after a network.',
-)
-@click.option('--seed', type=click.IntRange(0), default=0, show_default=True, help='Seed of the order of the patterns.')
-@click.option(
-    '--measurement-domain', type=click.Choice(DOMAINS), default='auto', show_default=True, help='Unit of the patterns.'
-)
-@click.option(
-    '--probe-power',
-    type=click.Choice(POWERS),
-    default='auto',
-    show_default=True,
-    help="Whether the probe's power is trusted (counts) or rescaled.",
-)
-@click.option(
-    '--split-frc',
-    is_flag=True,
-    help='Reconstruct two halves of the patterns too: their agreement is the resolution.',
-)
+@settings_options
 @result_options
+@field_options('refine')
 def refine(
     scan: Path,
-    passes: int,
-    refine_probe: bool,
-    refine_positions: bool,
-    prior: float,
-    wavefront: bool,
-    seed: int,
-    measurement_domain: str,
-    probe_power: str,
-    split_frc: bool,
+    file: str | None,
+    settings: tuple[str, ...],
+    print_config: bool,
     output_dir: Path,
     probe: str | None,
     truth: Path | None,
@@ -175,31 +132,30 @@ def refine(
     pixel_size: float | None,
     as_json: bool,
     quiet: bool,
+    **options: Any,
 ) -> None:
     """Reconstruct a scan with the classical iterative engine alone, from an empty object: the baseline.
 
-    Writes the same files as reconstruct, and with --refine-probe also probe.npz. No model and no framework is needed.
+    Writes the same files as reconstruct, and with --refine-probe also probe.npz. No model is needed, and on the CPU no
+    framework; --device auto is a GPU where the backend is installed and there is one.
     """
-    data = {'measurement_domain': measurement_domain, 'probe_power': probe_power}
-    config = Config().merged({'data': data, 'inference': {'split_frc': split_frc}})
-    job = Job(output_dir, truth, margin, pixel_size, as_json, quiet)
-    with stoppable() as should_stop, ProgressBar('reading', quiet=quiet) as bar:
+    from_line = command_line(settings, options)
+    refuse_settings('refine', from_line, 'is no setting of the engine alone')
+    config = Config().merged(read_file(file) if file is not None else {}).merged(from_line)
+    if config.refinement.passes == 0:
+        raise ConfigError('passes is 0, which leaves the object empty; set --passes to 1 or more, or to auto.')
+    if print_config:
+        click.echo(as_yaml(config), nl=False)
+        return
+    job = Job(output_dir, truth, margin, pixel_size, as_json, quiet or not config.execution.progress)
+    with stoppable() as should_stop, ProgressBar('reading', quiet=job.quiet) as bar:
         job.read(scan, config, probe)
-        from ..physics.engine.refine import RefineOptions
         from ..reconstruction.reconstruct import refine_scan
 
-        options = RefineOptions.alone(
-            passes,
-            refine_probe=refine_probe,
-            refine_positions=refine_positions,
-            prior=prior,
-            wavefront=wavefront,
-            seed=seed,
-        )
         given = job.scan.probe if probe is not None else None
-        result = refine_scan(job.scan, config, options, probe=given, emit=bar.emit, should_stop=should_stop)
+        result = refine_scan(job.scan, config, probe=given, emit=bar.emit, should_stop=should_stop)
         job.finish(result)
-        if refine_probe:
+        if config.refinement.probe:
             job.keep_probe(result)
     job.tell()
 
@@ -279,19 +235,19 @@ class Job:
             show(values, as_json=self.as_json, text=result_lines(self.metrics, files))
 
 
-def refuse_training_settings(overrides: Overrides) -> None:
-    """ConfigError for --set of what only a training can change: it would be ignored."""
-    taken = {row.name for row in field_table() if 'reconstruct' in commands_of(row)} | set(OWN_ARGUMENTS)
+def refuse_settings(command: str, overrides: Overrides, why: str) -> None:
+    """ConfigError for --set of what a command does not take: it would be ignored."""
+    taken = {row.name for row in field_table() if command in commands_of(row)} | set(OWN_ARGUMENTS)
     for section, fields in overrides.items():
         if section != 'execution' and (name := next((key for key in fields if key not in taken), None)):
-            raise ConfigError(f'{name} is a setting of the training, which the model has behind it; leave {name} out.')
+            raise ConfigError(f'{name} {why}; leave {name} out.')
 
 
 def _configuration(model: Path | None, file: str | None, settings: tuple[str, ...], options: dict[str, Any]) -> Config:
     """Defaults, then what the model was written with, then file, then command line."""
     from_file = read_file(file) if file is not None else {}
     from_line = command_line(settings, options)
-    refuse_training_settings(from_line)
+    refuse_settings('reconstruct', from_line, 'is a setting of the training, which the model has behind it')
     if model is not None:
         from_line['inference']['model_path'] = str(model)
     path = Config().merged(from_file).merged(from_line).inference.model_path

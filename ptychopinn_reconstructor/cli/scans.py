@@ -114,7 +114,7 @@ def _write(out: Path, scan: Scan, kind: str) -> None:
         write_npz(out, scan)
     else:
         quick = read_file('quick')
-        write_ptychodus_folder(out, scan, {**quick, 'inference': {'refine_passes': REFINE_PASSES}})
+        write_ptychodus_folder(out, scan, {**quick, 'refinement': {'passes': REFINE_PASSES}})
 
 
 def _probe(probe: str) -> Any:

@@ -7,11 +7,10 @@ configs/default.yaml, after a field has changed; tests/cli/test_commands.py comp
 from __future__ import annotations
 
 import textwrap
-from typing import Any
 
 import click
 
-from ..config import FORMAT_VERSION, SECTIONS, FieldInfo, field_table
+from ..config import AUTO, FORMAT_VERSION, SECTIONS, FieldInfo, field_table
 from .options import option_name
 
 INTRODUCTION = """# Settings
@@ -21,15 +20,15 @@ Precedence: command line over file (`--config`) over default. `--set KEY=VALUE` 
 with or without its section.
 
 In Ptychodus the keys of `[PtychoPINNModel]`, `[PtychoPINNTraining]` and `[PtychoPINNInference]` are its own, with
-its defaults; the others are in the section `[PtychoPINNPlugin]`. There 0 means "automatic" where `null` is the default
-here, and an empty text or `.` means "none". The host decides N (from the patterns), the model type (from the algorithm)
-and the files. `ProbeScale = 4` and `NumPhotons = 1000000`, which the host sets by itself, stand for our defaults, and
-`LearningRate = 0.002`, which is in every file that it has saved, for 0.0005 in a training that starts from a model; its
-`ProbeBig` has no effect, since it is true in every file that the host has saved, and ours stands in our section. Four
-settings exist only there: `Resume` (Train goes on with the training in its folder), `StartFromModel` (Train starts from
-the model of `ModelPath`: fine-tuning), `FurtherModels` (files that infer beside `ModelPath`, separated by `:`, on
-Windows by `;`: their mean, and what they differ as the uncertainty) and `ScratchDir` (where scans are handed over to
-the worker process).
+its defaults; the others are in the section `[PtychoPINNPlugin]`, where `auto` is written so. In the others 0 means it,
+as 0 means "none" where `null` is the default here; an empty text or `.` means "none" too. The host decides N (from the
+patterns), the model type (from the algorithm) and the files. `ProbeScale = 4` and `NumPhotons = 1000000`, which the
+host sets by itself, stand for our defaults, and `LearningRate = 0.002`, which is in every file that it has saved, for
+0.0005 in a training that starts from a model; its `ProbeBig` has no effect, since it is true in every file that the
+host has saved, and ours stands in our section. Four settings exist only there: `Resume` (Train goes on with the
+training in its folder), `StartFromModel` (Train starts from the model of `ModelPath`: fine-tuning), `FurtherModels`
+(files that infer beside `ModelPath`, separated by `:`, on Windows by `;`: their mean, and what they differ as the
+uncertainty) and `ScratchDir` (where scans are handed over to the worker process).
 """
 HEAD = '| YAML key | INI Section.Key | command line | default | applies to | meaning |'
 
@@ -52,13 +51,13 @@ def preset() -> str:
         for row in field_table():
             if row.section == section:
                 comment = textwrap.wrap(row.description, 112)
-                lines += [*(f'  # {line}' for line in comment), f'  {row.name}: {_scalar(row.default)}']
+                lines += [*(f'  # {line}' for line in comment), f'  {row.name}: {_default(row)}']
     return '\n'.join(lines) + '\n'
 
 
 def _row(row: FieldInfo) -> str:
     applies = 'pinn, supervised' if row.applies == 'both' else row.applies
-    cells = (f'`{row.section}.{row.name}`', f'`{row.ini}`', _option(row), f'`{_scalar(row.default)}`', applies)
+    cells = (f'`{row.section}.{row.name}`', f'`{row.ini}`', _option(row), f'`{_default(row)}`', applies)
     text = row.description.replace('|', '\\|')
     return f'| {" | ".join(cells)} | {text} |\n'
 
@@ -68,10 +67,11 @@ def _option(row: FieldInfo) -> str:
     return f'`{name}`' if name.startswith('--') else f'({name})'
 
 
-def _scalar(value: Any) -> str:
-    """A value as YAML writes it."""
+def _default(row: FieldInfo) -> str:
+    """The default as YAML writes it."""
     import yaml
 
+    value = AUTO if row.auto else row.default
     return str(yaml.safe_dump(value)).removesuffix('...\n').strip()
 
 

@@ -46,7 +46,7 @@ def _list(name: str, text: str) -> Decorator:
 @_list('--train-patterns', 'Train on so many patterns of another object [default: on the scan itself].')
 @_list('--model', 'pinn, supervised, pretrained or engine [default: pinn,engine].')
 @_list('--backend', 'Backends of the networks [default: torch].')
-@_list('--refine', 'Passes of the engine after the network, or auto [default: auto].')
+@_list('--passes', 'Passes of the engine after the network, or auto [default: auto].')
 @_list('--engine-passes', 'Passes of the engine alone [default: 20].')
 @click.option('--seeds', type=int, help='Repeats with other noise, positions and initial weights [default: 3].')
 @click.option(
@@ -72,7 +72,6 @@ def study(
     description: str | None,
     output_dir: Path,
     settings: tuple[str, ...],
-    refine: list[str] | None,
     dry_run: bool,
     overwrite: bool,
     as_json: bool,
@@ -88,7 +87,7 @@ def study(
     """
     from ..experiments.study import read_description, run_study, runs_of
 
-    overrides = {**given, 'passes': refine, 'settings': command_line(settings, {})}
+    overrides = {**given, 'settings': command_line(settings, {})}
     described = read_description(description, overrides)
     runs = runs_of(described)
     if dry_run:

@@ -3,12 +3,13 @@
 YAML files, Ptychodus INI settings and the command line all build a `Config`; `field_table()` lists the settings.
 """
 
-from .fields import PLUGIN_SECTION, Section
-from .sections import DataConfig, ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
+from .fields import AUTO, PLUGIN_SECTION, Section
+from .sections import DataConfig, ExecutionConfig, InferenceConfig, ModelConfig, RefinementConfig, TrainingConfig
 from .table import FieldInfo, field_table, section_of
 from .whole import FINE_TUNING, FORMAT_VERSION, SECTIONS, Config, migrate, parse
 
 __all__ = [
+    'AUTO',
     'FINE_TUNING',
     'FORMAT_VERSION',
     'PLUGIN_SECTION',
@@ -19,6 +20,7 @@ __all__ = [
     'FieldInfo',
     'InferenceConfig',
     'ModelConfig',
+    'RefinementConfig',
     'Section',
     'TrainingConfig',
     'field_table',

@@ -14,7 +14,7 @@ class ModelConfig(Section):
     """The network and the object it describes."""
 
     N: int | None = setting(
-        None, 'Side of a diffraction pattern in pixels; a multiple of 16. None: that of the scan.', ge=16
+        None, 'Side of a diffraction pattern in pixels; a multiple of 16. auto: that of the scan.', ge=16, auto=True
     )
     gridsize: int = setting(
         1,
@@ -114,7 +114,9 @@ class DataConfig(Section):
         ini='PtychoPINNTraining.NumPhotons',
         gt=0,
     )
-    n_groups: int | None = setting(None, 'Regions an epoch; None: as many as see each pattern once on average.', ge=1)
+    n_groups: int | None = setting(
+        None, 'Regions an epoch; auto: as many as see each pattern once on average.', ge=1, auto=True
+    )
     n_subsample: int | None = setting(None, 'Train on so many randomly drawn patterns only; None: all.', ge=2)
     neighbor_count: int = setting(
         7,
@@ -139,9 +141,10 @@ class TrainingConfig(Section):
 
     batch_size: int | None = setting(
         None,
-        'Patterns a step, rounded down to whole regions (at least one); None: about 65,000 detector pixels.',
+        'Patterns a step, rounded down to whole regions (at least one); auto: about 65,000 detector pixels.',
         ini='PtychoPINNTraining.BatchSize',
         ge=1,
+        auto=True,
     )
     nepochs: int = setting(
         44,
@@ -250,39 +253,15 @@ class InferenceConfig(Section):
     )
     inference_batch_size: int | None = setting(
         None,
-        'Patterns a batch; does not change the result. None: 64, and fewer above N = 128 (about a million pixels).',
+        'Patterns a batch; does not change the result. auto: 64, and fewer above N = 128 (about a million pixels).',
         ge=1,
+        auto=True,
     )
     sync_neighbors: int = setting(
         24,
         'Neighbors of a patch in the phase synchronization; 0: none, patches are averaged as they are.',
         ge=0,
         le=128,
-    )
-    wavefront: bool = setting(
-        True,
-        'True: the long-range phase follows from the slopes of all patterns, after stitching and after the last pass.',
-    )
-    refine_passes: int | None = setting(
-        None,
-        'Refinement passes after stitching; None: 5, or 10 where light is scarce, 20 or 60 where spots overlap little.',
-        ge=0,
-        le=1000,
-        option='--refine',
-    )
-    refine_prior: float = setting(
-        1.0,
-        "Strength of the refinement's prior, which takes back what only follows counting noise; 0: none.",
-        ge=0,
-        le=100,
-    )
-    refine_probe: bool = setting(
-        False,
-        'True: the refinement improves the probe too, its power and center held; 20 passes unless others are set.',
-    )
-    refine_positions: bool = setting(
-        False,
-        'True: the refinement improves the scan positions too, by 5 pixels at most; 20 passes unless others are set.',
     )
     split_frc: bool = setting(
         False,
@@ -297,6 +276,47 @@ class InferenceConfig(Section):
     )
     debug: bool = setting(
         False, 'True: the patches before stitching are kept beside the result, in patches.h5.', option='--keep-patches'
+    )
+
+
+class RefinementConfig(Section):
+    """The engine, which improves an object after a network, or finds it alone from an empty one."""
+
+    passes: int | None = setting(
+        None,
+        'Visits of each pattern; auto: 5 after a network, or 10 where light is scarce, 20 or 60 where spots overlap '
+        'little, and 20 from an empty object.',
+        ini=f'{PLUGIN_SECTION}.RefinePasses',
+        auto=True,
+        ge=0,
+        le=1000,
+    )
+    prior: float | None = setting(
+        None,
+        'Strength of the prior, which takes back what only follows counting noise, 0: none; auto: 1 after a network, '
+        'none from an empty object.',
+        ini=f'{PLUGIN_SECTION}.RefinePrior',
+        auto=True,
+        ge=0,
+        le=100,
+    )
+    probe: bool = setting(
+        False,
+        'True: the probe is improved too, its power and center held; 20 passes unless others are set.',
+        ini=f'{PLUGIN_SECTION}.RefineProbe',
+        option='--refine-probe',
+    )
+    positions: bool = setting(
+        False,
+        'True: the scan positions are improved too, by 5 pixels at most; 20 passes unless others are set.',
+        ini=f'{PLUGIN_SECTION}.RefinePositions',
+        option='--refine-positions',
+    )
+    wavefront: bool | None = setting(
+        None,
+        'True: the long-range phase is solved for from the slopes of all patterns, after stitching and after the last '
+        'pass; auto: after a network, not from an empty object.',
+        auto=True,
     )
 
 

@@ -11,7 +11,10 @@ from .whole import SECTIONS
 
 
 class FieldInfo(NamedTuple):
-    """One row of the table of all settings."""
+    """One row of the table of all settings: YAML section and key, INI Section.Key, option, model types, meaning.
+
+    `auto`: the default None means automatic, for which people write auto.
+    """
 
     section: str
     name: str
@@ -19,18 +22,20 @@ class FieldInfo(NamedTuple):
     ini: str
     option: str
     applies: Applies
+    auto: bool
     description: str
 
 
 def field_table() -> Iterator[FieldInfo]:
-    """Every setting: YAML section and key, default, INI Section.Key, option, model types, meaning."""
+    """Every setting in the order of the sections."""
     for section, model in SECTIONS.items():
         for name, field in model.model_fields.items():
             extra: Any = field.json_schema_extra
+            applies, auto = extra['applies'], extra['auto']
             camel = ''.join(part[:1].upper() + part[1:] for part in name.split('_'))
             ini = extra['ini'] or f'{PLUGIN_SECTION}.{camel}'
             option = extra['option'] or '--' + name.replace('_', '-').lower()
-            yield FieldInfo(section, name, field.default, ini, option, extra['applies'], str(field.description))
+            yield FieldInfo(section, name, field.default, ini, option, applies, auto, str(field.description))
 
 
 def section_of(key: str) -> tuple[str, str]:

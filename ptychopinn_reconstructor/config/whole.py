@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import ConfigError
 from .fields import Section
-from .sections import DataConfig, ExecutionConfig, InferenceConfig, ModelConfig, TrainingConfig
+from .sections import DataConfig, ExecutionConfig, InferenceConfig, ModelConfig, RefinementConfig, TrainingConfig
 
 FORMAT_VERSION: Final = 1
 
@@ -29,6 +29,8 @@ class Config(BaseModel):
     """How the network is trained."""
     inference: InferenceConfig = InferenceConfig()
     """How a trained network is turned into an object."""
+    refinement: RefinementConfig = RefinementConfig()
+    """The engine."""
     execution: ExecutionConfig = ExecutionConfig()
     """Where and how it runs."""
 

@@ -55,7 +55,7 @@ def configuration(backend: Backend, **changes: Any) -> Config:
     values: dict[str, dict[str, Any]] = {
         'model': {'N': 32, 'n_filters_scale': 0.5},
         'training': {'nepochs': 2, 'batch_size': 16},
-        'inference': {'refine_passes': 0},
+        'refinement': {'passes': 0},
         'execution': {'backend': backend.name, 'device': 'cpu'},
     }
     for key, value in changes.items():

@@ -87,15 +87,15 @@ class PipelineChecks:
 
     @pytest.mark.slow
     def test_synchronization_and_refinement_improve_the_fit(self, shipped: Shipped) -> None:
-        """SETTINGS: sync_neighbors and refine_passes lower the residual, each on its own."""
+        """SETTINGS: sync_neighbors and passes lower the residual, each on its own."""
 
-        def residual(**inference: int) -> float:
-            config = shipped.config.merged({'inference': inference})
+        def residual(section: str = 'inference', **changes: int) -> float:
+            config = shipped.config.merged({section: changes})
             return reconstruct(shipped.scan, shipped.model, config).report.residual
 
         plain = residual()
         assert plain < residual(sync_neighbors=0)
-        assert residual(refine_passes=2) < 0.8 * plain
+        assert residual('refinement', passes=2) < 0.8 * plain
 
     @pytest.mark.slow
     def test_the_wavefront_brings_the_phase_nearer_to_the_truth(self, shipped: Shipped) -> None:
@@ -103,20 +103,20 @@ class PipelineChecks:
         assert shipped.scan.object is not None
         truth = ObjectFile(shipped.scan.object, shipped.scan.object_origin, shipped.scan.positions)
 
-        def phase(**inference: Any) -> float:
-            config = shipped.config.merged({'inference': inference})
+        def phase(**section: Any) -> float:
+            config = shipped.config.merged({'refinement': section})
             result = reconstruct(shipped.scan, shipped.model, config)
-            assert ('wavefront' in result.report.stages) is inference['wavefront']
+            assert ('wavefront' in result.report.stages) is section['wavefront']
             return evaluate(as_object_file(result.reconstruction), truth, margin=2).phase_psnr
 
         for passes in (0, 2):
-            plain, corrected = (phase(refine_passes=passes, wavefront=asked) for asked in (False, True))
+            plain, corrected = (phase(passes=passes, wavefront=asked) for asked in (False, True))
             assert corrected > plain
 
     @pytest.mark.slow
     def test_a_result_says_how_far_to_trust_it(self, shipped: Shipped) -> None:
         """TRUST, SETTINGS: disagreement of the patches always; with split_frc the agreement of two halves."""
-        split = shipped.config.merged({'inference': {'split_frc': True, 'refine_passes': 1}})
+        split = shipped.config.merged({'inference': {'split_frc': True}, 'refinement': {'passes': 1}})
         plain, halved = (reconstruct(shipped.scan, shipped.model, c).report for c in (shipped.config, split))
         assert plain.trust.split is None and halved.trust.split is not None
         assert 0.3 < halved.trust.split.area < 1 and 'refine_halves' in halved.stages
@@ -125,23 +125,23 @@ class PipelineChecks:
 
     @pytest.mark.slow
     def test_probe_and_positions_move_only_when_asked(self, shipped: Shipped) -> None:
-        """SETTINGS: refine_probe and refine_positions, each on its own."""
+        """SETTINGS: refinement.probe and refinement.positions, each on its own."""
 
-        def moved(**inference: bool) -> tuple[bool, bool]:
-            config = shipped.config.merged({'inference': {'refine_passes': 4, **inference}})
+        def moved(**section: bool) -> tuple[bool, bool]:
+            config = shipped.config.merged({'refinement': {'passes': 4, **section}})
             result = reconstruct(shipped.scan, shipped.model, config).reconstruction
             still = reconstruct(shipped.scan, shipped.model, shipped.config).reconstruction
             return not np.array_equal(result.probe, still.probe), not np.array_equal(result.positions, still.positions)
 
         assert moved() == (False, False)
-        assert moved(refine_probe=True) == (True, False) and moved(refine_positions=True) == (False, True)
+        assert moved(probe=True) == (True, False) and moved(positions=True) == (False, True)
 
     @pytest.mark.slow
     def test_the_prior_smooths_what_the_passes_find(self, shipped: Shipped) -> None:
-        """SETTINGS: refine_prior, the stronger the less the refined object varies from pixel to pixel."""
+        """SETTINGS: refinement.prior, the stronger the less the refined object varies from pixel to pixel."""
 
         def variation(strength: float) -> float:
-            config = shipped.config.merged({'inference': {'refine_passes': 3, 'refine_prior': strength}})
+            config = shipped.config.merged({'refinement': {'passes': 3, 'prior': strength}})
             found = reconstruct(shipped.scan, shipped.model, config).reconstruction.object
             return float(np.abs(np.diff(found)).mean())
 

@@ -70,7 +70,7 @@ def demo(out: Path, backend: str, gui: bool, max_cpu_seconds: float, positions: 
     settings: dict[str, dict[str, Any]] = {'training': _training(max_cpu_seconds), 'execution': {'backend': backend}}
     model = folder / 'model' / 'model.safetensors'
     if gui and model.is_file():
-        settings['inference'] = {'model_path': str(model), 'refine_passes': PASSES}
+        settings |= {'inference': {'model_path': str(model)}, 'refinement': {'passes': PASSES}}
     write_ptychodus_folder(folder / 'input', demo_scan('A', 0, positions), settings)
     if gui:
         return open_window(folder)

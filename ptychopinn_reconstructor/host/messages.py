@@ -49,7 +49,7 @@ def result_output(scan: HostScan, done: ReconstructDone, scratch: Path) -> Recon
 
 def percent(preview: Preview, config: Config) -> int:
     """How far a reconstruction is, below WHOLE."""
-    network = AFTER_NETWORK if config.inference.refine_passes != 0 else WHOLE - 1
+    network = AFTER_NETWORK if config.refinement.passes != 0 else WHOLE - 1
     if preview.stage == 'network':
         return max(1, int(network * (preview.patterns or 0) / preview.total))
     return min(WHOLE - 1, network + int((WHOLE - network) * (preview.epoch or 0) / preview.total))

@@ -94,10 +94,10 @@ GROUPS: dict[str, tuple[Field, ...]] = {
         Field('n_subsample', 'Train on', 'patterns', 'all patterns'),
     ),
     'Inference': (
-        Field('refine_passes', 'Refinement', 'passes', 'automatic'),
-        Field('refine_prior', 'Prior'),
-        Field('refine_probe', 'Refine the probe'),
-        Field('refine_positions', 'Refine the positions'),
+        Field('passes', 'Refinement', 'passes', 'automatic'),
+        Field('prior', 'Prior'),
+        Field('probe', 'Refine the probe'),
+        Field('positions', 'Refine the positions'),
         Field('sync_neighbors', 'Synchronization', 'neighbors', 'none'),
         Field('wavefront', 'Wavefront from slopes'),
         Field('inference_batch_size', 'Batch size', 'patterns', 'automatic'),
@@ -194,8 +194,10 @@ def _in_the_panel(row: FieldInfo, field: Field, can_be_empty: bool) -> str:
     """The description of a field in the words of the panel instead of those of a configuration file."""
     text, smallest = row.description, OPEN.get(row.name, 0)
     if not can_be_empty:
-        text = re.sub(r'; None: [^;.]*', '', text)
-    for word, said in {'None:': f'{smallest} ({field.empty}):', 'True:': 'Checked:', 'False:': 'Unchecked:'}.items():
+        text = re.sub(r'; (None|auto): [^;.]*', '', text)
+    left_open = f'{smallest} ({field.empty}):'
+    words = {'None:': left_open, 'auto:': left_open, 'True:': 'Checked:', 'False:': 'Unchecked:'}
+    for word, said in words.items():
         text = text.replace(word, said)
     if can_be_empty and str(smallest) not in text:
         text = f'{text} {smallest}: {field.empty}.'

@@ -1,8 +1,8 @@
 """Settings inside Ptychodus: its own sections' keys where it has them, our own section for the rest.
 
 Every field of `config` has an INI key. A key that the host already owns is used as it is; one that is missing is made.
-0 (for the refinement passes -1) in a field of numbers that may be left open means 'automatic', an empty text or
-'.' 'none'.
+Numbers that may be automatic are 0 in a widget (the refinement passes -1), and `auto` in our own section of a file; in
+others that may be left open 0 means 'none', as an empty text or '.' does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ptychodus.api.parameters import (
 from ptychodus.api.settings import SettingsRegistry
 
 from ..backend import backend_entry_points, descriptions, installed, name_of, title_of
-from ..config import PLUGIN_SECTION, SECTIONS, Config, FieldInfo, field_table, parse
+from ..config import AUTO, PLUGIN_SECTION, SECTIONS, Config, FieldInfo, field_table, parse
 from ..errors import ConfigError
 
 # What the host decides: the size of the patterns, the algorithm, the files, the progress bar.
@@ -111,9 +111,10 @@ class PluginSettings:
             if row.name != 'backend' and allowed and value not in allowed:
                 raise self._unknown(row, value, allowed)
             return value
-        if row.name in HOST_DEFAULTS and value == HOST_DEFAULTS[row.name]:
+        if row.name in SHOWN_DEFAULTS and value == SHOWN_DEFAULTS[row.name]:
             return row.default
-        return None if NoneType in kinds and bool not in kinds and value == OPEN.get(row.name, 0) else value
+        left_open = NoneType in kinds and row.name not in AFTER_NETWORK and value == OPEN.get(row.name, 0)
+        return None if left_open else value
 
     def _unknown(self, row: FieldInfo, value: str, allowed: list[str]) -> ConfigError:
         return ConfigError(f'{shown(row)} = {value!r} is not known; choose one of: {", ".join(allowed)}.')
@@ -140,7 +141,7 @@ class PluginSettings:
         if row.name == 'backend':
             return group.create_string_parameter(key, title_of(_first_backend()))
         if bool in kinds:
-            return group.create_boolean_parameter(key, bool(HOST_DEFAULTS.get(row.name, row.default)))
+            return group.create_boolean_parameter(key, bool(SHOWN_DEFAULTS.get(row.name, row.default)))
         if int in kinds or float in kinds:
             low, high = limits(row)
             create = group.create_integer_parameter if int in kinds else group.create_real_parameter
@@ -151,7 +152,8 @@ class PluginSettings:
 
     def _forgive(self, parameter: IntegerParameter | RealParameter, row: FieldInfo) -> None:
         """A text that is no number must not abort Ptychodus when it reads an INI file: told now, and again on use."""
-        read, write = parameter.set_value_from_string, parameter.set_value
+        read, write, shown_value = parameter.set_value_from_string, parameter.set_value, parameter.get_value_as_string
+        automatic = OPEN.get(row.name, 0) if row.auto and row.name not in SHOWN_DEFAULTS else None
 
         def set_value(value: Any, *, notify: bool = True) -> None:
             self._unreadable.pop(row.ini, None)
@@ -159,18 +161,25 @@ class PluginSettings:
 
         def set_value_from_string(value: str) -> None:
             try:
-                read(value)
+                read(str(automatic) if automatic is not None and value == AUTO else value)
             except ValueError:
                 self._unreadable[row.ini] = value
                 self._logger.error('%s = %r cannot be read; expected %s.', shown(row), value, _kind(row))
 
+        def get_value_as_string() -> str:
+            return AUTO if parameter.get_value() == automatic else shown_value()
+
+        parameter.get_value_as_string = get_value_as_string  # type: ignore[method-assign]
         parameter.set_value_from_string = set_value_from_string  # type: ignore[assignment,method-assign]
         parameter.set_value = set_value  # type: ignore[method-assign]
 
 
 # Defaults of the host's own keys that are not ours: an INI file saved with them asks for nothing, so ours are meant.
 HOST_DEFAULTS: dict[str, Any] = {'probe_scale': 4.0, 'nphotons': 1e6}
-OPEN = {'refine_passes': -1}  # what stands for 'automatic' where 0 means none
+# What automatic means after a network: shown instead, since 0 has a meaning of its own here.
+AFTER_NETWORK: dict[str, Any] = {'prior': 1.0, 'wavefront': True}
+SHOWN_DEFAULTS = HOST_DEFAULTS | AFTER_NETWORK
+OPEN = {'passes': -1}  # what stands for 'automatic' in a widget where 0 means none
 HOST_MODEL_PATH = '/path/to/model.zip'
 
 
@@ -191,7 +200,7 @@ def limits(row: FieldInfo) -> tuple[Any, Any]:
 
 
 def _number_default(row: FieldInfo) -> Any:
-    value = HOST_DEFAULTS.get(row.name, row.default)
+    value = SHOWN_DEFAULTS.get(row.name, row.default)
     return OPEN.get(row.name, 0) if value is None else value
 
 

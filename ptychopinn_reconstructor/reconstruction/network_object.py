@@ -27,6 +27,7 @@ from ..physics.stitching.average import mean_object
 from ..physics.stitching.count_scale import LARGEST_CHANGE, count_gauge
 from ..physics.stitching.stitch import Stitcher, contributions, probe_weight, stitch_patches
 from .patches import Keep, kept_patches
+from .refinement import solves_wavefront
 from .report import StageTimes
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def network_object(
         scale, notices = gauge_scale(gauge)
         canvas, deviation = stitcher.canvas(scale), stitcher.deviation(scale)
         halved = [half.canvas(scale) for half in halves]
-    if config.inference.wavefront:
+    if solves_wavefront(config.refinement, 'network'):
         level = partial(level_object, arrays=arrays, previews=previews, should_stop=should_stop)
         with times.stage('wavefront', total):
             canvas = level(prepared, canvas, stitcher.weight)

@@ -20,7 +20,6 @@ from ..events import OUTSIDE_TRAINING, Emit, Event, Notice, Previews, ShouldStop
 from ..model_file.opening import Model, open_model
 from ..model_file.probes import choose_probe
 from ..model_file.training_range import TrainingRange
-from ..physics.engine.refine import RefineOptions
 from ..physics.photons import with_photons
 from ..physics.prepare import PreparedScan, prepare_scan
 from ..result import ProbeSource, RunInfo
@@ -28,6 +27,7 @@ from ..scan import Scan
 from .finish import Result, finish, flat_canvas
 from .network_object import Start, average_objects, network_object
 from .notices import scan_notices
+from .refinement import engine_arrays, refinement_options
 from .report import StageTimes
 
 
@@ -38,7 +38,6 @@ def reconstruct(
     *,
     ensemble: Sequence[str | Path] = (),
     probe: NDArray[np.complex64] | None = None,
-    refine_passes: int | None = None,
     scratch: Path | None = None,
     patches_file: Path | None = None,
     preview_seconds: float | None = None,
@@ -47,7 +46,7 @@ def reconstruct(
 ) -> Result:
     """Reconstruct a scan with a trained model: network, phase synchronization, stitching, refinement.
 
-    `config.inference` and `config.execution` count, the backend among them; the network is the model's. With further
+    The sections `inference`, `refinement` and `execution` of `config` count; the network is the model's. With further
     models, `ensemble`, refinement starts from the mean of all networks' objects, and what they differ is the
     uncertainty; `model` decides on the probe. With `inference.debug` the patches of `model` before stitching go to
     `patches_file`. `preview_seconds` is the smallest time between two previews, None: no previews. The first is due
@@ -88,15 +87,7 @@ def reconstruct(
         its_network = backend.network(its.merged(execution), other.weights, device)
         starts.append(infer(replace(prepared, patch_size=its.model.patch_size), its_network, previews=previews))
     start = average_objects(starts, prepared)
-    options = RefineOptions.for_scan(
-        prepared,
-        config.inference.refine_passes if refine_passes is None else refine_passes,
-        prior=config.inference.refine_prior,
-        refine_probe=config.inference.refine_probe,
-        refine_positions=config.inference.refine_positions,
-        wavefront=config.inference.wavefront,
-        seed=described.training.seed,
-    )
+    options = refinement_options(config.refinement, prepared, start='network', seed=described.training.seed)
     return finish(
         prepared,
         start,
@@ -160,25 +151,35 @@ def open_for(path: str | Path, scan: Scan) -> Model:
 def refine_scan(
     scan: Scan,
     config: Config,
-    options: RefineOptions,
     *,
     probe: NDArray[np.complex64] | None = None,
     preview_seconds: float | None = None,
     emit: Emit = ignore,
     should_stop: ShouldStop = never,
 ) -> Result:
-    """The classical engine alone, from an empty object: the honest baseline.
+    """The classical engine alone, from an empty object: the baseline.
 
+    The sections `refinement` and `execution` of `config` count, the seed of its training, and `inference.split_frc`.
     `preview_seconds` is the smallest time between two previews, None: no previews.
     """
-    emit(Event('started', {'job': 'refine', 'device': 'cpu', 'backend': 'numpy'}))
+    arrays, computed_by = engine_arrays(config)
+    emit(Event('started', {'job': 'refine', 'device': arrays.device, 'backend': computed_by}))
     times = StageTimes()
     with times.stage('prepare', len(scan)):
         prepared = prepare_scan(scan, probe=probe, mode=config.data.probe_power)
-    run = run_info(prepared, 'numpy', 'cpu', 'engine', 'scan' if probe is None else 'given')
+    run = run_info(prepared, computed_by, arrays.device, 'engine', 'scan' if probe is None else 'given')
     previews, flat = Previews(emit, preview_seconds), flat_canvas(prepared)
     start = Start(flat, halves=(flat, flat) if config.inference.split_frc else ())
+    options = refinement_options(config.refinement, prepared, start='empty', seed=config.training.seed)
     result = finish(
-        prepared, start, options, run, times, notices=scan_notices(prepared), previews=previews, should_stop=should_stop
+        prepared,
+        start,
+        options,
+        run,
+        times,
+        notices=scan_notices(prepared),
+        previews=previews,
+        should_stop=should_stop,
+        arrays=arrays,
     )
     return replace(result, network=None)

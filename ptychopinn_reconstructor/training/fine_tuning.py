@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backend import Backend, TrainedModel, Weights, arrays_on
-from ..config import Config
+from ..config import Config, RefinementConfig
 from ..events import Emit, Notice, log
 from ..physics.engine.refine import RefineOptions, refine, residuals
 from ..physics.prepare import PreparedScan
 from ..reconstruction.network_object import network_object
+from ..reconstruction.refinement import refinement_options
 
 COMPARED_PATTERNS = 1024  # the first of the scan in canonical order: one stripe, seconds on one core
 
@@ -36,7 +37,8 @@ def keep_better_model(
 
     The summary gets `start_residual`, `residual` and `start_kept`; the notice says which was kept.
     """
-    options = RefineOptions.for_scan(prepared, seed=config.training.seed)
+    # Not config.refinement: what a user gets by default is compared, and with no passes nothing could be told.
+    options = refinement_options(RefinementConfig(), prepared, start='network', seed=config.training.seed)
     scan = prepared.part(np.arange(min(len(prepared), COMPARED_PATTERNS)))
     before, after = (
         refined_residual(weights, backend, config, with_probe(scan, probe), options)

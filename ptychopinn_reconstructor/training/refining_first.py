@@ -17,6 +17,7 @@ from ..physics.engine.positions import displace_scan
 from ..physics.engine.refine import Refined, RefineOptions
 from ..physics.prepare import prepare_scan
 from ..reconstruction.finish import flat_canvas, shown_refinement
+from ..reconstruction.refinement import refinement_options
 from ..reconstruction.writing import write_probe
 from ..scan import Scan, checked_probe
 
@@ -56,12 +57,9 @@ def refined_first(
     if resume and file.exists():
         return _read(file, with_probe=bool(with_probe))
     prepared = prepare_scan(scan, mode=config.data.probe_power)
-    options = RefineOptions.alone(
-        max(with_probe, with_positions),
-        refine_probe=bool(with_probe),
-        refine_positions=bool(with_positions),
-        seed=config.training.seed,
-    )
+    asked = {'passes': max(with_probe, with_positions), 'probe': bool(with_probe), 'positions': bool(with_positions)}
+    section = config.refinement.model_copy(update=asked)
+    options = refinement_options(section, prepared, start='empty', seed=config.training.seed)
     found = shown_refinement(prepared, flat_canvas(prepared), options, previews, should_stop, arrays)
     if found.stopped:
         raise Interrupted('Stopped before probe and positions were refined; nothing is written.')

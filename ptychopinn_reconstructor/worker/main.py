@@ -147,7 +147,7 @@ def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
         ReconstructDone(
             object=channel.save('object', found.object),
             probe=channel.save('probe', found.probe),
-            positions=channel.save('positions', found.positions) if config.inference.refine_positions else None,
+            positions=channel.save('positions', found.positions) if config.refinement.positions else None,
             origin=found.origin,
             comments=found.comments,
             losses=found.losses,

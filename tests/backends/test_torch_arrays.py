@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scans import short_config, small_scan
 
 import ptychopinn_reconstructor as pp
-from ptychopinn_reconstructor.backend import arrays_on
+from ptychopinn_reconstructor.backend import Backend, arrays_on, load_backend
 from ptychopinn_reconstructor.errors import DeviceError
 from ptychopinn_reconstructor.events import Event
 from ptychopinn_reconstructor.physics.arrays import NUMPY, Arrays, NumpyArrays
@@ -24,6 +24,7 @@ from ptychopinn_reconstructor.physics.engine import refine as refinement
 from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine, residuals
 from ptychopinn_reconstructor.physics.engine.wavefront import correct_long_range_phase
 from ptychopinn_reconstructor.physics.stitching.count_scale import count_gauge
+from ptychopinn_reconstructor.reconstruction import refinement as where_engine_runs
 
 pytestmark = needs('torch')
 torch = lazy('torch')
@@ -196,7 +197,7 @@ def test_nothing_but_small_sums_leaves_the_device() -> None:
 
 @pytest.mark.slow
 def test_refinement_runs_where_the_backend_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before a training, after a network, of both halves, judging a fine-tuning; the engine alone stays in numpy."""
+    """Before a training, after a network, of both halves, judging a fine-tuning; the engine alone only if not cpu."""
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError('The engine ran in numpy.')
@@ -208,17 +209,38 @@ def test_refinement_runs_where_the_backend_says(tmp_path: Path, monkeypatch: pyt
         config = short_config(**values)
         first = pp.train([scan], short_config(**values, training__refine_probe_first=1), tmp_path / 'first')
         second = pp.train([scan], config, tmp_path / 'second', initial=first.model)
-        halves = config.merged({'inference': {'split_frc': True}})
-        found = pp.reconstruct(scan, second.model, halves, refine_passes=2)
+        two = config.merged({'refinement': {'passes': 2}})
+        found = pp.reconstruct(scan, second.model, two.merged({'inference': {'split_frc': True}}))
         with pytest.raises(AssertionError, match='in numpy'):
-            pp.refine(scan, config, RefineOptions.alone(1))
+            pp.refine(scan, two)
+        patched.setattr(where_engine_runs, 'DRIVERS', [tmp_path])
+        alone = pp.refine(scan, two.merged({'execution': {'device': 'auto'}})).report.run
+    assert (alone.backend, alone.device, alone.refine_device) == ('torch', 'cpu:0', 'cpu:0')
     assert found.report.run.refine_device == 'cpu:0'
     assert '2 refinement passes on cpu:0' in found.reconstruction.comments
-    here = pp.reconstruct(scan, second.model, config, refine_passes=2)
+    here = pp.reconstruct(scan, second.model, two)
     assert here.report.run.refine_device == 'cpu'
     assert np.abs(here.reconstruction.object - found.reconstruction.object).max() < 1e-3
-    none = pp.reconstruct(scan, second.model, config, refine_passes=0)
+    none = pp.reconstruct(scan, second.model, config)
     assert none.report.run.refine_device is None and '0 refinement passes, ' in none.reconstruction.comments
+
+
+def test_the_engine_alone_needs_no_framework_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DEVICE: cpu always, auto where no driver of a GPU is; a device that is not there is an error naming those."""
+    scan, loaded = small_scan(positions=16), list[str]()
+    monkeypatch.setattr(where_engine_runs, 'DRIVERS', [])
+
+    def load(name: str) -> Backend:
+        loaded.append(name)
+        return load_backend(name)
+
+    monkeypatch.setattr(where_engine_runs, 'load_backend', load)
+    for device in ('cpu', 'auto'):
+        run = pp.refine(scan, short_config(execution__device=device, refinement__passes=1)).report.run
+        assert (run.backend, run.device) == ('numpy', 'cpu')
+    assert loaded == []
+    with pytest.raises(DeviceError, match=r'cuda:7.*cpu'):
+        pp.refine(scan, short_config(execution__device='cuda:7'))
 
 
 def test_a_gpu_is_used_and_a_cpu_is_left_to_numpy(monkeypatch: pytest.MonkeyPatch) -> None:

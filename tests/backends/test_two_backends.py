@@ -34,7 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
 def test_a_model_of_one_reconstructs_in_the_other(trained: dict[str, Trained], one: str) -> None:
     """The object of the network, and that of two passes, agree to 1e-5 of the amplitude range."""
     objects = [
-        reconstruct(small_scan(), trained[one].model, config_of(name), refine_passes=passes).reconstruction.object
+        reconstruct(small_scan(), trained[one].model, config_of(name, refinement__passes=passes)).reconstruction.object
         for passes in (0, 2)
         for name in BOTH
     ]

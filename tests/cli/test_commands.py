@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from command_line import TRAIN, epochs_in, ok, printed, process, snapshot, told
+from command_line import TRAIN, epochs_in, ok, printed, process, run, snapshot, told
 from scans import backend_here, backend_options, short_config
 
 import ptychopinn_reconstructor as pp
@@ -59,7 +59,7 @@ def work(tmp_path_factory: pytest.TempPathFactory, backend_name: str) -> Path:
 def results(work: Path) -> Path:
     """Results of the network alone and with two passes, compared with the truth."""
     for name, passes in (('network', 0), ('refined', 2)):
-        line = ('reconstruct', work / 'scan.npz', '--model', work / 'model' / 'model.safetensors', '--refine', passes)
+        line = ('reconstruct', work / 'scan.npz', '--model', work / 'model' / 'model.safetensors', '--passes', passes)
         ok(*line, '--output-dir', work / name, '--truth', work / 'scan.npz')
     return work
 
@@ -301,14 +301,29 @@ def test_reconstruct_starts_from_the_model_and_lets_the_command_line_decide(work
     config = parse(yaml.safe_load(ok(*line, '--model', model).stdout))
     assert config.execution.backend == backend_here()  # the model's
     assert (config.data.probe_power, config.inference.model_path) == ('from_counts', model)
-    changed = ('--set', f'model_path={model}', '--probe-power', 'absolute', '--refine', 3, '--sync-neighbors', 6)
+    changed = ('--set', f'model_path={model}', '--probe-power', 'absolute', '--passes', 3, '--sync-neighbors', 6)
     config = parse(yaml.safe_load(ok(*line, *changed).stdout))
-    assert (config.data.probe_power, config.inference.refine_passes, config.inference.sync_neighbors) == (
+    assert (config.data.probe_power, config.refinement.passes, config.inference.sync_neighbors) == (
         'absolute',
         3,
         6,
     )
     assert not (tmp_path / 'r').exists()
+
+
+def test_refine_takes_settings_like_every_other_command(work: Path, tmp_path: Path) -> None:
+    """Command line over file over default; what only a training or a network has is refused."""
+    (tmp_path / 'own.yaml').write_text('refinement: {passes: 7, prior: 0.5, wavefront: auto}\nexecution: {device: cpu}')
+    line = ('refine', work / 'scan.npz', '--output-dir', tmp_path / 'r')
+    told = ok(*line, '--config', tmp_path / 'own.yaml', '--passes', 3, '--set', 'split_frc=true', '--print-config')
+    values = yaml.safe_load(told.stdout)
+    found = values['refinement']
+    assert found == {'passes': 3, 'prior': 0.5, 'probe': False, 'positions': False, 'wavefront': 'auto'}
+    assert (values['inference']['split_frc'], values['execution']['device']) == (True, 'cpu')
+    assert not (tmp_path / 'r').exists()
+    for setting, words in (('sync_neighbors=3', 'no setting of the engine alone'), ('passes=none', "got 'none'")):
+        failed = run(*map(str, line), '--set', setting)
+        assert failed.exit_code == 2 and words in failed.stderr and setting.partition('=')[0] in failed.stderr
 
 
 def test_no_command_has_an_option_twice() -> None:

@@ -371,7 +371,7 @@ def compared(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
         pytest.skip('PyTorch and TensorFlow are not both installed')
     folder = tmp_path_factory.mktemp('compared') / 'out'
     line = ['compare', str(scans / 'scan.npz'), '--output-dir', str(folder), '--backends', 'torch,tensorflow']
-    line += ['--epochs', '2', '--batch-size', '16', '--device', 'cpu', '--refine', '1', '--json']
+    line += ['--epochs', '2', '--batch-size', '16', '--device', 'cpu', '--passes', '1', '--json']
     done = run(*line)
     assert done.exit_code == 0 and done.stderr == '', done.stderr or repr(done.exception)
     return folder, json.loads(done.stdout)
@@ -389,7 +389,7 @@ def test_the_report_is_what_was_printed_and_is_finite(compared: tuple[Path, dict
     assert list(report['cells']) == ['torch_in_torch', 'torch_in_tensorflow', 'tensorflow_in_torch',
                                      'tensorflow_in_tensorflow']  # fmt: skip
     assert report['settings'] == {
-        'training.batch_size': 16, 'training.nepochs': 2, 'inference.refine_passes': 1, 'execution.device': 'cpu',
+        'training.batch_size': 16, 'training.nepochs': 2, 'refinement.passes': 1, 'execution.device': 'cpu',
     }  # fmt: skip
     assert report['truth'] == "the scan's own object" and report['margin'] == 2
     assert not list(folder.rglob('*.partial*'))

@@ -322,7 +322,7 @@ def test_networks_train_once_for_all_passes_and_a_failure_stops_nothing(tmp_path
     """A training on 20 patterns fails, since n_subsample asks for more; the others are measured."""
     small = ('--n', 32, '--area', 36, '--overlap', 75, '--seeds', 1, '--backend', backend_here(), '--patterns-seen', 60)
     settings = ('--set', 'n_filters_scale=0.5', '--set', 'n_subsample=30')
-    grid = ('--model', 'pinn,engine', '--train-patterns', '20,36', '--refine', '0,1', '--engine-passes', 1)
+    grid = ('--model', 'pinn,engine', '--train-patterns', '20,36', '--passes', '0,1', '--engine-passes', 1)
     result = study(*small, *settings, *grid, '--output-dir', tmp_path / 'o')
     assert result.exit_code == 1
     assert '2 of 5 runs failed' in result.stderr and 'n_subsample is 30' in result.stderr

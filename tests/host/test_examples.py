@@ -105,7 +105,7 @@ def test_batch_mode(tmp_path: Path, backend: str) -> None:
     assert open_model(tmp_path / 'trained' / 'model.safetensors').manifest.backend == backend
 
     # The same model and scan give the same object on our own command line.
-    options = ['--backend', backend, '--refine', '2', '--output-dir', 'again', '--quiet']
+    options = ['--backend', backend, '--passes', '2', '--output-dir', 'again', '--quiet']
     run(tmp_path, 'ptychopinn', 'reconstruct', 'scan', '--model', 'scan/model.safetensors', *options)
     ours, theirs = (load_product(path).object_ for path in (tmp_path / 'again' / 'product.h5', result))
     one, other = same_grid(ours, theirs)

@@ -17,7 +17,6 @@ import ptychopinn_reconstructor as pp
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.events import Event
 from ptychopinn_reconstructor.io.maps import window_of
-from ptychopinn_reconstructor.physics.engine.refine import RefineOptions
 from ptychopinn_reconstructor.physics.geometry import layout
 from ptychopinn_reconstructor.physics.illumination import illuminated_area, illumination
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, even_batches, prepare_scan
@@ -210,7 +209,7 @@ def alone() -> tuple[Result, list[Event]]:
     events: list[Event] = []
     scan = replace(small_scan(positions=196), pixel_size=(1e-8, 1e-8))
     config = Config().merged({'inference': {'split_frc': True}})
-    return pp.refine(scan, config, RefineOptions.alone(6), emit=events.append), events
+    return pp.refine(scan, config.merged({'refinement': {'passes': 6}}), emit=events.append), events
 
 
 def test_every_result_says_how_far_to_trust_it(alone: tuple[Result, list[Event]]) -> None:
@@ -242,7 +241,7 @@ def test_the_halves_share_no_pattern_and_are_refined_apart(alone: tuple[Result, 
     mine = order[split_interleaved(len(scan))[0]]
     spoiled[mine] = np.random.default_rng(0).permutation(spoiled[mine].ravel()).reshape(spoiled[mine].shape)
     config = Config().merged({'inference': {'split_frc': True}})
-    bad = pp.refine(replace(scan, diffraction=spoiled), config, RefineOptions.alone(6)).report.trust
+    bad = pp.refine(replace(scan, diffraction=spoiled), config.merged({'refinement': {'passes': 6}})).report.trust
     assert bad.split is not None
     assert bad.split.area < result.report.trust.split.area - 0.3
 

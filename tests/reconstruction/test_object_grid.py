@@ -14,7 +14,6 @@ import ptychopinn_reconstructor as pp
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import ScanError
 from ptychopinn_reconstructor.io import read_scan, write_diffraction, write_npz, write_product
-from ptychopinn_reconstructor.physics.engine.refine import RefineOptions
 from ptychopinn_reconstructor.physics.geometry import fourier_shift, place_on_canvas, scan_area
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.scoring.metrics import compare
@@ -56,7 +55,7 @@ def scan() -> Scan:
 
 def reconstructed(scan: Scan) -> Reconstruction:
     """The classical engine: no network, no registration."""
-    return pp.refine(scan, Config(), RefineOptions.alone(30)).reconstruction
+    return pp.refine(scan, Config().merged({'refinement': {'passes': 30}})).reconstruction
 
 
 def pasted(scan: Scan) -> Image:

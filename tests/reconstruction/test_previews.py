@@ -18,7 +18,6 @@ from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import Interrupted
 from ptychopinn_reconstructor.events import Event, Previews
 from ptychopinn_reconstructor.model_file.opening import open_model
-from ptychopinn_reconstructor.physics.engine.refine import RefineOptions
 from ptychopinn_reconstructor.physics.geometry import canonical_order, scan_area
 from ptychopinn_reconstructor.physics.stitching.count_scale import LARGEST_CHANGE
 from ptychopinn_reconstructor.reconstruction import network_object as inference
@@ -76,7 +75,7 @@ def config_of(**changes: Any) -> Config:
             'training__nepochs': 1,
             'model__n_filters_scale': 0.5,
             'inference__inference_batch_size': BATCH,
-            'inference__wavefront': False,  # previews are shown before it
+            'refinement__wavefront': False,  # previews are shown before it
         }
         | changes
     )
@@ -160,7 +159,7 @@ def test_nothing_is_shown_unless_asked(scan: Scan, training: tuple[Path, Listene
     """And the model is bit by bit the same with previews and without."""
     heard = Listener()
     model = pp.train([scan], config_of(), tmp_path, emit=heard).model
-    pp.reconstruct(scan, model, config_of(), refine_passes=1, emit=heard)
+    pp.reconstruct(scan, model, config_of(refinement__passes=1), emit=heard)
     assert {event.kind for event in heard.events} >= {'progress', 'epoch', 'done'}
     assert 'preview' not in {event.kind for event in heard.events}
     mine, other = open_model(model).weights, open_model(training[0]).weights
@@ -170,7 +169,7 @@ def test_nothing_is_shown_unless_asked(scan: Scan, training: tuple[Path, Listene
 def test_the_first_batch_is_shown_then_the_complete_object(scan: Scan, training: tuple[Path, Listener]) -> None:
     """The first preview is the object of the first batch's patterns, on the canvas of the whole scan."""
     heard = Listener()
-    found = pp.reconstruct(scan, training[0], config_of(), refine_passes=1, preview_seconds=OFTEN, emit=heard)
+    found = pp.reconstruct(scan, training[0], config_of(refinement__passes=1), preview_seconds=OFTEN, emit=heard)
     first, *_, last = heard.shown('network')
     assert found.network is not None
     assert (first['patterns'], first['total'], first['complete']) == (36, 144, False)  # 144 in four even batches
@@ -182,7 +181,7 @@ def test_the_first_batch_is_shown_then_the_complete_object(scan: Scan, training:
 
     few = canonical_order(scan.positions)[:36]
     alone = replace(scan, diffraction=scan.diffraction[few], positions=scan.positions[few], scan_index=None)
-    other = pp.reconstruct(alone, training[0], config_of(), refine_passes=0)
+    other = pp.reconstruct(alone, training[0], config_of(refinement__passes=0))
     mine = first['object'][scan_area(alone.positions, first['origin'])]
     theirs = other.reconstruction.object[scan_area(alone.positions, other.reconstruction.origin)]
     assert np.ptp(np.angle(theirs)) > 0.1
@@ -194,7 +193,7 @@ def test_the_complete_object_of_the_network_comes_before_the_refinement(
 ) -> None:
     """Even where a preview has just been shown; progress is told after every batch."""
     heard = Listener()
-    pp.reconstruct(scan, training[0], config_of(), refine_passes=2, preview_seconds=3600, emit=heard)
+    pp.reconstruct(scan, training[0], config_of(refinement__passes=2), preview_seconds=3600, emit=heard)
     told = [(e.kind, e.data.get('stage'), e.data.get('complete')) for e in heard.events]
     complete = told.index(('preview', 'network', True))
     assert complete < told.index(('progress', 'refine', None))
@@ -206,13 +205,13 @@ def test_the_complete_object_of_the_network_comes_before_the_refinement(
 
 def test_refinement_shows_the_canvas_after_a_pass(scan: Scan) -> None:
     heard = Listener()
-    found = pp.refine(scan, config_of(), RefineOptions.alone(3), preview_seconds=OFTEN, emit=heard)
+    found = pp.refine(scan, config_of(refinement__passes=3), preview_seconds=OFTEN, emit=heard)
     first, *_, last = heard.shown('refine')
     assert (first['epoch'], first['total'], first['complete']) == (1, 3, False)
     assert (last['epoch'], last['total'], last['complete']) == (3, 3, True)
     assert first['origin'] == last['origin'] == found.reconstruction.origin
     assert np.array_equal(last['object'], found.reconstruction.object)
-    one = pp.refine(scan, config_of(), RefineOptions.alone(3), emit=lambda event: None)
+    one = pp.refine(scan, config_of(refinement__passes=3), emit=lambda event: None)
     assert np.array_equal(one.reconstruction.object, found.reconstruction.object)
     assert np.abs(first['object'] - last['object']).max() > 1e-2
     assert heard.unchanged
@@ -223,7 +222,7 @@ def test_training_shows_the_first_scan_after_an_epoch(scan: Scan, training: tupl
     model, heard = training
     (data,) = heard.shown('train')
     assert (data['epoch'], data['total'], data['complete']) == (1, 1, False)
-    found = pp.reconstruct(scan, model, config_of(), refine_passes=0)
+    found = pp.reconstruct(scan, model, config_of(refinement__passes=0))
     assert data['origin'] == found.reconstruction.origin and data['object'].dtype == np.complex64
     area = scan_area(scan.positions, data['origin'])
     assert found.network is not None and data['object'].shape == found.network.shape

@@ -22,7 +22,6 @@ from ptychopinn_reconstructor.io import ObjectFile, read_probe, write_npz
 from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.model_file.probes import choose_probe, probe_likeness
 from ptychopinn_reconstructor.model_file.trained import verify_model
-from ptychopinn_reconstructor.physics.engine.refine import RefineOptions
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.reconstruction import network_object as inference
 from ptychopinn_reconstructor.reconstruction.evaluate import as_object_file
@@ -63,7 +62,7 @@ def test_training_beats_the_empty_object_and_refinement_beats_both(scan: Scan, m
     flat = pp.evaluate(empty, truth, margin=2).to_dict()
     scores, residuals = [], []
     for passes in (0, 2):
-        result = pp.reconstruct(scan, model, config_of(), refine_passes=passes)
+        result = pp.reconstruct(scan, model, config_of(refinement__passes=passes))
         scores.append(pp.evaluate(as_object_file(result.reconstruction), truth, margin=2).to_dict())
         residuals.append(result.report.residual)
     assert scores[0]['amplitude_psnr'] > flat['amplitude_psnr'] + 1
@@ -87,7 +86,7 @@ def test_the_order_of_the_patterns_changes_nothing(scan: Scan, model: Path) -> N
     """Another order of patterns in the file: the same object and the same residual of each pattern."""
     order = np.random.default_rng(3).permutation(len(scan))
     mixed = replace(scan, diffraction=scan.diffraction[order], positions=scan.positions[order], scan_index=None)
-    one, two = (pp.reconstruct(s, model, config_of(), refine_passes=1) for s in (scan, mixed))
+    one, two = (pp.reconstruct(s, model, config_of(refinement__passes=1)) for s in (scan, mixed))
     assert one.network is not None and two.network is not None
     assert np.abs(one.network - two.network).max() < 1e-5
     assert np.abs(objects(one) - objects(two)).max() < 1e-5
@@ -196,7 +195,7 @@ def test_stopping_a_reconstruction_is_an_interruption(scan: Scan, model: Path) -
     with pytest.raises(Interrupted):
         pp.reconstruct(scan, model, config_of(), should_stop=lambda: True)
     with pytest.raises(Interrupted):
-        pp.refine(scan, config_of(), RefineOptions.alone(3), should_stop=lambda: True)
+        pp.refine(scan, config_of(refinement__passes=3), should_stop=lambda: True)
 
 
 def test_a_stopped_training_whose_model_is_not_wanted_ends_at_once(scan: Scan, tmp_path: Path) -> None:
@@ -218,7 +217,7 @@ def test_a_stopped_training_whose_model_is_not_wanted_ends_at_once(scan: Scan, t
 
 def test_events_tell_the_whole_story(scan: Scan, model: Path) -> None:
     events: list[Event] = []
-    pp.reconstruct(scan, model, config_of(), refine_passes=1, emit=events.append)
+    pp.reconstruct(scan, model, config_of(refinement__passes=1), emit=events.append)
     assert [events[0].kind, events[-1].kind] == ['started', 'done']
     done = [event.data for event in events if event.kind == 'progress' and event.data['stage'] == 'network']
     assert done[-1]['done'] == done[-1]['total'] == len(scan)
@@ -263,7 +262,7 @@ def emit(event):
 inference.IN_MEMORY = 0
 scan = read_scan(sys.argv[1]).scan
 config = Config().merged({'inference': {'sync_neighbors': 8}, 'execution': {'backend': sys.argv[4]}})
-pp.reconstruct(scan, Path(sys.argv[2]), config, refine_passes=1, scratch=Path(sys.argv[3]), emit=emit)
+pp.reconstruct(scan, Path(sys.argv[2]), config, scratch=Path(sys.argv[3]), emit=emit)
 print(peak)
 """
 

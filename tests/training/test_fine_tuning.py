@@ -13,11 +13,11 @@ import pytest
 from command_line import TRAIN, epochs_in, ok, printed, process, run, told
 from scans import backend_options, short_config, small_scan
 
-from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.config import Config, RefinementConfig
 from ptychopinn_reconstructor.io import write_npz
 from ptychopinn_reconstructor.model_file.opening import open_model
-from ptychopinn_reconstructor.physics.engine.refine import RefineOptions
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
+from ptychopinn_reconstructor.reconstruction.refinement import refinement_options
 from ptychopinn_reconstructor.training.train import train
 
 RUINOUS = ('--learning-rate', 1e-2, '--batch-size', 16, '--device', 'cpu')
@@ -94,7 +94,7 @@ def test_it_is_judged_by_what_a_user_gets(work: Path, tmp_path: Path) -> None:
     """C23: the number of passes is the one that the dose of the scan asks for: five here, ten where light is scarce."""
     for photons, passes in ((1e5, 5), (1e3, 10)):
         scan = small_scan(photons=photons)
-        assert RefineOptions.for_scan(prepare_scan(scan)).passes == passes
+        assert refinement_options(RefinementConfig(), prepare_scan(scan), start='network').passes == passes
         config = short_config(training__nepochs=1, training__learning_rate=1e-6)
         notes = train([scan], config, tmp_path / str(passes), initial=work / 'model' / 'model.safetensors').notices
         assert any(n.code == 'model_kept' and n.text.startswith(f'Residual after {passes} passes: ') for n in notes)

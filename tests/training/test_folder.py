@@ -88,7 +88,7 @@ def test_what_a_resumed_training_may_change(tmp_path: Path) -> None:
     for changes in (
         {'training__nepochs': 9, 'training__learning_rate': 1e-4},
         {'training__nepochs': 5, 'training__early_stop_patience': 2, 'training__max_cpu_seconds': 10.0},
-        {'training__nepochs': 5, 'execution__device': 'auto', 'inference__refine_passes': 3},
+        {'training__nepochs': 5, 'execution__device': 'auto', 'refinement__passes': 3},
     ):
         check_resumable(folder, stored, short_config(**changes))
     with pytest.raises(ConfigError, match='has 5 epochs already'):

@@ -17,7 +17,6 @@ from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import ConfigError, ScanError
 from ptychopinn_reconstructor.io import write_npz
 from ptychopinn_reconstructor.model_file.opening import open_model
-from ptychopinn_reconstructor.physics.engine.refine import RefineOptions
 from ptychopinn_reconstructor.physics.grouping import hold_out_all
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.probes import make_probe
@@ -43,8 +42,8 @@ def test_a_pretrained_network_reconstructs_what_it_has_never_seen(backend: str, 
     config = config_of(backend, training__nepochs=6, data__n_groups=256)
     done = pretrain(Instrument.of_probe(PROBE), config, tmp_path)
     scan = small_scan()
-    result = pp.reconstruct(scan, done.model, config, refine_passes=0)
-    flat = pp.refine(scan, config, RefineOptions.alone(0))
+    result = pp.reconstruct(scan, done.model, config)
+    flat = pp.refine(scan, config)
     assert result.report.residual < 0.5 * flat.report.residual
     losses = [loss for _, loss in done.trained.losses]
     assert losses[-1] < 0.7 * losses[0]

@@ -92,7 +92,7 @@ def test_a_worker_that_dies_is_told_at_once(
             worker.ask(train_request(scratch, tmp_path, backend_name))
             awaited = ('epoch', 'train')
         else:
-            asked = config(backend_name, inference__refine_passes=MANY)
+            asked = config(backend_name, refinement__passes=MANY)
             model = request.getfixturevalue('model')
             worker.ask(ReconstructRequest(scan=scratch / 'scan', model=model, config=asked))
             awaited = ('progress', 'refine')
@@ -194,7 +194,7 @@ def test_a_stop_ends_a_job_within_a_second(
     worker = Worker(scratch, backend_name, should_stop)
     with pytest.raises(Interrupted, match=r'[Ss]topped'), worker:
         if when == 'in refinement':
-            asked, model = config(backend_name, inference__refine_passes=MANY), request.getfixturevalue('model')
+            asked, model = config(backend_name, refinement__passes=MANY), request.getfixturevalue('model')
             worker.ask(ReconstructRequest(scan=scratch / 'scan', model=model, config=asked))
         else:
             worker.ask(train_request(scratch, tmp_path, backend_name))

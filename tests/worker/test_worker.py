@@ -217,7 +217,7 @@ def test_train_stop_resume_reconstruct(backend: str, scan: Scan, job: Path, tmp_
     assert shown.dtype == np.complex64 and preview['stage'] == 'train' and np.ptp(np.abs(shown)) > 0
 
     with Process(job, backend) as worker:
-        asked = config(backend, inference__refine_passes=2, inference__inference_batch_size=16)
+        asked = config(backend, refinement__passes=2, inference__inference_batch_size=16)
         worker.ask(
             ReconstructRequest(scan=job / 'scan', model=output / 'model.safetensors', config=asked, preview_seconds=0)
         )

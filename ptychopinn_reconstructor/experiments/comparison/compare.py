@@ -5,7 +5,7 @@ its own and no two frameworks meet. Layout of the output folder, T and R being b
 
 - T/model/: what `ptychopinn train` writes, trained with T.
 - T_in_R/: what `ptychopinn reconstruct` writes with T's model in R, no refinement; T_in_R/refined/ the same with
-  refine_passes, where these are asked for.
+  refinement.passes, where these are asked for.
 - report.json (see `compare`), report.md and the pictures that it shows.
 """
 

@@ -61,12 +61,12 @@ class Steps:
         if self.probe is not None:
             arguments += probe_arguments(self.probe, self.config, model, self.folder / trained / 'probe.npz')
         scored: list[Scored] = []
-        passes = self.config.inference.refine_passes  # None: not asked for, and the comparison is of the networks
+        passes = self.config.refinement.passes  # None: not asked for, and the comparison is of the networks
         for suffix, count in (('', 0), ('refined', passes)) if passes else (('', 0),):
             folder = self.folder / f'{trained}_in_{other}' / suffix
             what = f"The reconstruction of {trained}'s model with {other}"
             title = f'reconstruct {trained} in {other} {suffix}'.rstrip()
-            extra = [*arguments, '--refine', str(count)]
+            extra = [*arguments, '--passes', str(count)]
             cost = self._command('reconstruct', title, what, other, folder, settings, extra)
             scored.append(read_cell(folder, cost, truth, margin))
         return Cell(trained, other, scored[0], scored[1] if passes else None)
@@ -74,7 +74,7 @@ class Steps:
     def _command(
         self, command: str, title: str, what: str, backend: str, folder: Path, settings: Path, extra: Sequence[str]
     ) -> Cost:
-        total = len(self.names) * (1 + len(self.names) * (2 if self.config.inference.refine_passes else 1))
+        total = len(self.names) * (1 + len(self.names) * (2 if self.config.refinement.passes else 1))
         self.emit(Event('progress', {'stage': title, 'done': len(self.done), 'total': total}))
         arguments = [command, self.scan, '--config', str(settings), '--backend', backend, '--output-dir', str(folder)]
         finished = run_command([*arguments, *extra, '--quiet'], what, should_stop=self.should_stop)
@@ -88,7 +88,8 @@ def shared_settings(config: Config) -> Config:
         {
             'data': {'train_data_file': None},
             'training': {'output_dir': None},
-            'inference': {'model_path': None, 'refine_passes': 0},
+            'inference': {'model_path': None},
+            'refinement': {'passes': 0},
             'execution': {'progress': False},
         }
     )

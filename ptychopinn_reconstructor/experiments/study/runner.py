@@ -88,7 +88,7 @@ class Runner:
             return ['refine', *passes, '--seed', str(run.seed)], {'versions': _versions(own_versions())}
         model, trained = self._model(run)
         options = ['--model', str(model), '--backend', run.backend, '--config', str(self._settings(run))]
-        return ['reconstruct', *options, *([] if run.passes is None else ['--refine', str(run.passes)])], trained
+        return ['reconstruct', *options, *([] if run.passes is None else ['--passes', str(run.passes)])], trained
 
     def _score(self, run: Run, out: Path, scan: Path) -> Values:
         """Figures against the truth, whose aligned images are kept; a result that cannot be compared says why."""

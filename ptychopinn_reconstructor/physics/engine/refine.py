@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +23,6 @@ from ..arrays import NUMPY, Arrays
 from ..illumination import illumination
 from ..prepare import PreparedScan, even_batches
 from ..residual import Residual, residual
-from ..sampling import scan_overlap
 from ..stitching.count_scale import LARGEST_CHANGE, count_gauge
 from .batches import even_sampling
 from .far_field_step import FarFieldStep
@@ -141,12 +139,6 @@ class RefineOptions:
         momentum = 0.0 if passes < 2 or refine_probe else 0.3 if averaging else 0.8 if low else 0.5
         options = cls(passes, refine_probe, first_batches=first, momentum=momentum, prior=prior, seed=seed)
         return replace(options, refine_positions=refine_positions, averaging=averaging, wavefront=wavefront)
-
-    @classmethod
-    def for_scan(cls, prepared: PreparedScan, passes: int | None = None, **options: Any) -> RefineOptions:
-        """`after_network` with the dose and the overlap of a scan."""
-        overlap = scan_overlap(prepared.positions, prepared.probe)
-        return cls.after_network(passes, dose=scan_dose(prepared), overlap=overlap, **options)
 
     @classmethod
     def alone(

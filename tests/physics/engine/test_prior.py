@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ptychopinn_reconstructor.config import RefinementConfig
 from ptychopinn_reconstructor.physics.engine.prior import EDGE_COUNTS, Smoothness, mean_dose
-from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine
+from ptychopinn_reconstructor.physics.engine.refine import refine
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.scoring.metrics import compare
 from ptychopinn_reconstructor.physics.simulation.simulate import simulate
+from ptychopinn_reconstructor.reconstruction.refinement import refinement_options
 
 
 def threshold(value: float, shape: tuple[int, int]) -> Smoothness:
@@ -73,7 +75,7 @@ def test_where_light_is_scarce_the_prior_brings_amplitude_and_phase(scarce: floa
     prepared = prepare_scan(scan)
     assert scan.object is not None
     start = np.ones(prepared.layout.shape, np.complex64)
-    options = RefineOptions.for_scan(prepared)
+    options = refinement_options(RefinementConfig(), prepared, start='network')
     assert options.passes == 10
     scores = []
     for prior in (0.0, 1.0):
@@ -88,7 +90,7 @@ def test_where_there_is_light_the_prior_changes_nothing_to_see() -> None:
     scan = simulate(n=32, positions=100, step=4.0, photons=1e7, jitter=1.0)
     prepared = prepare_scan(scan)
     start = np.ones(prepared.layout.shape, np.complex64)
-    options = RefineOptions.for_scan(prepared)
+    options = refinement_options(RefinementConfig(), prepared, start='network')
     assert options.passes == 5
     with_prior, without = (refine(prepared, start, replace(options, prior=p)).canvas for p in (1.0, 0.0))
     assert 0 < np.abs(with_prior - without)[20:-20, 20:-20].max() < 1e-3

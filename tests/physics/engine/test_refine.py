@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from engine_cases import Case, N, empty
 
+from ptychopinn_reconstructor.config import RefinementConfig
 from ptychopinn_reconstructor.errors import ConfigError, ScanError
 from ptychopinn_reconstructor.events import Event
 from ptychopinn_reconstructor.physics.engine import refine as refinement
@@ -19,6 +20,7 @@ from ptychopinn_reconstructor.physics.sampling import scan_overlap
 from ptychopinn_reconstructor.physics.scaling import probe_power
 from ptychopinn_reconstructor.physics.scoring.metrics import compare
 from ptychopinn_reconstructor.physics.simulation.simulate import simulate
+from ptychopinn_reconstructor.reconstruction.refinement import refinement_options
 from ptychopinn_reconstructor.scan import Scan
 
 
@@ -285,9 +287,9 @@ def test_more_passes_where_spots_overlap_little(step: float, passes: int) -> Non
     prepared = prepare_scan(scan)
     overlap = scan_overlap(prepared.positions, prepared.probe)
     assert (overlap < 0.55) == (passes >= 20) and (overlap < 0.4) == (passes == 60), overlap
-    assert RefineOptions.for_scan(prepared).passes == passes
-    assert RefineOptions.for_scan(prepared, 2).passes == 2
-    assert RefineOptions.for_scan(prepared, refine_probe=True).passes == max(passes, 20)
+    assert refinement_options(RefinementConfig(), prepared, start='network').passes == passes
+    assert refinement_options(RefinementConfig(passes=2), prepared, start='network').passes == 2
+    assert refinement_options(RefinementConfig(probe=True), prepared, start='network').passes == max(passes, 20)
     dim = RefineOptions.after_network(dose=100, overlap=overlap)
     assert (dim.passes, dim.averaging, dim.momentum) == ((passes, True, 0.3) if passes >= 20 else (10, False, 0.8))
 

@@ -1,0 +1,68 @@
+"""How the engine refines: the section `refinement` of the configuration as its options, and where it runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final, Literal
+
+from ..backend import arrays_on, installed, load_backend
+from ..config import Config, RefinementConfig
+from ..physics.arrays import NUMPY, Arrays
+from ..physics.engine.refine import RefineOptions, scan_dose
+from ..physics.prepare import PreparedScan
+from ..physics.sampling import scan_overlap
+
+From = Literal['network', 'empty']
+PASSES_ALONE = 20
+# What a driver of a GPU leaves in Linux: NVIDIA, AMD, and both in WSL.
+DRIVERS: Final = ('/proc/driver/nvidia', '/dev/nvidiactl', '/dev/kfd', '/dev/dxg')
+
+
+def refinement_options(
+    section: RefinementConfig, prepared: PreparedScan, *, start: From, seed: int = 0
+) -> RefineOptions:
+    """The options of the engine for a scan, from a network's object or an empty one: what automatic means there."""
+    if start == 'empty':
+        return RefineOptions.alone(
+            PASSES_ALONE if section.passes is None else section.passes,
+            prior=section.prior or 0.0,
+            refine_probe=section.probe,
+            refine_positions=section.positions,
+            wavefront=solves_wavefront(section, start),
+            seed=seed,
+        )
+    return RefineOptions.after_network(
+        section.passes,
+        dose=scan_dose(prepared),
+        overlap=scan_overlap(prepared.positions, prepared.probe),
+        prior=1.0 if section.prior is None else section.prior,
+        refine_probe=section.probe,
+        refine_positions=section.positions,
+        wavefront=solves_wavefront(section, start),
+        seed=seed,
+    )
+
+
+def solves_wavefront(section: RefinementConfig, start: From) -> bool:
+    """Whether the long-range phase is solved for."""
+    return start == 'network' if section.wavefront is None else section.wavefront
+
+
+def engine_arrays(config: Config) -> tuple[Arrays, str]:
+    """Where the engine runs that needs no network, and what computes it: 'numpy', or the name of a backend.
+
+    auto takes a GPU through the backend where that is installed. Raises BackendError when another device than the CPU
+    is asked for and the backend is not installed, DeviceError when the device is not there.
+    """
+    device, name = config.execution.device, config.execution.backend
+    if device == 'cpu' or (device == 'auto' and not (may_have_gpu() and name in installed())):
+        return NUMPY, 'numpy'
+    backend = load_backend(name)
+    arrays = arrays_on(backend, backend.resolve_device(device))
+    return arrays, 'numpy' if arrays is NUMPY else backend.name
+
+
+def may_have_gpu() -> bool:
+    """False where there is surely no GPU, so that no framework need be imported (seconds) to ask."""
+    return sys.platform != 'linux' or any(Path(driver).exists() for driver in DRIVERS)
