@@ -405,25 +405,6 @@ def test_bytes_at_the_end_are_refused(model_file: Path) -> None:
     assert 'truncated or altered' in refused(model_file)
 
 
-def flips(data: bytes, number: int, seed: int) -> list[tuple[int, int]]:
-    """Places and what to xor with: half of them in the header, which is the smaller part."""
-    rng = np.random.default_rng(seed)
-    header = 8 + int.from_bytes(data[:8], 'little')
-    places = np.concatenate(
-        [np.arange(16), rng.integers(0, header, number // 2), rng.integers(0, len(data), number // 2)]
-    )
-    return [(int(place), int(rng.integers(1, 256))) for place in places]
-
-
-def test_no_changed_byte_gives_a_model(model_file: Path) -> None:
-    data = model_file.read_bytes()
-    for place, change in flips(data, 400, seed=0):
-        changed = bytearray(data)
-        changed[place] ^= change
-        model_file.write_bytes(changed)
-        refused(model_file)
-
-
 def test_no_changed_space_of_the_padding_gives_a_model(model_file: Path) -> None:
     """JSON knows other spaces, and the header is in no digest."""
     data = model_file.read_bytes()
