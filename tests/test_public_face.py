@@ -68,5 +68,5 @@ def test_a_scan_is_trained_on_and_reconstructed_in_six_lines(
     assert os.path.samefile(model.parent, tmp_path / 'model')
     product = pp.read_product(tmp_path / 'result' / 'product.h5')
     np.testing.assert_array_equal(product.object, result.reconstruction.object)
-    assert pp.open_model(model).manifest['backend'] == backend_name
+    assert pp.open_model(model).manifest.backend == backend_name
     assert np.ptp(np.abs(product.object)) > 0.01

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import queue
@@ -25,6 +26,7 @@ from ptychopinn_reconstructor.io import read_scan, write_npz
 from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.scan import Scan
 from ptychopinn_reconstructor.training.folder import can_resume
+from ptychopinn_reconstructor.worker import main
 from ptychopinn_reconstructor.worker.handover import PREFIX, Scratch, write_arrays
 from ptychopinn_reconstructor.worker.requests import DevicesRequest, ReconstructRequest, Request, TrainRequest
 
@@ -32,6 +34,8 @@ SOON = 15.0  # seconds in which a worker whose host is gone has to be gone too; 
 LONG = 400  # epochs that no test waits for
 HANG = 300.0  # seconds after which a test gives up
 Said = dict[str, Any]
+
+INSTALLED = [name for name in ('torch', 'tensorflow') if not missing_modules(name)]
 
 pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='signals and processes of POSIX')
 BACKENDS = [
@@ -238,13 +242,19 @@ def test_train_stop_resume_reconstruct(backend: str, scan: Scan, job: Path, tmp_
     assert np.array_equal(np.load(job / worker.of('preview')[-1]['object']), found)
 
 
-@pytest.mark.slow
-def test_devices_of_backends() -> None:
+def answered(asked: Request | str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[Said]]:
+    """The exit code and what is said of a request that is answered in this process, in its scratch folder."""
+    monkeypatch.chdir(folder)
+    out = io.StringIO()
+    code = main.answer(main.Channel(out), asked if isinstance(asked, str) else asked.model_dump_json())
+    return code, [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize('there', [[], pytest.param(INSTALLED, marks=pytest.mark.slow)], ids=['none', 'all'])
+def test_devices_of_backends(there: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of a backend that is not there are none."""
-    there = [name for name in ('torch', 'tensorflow') if not missing_modules(name)]
-    with Process(Path.cwd()) as worker:
-        assert worker.ask(DevicesRequest(backends=(*there, 'nonesuch'))).rest() == 0
-    (done,) = worker.said
+    code, (done,) = answered(DevicesRequest(backends=(*there, 'nonesuch')), tmp_path, monkeypatch)
+    assert code == 0 and done['event'] == 'done'
     assert done['devices'].keys() == {*there, 'nonesuch'} and done['devices']['nonesuch'] == []
     assert all(done['devices'][name][0] == 'cpu' for name in there)
 
@@ -279,31 +289,46 @@ def no_file(job: Path, tmp_path: Path) -> Request:
     return train_request(job, tmp_path, scan=None, files=(tmp_path / 'absent.npz',), config=config())
 
 
-def stopped_before(job: Path, tmp_path: Path) -> Request:
-    return train_request(job, tmp_path, config=config())
-
-
 @pytest.mark.parametrize(
-    ('request_of', 'kind', 'words', 'code'),
+    ('request_of', 'kind', 'words'),
     [
-        (bad_value, 'ConfigError', 'nepochs', 2),
-        (no_scan, 'ScanError', 'absent', 2),
-        (no_backend, 'BackendError', 'nonesuch', 2),
-        pytest.param(no_model, 'ModelFileError', 'model.safetensors', 2, marks=pytest.mark.slow),
-        pytest.param(no_folder, 'OutputError', 'file', 2, marks=pytest.mark.slow),
-        pytest.param(nothing_to_resume, 'ConfigError', 'nothing to resume', 2, marks=pytest.mark.slow),
-        pytest.param(no_file, 'ScanError', 'absent.npz', 2, marks=pytest.mark.slow),
+        (bad_value, 'ConfigError', 'nepochs'),
+        (no_scan, 'ScanError', 'absent'),
+        (no_backend, 'BackendError', 'nonesuch'),
+        (no_model, 'ModelFileError', 'model.safetensors'),
+        (no_folder, 'OutputError', 'file'),
+        (nothing_to_resume, 'ConfigError', 'nothing to resume'),
+        (no_file, 'ScanError', 'absent.npz'),
     ],
 )
 def test_an_error_comes_as_its_class_in_one_sentence(
-    request_of: Callable[[Path, Path], Request], kind: str, words: str, code: int, job: Path, tmp_path: Path
+    request_of: Callable[[Path, Path], Request], kind: str, words: str, job: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    code, said = answered(request_of(job, tmp_path), job, monkeypatch)
+    assert code == 2 and (said[-1]['event'], said[-1]['kind']) == ('error', kind)
+    assert words in said[-1]['message'] and '\n' not in said[-1]['message']
+    assert 'Traceback' not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('error', 'kind', 'words'),
+    [
+        (MemoryError('Unable to allocate 3 TiB'), 'OutputError', 'not enough memory (Unable to allocate 3 TiB)'),
+        (OSError(28, 'No space left on device'), 'OutputError', 'No space left on device; check the disk'),
+        (ZeroDivisionError('a bug\nof ours'), 'PtychoPINNError', 'The job failed: ZeroDivisionError: a bug of ours'),
+    ],
+)
+def test_a_failure_of_the_job_is_one_sentence_too(
+    error: Exception, kind: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Process(job) as worker:
-        assert worker.ask(request_of(job, tmp_path)).rest() == code
-    error = worker.said[-1]
-    assert (error['event'], error['kind']) == ('error', kind)
-    assert words in error['message'] and '\n' not in error['message']
-    assert not any('Traceback' in line for line in worker.stderr)
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(main, 'run', fails)
+    code, (said,) = answered(DevicesRequest(backends=()), tmp_path, monkeypatch)
+    assert (code, said['event'], said['kind']) == (1, 'error', kind)
+    assert words in said['message'] and '\n' not in said['message']
 
 
 @pytest.mark.slow
@@ -324,21 +349,11 @@ def test_errors_that_only_the_framework_finds(job: Path, tmp_path: Path, backend
     assert can_resume(tmp_path / 'out')
 
 
-@pytest.mark.parametrize(
-    'line',
-    [
-        'no JSON',
-        '{"job": "devices", "backends": [], "more": 1}',
-        pytest.param('{"job": "dance"}', marks=pytest.mark.slow),
-        pytest.param('[]', marks=pytest.mark.slow),
-    ],
-)
-def test_a_bad_request_is_an_error_too(line: str, tmp_path: Path) -> None:
-    with Process(tmp_path) as worker:
-        worker.tell(line)
-        assert worker.rest() == 1
-    (error,) = worker.said
-    assert error['event'] == 'error' and 'ValidationError' in error['message'] and '\n' not in error['message']
+@pytest.mark.parametrize('line', ['{"job": "dance"}', 'no JSON', '{"job": "devices", "backends": [], "more": 1}', '[]'])
+def test_a_bad_request_is_an_error_too(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, (error,) = answered(line, tmp_path, monkeypatch)
+    assert code == 1 and error['event'] == 'error'
+    assert 'ValidationError' in error['message'] and '\n' not in error['message']
 
 
 @pytest.mark.slow
@@ -410,6 +425,7 @@ def test_a_folder_that_is_not_ours_is_not_removed(tmp_path: Path) -> None:
 HOST = """
 import sys
 from pathlib import Path
+from ptychopinn_reconstructor.worker import main
 from ptychopinn_reconstructor.worker.handover import Scratch
 from ptychopinn_reconstructor.host.runner import Worker
 from ptychopinn_reconstructor.worker.requests import parse_request
@@ -461,8 +477,7 @@ def test_a_killed_host_takes_its_worker_along(scan: Scan, tmp_path: Path, backen
         assert list(parent.iterdir()) == [scratch.path]
 
 
-@pytest.mark.slow
-def test_training_on_files(scan: Scan, tmp_path: Path, backend_name: str) -> None:
+def test_training_on_files(scan: Scan, tmp_path: Path, backend_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several, another one to validate on, and where they are from; an earlier training there is kept."""
     files = []
     for number, part in enumerate((slice(0, 40), slice(30, 64), slice(0, 64, 3))):
@@ -484,15 +499,14 @@ def test_training_on_files(scan: Scan, tmp_path: Path, backend_name: str) -> Non
         (output / left).write_text('of an earlier training')
     job = tmp_path / 'job'
     job.mkdir()
-    with Process(job, backend_name) as worker:
-        request = TrainRequest(
-            files=tuple(files[:2]), validation=files[2], output_dir=output, config=config(backend_name)
-        )
-        assert worker.ask(request).rest() == 0, worker.stderr
+    asked = config(backend_name, training__nepochs=1)
+    request = TrainRequest(files=tuple(files[:2]), validation=files[2], output_dir=output, config=asked)
+    code, said = answered(request, job, monkeypatch)
+    assert code == 0 and said[-1]['event'] == 'done'
     training = open_model(output / 'model.safetensors').manifest.training
     assert training.scans == tuple(str(path) for path in files[:2])
-    assert all(np.isfinite(said['val_loss']) for said in worker.of('epoch'))
+    assert all(np.isfinite(line['val_loss']) for line in said if line['event'] == 'epoch')
     kept = [path for path in output.rglob('*') if path.is_file() and path.read_bytes() == b'of an earlier training']
     assert sorted(path.suffix for path in kept) == ['.earlier', '.safetensors']
-    told = ' '.join(said['message'] for said in worker.of('log'))
+    told = ' '.join(line['message'] for line in said if line['event'] == 'log')
     assert all(path.name in told or path.parent.name in told for path in kept)
