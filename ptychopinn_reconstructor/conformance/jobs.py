@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import Backend, TrainedModel, TrainingJob, Weights
+from ..backend import Backend, Network, TrainedModel, TrainingJob, Weights
 from ..config import Config
 from ..events import Event
 from ..physics.grouping import Split
-from ..physics.prepare import PreparedScan, prepare_scan
+from ..physics.prepare import Patterns, PreparedScan, prepare_scan
 from ..physics.simulation.simulate import simulate
 from ..scan import Scan
 from ..training.setup import split_of
@@ -28,7 +28,12 @@ from ..training.setup import split_of
 STILL = 1e-30  # a learning rate at which no weight moves
 BAD = np.zeros((32, 32), dtype=bool)
 BAD[3:5, 10:20] = BAD[16, 16] = True
-LONG: dict[str, Any] = {'training__nepochs': 4}  # the run that is stopped, killed and resumed
+ELSEWHERE: dict[str, Any] = {  # settings of execution that change speed and place only, none at its default
+    'execution__num_workers': 2,
+    'execution__pin_memory': True,
+    'execution__logger_backend': 'none',
+    'execution__progress': False,
+}
 
 
 @cache
@@ -51,10 +56,10 @@ def scan_with(original: Scan, diffraction: NDArray[Any]) -> PreparedScan:
 
 
 def configuration(backend: Backend, **changes: Any) -> Config:
-    """Two short epochs of a narrow network on the CPU; `changes` are 'section__field' values."""
+    """Three short epochs of a narrow network on the CPU; `changes` are 'section__field' values."""
     values: dict[str, dict[str, Any]] = {
         'model': {'N': 32, 'n_filters_scale': 0.5},
-        'training': {'nepochs': 2, 'batch_size': 16},
+        'training': {'nepochs': 3, 'batch_size': 16},
         'refinement': {'passes': 0},
         'execution': {'backend': backend.name, 'device': 'cpu'},
     }
@@ -106,14 +111,17 @@ def weights_for(backend: Backend, config: Config, seed: int = 0) -> dict[str, ND
 
 @dataclass(eq=False)
 class Listener:
-    """An `emit` that remembers the events and the threads that they came from."""
+    """An `emit` that remembers the events, the threads that they came from, and what lay in a folder at the time."""
 
+    folder: Path | None = None
     events: list[Event] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
+    files: list[set[str]] = field(default_factory=list)
 
     def __call__(self, event: Event) -> None:
         self.events.append(event)
         self.threads.add(threading.get_ident())
+        self.files.append({path.stem for path in self.folder.iterdir()} if self.folder else set())
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
@@ -124,6 +132,22 @@ class Listener:
     def steps(self) -> int:
         """Events of progress in the training so far."""
         return sum(event.kind == 'progress' and event.data['stage'] == 'train' for event in self.events)
+
+
+@dataclass(eq=False)
+class Looks:
+    """An `inspect` that remembers what the network predicts: epochs heard so far, thread and patches."""
+
+    data: Patterns
+    heard: Listener
+    seen: list[tuple[int, int, NDArray[np.complex64]]] = field(default_factory=list)
+
+    def __call__(self, network: Network) -> None:
+        whole = network.predict(self.data.root4, self.data.backprojection)
+        for size in (1, 33, 40):
+            part = network.predict(self.data.root4[:size], self.data.backprojection[:size])
+        assert np.array_equal(whole, part)
+        self.seen.append((len(self.heard.epochs), threading.get_ident(), whole))
 
 
 @dataclass(eq=False)

@@ -5,6 +5,7 @@ The network is clauses B19, B21 and B22 of specs/backend_contract.md, the loss B
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import e, log
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..backend import Weights
 from ..config import Config
-from ..physics.forward import amplitude_loss, diffract, measure, poisson_loss, propagate, total_variation
+from ..physics.forward import amplitude_loss, diffract, measure, object_error, poisson_loss, propagate, total_variation
 from ..physics.geometry import gather_patches, scatter_patches
 from ..physics.grouping import Split, covering_regions, epoch_regions, region_size
 from ..physics.prepare import PreparedScan
@@ -121,11 +122,19 @@ def drawn(scan: PreparedScan, split: Split, config: Config) -> NDArray[np.int64]
     return epoch_regions(scan.positions, split.training, k, n_groups=steps * r, seed=config.training.seed, epoch=0)
 
 
-def epoch_losses(scan: PreparedScan, split: Split, config: Config, weights: Weights) -> tuple[float, float]:
-    """Training and validation loss of the first epoch for weights that do not move, one region a step (B26)."""
-    regions = drawn(scan, split, config)
-    held_out = covering_regions(scan.positions, split.validation, regions.shape[1])
-    losses = [[_region_loss(scan, region, config, weights) for region in part] for part in (regions, held_out)]
+def epoch_losses(
+    scans: Sequence[PreparedScan], splits: Sequence[Split], config: Config, weights: Weights
+) -> tuple[float, float]:
+    """Training and validation loss of the first epoch for weights that do not move, one region a step (B26, B27)."""
+    losses: tuple[list[float], list[float]] = [], []
+    for scan, split in zip(scans, splits, strict=True):
+        k = plan(config, scan.n_pixels, len(split.training))[0]
+        if len(split.training):
+            regions = drawn(scan, split, config)
+            losses[0].extend(_region_loss(scan, region, config, weights) for region in regions)
+        if len(split.validation):
+            regions = covering_regions(scan.positions, split.validation, k)
+            losses[1].extend(_region_loss(scan, region, config, weights) for region in regions)
     return float(np.mean(losses[0])), float(np.mean(losses[1]))
 
 
@@ -133,6 +142,8 @@ def _region_loss(scan: PreparedScan, region: NDArray[np.int64], config: Config, 
     data = scan.patterns(region)
     fractions = scan.layout.fractions[region]
     patches = patches_of(config, weights, data.root4, data.backprojection)
+    if config.model.model_type == 'supervised':
+        return _supervised_loss(config, patches, scan.labels(region), scan.probe, data.counts)
     corners = data.corners - data.corners.min(axis=0)
     windows = gather_patches(_canvas(scan, patches, corners, fractions), corners, scan.n_pixels)
     intensity = diffract(scan.probe.astype(np.complex128), windows, fractions)
@@ -150,17 +161,29 @@ def drawn_loss(source: ProceduralPatterns, step: int, count: int, config: Config
     """The supervised loss of the procedural patterns of a step, under the probe at their dose (B27, B44)."""
     drawn = source.draw(step, count)
     patches = patches_of(config, weights, *drawn.input)
-    labels = drawn.labels.astype(np.complex128)
-    probe = source.probe.astype(np.complex128) * np.sqrt(drawn.dose)
-    n = labels.shape[-1]
+    return _supervised_loss(config, patches, drawn.labels, source.probe * np.sqrt(drawn.dose), drawn.counts)
+
+
+def _supervised_loss(
+    config: Config,
+    patches: NDArray[np.complex128],
+    labels: NDArray[Any],
+    probe: NDArray[Any],
+    counts: NDArray[Any],
+) -> float:
+    """Of patches and labels (b, n, n) under a probe (modes, N, N), counts (b, N, N) (B27)."""
+    labels, probe, n = labels.astype(np.complex128), probe.astype(np.complex128), labels.shape[-1]
     weight = crop_support((np.abs(probe) ** 2).sum(axis=0), n)
     inner = (weight * labels * patches.conj()).sum(axis=(-2, -1), keepdims=True)
     error = patches * np.exp(1j * np.angle(inner)) - labels
     exit_wave = (weight * np.abs(error) ** 2).sum(axis=(-2, -1)) / weight.sum()
-    wave = np.zeros((count, *probe.shape), dtype=complex)
+    wave = np.zeros((len(patches), *probe.shape), dtype=complex)
     crop_support(wave, n)[:] = crop_support(probe, n) * error[:, None]
-    far_field = measure(propagate(wave)) / (drawn.counts + 1)
-    return float(exit_wave.mean() + config.training.far_field_weight * far_field.mean())
+    far_field = measure(propagate(wave)) / (counts + 1)
+    training = config.training
+    loss = float(exit_wave.mean() + training.far_field_weight * far_field.mean())
+    loss += training.realspace_mae_weight * object_error(patches, labels, weight)
+    return loss + training.realspace_weight * total_variation(patches, weight)
 
 
 def _canvas(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+import tempfile
+from contextlib import chdir
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,15 +20,25 @@ from ..scan import Scan
 from . import jobs
 
 EPOCHS = 20  # of the shipped model
+WITH_PROBE: dict[str, Any] = {'training__probe_trainable': True, 'training__realspace_weight': 30.0}
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A training and what was heard of it."""
+    """A training, what was heard and seen of it, and what it left."""
 
     trained: TrainedModel
     heard: jobs.Listener
-    asked: jobs.StopAfter
+    looks: jobs.Looks
+    asked: int  # how often whether to stop
+    folder: Path
+    strays: list[Path]  # files in the working folder, which is another
+    state_stayed: bool  # NumPy's random state
+
+    @property
+    def steps(self) -> int:
+        """Batches of 16 patterns in an epoch."""
+        return int(self.heard.epochs[0]['patterns_seen']) // 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,23 +62,61 @@ class Runs:
 
     @property
     def reference(self) -> Run:
-        """Two short epochs with every setting at its default: what other runs are compared with."""
+        """A few short epochs with every setting at its default: what other runs are compared with."""
         return self.of()
 
     @property
-    def whole(self) -> Run:
-        """Four epochs that nothing disturbs."""
-        return self.of(**jobs.LONG)
+    def with_probe(self) -> Run:
+        """The probe is trained too, and the patches are kept flat."""
+        return self.of(**WITH_PROBE)
+
+    @property
+    def everything(self) -> Run:
+        """Nothing is held out, and the learning rate is constant."""
+        constant: dict[str, Any] = {'training__scheduler': 'constant', 'training__learning_rate': 1e-3}
+        return self.of(data__validation_fraction=0, **constant)
 
     def of(self, **changes: Any) -> Run:
         """A short run with these settings."""
         name = repr(sorted(changes.items()))
         if name not in self.done:
-            heard, stop = jobs.Listener(), jobs.StopAfter(10**9)
-            folder = self.folder / str(len(self.done))
-            trained = jobs.train(self.backend, folder, emit=heard, should_stop=stop, **changes)
-            self.done[name] = Run(trained, heard, stop)
+            self.done[name] = self.train(**changes)
         return self.done[name]
+
+    @cached_property
+    def inspected(self) -> Run:
+        """The reference once more, looked at after every epoch, executed in another way, after another random state."""
+        np.random.seed(12)
+        return self.train(look=True, **jobs.ELSEWHERE)
+
+    @cached_property
+    def accumulated(self) -> Run:
+        """As `with_probe`, in batches of half the size, two for a step, and looked at."""
+        small: dict[str, Any] = {'training__batch_size': 8, 'training__accum_steps': 2}
+        return self.train(look=True, **small, **WITH_PROBE)
+
+    @cached_property
+    def stopped(self) -> Run:
+        """The reference, stopped within its third epoch."""
+        return self.train(stop_after=2 * self.reference.steps + 1)
+
+    @cached_property
+    def resumed(self) -> Run:
+        """It goes on, and is looked at."""
+        return self.train(look=True, folder=self.stopped.folder, resume=True)
+
+    def train(self, *, look: bool = False, stop_after: int = 10**9, folder: Path | None = None, **changes: Any) -> Run:
+        """A run of its own."""
+        folder = folder or Path(tempfile.mkdtemp(dir=self.folder))
+        (folder / 'checkpoints').mkdir(exist_ok=True)
+        heard, stop = jobs.Listener(folder / 'checkpoints'), jobs.StopAfter(stop_after)
+        looks = jobs.Looks(jobs.prepared(self.backend).patterns(np.arange(40)), heard)
+        state = repr(np.random.get_state())
+        with tempfile.TemporaryDirectory(dir=self.folder) as elsewhere, chdir(elsewhere):
+            job = jobs.job(self.backend, folder, emit=heard, should_stop=stop, **changes)
+            trained = self.backend.train(replace(job, inspect=looks if look else None))
+            strays = list(Path(elsewhere).iterdir())
+        return Run(trained, heard, looks, stop.asked, folder, strays, repr(np.random.get_state()) == state)
 
     @cached_property
     def shipped(self) -> Shipped:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ..backend import Backend, Weights, load_backend
+from ..backend import Backend, load_backend
 from ..errors import ConfigError, Interrupted, ModelFileError, ScanError
 from ..io import ObjectFile, read_scan, write_npz
 from ..model_file.opening import open_model
@@ -77,7 +77,7 @@ class PipelineChecks:
         assert score.amplitude_psnr > evaluate(empty, truth, margin=2).amplitude_psnr + 1
 
     @pytest.mark.slow
-    @pytest.mark.parametrize('size', [1, 7, 144])
+    @pytest.mark.parametrize('size', [1, 7])
     def test_the_batch_size_of_inference_changes_nothing(self, shipped: Shipped, size: int) -> None:
         """DENSE, COVERAGE, SETTINGS: the same object to 1e-5 whatever inference_batch_size."""
         config = shipped.config.merged({'inference': {'inference_batch_size': size}})
@@ -187,18 +187,28 @@ class PipelineChecks:
 
     @pytest.mark.slow
     def test_the_probe_is_masked_and_scaled(self, backend: Backend, tmp_path: Path) -> None:
-        """S3, S4, SETTINGS: the model keeps the probe it was trained with; a stronger one makes the object weaker."""
-        scan, amplitudes = jobs.scan(), []
+        """S3, S4, MODES, COVERAGE, B23, SETTINGS: the model keeps the probe it was trained with, here of three modes.
+
+        A stronger one makes the object weaker. In regions of four every pattern is used; a probe of another number of
+        modes is refused.
+        """
+        scan, amplitudes = jobs.scan(modes=3), []
         for scale in (0.8, 1.25):
-            config = jobs.configuration(backend, training__nepochs=6, model__probe_scale=scale, model__probe_mask=True)
+            config = jobs.configuration(
+                backend, training__nepochs=6, model__probe_scale=scale, model__probe_mask=True,
+                model__gridsize=2, data__neighbor_count=3,
+            )  # fmt: skip
             model = train([scan], config, tmp_path / str(scale)).model
             expected = prepare_scan(scan, probe_mask=True, probe_scale=scale).probe
-            assert np.array_equal(open_model(model).probe, expected) and not expected[0, 0].any()
+            assert np.array_equal(open_model(model).probe, expected) and not expected[:, 0, 0].any()
             results = [reconstruct(one, model, config) for one in (scan, replace(scan, probe=None))]
             assert all(np.allclose(result.reconstruction.probe, expected, rtol=1e-5) for result in results)
             assert not any(notice.code == 'probe_shape' for result in results for notice in result.report.notices)
+            assert results[0].report.run.patterns == len(scan)
             amplitudes.append(float(np.abs(results[0].reconstruction.object[20:-20, 20:-20]).mean()))
         assert amplitudes[0] > 1.1 * amplitudes[1]  # of 1.56, that it has begun to learn
+        with pytest.raises(ModelFileError, match=r'3 probe mode\(s\) but the probe here has 1'):
+            reconstruct(jobs.scan(), model, config)
 
     @pytest.mark.slow
     def test_positions_not_provided_have_no_influence_on_training(self, backend: Backend, tmp_path: Path) -> None:
@@ -217,18 +227,18 @@ class PipelineChecks:
             train([scan], supervised, tmp_path / 'supervised')
 
     @pytest.mark.slow
-    def test_photons_are_used_where_counts_are_unknown(self, backend: Backend, tmp_path: Path) -> None:
-        """S8, SETTINGS: a normalized scan with its true nphotons gives the model of the counts, and the same object."""
-        counts = jobs.scan()
+    def test_photons_are_used_where_counts_are_unknown(
+        self, backend: Backend, conformance_runs: Runs, tmp_path: Path
+    ) -> None:
+        """S8, SETTINGS: a normalized scan with its true nphotons gives the model of the counts."""
+        counts, reference = jobs.scan(), conformance_runs.reference.trained.weights
         normalized = replace(counts, diffraction=(counts.diffraction / np.float32(3e4)).astype(np.float32))
-        found: list[Weights] = []
-        for scan, photons in ((counts, None), (normalized, counts.mean_counts), (normalized, 10.0)):
-            config = jobs.configuration(backend, training__nepochs=1, data__nphotons=photons)
-            model = train([scan], config, tmp_path / str(len(found))).model
-            notices = reconstruct(scan, model, config).report.notices
-            assert any(notice.code == 'photons' for notice in notices) is (photons is not None)
-            found.append(open_model(model).weights)
-        assert jobs.distance(found[0], found[1]) < 1e-2 * jobs.distance(found[0], found[2])
+        config = jobs.configuration(backend, data__nphotons=counts.mean_counts)
+        model = train([normalized], config, tmp_path).model
+        notices = reconstruct(normalized, model, config).report.notices
+        assert any(notice.code == 'photons' for notice in notices)
+        moved = jobs.distance(reference, backend.fresh_weights(config, 0))
+        assert jobs.distance(open_model(model).weights, reference) < 1e-2 * moved
 
     def test_the_measurement_domain_is_the_unit_of_a_file(self, backend: Backend, tmp_path: Path) -> None:
         """SETTINGS: measurement_domain amplitude squares what the file holds."""
@@ -248,19 +258,6 @@ class PipelineChecks:
         with pytest.raises(ModelFileError, match='N = 32 pixels but the scan has 48'):
             reconstruct(other, shipped.model, shipped.config)
         assert not list(tmp_path.iterdir())
-
-    @pytest.mark.slow
-    def test_three_modes_in_regions_of_four(self, backend: Backend, tmp_path: Path) -> None:
-        """MODES, COVERAGE, B23: gridsize 2 trained and reconstructed; another number of modes is refused."""
-        scan = jobs.scan(modes=3)
-        config = jobs.configuration(backend, model__gridsize=2, data__neighbor_count=3, training__nepochs=1)
-        model = train([scan], config, tmp_path).model
-        result = reconstruct(scan, model, config)
-        assert result.report.run.patterns == len(scan)
-        assert result.reconstruction.probe.shape == (3, 32, 32)
-        assert np.isfinite(result.reconstruction.object).all()
-        with pytest.raises(ModelFileError, match=r'3 probe mode\(s\) but the probe here has 1'):
-            reconstruct(jobs.scan(), model, config)
 
     @pytest.mark.slow
     def test_a_supervised_model_reconstructs(self, backend: Backend, tmp_path: Path) -> None:
@@ -290,7 +287,7 @@ class PipelineChecks:
     def test_a_job_stopped_early_leaves_no_model(
         self, backend: Backend, conformance_runs: Runs, tmp_path: Path
     ) -> None:
-        """B35, B38: stopped before the first epoch was complete; the training resumes as if it had not been."""
+        """B35, B38: stopped before the first epoch was complete; the pipeline resumes it as if it had not been."""
         config, shipped = jobs.configuration(backend), conformance_runs.shipped
         with pytest.raises(Interrupted):
             train([jobs.scan()], config, tmp_path, should_stop=jobs.StopAfter(1))

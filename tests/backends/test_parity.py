@@ -30,7 +30,6 @@ keras_network, keras_physics, keras_weights = (
 Weights = dict[str, NDArray[np.float32]]
 KINK = 1e-6  # some ten times the rounding of a convolution in single precision
 LEAKY_RELUS = 13
-SIZES = pytest.mark.parametrize('n_pixels', [64, 128])
 
 
 class Data(NamedTuple):
@@ -68,7 +67,7 @@ def data(n_pixels: int, gridsize: int, patch_size: int | None = None) -> Data:
 
 def trained_like(config: Config, seed: int = 3) -> Weights:
     """Weights of a network that does something: those freshly drawn with a head ten times as strong."""
-    weights: dict[str, NDArray[np.float32]] = keras_weights.to_neutral(keras_network.build_network(config, seed=seed))
+    weights: Weights = keras_weights.to_neutral(keras_network.build_network(config, seed=seed))
     rng = np.random.default_rng(seed + 1)
     bias = rng.uniform(-0.2, 0.2, weights['head.bias'].shape).astype(np.float32)
     return weights | {'head.kernel': 10 * weights['head.kernel'], 'head.bias': bias}
@@ -187,13 +186,7 @@ def differences(one: Outcome, two: Outcome) -> dict[str, float]:
     return {name: float(np.linalg.norm(a - b) / np.linalg.norm(b)) for name, (a, b) in pairs.items()}
 
 
-@SIZES
-@pytest.mark.parametrize(
-    'settings',
-    [{'amp_activation': name} for name in ('sigmoid', 'swish', 'softplus', 'relu')]
-    + [{'probe_big': True}, {'pad_object': False}],
-    ids=str,
-)
+@pytest.mark.parametrize(('n_pixels', 'settings'), [(64, {}), (128, {'pad_object': False})])
 def test_equal_weights_give_equal_patches(n_pixels: int, settings: dict[str, Any]) -> None:
     """B17: object patches differ by at most 1e-5 of the amplitude range, with the defaults and with a swollen head."""
     config = configuration(n_pixels, **{f'model__{name}': value for name, value in settings.items()})
@@ -213,37 +206,29 @@ def test_equal_weights_give_equal_patches(n_pixels: int, settings: dict[str, Any
 
 @pytest.mark.parametrize(
     ('n_pixels', 'kind', 'gridsize', 'big'),
-    [(n, *case, False) for n in (64, 128) for case in (('pinn', 1), ('pinn', 2), ('supervised', 1))]
-    + [(64, 'pinn', 2, True), (64, 'supervised', 1, True)],
+    [
+        (64, 'pinn', 1, False),
+        (64, 'pinn', 2, True),
+        (64, 'supervised', 1, False),
+        pytest.param(64, 'supervised', 1, True, marks=pytest.mark.slow),
+        pytest.param(128, 'pinn', 2, False, marks=pytest.mark.slow),
+    ],
 )
-def test_equal_weights_give_equal_losses_and_gradients(n_pixels: int, kind: str, gridsize: int, big: bool) -> None:
-    """The loss of a batch agrees to 1e-5 relative, the gradient of each weight array to 1e-4; three modes."""
+def test_both_are_near_the_gradient_in_double_precision(n_pixels: int, kind: str, gridsize: int, big: bool) -> None:
+    """The loss of a batch to 1e-5 relative, the gradient of each weight array to 1e-4; three modes."""
     config = configuration(n_pixels, model__gridsize=gridsize, model__probe_big=big)
     given = data(n_pixels, gridsize, config.model.patch_size)
     weights = smooth_there(config, given.batch)
-    one, two = torch_outcome(config, weights, given, kind), keras_outcome(config, weights, given, kind)
-    assert two.loss == pytest.approx(one.loss, rel=1e-5)
-    found = differences(two, one)
-    assert max(found.values()) <= 1e-4, found
-
-
-@pytest.mark.parametrize('gridsize', [1, 2])
-def test_both_are_near_the_gradient_in_double_precision(gridsize: int) -> None:
-    """Neither backend is right by agreement alone: the same loss and gradient in float64 lie as near to each."""
-    config = configuration(64, model__gridsize=gridsize)
-    given = data(64, gridsize)
-    weights = smooth_there(config, given.batch)
-    exact = torch_outcome(config, weights, given, 'pinn', double=True)
-    for outcome in (keras_outcome(config, weights, given, 'pinn'), torch_outcome(config, weights, given, 'pinn')):
+    exact = torch_outcome(config, weights, given, kind, double=True)
+    for outcome in (keras_outcome(config, weights, given, kind), torch_outcome(config, weights, given, kind)):
         assert outcome.loss == pytest.approx(exact.loss, rel=1e-5)
         found = differences(outcome, exact)
         assert max(found.values()) <= 1e-4, found
 
 
-@pytest.mark.parametrize('scale', [0.5, 2.0])
-def test_weights_pass_through_both_backends_unchanged(scale: float) -> None:
+def test_weights_pass_through_both_backends_unchanged() -> None:
     """B20: what was read is written bit by bit, whichever backend reads and writes."""
-    config = configuration(64, model__n_filters_scale=scale)
+    config = configuration(64, model__n_filters_scale=0.5)
     weights = trained_like(config)
     one, two = torch_network.build_network(config), keras_network.build_network(config)
     torch_weights.load_neutral(one, weights)

@@ -11,24 +11,62 @@ import weakref
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from frameworks import needs
+from frameworks import lazy, needs
+from numpy.typing import NDArray
 
-from ptychopinn_reconstructor.backend import Backend, load_backend
-from ptychopinn_reconstructor.conformance.jobs import STILL, StopAfter, configuration, distance, job, run, scan, train
+from ptychopinn_reconstructor.backend import Backend, TrainedModel, load_backend
+from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.conformance.jobs import configuration, distance, job, run, scan, train
 from ptychopinn_reconstructor.errors import ModelFileError, ScanError
 from ptychopinn_reconstructor.physics.grouping import Split
-from ptychopinn_reconstructor.physics.prepare import prepare_scan
+from ptychopinn_reconstructor.physics.prepare import Patterns, prepare_scan
 
 pytestmark = needs('tensorflow')
+keras, tf = lazy('keras'), lazy('tensorflow')
 
 
 @pytest.fixture(scope='module')
 def backend() -> Backend:
     return load_backend('tensorflow')
+
+
+class Done(NamedTuple):
+    """A training, its folder, what it was given, and whether its job has been forgotten."""
+
+    trained: TrainedModel
+    folder: Path
+    config: Config
+    probe: NDArray[np.complex64]
+    data: Patterns
+    forgotten: bool
+
+
+@pytest.fixture(scope='module')
+def done(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """A training that several tests look at: of the probe too, followed by TensorBoard."""
+    folder = tmp_path_factory.mktemp('done')
+    settings: dict[str, Any] = {'training__probe_trainable': True, 'execution__logger_backend': 'tensorboard'}
+    asked = job(backend, folder, training__nepochs=2, **settings)
+    config, probe, data = asked.config, asked.scans[0].probe, asked.scans[0].patterns(np.arange(4))
+    trained = backend.train(asked)
+    left = weakref.ref(asked)
+    del asked
+    gc.collect()
+    return Done(trained, folder, config, probe, data, left() is None)
+
+
+def test_nothing_of_a_job_is_kept_after_it(done: Done) -> None:
+    """B31: TensorFlow remembers every function it is given, but neither scans nor model stay in memory."""
+    assert done.forgotten
+
+
+def test_tensorboard_is_written_on_request(done: Done) -> None:
+    """LOGGER: beside the losses in metrics.csv."""
+    assert list(done.folder.glob('tensorboard/**/events.*'))
 
 
 TALKATIVE = """
@@ -47,6 +85,7 @@ imported('talkative')
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('level', 'lines'), [('2', ['E0000 broken', 'warning']), ('0', 4)])
 def test_what_tensorflow_says_too_early_is_left_out(tmp_path: Path, level: str, lines: list[str] | int) -> None:
     """Where TF_CPP_MIN_LOG_LEVEL asks for warnings only; whatever else is written comes through."""
@@ -58,6 +97,7 @@ def test_what_tensorflow_says_too_early_is_left_out(tmp_path: Path, level: str, 
     assert heard == lines or len(heard) == lines
 
 
+@pytest.mark.slow
 def test_our_programs_import_tensorflow_without_a_word() -> None:
     """As they set TF_CPP_MIN_LOG_LEVEL: what is on stderr is an error of ours, or one of TensorFlow's."""
     script = "from ptychopinn_reconstructor.backend import load_backend; load_backend('tensorflow').devices()"
@@ -76,25 +116,35 @@ np.savez(sys.argv[3], patches=amplitude * np.exp(1j * phase), probe=model.curren
 """
 
 
-def test_checkpoint_describes_itself(tmp_path: Path, backend: Backend) -> None:
-    """CHECKPOINT: plain JSON settings inside, rebuilt in safe mode from the path alone in a new process."""
-    asked = job(backend, tmp_path, training__probe_trainable=True)
-    trained = backend.train(asked)
-    path = tmp_path / 'checkpoints' / 'best.keras'
+def test_checkpoint_describes_itself(done: Done, backend: Backend) -> None:
+    """CHECKPOINT: plain JSON settings inside, rebuilt in safe mode from the path alone."""
+    path = done.folder / 'checkpoints' / 'best.keras'
     with zipfile.ZipFile(path) as archive:
         inside = json.loads(archive.read('config.json'))['config']
-    assert inside['config'] == asked.config.to_json()
+    assert inside['config'] == done.config.to_json()
     assert inside['state']['epoch'] in (1, 2) and inside['state']['patterns_seen'] > 0
-    data = asked.scans[0].patterns(np.arange(4))
-    np.savez(tmp_path / 'in.npz', root4=data.root4, back=data.backprojection)
+    model = keras.saving.load_model(path, safe_mode=True)
+    amplitude, phase = model.predict_on_batch([done.data.root4, done.data.backprojection])
+    expected = backend.network(done.config, done.trained.weights, 'cpu').predict(*done.data[1:3])
+    assert np.abs(amplitude * np.exp(1j * phase) - expected).max() < 1e-6
+    assert np.array_equal(model.current_probes()[0], done.trained.probes[0])
+    assert np.abs(done.trained.probes[0] - done.probe).max() > 0
+
+
+@pytest.mark.slow
+def test_checkpoint_opens_in_another_process(done: Done, backend: Backend, tmp_path: Path) -> None:
+    """CHECKPOINT: with nothing but the module that describes the model imported."""
+    np.savez(tmp_path / 'in.npz', root4=done.data.root4, back=done.data.backprojection)
+    path = done.folder / 'checkpoints' / 'best.keras'
     arguments: list[str | Path] = [sys.executable, '-P', '-c', OPEN, path, tmp_path / 'in.npz', tmp_path / 'out.npz']
     subprocess.run(arguments, check=True, cwd=tmp_path, capture_output=True)
     found = np.load(tmp_path / 'out.npz')
-    expected = backend.network(asked.config, trained.weights, 'cpu').predict(data.root4, data.backprojection)
+    expected = backend.network(done.config, done.trained.weights, 'cpu').predict(*done.data[1:3])
     assert np.abs(found['patches'] - expected).max() < 1e-6
-    assert np.array_equal(found['probe'], trained.probes[0])
+    assert np.array_equal(found['probe'], done.trained.probes[0])
 
 
+@pytest.mark.slow
 @needs('torch')
 @pytest.mark.parametrize('model_type', ['pinn', 'supervised'])
 def test_twenty_steps_lose_as_pytorch_does(tmp_path: Path, backend: Backend, model_type: str) -> None:
@@ -124,9 +174,6 @@ def test_twenty_steps_lose_as_pytorch_does(tmp_path: Path, backend: Backend, mod
 
 def test_optimizer_is_adamw_as_published() -> None:
     """Against its formula in double precision, gradients far below Keras' own epsilon included."""
-    import keras
-    import tensorflow as tf
-
     from ptychopinn_reconstructor.backends.tensorflow_keras.optimizer import AdamW
 
     rng = np.random.default_rng(0)
@@ -143,6 +190,7 @@ def test_optimizer_is_adamw_as_published() -> None:
         np.testing.assert_allclose(variable.numpy(), values, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_keras_on_another_framework_is_refused(tmp_path: Path) -> None:
     """BACKEND: Keras set to run elsewhere is an error that says how to set it back, before anything is written."""
     from ptychopinn_reconstructor.io import write_npz
@@ -170,97 +218,36 @@ def test_what_goes_wrong_in_the_pipeline_reaches_the_caller(tmp_path: Path, back
         train(backend, tmp_path, scans=(small,), model__model_type='supervised')
 
 
-def test_workers_change_nothing(tmp_path: Path, backend: Backend) -> None:
-    one, two = (train(backend, tmp_path / str(i), execution__num_workers=i) for i in (0, 2))
-    assert distance(one.weights, two.weights) == 0
-
-
 THREADS = """
 import sys, numpy as np, tensorflow as tf
 from pathlib import Path
 from ptychopinn_reconstructor.backend import load_backend
 from ptychopinn_reconstructor.conformance.jobs import train
-weights = train(load_backend('tensorflow'), Path(sys.argv[1]), execution__threads=int(sys.argv[2])).weights
-np.savez(sys.argv[1] + '.npz', threads=tf.config.threading.get_intra_op_parallelism_threads(), **weights)
+backend, folder = load_backend('tensorflow'), Path(sys.argv[1])
+one, two = (train(backend, folder / name, execution__threads=2).weights for name in 'ab')
+assert all(np.array_equal(one[name], two[name]) for name in one)
+np.savez(folder / 'out.npz', threads=tf.config.threading.get_intra_op_parallelism_threads(), **one)
 """
 
 
 @pytest.mark.slow
-def test_several_threads_are_used_and_deterministic(tmp_path: Path) -> None:
-    """B31: TensorFlow takes their number once, so each run has a process; another order of sums, always the same."""
-    found = []
-    for name, threads in (('one', 1), ('two', 2), ('again', 2)):
-        done = run(['-c', THREADS, tmp_path / name, threads], tmp_path)
-        assert done.returncode == 0, done.stderr
-        found.append(dict(np.load(tmp_path / f'{name}.npz')))
-    assert [int(weights.pop('threads')) for weights in found] == [1, 2, 2]
-    one, two, again = found
-    assert distance(two, again) == 0
-    assert distance(one, two) < 1e-3
-
-
-def test_mixed_precision_trains(tmp_path: Path, backend: Backend) -> None:
-    """Weights stay in single precision; the result is near, and not equal, to that of single precision."""
-    one = train(backend, tmp_path / '32')
-    two = train(backend, tmp_path / 'bf16', execution__precision='bf16-mixed')
-    assert {values.dtype for values in two.weights.values()} == {np.dtype(np.float32)}
-    assert 0 < abs(two.losses[-1][1] / one.losses[-1][1] - 1) < 0.2
-
-
-def test_early_stopping_remembers_the_epochs_before_a_resume(tmp_path: Path, backend: Backend) -> None:
-    """Nothing is learnt at this rate: patience 3 ends both after 4 epochs, the one stopped in its third too."""
-    settings: dict[str, Any] = {
-        'training__nepochs': 10,
-        'training__early_stop_patience': 3,
-        'training__learning_rate': STILL,
-    }
-    through = train(backend, tmp_path / 'a', **settings)
-    steps = StopAfter(10_000)
-    counted = train(backend, tmp_path / 'b', should_stop=steps, **settings)
-    assert len(through.losses) == len(counted.losses) == 4
-    stopped = train(backend, tmp_path / 'c', should_stop=StopAfter(steps.asked // 2 + 1), **settings)
-    assert stopped.interrupted and len(stopped.losses) == 2
-    resumed = train(backend, tmp_path / 'c', resume=True, **settings)
-    assert len(resumed.losses) == 4
-
-
-def test_the_best_epoch_of_an_earlier_run_is_kept(tmp_path: Path, backend: Backend) -> None:
-    """What a resumed training returns is the best of all epochs, also of those before it was stopped."""
-    settings: dict[str, Any] = {'training__nepochs': 3, 'training__learning_rate': STILL}
-    steps = StopAfter(10_000)
-    train(backend, tmp_path / 'a', should_stop=steps, **settings)
-    train(backend, tmp_path / 'b', should_stop=StopAfter(steps.asked * 2 // 3 + 1), **settings)
-    best = tmp_path / 'b' / 'checkpoints' / 'best.keras'
-    before = best.read_bytes()
-    assert len(train(backend, tmp_path / 'b', resume=True, **settings).losses) == 3
-    assert best.read_bytes() == before
-    assert {path.name for path in best.parent.iterdir()} == {'best.keras', 'last.keras'}
+def test_several_threads_are_used_and_deterministic(tmp_path: Path, backend: Backend) -> None:
+    """B31: TensorFlow takes their number once, so they have a process; another order of sums, always the same."""
+    said = run(['-c', THREADS, tmp_path], tmp_path)
+    assert said.returncode == 0, said.stderr
+    two = dict(np.load(tmp_path / 'out.npz'))
+    assert int(two.pop('threads')) == 2
+    assert distance(train(backend, tmp_path / 'one', execution__threads=1).weights, two) < 1e-3
 
 
 @pytest.mark.parametrize('damage', ['truncated', 'another network'])
-def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path, backend: Backend, damage: str) -> None:
+def test_a_checkpoint_that_does_not_fit_is_refused(done: Done, tmp_path: Path, backend: Backend, damage: str) -> None:
     """BADLOAD: resuming from a broken file, or with another network, is an error that says what to do."""
-    train(backend, tmp_path)
+    (tmp_path / 'checkpoints').mkdir()
     last = tmp_path / 'checkpoints' / 'last.keras'
-    if damage == 'truncated':
-        last.write_bytes(last.read_bytes()[:-2000])
+    content = (done.folder / 'checkpoints' / 'last.keras').read_bytes()
+    last.write_bytes(content[:-2000] if damage == 'truncated' else content)
     before = last.read_bytes()
     with pytest.raises(ModelFileError, match=r'checkpoint .*last.keras'):
         train(backend, tmp_path, resume=True, model__n_filters_scale=1, training__nepochs=4)
     assert last.read_bytes() == before
-
-
-def test_nothing_of_a_job_is_kept_after_it(tmp_path: Path, backend: Backend) -> None:
-    """B31: TensorFlow remembers every function it is given, but neither scans nor model stay in memory."""
-    asked = job(backend, tmp_path, training__nepochs=1)
-    backend.train(asked)
-    left = weakref.ref(asked)
-    del asked
-    gc.collect()
-    assert left() is None
-
-
-def test_tensorboard_is_written_on_request(tmp_path: Path, backend: Backend) -> None:
-    """LOGGER: tensorboard on request; nothing of it otherwise."""
-    train(backend, tmp_path, execution__logger_backend='tensorboard', training__nepochs=1)
-    assert list(tmp_path.glob('tensorboard/**/events.*'))

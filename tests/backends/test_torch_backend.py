@@ -12,7 +12,7 @@ import pytest
 from frameworks import lazy, needs
 
 from ptychopinn_reconstructor.backend import Backend, load_backend
-from ptychopinn_reconstructor.conformance.jobs import configuration, job, train
+from ptychopinn_reconstructor.conformance.jobs import job, train
 from ptychopinn_reconstructor.errors import TrainingError
 
 pytestmark = needs('torch')
@@ -36,7 +36,7 @@ np.savez(sys.argv[3], patches=patches, probe=module.current_probes()[0].detach()
 
 
 def test_checkpoint_describes_itself(tmp_path: Path, backend: Backend) -> None:
-    """CHECKPOINT: readable with weights_only, plain JSON settings, rebuilt from the path alone in a new process."""
+    """CHECKPOINT: readable with weights_only, plain JSON inside, rebuilt elsewhere from the path alone."""
     asked = job(backend, tmp_path, training__probe_trainable=True)
     trained = backend.train(asked)
     path = tmp_path / 'checkpoints' / 'best.ckpt'
@@ -51,17 +51,6 @@ def test_checkpoint_describes_itself(tmp_path: Path, backend: Backend) -> None:
     expected = backend.network(asked.config, trained.weights, 'cpu').predict(data.root4, data.backprojection)
     assert np.abs(found['patches'] - expected).max() < 1e-6
     assert np.array_equal(found['probe'], trained.probes[0])
-
-
-def test_weights_round_trip(backend: Backend) -> None:
-    """B20: through PyTorch's own order and layout and back, bit by bit."""
-    from ptychopinn_reconstructor.backends.torch_lightning.weights import to_neutral
-
-    config = configuration(backend)
-    weights = backend.fresh_weights(config, 5)
-    again = to_neutral(backend.network(config, weights, 'cpu').network)  # type: ignore[attr-defined]
-    assert again.keys() == weights.keys()
-    assert all(np.array_equal(again[name], weights[name]) for name in weights)
 
 
 def test_a_loss_that_is_not_finite_overwrites_no_checkpoint(tmp_path: Path, backend: Backend) -> None:
@@ -83,13 +72,14 @@ def test_the_first_step_after_a_resume_has_the_new_rate(tmp_path: Path, backend:
     """The remedy that NANSAFE's error names works at once: Lightning restores the old rate for one step."""
     constant = {'training__scheduler': 'constant', 'data__validation_fraction': 0}
     first = train(backend, tmp_path, **constant)
-    further = train(backend, tmp_path, resume=True, training__nepochs=3, training__learning_rate=1e-6, **constant)
+    further = train(backend, tmp_path, resume=True, training__nepochs=4, training__learning_rate=1e-6, **constant)
     moved = max(float(np.abs(first.weights[k] - further.weights[k]).max()) for k in first.weights)
     assert 0 < moved < 2e-5
 
 
+@pytest.mark.slow
 def test_tensorboard_is_written_on_request(tmp_path: Path, backend: Backend) -> None:
-    """LOGGER: tensorboard on request; nothing of it otherwise."""
+    """LOGGER: tensorboard on request; nothing of it otherwise. Its writer imports TensorFlow."""
     pytest.importorskip('tensorboard', reason='tensorboard is not installed')
     train(backend, tmp_path, execution__logger_backend='tensorboard', training__nepochs=1)
     assert list(tmp_path.glob('tensorboard/**/events.*'))

@@ -46,7 +46,7 @@ def test_a_model_of_one_reconstructs_in_the_other(trained: dict[str, Trained], o
 def test_training_goes_on_in_the_other(trained: dict[str, Trained], tmp_path: Path, one: str, other: str) -> None:
     """Fine-tuned in the other backend, a model begins where the first ended, and ends better; the file says who."""
     losses = [loss for _, loss in trained[one].trained.losses]
-    further_config = config_of(other, training__nepochs=30, training__learning_rate=5e-4)
+    further_config = config_of(other, training__nepochs=16, training__learning_rate=5e-4)
     further = train([small_scan()], further_config, tmp_path, initial=trained[one].model)
     found = [loss for _, loss in further.trained.losses]
     assert found[0] < 0.6 * losses[0] and found[0] < 1.5 * losses[-1]
@@ -60,8 +60,7 @@ def test_training_goes_on_in_the_other(trained: dict[str, Trained], tmp_path: Pa
     assert judged.residual < judged.start_residual
 
 
-@pytest.mark.parametrize('backend', BOTH)
-@pytest.mark.parametrize('source', ['scans', 'mixed'])
+@pytest.mark.parametrize(('backend', 'source'), [('torch', 'mixed'), ('tensorflow', 'scans')])
 def test_a_training_that_makes_it_worse_keeps_what_it_started_from(
     trained: dict[str, Trained], tmp_path: Path, backend: str, source: str
 ) -> None:

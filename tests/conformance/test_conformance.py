@@ -17,10 +17,11 @@ from scans import backend_here
 
 from ptychopinn_reconstructor.backend import TrainingJob, load_backend, missing_modules
 from ptychopinn_reconstructor.conformance import BackendConformance
-from ptychopinn_reconstructor.conformance.runs import Runs
+from ptychopinn_reconstructor.conformance.runs import Run, Runs
+from ptychopinn_reconstructor.conformance.training import CASES
 from ptychopinn_reconstructor.errors import DeviceError, ModelFileError
 
-pytest_plugins = ['ptychopinn_reconstructor.conformance.plugin']
+pytest_plugins = ['ptychopinn_reconstructor.conformance.plugin', 'slow_with_tensorflow']
 
 
 class TestBackends(BackendConformance):
@@ -115,45 +116,52 @@ def is_disturbed(sound: Any, job: TrainingJob) -> Any:
 
 
 LOSS = 'test_the_loss_is_that_of_the_reference'
+EQUAL = 'test_equal_jobs_give_equal_weights'
+PLAIN, GRIDSIZE_2 = list(CASES)[:2]
 FAULTS: list[tuple[str, dict[str, Callable[..., Any]], dict[str, Any]]] = [
-    ('test_the_batch_size_changes_no_patch', {'network': knows_its_neighbors}, {'gridsize': 1}),
+    ('test_the_batch_size_changes_no_patch', {'network': knows_its_neighbors}, {'gridsize': 5}),
     ('test_a_patch_depends_on_its_pattern_only', {'network': knows_its_neighbors}, {}),
     ('test_weights_that_do_not_fit_are_refused', {'network': fills_what_is_missing}, {'fault': 'missing'}),
     ('test_fresh_weights_are_drawn_from_the_seed', {'fresh_weights': lambda s, c, _: s.fresh_weights(c, 0)}, {}),
     ('test_a_device_that_is_not_there_is_refused', {'resolve_device': falls_back}, {'device': 'cuda:99'}),
     ('test_devices_are_listed_and_resolved', {'devices': lambda _: ['gpu', 'cpu']}, {}),
-    (LOSS, {'train': moves_the_probe}, {'case': 0}),
-    (LOSS, {'train': trains_on_everything}, {'case': 0}),
-    (LOSS, {'train': other_settings(model={'object_big': False})}, {'case': 1}),
+    (LOSS, {'train': moves_the_probe}, {'case': PLAIN}),
+    (LOSS, {'train': trains_on_everything}, {'case': PLAIN}),
+    (LOSS, {'train': other_settings(model={'object_big': False})}, {'case': GRIDSIZE_2}),
     ('test_gradients_are_clipped_by_norm', {'train': other_settings(training={'gradient_clip_val': 1.0})}, {}),
-    ('test_equal_jobs_give_equal_weights', {'train': other_settings(training={'seed': 3})}, {}),
+    (EQUAL, {'train': other_settings(training={'seed': 3})}, {}),
     ('test_an_exception_of_the_caller_reaches_the_caller', {'train': swallows}, {'where': 'epoch'}),
     ('test_the_network_is_seen_as_it_stands_after_every_epoch', {'train': shows_another_network}, {}),
-    ('test_inspecting_changes_nothing', {'train': is_disturbed}, {'variant': 0}),
-    ('test_patience_is_a_number_of_epochs', {'train': other_settings(training={'early_stop_patience': 1})}, {}),
+    (EQUAL, {'train': is_disturbed}, {}),
+    (
+        'test_the_best_epoch_is_returned_not_the_last',
+        {'train': other_settings(training={'early_stop_patience': 1})},
+        {'monitor': 'val_loss'},
+    ),
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', range(len(FAULTS)))
-def test_a_broken_backend_is_found_out(inner: Any, sound_runs: Runs, tmp_path: Path, number: int) -> None:
+def test_a_broken_backend_is_found_out(
+    inner: Any, sound: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str], number: int
+) -> None:
     """Each fault is planted into a sound backend; a check that finds nothing is no check."""
     check, faults, arguments = FAULTS[number]
     method = getattr(BackendConformance(), check)
-    offered = {'backend': Broken(inner, **faults), 'tmp_path': tmp_path, **arguments}
-    offered |= {
-        'conformance_architecture': 's2d_unet',
-        'conformance_runs': sound_runs,
-        'reference': sound_runs.reference,
-    }
+    broken: Any = Broken(inner, **faults)
+    runs = Runs(broken, tmp_path, {repr([]): sound})
+    offered = {'backend': broken, 'tmp_path': tmp_path, 'conformance_runs': runs, 'capfd': capfd, **arguments}
+    offered['conformance_architecture'] = 's2d_unet'
     asked = inspect.signature(method).parameters
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         method(**{name: value for name, value in offered.items() if name in asked})
 
 
 @pytest.fixture(scope='module')
-def sound_runs(backend_name: str, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """Undisturbed runs of the sound backend."""
-    return Runs(load_backend(backend_name), tmp_path_factory.mktemp('sound'))
+def sound(backend_name: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The reference run of the sound backend, which the checks compare with."""
+    return Runs(load_backend(backend_name), tmp_path_factory.mktemp('sound')).reference
 
 
 PROJECT = {

@@ -1,0 +1,138 @@
+"""What is the same for every backend: the learning rate, the CPU budget, what is told, the steps of an epoch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scans import short_config, small_scan
+
+from ptychopinn_reconstructor.backend import TrainingJob
+from ptychopinn_reconstructor.backend.batches import patterns_of_region, probes_of, regions_of_step, steps_of, unpadded
+from ptychopinn_reconstructor.backend.common import CpuClock, Journal, StopRequested, schedule, widths_of
+from ptychopinn_reconstructor.errors import ConfigError, TrainingError
+from ptychopinn_reconstructor.events import Event
+from ptychopinn_reconstructor.physics.grouping import Split
+from ptychopinn_reconstructor.physics.prepare import prepare_scan
+
+
+def job(*, modes: tuple[int, ...] = (1,), **changes: Any) -> TrainingJob:
+    """A job on scans of 100 patterns each; the first 80 are trained on, the others held out."""
+    config = short_config(model__N=32, **changes)
+    scans = tuple(prepare_scan(small_scan(modes=count), mode='absolute', stride=16) for count in modes)
+    return TrainingJob(scans, (Split(np.arange(80), np.arange(80, 100)),) * len(scans), config, Path())
+
+
+@pytest.mark.parametrize(
+    ('progress', 'cosine', 'constant'),
+    [(0.0, 1e-3, 1e-3), (0.04, 0.5, 0.5), (0.08, 1.0, 1.0), (0.54, 0.51, 1.0), (1.0, 0.02, 1.0), (1.2, 0.02, 1.0)],
+)
+def test_the_rate_warms_up_and_falls_to_a_fiftieth(progress: float, cosine: float, constant: float) -> None:
+    """B28: linear for 8 % of the training, then half a cosine, or constant."""
+    assert schedule(progress, 'cosine') == pytest.approx(cosine)
+    assert schedule(progress, 'constant') == pytest.approx(constant)
+
+
+def test_the_cpu_budget_is_the_progress_where_it_is_further_on() -> None:
+    """B28: never behind the steps; the CPU time before a resume counts."""
+    clock = CpuClock(before=50.0)
+    limited = short_config(training__max_cpu_seconds=100.0).training
+    assert clock.progress(0.25, limited) == pytest.approx(0.5, abs=0.05)
+    assert clock.progress(0.75, limited) == 0.75
+    assert clock.progress(0.25, short_config().training) == 0.25
+
+
+@pytest.mark.parametrize(('scale', 'widths'), [(2.0, (32, 48, 64)), (0.5, (8, 12, 16)), (0.1, (4, 4, 4))])
+def test_widths_follow_the_scale(scale: float, widths: tuple[int, int, int]) -> None:
+    """B21."""
+    assert widths_of(scale) == widths
+
+
+def test_a_journal_counts_tells_and_is_restored() -> None:
+    """B33 to B35: patterns and losses go on where a checkpoint has left them."""
+    events: list[Event] = []
+    journal = Journal(replace(job(training__nepochs=7), emit=events.append))
+    journal.after_step(16, 0.25)
+    journal.after_epoch(1, {'train_loss': 2.0, 'val_loss': 3.0}, learning_rate=1e-3, cpu_seconds=4.0)
+    assert events[0] == Event('progress', {'stage': 'train', 'done': 0.25, 'total': 1.0})
+    assert events[1].data == {
+        'stage': 'train', 'epoch': 1, 'total': 7, 'train_loss': 2.0, 'val_loss': 3.0, 'learning_rate': 1e-3,
+        'patterns_seen': 16, 'cpu_seconds': 4.0,
+    }  # fmt: skip
+    again = Journal(replace(job(), should_stop=lambda: True))
+    again.restore(journal.state())
+    with pytest.raises(StopRequested):
+        again.after_step(16, 0.5)
+    summary = again.summary(device='cpu', monitor='val_loss', parameters=3, cpu_seconds=1.234)
+    assert again.losses == [(1, 2.0)] and summary['patterns_seen'] == 32
+    assert (summary['epochs'], summary['cpu_seconds']) == (1, 1.23)
+
+
+@pytest.mark.parametrize('loss', [inf, -inf, float('nan')])
+def test_a_loss_that_is_not_finite_is_an_error(loss: float) -> None:
+    """B40."""
+    with pytest.raises(TrainingError, match=r'epoch 3.*lower learning_rate'):
+        Journal(job()).check(loss, 3)
+
+
+def test_a_step_holds_as_many_patterns_as_asked_for() -> None:
+    """B25: regions of max(gridsize^2, neighbors + 1); 65,536 detector pixels unless set; one region at least."""
+    plain = short_config(training__batch_size=None, data__neighbor_count=0)
+    assert (patterns_of_region(plain), regions_of_step(plain, 64), regions_of_step(plain, 512)) == (1, 16, 1)
+    grid = short_config(model__gridsize=3, data__neighbor_count=4, training__batch_size=20)
+    assert (patterns_of_region(grid), regions_of_step(grid, 64)) == (9, 2)
+    assert patterns_of_region(short_config(data__neighbor_count=4)) == 5
+    assert patterns_of_region(short_config(data__neighbor_count=4, data__positions_provided=False)) == 1
+    assert patterns_of_region(short_config(model__object_big=False)) == 1
+
+
+def test_steps_of_an_epoch_are_drawn_from_seed_and_epoch() -> None:
+    """B25: other regions in every epoch, the same for the same seed; no group of accumulated batches is cut."""
+    steps, again = (steps_of(job(data__neighbor_count=0, training__accum_steps=2)) for _ in range(2))
+    assert len(steps) == len(steps.of_epoch(0)) == 4  # 80 patterns in steps of 16, which were 5
+    one, two, other = (
+        np.concatenate([step.regions for step in some.of_epoch(epoch)]) for some, epoch in
+        ((steps, 0), (again, 0), (steps, 1))
+    )  # fmt: skip
+    assert np.array_equal(one, two) and not np.array_equal(one, other)
+    assert len(np.unique(one)) == one.size == 64 and one.max() < 80
+    seeded = steps_of(job(data__neighbor_count=0, training__seed=1, training__accum_steps=2))
+    assert not np.array_equal(one, np.concatenate([step.regions for step in seeded.of_epoch(0)]))
+
+
+def test_held_out_patterns_are_covered_once() -> None:
+    """B24: in regions, by the same steps every time; none where fewer are held out than a region needs."""
+    held_out = steps_of(job(model__gridsize=2, data__neighbor_count=0)).of_validation()
+    regions = np.concatenate([step.regions for step in held_out])
+    assert regions.shape == (5, 4) and regions.min() >= 80 and {*regions[:, 0]} == {80, 84, 88, 92, 96}
+    few = job(model__gridsize=2, data__neighbor_count=0)
+    few = replace(few, splits=(Split(np.arange(97), np.arange(97, 100)),))
+    assert steps_of(few).of_validation() == []
+
+
+def test_steps_of_several_scans_are_shuffled_and_know_their_scan() -> None:
+    """B23: each scan has its own steps, canvas, and probe, padded to the same number of modes and cut again."""
+    asked = job(modes=(1, 3), data__neighbor_count=0)
+    steps = steps_of(asked)
+    scans = [step.scan for step in steps.of_epoch(0)]
+    assert sorted(scans) == [0] * 5 + [1] * 5 and scans != sorted(scans)
+    assert scans != [step.scan for step in steps.of_epoch(1)]
+    batch = steps.batch(next(step for step in steps.of_epoch(0) if step.scan == 1))
+    assert set(batch.scan) == {1} and (batch.dose == 1).all() and batch.labels is None
+    assert (batch.corners.min(axis=1) == 0).all() and batch.canvas == (32, 32)
+    probes = probes_of(asked)
+    assert probes.shape == (2, 3, 32, 32) and not probes[0, 1:].any()
+    for back, scan in zip(unpadded(probes, asked), asked.scans, strict=True):
+        assert np.array_equal(back, scan.probe)
+
+
+def test_scans_of_two_sizes_are_refused() -> None:
+    """N: one training needs one size."""
+    other = prepare_scan(small_scan(n=48, positions=30), mode='absolute', stride=16)
+    asked = job()
+    with pytest.raises(ConfigError, match=r'32, 48'):
+        probes_of(replace(asked, scans=(*asked.scans, other)))
