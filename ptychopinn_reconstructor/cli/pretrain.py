@@ -14,7 +14,7 @@ from .train import begin, read_with_probe, run_job, training_options
 if TYPE_CHECKING:
     from ..config import Config
     from ..events import Emit, ShouldStop
-    from ..training.pretraining import Instrument
+    from ..training.instrument import Instrument
     from ..training.run import Trained
 
 
@@ -85,7 +85,7 @@ def _instrument(
 ) -> Instrument:
     """The instrument that the options describe; a resumed pretraining knows its own."""
     from ..io import read_probe
-    from ..training.pretraining import Instrument, read_instrument
+    from ..training.instrument import Instrument, read_instrument
 
     if resumed is not None:
         return read_instrument(resumed)

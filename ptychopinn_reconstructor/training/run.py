@@ -1,43 +1,153 @@
-"""What every training does, whatever it learns from: run the job, keep its metrics, tell how the probe was taken."""
+"""The course of every training, whatever it learns from: check, prepare, train, keep the better model, write it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import Backend, TrainedModel, TrainingJob
+from ..backend import Backend, TrainedModel, TrainingJob, load_backend
 from ..config import Config
 from ..errors import Interrupted
-from ..events import Emit, Notice, Previews
+from ..events import Emit, Event, Notice, Previews, ShouldStop, log_notices
+from ..io.atomic import writable_folder
+from ..model_file.opening import Model, open_fitting
+from ..model_file.trained import write_trained_model
+from ..model_file.training_range import TrainingRange
+from ..physics.grouping import Split
+from ..physics.prepare import PreparedScan
 from ..physics.simulation.procedural import ProceduralPatterns
 from ..reconstruction.network_object import inspected
+from ..reconstruction.writing import write_config
+from .fine_tuning import keep_better_model
+from .folder import CONFIG, MODEL, keep_start, start_of
 from .metrics_table import NAME, MetricsTable
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What `train` leaves: the model file, how training went, and whether it was stopped before its end."""
+    """What a training leaves: the path of its model, how it went, and notices for the user."""
 
     model: Path
     trained: TrainedModel
     notices: tuple[Notice, ...]
 
 
-def trained_by(
-    backend: Backend, job: TrainingJob, *, preview_seconds: float | None, keep_interrupted: bool
-) -> TrainedModel:
-    """Run a job with its metrics.csv and previews; Interrupted when there is no model to write, or none wanted."""
-    folder = job.output_dir
-    with logged(folder, job.config, job.emit, resume=job.resume) as tell:
-        job = replace(job, emit=tell)
-        if preview_seconds is not None:
-            job = inspected(job, Previews(job.emit, preview_seconds))
-        trained = backend.train(job)
+@dataclass(frozen=True, eq=False)
+class TrainingRun:
+    """A training that has begun: where it runs, which folder it writes to, and the model that it starts from."""
+
+    backend: Backend
+    device: str
+    folder: Path
+    start: Model | None
+    resume: bool
+    preview_seconds: float | None
+    emit: Emit
+    should_stop: ShouldStop
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """What a training learns from, and what its model remembers of it.
+
+    `scans`, `splits` and `procedural` are those of TrainingJob; `guess`, `others`, `sources` and `trained_for` those of
+    `write_trained_model`. `measured`: the scans are not simulated, so that the model can be compared with its start.
+    """
+
+    scans: tuple[PreparedScan, ...]
+    splits: tuple[Split, ...]
+    notices: tuple[Notice, ...]
+    sources: Sequence[str]
+    trained_for: TrainingRange
+    procedural: ProceduralPatterns | None = None
+    guess: NDArray[np.complex64] | None = None
+    others: Sequence[NDArray[np.complex64]] = ()
+    measured: bool = True
+
+
+class TrainingPlan(Protocol):
+    """One kind of training: its complete configuration, checked, and the data that it learns from."""
+
+    @property
+    def job(self) -> Literal['train', 'pretrain']:
+        """Its name in the event `started`."""
+
+    @property
+    def config(self) -> Config:
+        """With N, and whatever else the data settle."""
+
+    def prepare(self, run: TrainingRun) -> TrainingData:
+        """The data, for the backend of `run`; what belongs to them is written to its folder."""
+
+
+def run_training(
+    plan: TrainingPlan,
+    output_dir: str | Path,
+    *,
+    initial: str | Path | None,
+    resume: bool,
+    keep_interrupted: bool,
+    preview_seconds: float | None,
+    emit: Emit,
+    should_stop: ShouldStop,
+) -> Trained:
+    """Train as planned; `output_dir` gets the model and what resumes the training. Options and errors as in `train`."""
+    config, backend = plan.config, load_backend(plan.config.execution.backend)
+    device = backend.resolve_device(config.execution.device)
+    backend.check(config)
+    path = start_of(Path(output_dir), initial, resume=resume)
+    start = None if path is None else open_fitting(path, config)
+    folder = writable_folder(output_dir)
+    emit(Event('started', {'job': plan.job, 'device': device, 'backend': backend.title}))
+    run = TrainingRun(backend, device, folder, start, resume, preview_seconds, emit, should_stop)
+    data = plan.prepare(run)
+    log_notices(emit, data.notices)
+    # Only now, when the data are known to be good, does the folder say how to resume.
+    keep_start(folder, path)
+    write_config(folder / CONFIG, config)
+    trained, notices = train_network(run, config, data, keep_interrupted=keep_interrupted), data.notices
+    if start is not None and data.measured:
+        trained, kept = keep_better_model(trained, start.weights, backend, config, data.scans[0], emit=emit)
+        notices = (*notices, kept)
+    model = write_trained_model(
+        folder / MODEL,
+        backend,
+        config,
+        data.scans[0],
+        trained,
+        guess=data.guess,
+        others=data.others,
+        sources=data.sources,
+        trained_for=data.trained_for,
+    )
+    emit(Event('done', {'model': str(model), **trained.summary}))
+    return Trained(model, trained, notices)
+
+
+def train_network(run: TrainingRun, config: Config, data: TrainingData, *, keep_interrupted: bool) -> TrainedModel:
+    """Train, with metrics.csv and previews; Interrupted when there is no model to write, or none is wanted."""
+    folder = run.folder
+    with logged(folder, config, run.emit, resume=run.resume) as emit:
+        job = TrainingJob(
+            data.scans,
+            data.splits,
+            config,
+            folder,
+            initial=None if run.start is None else run.start.weights,
+            resume=run.resume,
+            emit=emit,
+            should_stop=run.should_stop,
+            procedural=data.procedural,
+        )
+        if run.preview_seconds is not None:
+            job = inspected(job, Previews(emit, run.preview_seconds))
+        trained = run.backend.train(job)
     if trained.interrupted and not keep_interrupted:
         raise Interrupted(f'Stopped; no model is written, and the last checkpoint in {folder / "checkpoints"} resumes.')
     if not trained.losses:

@@ -1,29 +1,25 @@
-"""Train a network on scans: prepare them, hand them to a backend, write the model."""
+"""Train a network on scans."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal, Self
 
-from ..backend import TrainingJob, arrays_on, load_backend
+from ..backend import arrays_on
 from ..config import Config
-from ..events import Emit, Event, Previews, ShouldStop, ignore, log_notices, never
-from ..io.atomic import writable_folder
-from ..model_file.opening import Model, open_fitting
-from ..model_file.trained import write_trained_model
+from ..events import Emit, Notice, Previews, ShouldStop, ignore, never
 from ..model_file.training_range import TrainingRange
 from ..physics.photons import with_photons
 from ..physics.prepare import PreparedScan
 from ..reconstruction.notices import scan_notices
-from ..reconstruction.writing import write_config
 from ..scan import Scan
-from ..training.fine_tuning import keep_better_model
-from ..training.folder import MODEL, keep_start, start_of
-from ..training.refining_first import refined_first
-from ..training.run import Trained, procedural_patterns, trained_by
-from ..training.setup import check_labels, complete_config, prepared_scans, splits_of
+from .instrument import instrument_of
+from .pretraining import Pretraining
+from .refining_first import RefinedFirst, refined_first
+from .run import Trained, TrainingData, TrainingPlan, TrainingRun, procedural_patterns, run_training
+from .setup import check_labels, complete_config, prepared_scans, splits_of
 
 
 def train(
@@ -52,80 +48,86 @@ def train(
     that is not finite, Interrupted when stopped before the first epoch was complete. A later stop still writes the
     model, and says so in `trained.interrupted`; unless `keep_interrupted`, it is Interrupted too, at once.
     """
+    plan: TrainingPlan
     if config.data.source == 'procedural':
-        from ..training.pretraining import instrument_of, pretrain
-
-        return pretrain(
-            instrument_of(with_photons(scans[0], config.data.nphotons)[0], config, Path(output_dir), resume=resume),
-            config,
-            output_dir,
-            initial=initial,
-            resume=resume,
-            keep_interrupted=keep_interrupted,
-            preview_seconds=preview_seconds,
-            emit=emit,
-            should_stop=should_stop,
-        )
-    whole = [*scans, *([validation] if validation is not None else [])]
-    scaled = [with_photons(scan, config.data.nphotons) for scan in whole]
-    everything = [scan for scan, _ in scaled]
-    scans = everything[: len(scans)]
-    config = complete_config(everything, config)
-    check_labels(everything, config)
-    backend = load_backend(config.execution.backend)
-    device = backend.resolve_device(config.execution.device)
-    backend.check(config)
-    began = start_of(Path(output_dir), initial, resume=resume)
-    start = open_fitting(began, config) if began is not None else None
-    folder = writable_folder(output_dir)
-    emit(Event('started', {'job': 'train', 'device': device, 'backend': backend.title}))
-    first = refined_first(
-        scans[0],
-        config,
-        folder,
+        scan, _ = with_photons(scans[0], config.data.nphotons)
+        plan = Pretraining.of(instrument_of(scan, config, Path(output_dir), resume=resume), config)
+    else:
+        plan = ScanTraining.of(scans, config, validation, sources)
+    return run_training(
+        plan,
+        output_dir,
+        initial=initial,
         resume=resume,
-        previews=Previews(emit, preview_seconds),
+        keep_interrupted=keep_interrupted,
+        preview_seconds=preview_seconds,
+        emit=emit,
         should_stop=should_stop,
-        arrays=arrays_on(backend, device),
     )
-    if first.positions is not None:
-        everything[0] = replace(everything[0], positions=first.positions)
-    prepared = prepared_scans(everything, config, backend.stride, probe=first.probe)
-    notices = (*first.notices, *(n for _, own in scaled for n in own), *(n for s in prepared for n in scan_notices(s)))
-    log_notices(emit, notices)
-    splits = splits_of(prepared, config, last_validates=validation is not None)
-    keep_start(folder, began)
-    write_config(folder / 'config.yaml', config)
-    weights = start.weights if start else None
-    job = TrainingJob(prepared, splits, config, folder, weights, resume, emit=emit, should_stop=should_stop)
-    if config.data.source == 'mixed':
-        job = replace(job, procedural=procedural_patterns(prepared[0].probe, prepared[0].scan.bad_pixels, config))
-    trained = trained_by(backend, job, preview_seconds=preview_seconds, keep_interrupted=keep_interrupted)
-    if weights is not None:
-        trained, kept = keep_better_model(trained, weights, backend, config, prepared[0], emit=emit)
-        notices = (*notices, kept)
-    remembered = _remembered(scans, prepared[: len(scans)], config, start, refined=first.probe is not None)
-    named = list(sources) or [str(scan.metadata.get('name', 'unnamed')) for scan in scans]
-    model = write_trained_model(folder / MODEL, backend, config, prepared[0], trained, sources=named, **remembered)
-    emit(Event('done', {'model': str(model), **trained.summary}))
-    return Trained(model, trained, notices)
 
 
-def _remembered(
-    scans: Sequence[Scan], prepared: Sequence[PreparedScan], config: Config, start: Model | None, *, refined: bool
-) -> dict[str, Any]:
-    """What a model keeps of the scans it was trained on, for `write_trained_model`: their probes and their range.
+@dataclass(frozen=True, eq=False)
+class ScanTraining:
+    """The plan of a training on `scans`, which the `validation` scan, if there is one, is not among."""
 
-    `start` is what the training began from, `refined` says that the engine improved the first scan's probe for it.
-    """
-    changed = refined or config.training.probe_trainable or config.training.intensity_scale_trainable
-    # A masked probe may look like another one.
-    others = scans[0 if config.model.probe_mask else 1 :]
-    trained_for = TrainingRange.of_scans(*prepared)
-    if start is not None:
-        trained_for = trained_for.join(start.manifest.trained_for)
-    return {
-        'guess': scans[0].probe if changed else None,
-        'others': [scan.probe for scan in others if scan.probe is not None],
-        'trained_for': trained_for,
-    }
+    scans: tuple[Scan, ...]
+    validation: Scan | None
+    config: Config
+    sources: tuple[str, ...]
+    notices: tuple[Notice, ...]
+    job: Literal['train'] = 'train'
+
+    @classmethod
+    def of(cls, scans: Sequence[Scan], config: Config, validation: Scan | None, sources: Sequence[str]) -> Self:
+        """The scans in counts; ScanError or ConfigError where they and the configuration do not fit each other."""
+        everything = [*scans, *([validation] if validation is not None else [])]
+        scaled, notices = zip(*(with_photons(scan, config.data.nphotons) for scan in everything), strict=True)
+        config = complete_config(scaled, config)
+        check_labels(scaled, config)
+        return cls(
+            scans=scaled[: len(scans)],
+            validation=None if validation is None else scaled[-1],
+            config=config,
+            sources=tuple(sources) or tuple(str(scan.metadata.get('name', 'unnamed')) for scan in scans),
+            notices=tuple(notice for own in notices for notice in own),
+        )
+
+    def prepare(self, run: TrainingRun) -> TrainingData:
+        """The scans with the probe and the positions that the engine finds first, where it is asked to."""
+        first, config = self._refined_first(run), self.config
+        placed = self.scans[0] if first.positions is None else replace(self.scans[0], positions=first.positions)
+        everything = [placed, *self.scans[1:], *([self.validation] if self.validation is not None else [])]
+        prepared = prepared_scans(everything, config, run.backend.stride, probe=first.probe)
+        mixed, one = config.data.source == 'mixed', prepared[0]
+        return TrainingData(
+            scans=prepared,
+            splits=splits_of(prepared, config, last_validates=self.validation is not None),
+            notices=(*first.notices, *self.notices, *(notice for scan in prepared for notice in scan_notices(scan))),
+            sources=self.sources,
+            trained_for=self._range(prepared[: len(self.scans)], run),
+            procedural=procedural_patterns(one.probe, one.scan.bad_pixels, config) if mixed else None,
+            guess=self.scans[0].probe if self._changes_the_probe(first) else None,
+            # A masked probe may look like another one.
+            others=[s.probe for s in self.scans[0 if config.model.probe_mask else 1 :] if s.probe is not None],
+        )
+
+    def _refined_first(self, run: TrainingRun) -> RefinedFirst:
+        return refined_first(
+            self.scans[0],
+            self.config,
+            run.folder,
+            resume=run.resume,
+            previews=Previews(run.emit, run.preview_seconds),
+            should_stop=run.should_stop,
+            arrays=arrays_on(run.backend, run.device),
+        )
+
+    def _range(self, prepared: Sequence[PreparedScan], run: TrainingRun) -> TrainingRange:
+        """What the model is for: scans like these, and what the model that it starts from was for."""
+        own = TrainingRange.of_scans(*prepared)
+        return own if run.start is None else own.join(run.start.manifest.trained_for)
+
+    def _changes_the_probe(self, first: RefinedFirst) -> bool:
+        """Whether the model has another probe than the first scan, by the engine or by the training."""
+        training = self.config.training
+        return first.probe is not None or training.probe_trainable or training.intensity_scale_trainable

@@ -22,7 +22,8 @@ from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.probes import make_probe
 from ptychopinn_reconstructor.physics.scaling import probe_power
 from ptychopinn_reconstructor.physics.simulation.procedural import ProceduralPatterns
-from ptychopinn_reconstructor.training.pretraining import Instrument, held_out_scans, pretrain, read_instrument
+from ptychopinn_reconstructor.training.instrument import Instrument, read_instrument
+from ptychopinn_reconstructor.training.pretraining import held_out_scans, pretrain
 from ptychopinn_reconstructor.training.run import procedural_patterns
 from ptychopinn_reconstructor.training.setup import split_of
 

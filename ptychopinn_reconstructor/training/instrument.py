@@ -1,0 +1,85 @@
+"""The instrument that a pretraining is for: its probe with the photons per pattern, and its bad pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import Config
+from ..errors import ConfigError, ScanError
+from ..events import Notice
+from ..io.members import Members
+from ..model_file.probes import SAME_PROBE, probe_likeness
+from ..physics.prepare import prepare_scan
+from ..physics.probes import scale_to_power
+from ..physics.scaling import ProbePower, probe_power
+from ..reconstruction.notices import power_notice
+from ..reconstruction.writing import write_probe
+from ..scan import Scan, checked_probe
+
+INSTRUMENT = 'probe.npz'  # its file in the folder of a pretraining
+LOWEST_PHOTONS = 10.0  # per pattern
+
+
+@dataclass(frozen=True, eq=False)
+class Instrument:
+    """What a pretraining has to know: the probe (modes, N, N) in sqrt(counts) and bad pixels (N, N)."""
+
+    probe: NDArray[np.complex64]
+    bad_pixels: NDArray[np.bool_] | None = None
+    notice: Notice | None = None
+
+    @classmethod
+    def of_scan(cls, scan: Scan, mode: ProbePower = 'auto', photons: float | None = None) -> Instrument:
+        """That of a scan with a probe: the power of its probe is resolved by its counts, unless `photons` are given."""
+        if photons is None:
+            prepared = prepare_scan(scan, mode=mode)
+            return cls(prepared.probe, scan.bad_pixels, power_notice(prepared))
+        if scan.probe is None:
+            raise ScanError('The scan has no probe (probeGuess); pass one with --probe FILE[:KEY].')
+        return replace(cls.of_probe(scan.probe, photons), bad_pixels=scan.bad_pixels)
+
+    @classmethod
+    def of_probe(cls, probe: NDArray[np.complex64], photons: float | None = None) -> Instrument:
+        """A probe and the photons incident per pattern, its own power unless given; ConfigError when too few."""
+        power = probe_power(probe)
+        if photons is None and power < LOWEST_PHOTONS:
+            raise ConfigError(
+                f'The power of the probe is {power:.4g}, which cannot be photons per pattern; pass SCAN or --photons.'
+            )
+        origin = 'as given' if photons else "the probe's own power"
+        notice = Notice('instrument', f'Photons per pattern: {photons or power:.4g}, {origin}.')
+        return cls(scale_to_power(probe, photons or power).astype(np.complex64), None, notice)
+
+    def write(self, path: Path) -> None:
+        """As NPZ: `probe` and, if there are any, `bad_pixels`."""
+        write_probe(path, self.probe, **({} if self.bad_pixels is None else {'bad_pixels': self.bad_pixels}))
+
+
+def read_instrument(folder: Path) -> Instrument:
+    """The instrument of the pretraining in `folder`; ConfigError when there is none."""
+    file = folder / INSTRUMENT
+    if not file.exists():
+        raise ConfigError(f'There is no pretraining to resume: {file} does not exist; leave out --resume.')
+    with Members(file) as members:
+        bad = members.read('bad_pixels').astype(bool) if 'bad_pixels' in members else None
+        notice = Notice('instrument', f'The probe is that of {file}.')
+        return Instrument(checked_probe(members.read('probe')), bad, notice)
+
+
+def instrument_of(scan: Scan, config: Config, folder: Path, *, resume: bool) -> Instrument:
+    """That of a scan; of the pretraining in `folder` when that is resumed, ConfigError when it is of another probe."""
+    if not resume:
+        return Instrument.of_scan(scan, config.data.probe_power)
+    stored = read_instrument(folder)
+    probe = stored.probe if scan.probe is None else checked_probe(scan.probe)
+    likeness = probe_likeness(probe, stored.probe) if probe.shape == stored.probe.shape else 0.0
+    if likeness < SAME_PROBE:
+        raise ConfigError(
+            f'The pretraining in {folder} is for another probe than that of the scan (correlation {likeness:.3f}); '
+            'choose a scan with that probe, or pretrain anew in another folder.'
+        )
+    return stored
