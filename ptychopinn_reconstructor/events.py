@@ -79,7 +79,8 @@ def log_notices(emit: Emit, notices: Iterable[Notice]) -> None:
         log(emit, notice.text)
 
 
-REST = 10  # times what a preview has cost must pass before the next: together they cost a tenth of the time at most
+# Times the cost of a preview that must pass before the next: all of them cost a tenth of a job's time at most.
+REST_FACTOR = 10
 
 
 @dataclass(eq=False)
@@ -111,7 +112,7 @@ class Previews:
             return
         canvas = make()
         if canvas is not None:
-            shown = {'stage': stage, 'object': canvas, 'origin': origin, 'complete': complete, **counts}
-            self.emit(Event('preview', shown))
+            data = {'stage': stage, 'object': canvas, 'origin': origin, 'complete': complete, **counts}
+            self.emit(Event('preview', data))
         end = time.monotonic()
-        self._next = end + max(self.seconds, REST * (end - begin))
+        self._next = end + max(self.seconds, REST_FACTOR * (end - begin))

@@ -62,7 +62,7 @@ class Jobs:
             self._logger.warning('%s', notice.text)
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def errors_logged(self) -> Iterator[None]:
         """Errors also go to the library's logger: the host shows those of its own thread nowhere."""
         try:
             yield

@@ -76,12 +76,12 @@ class PtychoPINNReconstructor(TrainableReconstructor):
 
     def load_model_from_file(self, file_path: Path) -> None:
         """Open a model and check all of it, without any framework; ModelFileError when it is none of ours."""
-        with self._jobs.told():
+        with self._jobs.errors_logged():
             self._models.use(Path(file_path))
 
     def save_model(self, file_path: Path) -> None:
         """Copy the model in use to a file; ModelFileError when there is none."""
-        with self._jobs.told():
+        with self._jobs.errors_logged():
             self._models.save(Path(file_path))
 
     # Training data
@@ -92,7 +92,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
 
     def export_training_data(self, file_path: Path, parameters: ReconstructInput) -> None:
         """Write the scan as the host writes it for PtychoPINN: NPZ, patterns as intensity."""
-        with self._jobs.told():
+        with self._jobs.errors_logged():
             HostScan.of(parameters)
             if not parameters.product.object_.get_array().size:
                 name = parameters.product.metadata.name
@@ -105,7 +105,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
 
     def reconstruct(self, parameters: ReconstructInput) -> Iterator[ReconstructOutput]:
         """Infer; yields the object as it grows, at most about once a second, and the complete one last."""
-        with self._jobs.told():
+        with self._jobs.errors_logged():
             model, scan = self._models.needed(), HostScan.of(parameters)
             config = self.settings.config(self.model_type)
             model.check(scan)
@@ -153,7 +153,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         Where the settings say so, it pretrains for the probe of that scan, or goes on from the model in use. Yields
         once an epoch. A stop ends the iteration; the last checkpoint stays.
         """
-        with self._jobs.told():
+        with self._jobs.errors_logged():
             config = self.settings.config(self.model_type)
             yield from self._training.run(config, Path(input_path), Path(output_path))
 

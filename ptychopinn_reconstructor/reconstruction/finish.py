@@ -16,7 +16,7 @@ from ..physics.engine.refine import Refined, RefineOptions, refine, residuals
 from ..physics.prepare import PreparedScan
 from ..result import Reconstruction, RunInfo
 from .diagnostics import Trust, assess, refined_halves
-from .network_object import Start
+from .initial_object import InitialObject
 from .report import Report, StageTimes
 
 
@@ -31,7 +31,7 @@ class Result:
 
 def finish(
     prepared: PreparedScan,
-    start: Start,
+    start: InitialObject,
     options: RefineOptions,
     run: RunInfo,
     times: StageTimes,
@@ -47,7 +47,7 @@ def finish(
     run = replace(run, count_gauge=start.count_gauge, refine_passes=options.passes, wavefront=options.wavefront)
     if options.passes:
         with times.stage('refine', len(prepared) * options.passes):
-            refined = shown_refinement(prepared, canvas, options, previews, should_stop, arrays)
+            refined = refine_with_previews(prepared, canvas, options, previews, should_stop, arrays)
         if refined.stopped:
             raise Interrupted('Stopped before the refinement was complete; nothing is written.')
         run = _refined_run(run, refined, options, arrays)
@@ -57,7 +57,7 @@ def finish(
         losses = losses or tuple(enumerate(run.residual_by_pass, start=1))
         if halves:
             with times.stage('refine_halves', len(prepared) * options.passes):
-                refine_half = half_refinement(options, probe, previews.emit, should_stop, arrays)
+                refine_half = half_refiner(options, probe, previews.emit, should_stop, arrays)
                 halves = refined_halves(prepared, halves, refine_half)
     with times.stage('residual', len(prepared)):
         misfit = residuals(prepared, canvas, probe, arrays=arrays)
@@ -100,14 +100,14 @@ def _refined_run(run: RunInfo, refined: Refined, options: RefineOptions, arrays:
     )
 
 
-def half_refinement(
+def half_refiner(
     options: RefineOptions,
     probe: NDArray[np.complex64],
     emit: Emit,
     should_stop: ShouldStop,
     arrays: Arrays,
 ) -> Callable[[PreparedScan, NDArray[np.complex64]], NDArray[np.complex64]]:
-    """The same refinement for one half of the patterns, with the probe that the whole scan has found."""
+    """The same refinement for one half of the patterns, with the probe that was refined on the whole scan."""
     fixed = replace(options, refine_probe=False, refine_positions=False)
 
     def progress(event: Event) -> None:
@@ -115,10 +115,10 @@ def half_refinement(
             emit(Event('progress', {**event.data, 'stage': 'refine half'}))
 
     def refine_half(part: PreparedScan, canvas: NDArray[np.complex64]) -> NDArray[np.complex64]:
-        found = refine(part, canvas, fixed, probe=probe, arrays=arrays, emit=progress, should_stop=should_stop)
-        if found.stopped:
+        refined = refine(part, canvas, fixed, probe=probe, arrays=arrays, emit=progress, should_stop=should_stop)
+        if refined.stopped:
             raise Interrupted('Stopped before the halves of the scan were refined; nothing is written.')
-        return found.canvas
+        return refined.canvas
 
     return refine_half
 
@@ -133,7 +133,7 @@ def comment_on(run: RunInfo, trust: Trust) -> str:
     )
 
 
-def shown_refinement(
+def refine_with_previews(
     prepared: PreparedScan,
     canvas: NDArray[np.complex64],
     options: RefineOptions,
@@ -156,8 +156,3 @@ def shown_refinement(
         should_stop=should_stop,
         after_pass=after_pass,
     )
-
-
-def flat_canvas(prepared: PreparedScan) -> NDArray[np.complex64]:
-    """An empty object: 1 everywhere."""
-    return np.ones(prepared.layout.shape, dtype=np.complex64)

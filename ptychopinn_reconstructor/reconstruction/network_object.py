@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import Network, TrainingJob
+from ..backend import Network
 from ..config import Config
 from ..errors import ConfigError, Interrupted
 from ..events import Event, Notice, Previews, ShouldStop, ignore, never
 from ..physics.arrays import NUMPY, Arrays
 from ..physics.engine.wavefront import correct_long_range_phase
-from ..physics.illumination import illumination
 from ..physics.prepare import even_batches
 from ..physics.scaling import crop_support
 from ..physics.scoring.halves import split_interleaved
-from ..physics.stitching.average import mean_object
 from ..physics.stitching.count_scale import LARGEST_CHANGE, count_gauge
 from ..physics.stitching.stitch import Stitcher, contributions, probe_weight, stitch_patches
+from .initial_object import InitialObject
 from .patches import Keep, kept_patches
 from .refinement import solves_wavefront
 from .report import StageTimes
@@ -35,38 +33,6 @@ if TYPE_CHECKING:
 
 IN_MEMORY = 512 * 2**20  # bytes of patches kept in memory; more go to a scratch file
 BATCH_PIXELS, LARGEST_BATCH = 2**20, 64  # of the detector, and patterns: what bounds the memory of the network
-SHOWN_PATTERNS = 1024  # predicted for a preview in training: seconds on one core at most
-
-
-@dataclass(frozen=True, eq=False)
-class Start:
-    """An object to begin with (H, W), how uncertain it is, and the same from two halves of the scan.
-
-    `deviation` (H, W) is a standard deviation, NaN where unknown, None without a network; `source` says of what.
-    `halves` go with `physics.scoring.halves.interleaved`; none where no split is asked for. `count_gauge` is the factor
-    on the network's amplitude that the counts ask for, None without a network; `notices` are for the user.
-    """
-
-    canvas: NDArray[np.complex64]
-    deviation: NDArray[np.float32] | None = None
-    source: Literal['patches', 'models'] = 'patches'
-    halves: tuple[NDArray[np.complex64], ...] = ()
-    count_gauge: float | None = None
-    notices: tuple[Notice, ...] = ()
-
-
-def average_objects(starts: Sequence[Start], prepared: PreparedScan) -> Start:
-    """The mean of several networks' objects, with their standard deviation; of one network its own object.
-
-    The count gauge is that of the first network.
-    """
-    if len(starts) == 1:
-        return starts[0]
-    weight = illumination(prepared.layout, prepared.probe)
-    canvas, deviation = mean_object([start.canvas for start in starts], weight)
-    halves = (mean_object(half, weight)[0] for half in zip(*(start.halves for start in starts), strict=True))
-    notices = tuple(notice for start in starts for notice in start.notices)
-    return Start(canvas, deviation, 'models', tuple(halves), starts[0].count_gauge, notices)
 
 
 def batch_size(config: Config, n_pixels: int) -> int:
@@ -93,51 +59,65 @@ def network_object(
     previews: Previews | None = None,
     arrays: Arrays = NUMPY,
     should_stop: ShouldStop = never,
-) -> Start:
-    """The network's object on the canvas of `prepared`: every position once, synchronized, stitched, leveled.
+) -> InitialObject:
+    """The network's object on the canvas of `prepared`: all positions, synchronized, stitched, its wavefront corrected.
 
     With `split_frc` each of two interleaved halves of the patches is stitched too. `patches_file` keeps the patches
     before stitching (`kept_patches`). `previews` are shown what there is after each batch, and the complete object;
-    they also hear of the progress. `arrays` are those of the device that levels.
+    they also hear of the progress. `arrays` are those of the device that corrects the wavefront.
     """
-    size, n = batch_size(config, prepared.n_pixels), stitched_size(config, prepared)
-    weight, total = probe_weight(prepared.probe, n), len(prepared)
-    previews, origin = previews or Previews(ignore, None), prepared.layout.origin
-    times = times or StageTimes()
+    n, total, times = stitched_size(config, prepared), len(prepared), times or StageTimes()
+    previews = previews or Previews(ignore, None)
     with patch_store((total, n, n), scratch) as store:
         with times.stage('network', total), kept_patches(patches_file, prepared, n) as keep:
-            for index in prepared.batches(size):
-                if should_stop():
-                    raise Interrupted('Stopped before the object was complete; nothing is written.')
-                store[index] = predicted(prepared, network, index, weight, keep)
-                done = int(index[-1]) + 1
-                previews.emit(Event('progress', {'stage': 'network', 'done': done, 'total': total}))
-                if done < total:
-                    partial_canvas = partial(partial_object, store, done, prepared, config)
-                    previews.offer('network', partial_canvas, origin, patterns=done, total=total)
+            predict_all(store, prepared, network, config, keep=keep, previews=previews, should_stop=should_stop)
         with times.stage('stitch', total):
-            stitcher = stitched(store, prepared, np.arange(total), config, spread=True)
+            stitcher = stitch_contributions(store, prepared, np.arange(total), config, spread=True)
         halves = []
         if config.inference.split_frc:
             with times.stage('stitch_halves', total):
                 for index in split_interleaved(total):
-                    halves.append(stitched(store, prepared, index, config, rows=index))
+                    halves.append(stitch_contributions(store, prepared, index, config, rows=index))
     with times.stage('gauge', total):
         gauge = count_gauge(prepared, stitcher.canvas())
-        scale, notices = gauge_scale(gauge)
+        scale, notices = amplitude_correction(gauge)
         canvas, deviation = stitcher.canvas(scale), stitcher.deviation(scale)
         halved = [half.canvas(scale) for half in halves]
     if solves_wavefront(config.refinement, 'network'):
-        level = partial(level_object, arrays=arrays, previews=previews, should_stop=should_stop)
+        correct = partial(correct_wavefront, arrays=arrays, previews=previews, should_stop=should_stop)
         with times.stage('wavefront', total):
-            canvas = level(prepared, canvas, stitcher.weight)
+            canvas = correct(prepared, canvas, stitcher.weight)
             for number, index in enumerate(split_interleaved(total) if halved else ()):
-                halved[number] = level(prepared.part(index), halved[number], halves[number].weight)
+                halved[number] = correct(prepared.part(index), halved[number], halves[number].weight)
+    origin = prepared.layout.origin
     previews.offer('network', lambda: canvas, origin, complete=True, patterns=total, total=total)
-    return Start(canvas, deviation, halves=tuple(halved), count_gauge=gauge, notices=notices)
+    return InitialObject(canvas, deviation, halves=tuple(halved), count_gauge=gauge, notices=notices)
 
 
-def level_object(
+def predict_all(
+    store: NDArray[np.complex64],
+    prepared: PreparedScan,
+    network: Network,
+    config: Config,
+    *,
+    keep: Keep,
+    previews: Previews,
+    should_stop: ShouldStop,
+) -> None:
+    """Fill `store` (patterns, n, n) with the contributions of all patterns, batch by batch in canonical order."""
+    weight, total = probe_weight(prepared.probe, store.shape[-1]), len(prepared)
+    for index in prepared.batches(batch_size(config, prepared.n_pixels)):
+        if should_stop():
+            raise Interrupted('Stopped before the object was complete; nothing is written.')
+        store[index] = predict_contributions(prepared, network, index, weight, keep)
+        done = int(index[-1]) + 1
+        previews.emit(Event('progress', {'stage': 'network', 'done': done, 'total': total}))
+        if done < total:
+            canvas = partial(partial_object, store, done, prepared, config)
+            previews.offer('network', canvas, prepared.layout.origin, patterns=done, total=total)
+
+
+def correct_wavefront(
     prepared: PreparedScan,
     canvas: NDArray[np.complex64],
     weight: NDArray[np.float32],
@@ -158,7 +138,7 @@ def level_object(
     )
 
 
-def predicted(
+def predict_contributions(
     prepared: PreparedScan,
     network: Network,
     index: NDArray[np.int64],
@@ -176,7 +156,7 @@ def predicted(
     return contributions(patches, weight, data.fractions)
 
 
-def stitched(
+def stitch_contributions(
     u: NDArray[np.complex64],
     prepared: PreparedScan,
     index: NDArray[np.int64],
@@ -204,37 +184,10 @@ def partial_object(
     store: NDArray[np.complex64], done: int, prepared: PreparedScan, config: Config
 ) -> NDArray[np.complex64]:
     """The object on the canvas of the whole scan from its first `done` patterns, in canonical order."""
-    return stitched(store[:done], prepared, np.arange(done), config).canvas()
+    return stitch_contributions(store[:done], prepared, np.arange(done), config).canvas()
 
 
-def inspected(job: TrainingJob, previews: Previews) -> TrainingJob:
-    """The same job, which also shows the first scan's object after an epoch: at most SHOWN_PATTERNS of its patterns."""
-    prepared, config, epoch = job.scans[0], job.config, 0
-    index = np.arange(0, len(prepared), -(-len(prepared) // SHOWN_PATTERNS), dtype=np.int64)
-    weight = probe_weight(prepared.probe, prepared.patch_size)
-
-    def emit(event: Event) -> None:
-        nonlocal epoch
-        if event.kind == 'epoch':
-            epoch = event.data['epoch']
-        job.emit(event)
-
-    def made_by(network: Network) -> NDArray[np.complex64] | None:
-        parts = []
-        for part in even_batches(index, batch_size(config, prepared.n_pixels)):
-            if job.should_stop():
-                return None
-            parts.append(predicted(prepared, network, part, weight))
-        return stitched(np.concatenate(parts), prepared, index, config).canvas()
-
-    def inspect(network: Network) -> None:
-        total = config.training.nepochs
-        previews.offer('train', lambda: made_by(network), prepared.layout.origin, epoch=epoch, total=total)
-
-    return replace(job, emit=emit, inspect=inspect)
-
-
-def gauge_scale(gauge: float) -> tuple[float, tuple[Notice, ...]]:
+def amplitude_correction(gauge: float) -> tuple[float, tuple[Notice, ...]]:
     """The factor on the stitched object when the counts ask for `gauge`: 1, with a notice, when that is far off."""
     if abs(gauge - 1) <= LARGEST_CHANGE:
         return gauge, ()

@@ -24,8 +24,9 @@ from ..physics.photons import with_photons
 from ..physics.prepare import PreparedScan, prepare_scan
 from ..result import ProbeSource, RunInfo
 from ..scan import Scan
-from .finish import Result, finish, flat_canvas
-from .network_object import Start, average_objects, network_object
+from .finish import Result, finish
+from .initial_object import InitialObject, average_objects, flat_canvas
+from .network_object import network_object
 from .notices import scan_notices
 from .refinement import engine_arrays, refinement_options
 from .report import StageTimes
@@ -62,7 +63,7 @@ def reconstruct(
     times = StageTimes()
     emit(Event('started', {'job': 'reconstruct', 'device': device, 'backend': backend.title}))
     with times.stage('prepare', len(scan)):
-        prepared = prepared_for_model(scan, chosen, described, config, backend.stride, own=source == 'model')
+        prepared = prepare_for_model(scan, chosen, described, config, backend.stride, own=source == 'model')
         execution = {'execution': config.execution.model_dump(mode='json')}
         network = backend.network(described.merged(execution), trained.weights, device)
     outside = trained.manifest.trained_for.departures(TrainingRange.of_scans(prepared))
@@ -102,7 +103,7 @@ def reconstruct(
     )
 
 
-def prepared_for_model(
+def prepare_for_model(
     scan: Scan, probe: NDArray[np.complex64], described: Config, config: Config, stride: int, *, own: bool
 ) -> PreparedScan:
     """A scan as a model with the configuration `described` sees it, for a backend with this stride.
@@ -169,7 +170,7 @@ def refine_scan(
         prepared = prepare_scan(scan, probe=probe, mode=config.data.probe_power)
     run = run_info(prepared, computed_by, arrays.device, 'engine', 'scan' if probe is None else 'given')
     previews, flat = Previews(emit, preview_seconds), flat_canvas(prepared)
-    start = Start(flat, halves=(flat, flat) if config.inference.split_frc else ())
+    start = InitialObject(flat, halves=(flat, flat) if config.inference.split_frc else ())
     options = refinement_options(config.refinement, prepared, start='empty', seed=config.training.seed)
     result = finish(
         prepared,

@@ -88,7 +88,7 @@ def write_trust(folder: Path, trust: Trust) -> dict[str, Path]:
     from ..io.drawing import save
     from .diagnostic_pictures import PICTURES, pictures
 
-    found = pictures(trust)
-    for name in set(PICTURES) - set(found):
+    figures = pictures(trust)
+    for name in set(PICTURES) - set(figures):
         (folder / f'{name}.png').unlink(missing_ok=True)
-    return {name: save(figure, folder / f'{name}.png') for name, figure in found.items()}
+    return {name: save(figure, folder / f'{name}.png') for name, figure in figures.items()}

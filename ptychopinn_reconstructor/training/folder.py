@@ -112,8 +112,8 @@ def replacing(folder: Path, emit: Emit) -> Emit:
 
 def _versions(folder: Path) -> dict[Path, tuple[int, int]]:
     """The files of a training in `folder`, with what changes when one is written anew."""
-    found = [path for pattern in LEFT_BY_TRAINING for path in folder.glob(pattern)]
-    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
+    paths = [path for pattern in LEFT_BY_TRAINING for path in folder.glob(pattern)]
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
 
 def set_aside(folder: Path) -> list[Path]:

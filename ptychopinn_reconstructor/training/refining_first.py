@@ -16,7 +16,8 @@ from ..physics.arrays import NUMPY, Arrays
 from ..physics.engine.positions import displace_scan
 from ..physics.engine.refine import Refined, RefineOptions
 from ..physics.prepare import prepare_scan
-from ..reconstruction.finish import flat_canvas, shown_refinement
+from ..reconstruction.finish import refine_with_previews
+from ..reconstruction.initial_object import flat_canvas
 from ..reconstruction.refinement import refinement_options
 from ..reconstruction.writing import write_probe
 from ..scan import Scan, checked_probe
@@ -60,7 +61,7 @@ def refined_first(
     asked = {'passes': max(with_probe, with_positions), 'probe': bool(with_probe), 'positions': bool(with_positions)}
     section = config.refinement.model_copy(update=asked)
     options = refinement_options(section, prepared, start='empty', seed=config.training.seed)
-    found = shown_refinement(prepared, flat_canvas(prepared), options, previews, should_stop, arrays)
+    found = refine_with_previews(prepared, flat_canvas(prepared), options, previews, should_stop, arrays)
     if found.stopped:
         raise Interrupted('Stopped before probe and positions were refined; nothing is written.')
     positions = None if found.displacements is None else displace_scan(prepared, found.displacements).scan.positions

@@ -22,11 +22,11 @@ from ..model_file.training_range import TrainingRange
 from ..physics.grouping import Split
 from ..physics.prepare import PreparedScan
 from ..physics.simulation.procedural import ProceduralPatterns
-from ..reconstruction.network_object import inspected
 from ..reconstruction.writing import write_config
 from .fine_tuning import keep_better_model
 from .folder import CONFIG, MODEL, keep_start, start_of
 from .metrics_table import NAME, MetricsTable
+from .previews import with_previews
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +146,7 @@ def train_network(run: TrainingRun, config: Config, data: TrainingData, *, keep_
             procedural=data.procedural,
         )
         if run.preview_seconds is not None:
-            job = inspected(job, Previews(emit, run.preview_seconds))
+            job = with_previews(job, Previews(emit, run.preview_seconds))
         trained = run.backend.train(job)
     if trained.interrupted and not keep_interrupted:
         raise Interrupted(f'Stopped; no model is written, and the last checkpoint in {folder / "checkpoints"} resumes.')

@@ -59,7 +59,7 @@ class Channel:
         self.stopped.set()
         self.requests.put('')
         time.sleep(ORPHAN_SECONDS)
-        leave_nothing()
+        remove_scratch()
         os._exit(Interrupted.exit_code)
 
     def say(self, message: Message) -> None:
@@ -93,7 +93,7 @@ class Channel:
         return path
 
 
-def leave_nothing() -> None:
+def remove_scratch() -> None:
     """Remove the scratch folder, which is the current one, if it is one of ours."""
     from .handover import PREFIX
 
@@ -141,16 +141,18 @@ def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
         emit=channel.emit,
         should_stop=channel.stopped.is_set,
     )
-    found, trust = result.reconstruction, result.report.trust
+    reconstruction, trust = result.reconstruction, result.report.trust
     Path(TRUST).write_bytes(to_bytes(trust))
+    moved = config.refinement.positions
+    positions = channel.save('positions', reconstruction.positions) if moved else None
     channel.say(
         ReconstructDone(
-            object=channel.save('object', found.object),
-            probe=channel.save('probe', found.probe),
-            positions=channel.save('positions', found.positions) if config.refinement.positions else None,
-            origin=found.origin,
-            comments=found.comments,
-            losses=found.losses,
+            object=channel.save('object', reconstruction.object),
+            probe=channel.save('probe', reconstruction.probe),
+            positions=positions,
+            origin=reconstruction.origin,
+            comments=reconstruction.comments,
+            losses=reconstruction.losses,
             residual=result.report.residual,
             trust=trust.line(),
             trust_file=Path(TRUST),
@@ -209,19 +211,19 @@ def training_scans(request: TrainRequest, config: Config, channel: Channel) -> t
 
 
 def read(path: Path, config: Config, channel: Channel) -> Scan:
-    """A scan file, with what was decided about it told."""
+    """The scan in a file; what was decided about it goes to the log."""
     from ..io import read_scan
 
-    found = read_scan(path, domain=config.data.measurement_domain)
-    for notice in found.notices:
+    file = read_scan(path, domain=config.data.measurement_domain)
+    for notice in file.notices:
         channel.log(f'{path.name}: {notice.text}')
-    return found.scan
+    return file.scan
 
 
 def preload(name: str) -> float:
     """Import a framework while the scan is still being handed over; the seconds that took.
 
-    What is wrong with it is told when it is used.
+    What is wrong with it comes out when it is used.
     """
     import ptychopinn_reconstructor.training.train  # noqa: F401 - scipy and the physics
 
@@ -246,7 +248,7 @@ def answer(channel: Channel, line: str) -> int:
     except (MemoryError, OSError) as error:
         channel.say(Error(kind=OutputError.__name__, message=_resources(error)))
         return 1
-    except Exception as error:  # a bug, or a framework's own: told in one sentence, the traceback goes to stderr
+    except Exception as error:  # a bug, or a framework's own: one sentence, the traceback goes to stderr
         traceback.print_exc()
         if channel.stopped.is_set():
             channel.say(Stopped(message='Stopped on request.'))
@@ -274,7 +276,7 @@ def main() -> int:
     line = channel.requests.get()
     code = answer(channel, line) if line else Interrupted.exit_code
     if channel.orphaned.is_set():
-        leave_nothing()
+        remove_scratch()
     return code
 
 

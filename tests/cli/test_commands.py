@@ -34,7 +34,7 @@ from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.model_file.probes import probe_likeness
 from ptychopinn_reconstructor.physics.engine.refine import residuals
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
-from ptychopinn_reconstructor.reconstruction.finish import flat_canvas
+from ptychopinn_reconstructor.reconstruction.initial_object import flat_canvas
 
 ROOT = Path(__file__).resolve().parents[2]
 SIMULATE = ('simulate', '--n', '32', '--positions', '64', '--step', '5', '--photons', '1e5')

@@ -20,9 +20,10 @@ from ptychopinn_reconstructor.events import Event, Previews
 from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.physics.geometry import canonical_order, scan_area
 from ptychopinn_reconstructor.physics.stitching.count_scale import LARGEST_CHANGE
-from ptychopinn_reconstructor.reconstruction import network_object as inference
 from ptychopinn_reconstructor.reconstruction.finish import Result
+from ptychopinn_reconstructor.reconstruction.network_object import predict_contributions
 from ptychopinn_reconstructor.scan import Scan
+from ptychopinn_reconstructor.training import previews as training_previews
 
 BATCH = 40
 OFTEN = 0.0  # as often as their cost allows
@@ -235,15 +236,15 @@ def test_a_large_scan_is_shown_by_a_part_of_its_patterns(
     scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend_name: str
 ) -> None:
     """Every k-th in canonical order, over the whole canvas."""
-    monkeypatch.setattr(inference, 'SHOWN_PATTERNS', 50)
+    monkeypatch.setattr(training_previews, 'SHOWN_PATTERNS', 50)
     asked: list[int] = []
-    predicted = inference.predicted
+    predict = predict_contributions
 
     def counting(prepared: Any, network: Any, index: NDArray[np.int64], weight: Any) -> NDArray[np.complex64]:
         asked.extend(index.tolist())
-        return predicted(prepared, network, index, weight)
+        return predict(prepared, network, index, weight)
 
-    monkeypatch.setattr(inference, 'predicted', counting)
+    monkeypatch.setattr(training_previews, 'predict_contributions', counting)
     heard = Listener()
     pp.train([scan], config_of(), tmp_path, preview_seconds=OFTEN, emit=heard)
     assert asked == list(range(0, 144, 3))

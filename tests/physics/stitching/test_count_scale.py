@@ -11,7 +11,7 @@ from scans import small_scan
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, prepare_scan
 from ptychopinn_reconstructor.physics.stitching.count_scale import count_gauge
 from ptychopinn_reconstructor.physics.stitching.stitch import contributions, probe_weight, stitch_patches
-from ptychopinn_reconstructor.reconstruction.network_object import gauge_scale
+from ptychopinn_reconstructor.reconstruction.network_object import amplitude_correction
 from ptychopinn_reconstructor.scan import Scan
 
 
@@ -56,7 +56,7 @@ def test_a_small_bias_is_corrected_and_a_large_one_is_told(factor: float, correc
     stitcher = stitch_patches(u, prepared.layout, prepared.probe, neighbors=8, batches=prepared.batches(64))
     plain = stitcher.canvas()
     gauge = count_gauge(prepared, plain)
-    scale, notices = gauge_scale(gauge)
+    scale, notices = amplitude_correction(gauge)
     found = stitcher.canvas(scale)
     assert bool(notices) is not corrected
     middle = np.s_[25:-25, 25:-25]
