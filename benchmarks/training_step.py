@@ -17,7 +17,7 @@ from ptychopinn_reconstructor.backends.torch_lightning.data import EpochSteps, S
 from ptychopinn_reconstructor.backends.torch_lightning.module import Batch, PtychoPINN
 from ptychopinn_reconstructor.backends.torch_lightning.training import make_trainer, new_module, quiet_lightning
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.events import Event
+from ptychopinn_reconstructor.events import Epoch, Event, Progress
 from ptychopinn_reconstructor.physics.grouping import Split
 from ptychopinn_reconstructor.physics.prepare import PreparedScan
 
@@ -40,9 +40,9 @@ class StepTimes:
     def __call__(self, event: Event) -> None:
         """Note the time since the last step, then time the reference; nothing across an epoch's end."""
         now = time.process_time()
-        if event.kind == 'epoch':
+        if isinstance(event, Epoch):
             self.last = None
-        elif event.kind == 'progress':
+        elif isinstance(event, Progress):
             if self.last is not None:
                 self.steps.append(now - self.last - self.spent)
                 self.units.append(self.spent / self.reference.units)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.events import Event
+from ptychopinn_reconstructor.events import Epoch, Event
 from ptychopinn_reconstructor.physics.simulation.simulate import simulate
 from ptychopinn_reconstructor.training.train import train
 
@@ -17,9 +17,9 @@ seen: list[float] = []
 
 def follow(event: Event) -> None:
     """Print a line an epoch."""
-    if event.kind == 'epoch':
-        seen.append(event.data['train_loss'])
-        print(f'epoch {event.data["epoch"]}: loss {seen[-1]:.3f} after {event.data["cpu_seconds"]:.1f} CPU s')
+    if isinstance(event, Epoch) and event.train_loss is not None:
+        seen.append(event.train_loss)
+        print(f'epoch {event.epoch}: loss {event.train_loss:.3f} after {event.cpu_seconds:.1f} CPU s')
 
 
 scan = simulate(n=32, positions=100, step=5.0, seed=0)

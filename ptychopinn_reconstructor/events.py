@@ -3,34 +3,83 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Kind = Literal['started', 'progress', 'epoch', 'preview', 'log', 'done']
+
+@dataclass(frozen=True)
+class Started:
+    """A job has begun, on a device of a backend, both as people call them."""
+
+    job: str
+    device: str
+    backend: str
 
 
 @dataclass(frozen=True)
-class Event:
-    """One message of a job.
+class Progress:
+    """How much of a stage is done."""
 
-    `kind` and the keys of `data`: started (job, total), progress (stage, done, total), epoch (stage, epoch, total and
-    the metrics of that epoch), preview (below), log (level, message), done (summary).
+    stage: str
+    done: float
+    total: float
 
-    A preview is the object as it is now: `stage` (train, network or refine), `object` (H, W) complex64 that nobody
-    changes later, `origin` [row, column] as in Reconstruction, `complete` (nothing more will be added to it in this
-    stage), and how far it is: `epoch` of `total` (train, and refine, whose epochs are passes) or `patterns` of `total`
-    (network). A preview is emitted only where it was asked for.
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch of a training is complete, or a pass of a refinement, with what is known of it."""
+
+    stage: Literal['train', 'refine']
+    epoch: int
+    total: int
+    train_loss: float | None = None
+    val_loss: float | None = None
+    learning_rate: float | None = None
+    patterns_seen: int | None = None
+    cpu_seconds: float | None = None
+    residual: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """The object as it is now, emitted only where it was asked for.
+
+    `object` (H, W) complex64 is not changed later, `origin` [row, column] as in Reconstruction; `complete`: nothing
+    more will be added to it in this stage. How far it is: `epoch` of `total` (train, and refine, whose epochs are
+    passes) or `patterns` of `total` (network).
     """
 
-    kind: Kind
-    data: Mapping[str, Any] = field(default_factory=dict)
+    stage: Literal['train', 'network', 'refine']
+    object: NDArray[np.complex64]
+    origin: tuple[float, float]
+    complete: bool
+    total: int
+    epoch: int | None = None
+    patterns: int | None = None
 
 
+@dataclass(frozen=True)
+class Log:
+    """A line for the user, with its level as Python's logging names it, in small letters."""
+
+    message: str
+    level: str = 'info'
+
+
+@dataclass(frozen=True)
+class Done:
+    """A job is complete: the path of its model, or the residual of its reconstruction."""
+
+    model: str | None = None
+    residual: float | None = None
+
+
+Event = Started | Progress | Epoch | Preview | Log | Done
 Emit = Callable[[Event], None]
 ShouldStop = Callable[[], bool]
 
@@ -42,11 +91,6 @@ def ignore(event: Event) -> None:
 def never() -> bool:
     """A `should_stop` that lets the job run to its end."""
     return False
-
-
-def log(emit: Emit, message: str, level: str = 'info') -> None:
-    """Emit a log event."""
-    emit(Event('log', {'level': level, 'message': message}))
 
 
 NoticeCode = Literal[
@@ -76,7 +120,7 @@ class Notice:
 def log_notices(emit: Emit, notices: Iterable[Notice]) -> None:
     """Emit the text of each as a log event."""
     for notice in notices:
-        log(emit, notice.text)
+        emit(Log(notice.text))
 
 
 # Times the cost of a preview that must pass before the next: all of them cost a tenth of a job's time at most.
@@ -96,12 +140,14 @@ class Previews:
 
     def offer(
         self,
-        stage: str,
+        stage: Literal['train', 'network', 'refine'],
         make: Callable[[], NDArray[np.complex64] | None],
         origin: tuple[float, float],
         *,
+        total: int,
+        epoch: int | None = None,
+        patterns: int | None = None,
         complete: bool = False,
-        **counts: Any,
     ) -> None:
         """Emit the object (H, W) that `make` returns, if it is time or the object is `complete`.
 
@@ -112,7 +158,6 @@ class Previews:
             return
         canvas = make()
         if canvas is not None:
-            data = {'stage': stage, 'object': canvas, 'origin': origin, 'complete': complete, **counts}
-            self.emit(Event('preview', data))
+            self.emit(Preview(stage, canvas, origin, complete, total, epoch, patterns))
         end = time.monotonic()
         self._next = end + max(self.seconds, REST_FACTOR * (end - begin))

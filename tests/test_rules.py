@@ -15,6 +15,7 @@ from scans import short_config, small_scan
 import ptychopinn_reconstructor as pp
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import ConfigError, InputError
+from ptychopinn_reconstructor.events import Epoch
 from ptychopinn_reconstructor.io import read_object, read_probe, read_scan, write_npz
 from ptychopinn_reconstructor.model_file.opening import Model, open_model
 from ptychopinn_reconstructor.model_file.trained import verify_model
@@ -210,14 +211,15 @@ def test_a_refined_probe_serves_all_scans_that_came_with_the_guess(scan: Scan, t
 
     def validation_loss(probe: np.ndarray, name: str) -> float:
         config = config_of(training__refine_probe_first=10)
-        rows: list[float] = []
+        rows: list[float | None] = []
         pp.train(
             [scan.with_probe(guess)],
             config,
             tmp_path / name,
             validation=held_out.with_probe(probe),
-            emit=lambda event: rows.append(event.data.get('val_loss', np.nan)) if event.kind == 'epoch' else None,
+            emit=lambda event: rows.append(event.val_loss) if isinstance(event, Epoch) else None,
         )
+        assert rows[-1] is not None
         return rows[-1]
 
     # A thousandth more is the same probe to the eye, but not the guess that was refined.

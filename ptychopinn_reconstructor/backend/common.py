@@ -13,7 +13,7 @@ from typing import Any
 
 from ..config import Config, TrainingConfig
 from ..errors import ConfigError, DeviceError, ModelFileError, TrainingError
-from ..events import Event
+from ..events import Epoch, Progress
 from .interface import TrainingJob, Weights
 
 WARM_UP, FLOOR = 0.08, 0.02  # of the training, of the learning rate
@@ -128,7 +128,7 @@ class Journal:
     def after_step(self, patterns: int, progress: float) -> None:
         """Count and tell; raises StopRequested when the job is asked to stop."""
         self.patterns_seen += patterns
-        self.job.emit(Event('progress', {'stage': 'train', 'done': progress, 'total': 1.0}))
+        self.job.emit(Progress('train', progress, 1.0))
         if self.job.should_stop():
             raise StopRequested
 
@@ -139,16 +139,18 @@ class Journal:
         if 'train_loss' in metrics:
             self.check(metrics['train_loss'], epoch)
             self.losses.append((epoch, metrics['train_loss']))
-        row = {
-            'stage': 'train',
-            'epoch': epoch,
-            'total': self.job.config.training.nepochs,
-            **metrics,
-            'learning_rate': learning_rate,
-            'patterns_seen': self.patterns_seen,
-            'cpu_seconds': cpu_seconds,
-        }
-        self.job.emit(Event('epoch', row))
+        self.job.emit(
+            Epoch(
+                'train',
+                epoch,
+                self.job.config.training.nepochs,
+                train_loss=metrics.get('train_loss'),
+                val_loss=metrics.get('val_loss'),
+                learning_rate=learning_rate,
+                patterns_seen=self.patterns_seen,
+                cpu_seconds=cpu_seconds,
+            )
+        )
 
     def check(self, loss: float, epoch: int) -> None:
         """Raise TrainingError when a loss is not finite."""

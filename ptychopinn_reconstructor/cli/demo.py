@@ -18,7 +18,7 @@ import click
 
 from ..config import Config
 from ..errors import Interrupted, PtychoPINNError
-from ..events import Emit, Event, ShouldStop
+from ..events import Emit, Progress, ShouldStop
 from .app import debug_option, json_option, quiet_option
 from .folders import check_output_folder
 from .progress import ProgressBar
@@ -136,7 +136,7 @@ def _reconstruct_all(out: Path, emit: Emit, should_stop: ShouldStop) -> dict[str
     steps = [(name, method) for name in SCANS for method in METHODS]
     found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in SCANS}
     for i, (name, method) in enumerate(steps):
-        emit(Event('progress', {'stage': f'reconstruct {name}: {METHODS[method]}', 'done': i, 'total': len(steps)}))
+        emit(Progress(f'reconstruct {name}: {METHODS[method]}', i, len(steps)))
         folder = out / f'{name}_{method}'
         scan = str((out / f'scan_{name}.npz').absolute())
         _run([*_command(out, method), scan, '--truth', scan, '--output-dir', str(folder.absolute())], out, should_stop)

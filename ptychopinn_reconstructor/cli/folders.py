@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from ..errors import InputError, OutputError
-from ..events import Emit, Event
+from ..events import Emit, Epoch, Event, Progress
 
 
 def check_output_folder(path: Path) -> None:
@@ -59,7 +59,7 @@ class OutputFolder:
         """An `emit` that notices the first progress and passes every event on."""
 
         def both(event: Event) -> None:
-            self.begun = self.begun or event.kind in ('progress', 'epoch')
+            self.begun = self.begun or isinstance(event, Progress | Epoch)
             emit(event)
 
         return both

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from ..events import Event
+from ..events import Epoch, Event, Progress
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
 DELAY = 2.0  # seconds
 
@@ -20,7 +21,7 @@ class ProgressBar:
     def __init__(self, title: str, *, quiet: bool = False, delay: float = DELAY) -> None:
         self.title, self.quiet, self.delay = title, quiet, delay
         self._lock = threading.RLock()
-        self._bar: Progress | None = None
+        self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._done: float = 0.0
         self._total: float | None = None
@@ -45,11 +46,10 @@ class ProgressBar:
     def emit(self, event: Event) -> None:
         """Take an event; draws progress and epochs."""
         with self._lock:
-            if event.kind == 'progress':
-                self.title = str(event.data['stage'])
-                self._done, self._total = float(event.data['done']), float(event.data['total'])
-            elif event.kind == 'epoch':
-                self._status = _epoch(event.data)
+            if isinstance(event, Progress):
+                self.title, self._done, self._total = event.stage, event.done, event.total
+            elif isinstance(event, Epoch):
+                self._status = _epoch_text(event)
             else:
                 return
             self._draw()
@@ -80,6 +80,7 @@ class ProgressBar:
             self._bar.update(self._task, description=text, completed=self._done, total=self._total)
 
 
-def _epoch(data: Any) -> str:
-    loss = ''.join(f', {name} {data[name]:.4g}' for name in ('train_loss', 'val_loss') if name in data)
-    return f'epoch {data["epoch"]}/{data["total"]}{loss}'
+def _epoch_text(epoch: Epoch) -> str:
+    losses = {'train_loss': epoch.train_loss, 'val_loss': epoch.val_loss}
+    text = ''.join(f', {name} {loss:.4g}' for name, loss in losses.items() if loss is not None)
+    return f'epoch {epoch.epoch}/{epoch.total}{text}'

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..backend import Backend, Network, TrainedModel, TrainingJob, Weights
 from ..config import Config
-from ..events import Event
+from ..events import Epoch, Event, Progress
 from ..physics.grouping import Split
 from ..physics.prepare import Patterns, PreparedScan, prepare_scan
 from ..physics.simulation.simulate import simulate
@@ -125,13 +125,14 @@ class Listener:
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
-        """The rows of the epochs."""
-        return [dict(event.data) for event in self.events if event.kind == 'epoch']
+        """What is known of each epoch, by name."""
+        rows = (asdict(event) for event in self.events if isinstance(event, Epoch))
+        return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
     @property
     def steps(self) -> int:
         """Events of progress in the training so far."""
-        return sum(event.kind == 'progress' and event.data['stage'] == 'train' for event in self.events)
+        return sum(isinstance(event, Progress) and event.stage == 'train' for event in self.events)
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ import pytest
 
 from ..backend import Backend, Network
 from ..errors import ModelFileError
-from ..events import Event
+from ..events import Epoch, Event
 from ..physics.grouping import Split
 from . import jobs
 from .runs import Runs
@@ -99,7 +99,7 @@ class StoppingChecks:
         mine = Broken(where)
 
         def emit(event: Event) -> None:
-            if event.kind == where:
+            if where == 'epoch' and isinstance(event, Epoch):
                 raise mine
 
         def should_stop() -> bool:

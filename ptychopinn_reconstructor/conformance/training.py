@@ -15,7 +15,7 @@ import pytest
 from ..backend import Backend, TrainingJob
 from ..backend.common import schedule
 from ..errors import ConfigError, ModelFileError, ScanError, TrainingError
-from ..events import Event
+from ..events import Event, Progress
 from ..physics.forward import total_variation
 from ..physics.grouping import Split
 from ..physics.prepare import PreparedScan, prepare_scan
@@ -180,8 +180,8 @@ class TrainingChecks:
             assert row['total'] == 3
             numbers = [row[key] for key in ('train_loss', 'val_loss', 'learning_rate', 'patterns_seen', 'cpu_seconds')]
             assert all(type(number) in (int, float) and np.isfinite(number) for number in numbers)
-        progress = [event.data for event in heard.events if event.kind == 'progress']
-        fractions = [float(data['done']) / data['total'] for data in progress if data['stage'] == 'train']
+        progress = [event for event in heard.events if isinstance(event, Progress) and event.stage == 'train']
+        fractions = [event.done / event.total for event in progress]
         assert fractions == sorted(fractions) and 0 < fractions[0] <= fractions[-1] <= 1 + 1e-9
         assert heard.threads == {threading.get_ident()}
         summary = dict(trained.summary)
@@ -327,7 +327,7 @@ class TrainingChecks:
 
         def fail(event: Event) -> None:
             heard(event)
-            if event.kind == 'progress' and len(heard.epochs) == 1 and not good:  # what epoch 1 has left is written
+            if isinstance(event, Progress) and len(heard.epochs) == 1 and not good:  # what epoch 1 has left is written
                 good.update({path.name: path.read_bytes() for path in tmp_path.glob('checkpoints/*')})
                 detector[...] = np.nan
 

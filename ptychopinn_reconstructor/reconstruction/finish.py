@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import Interrupted
-from ..events import Emit, Event, Notice, Previews, ShouldStop
+from ..events import Done, Emit, Event, Notice, Previews, Progress, ShouldStop
 from ..physics.arrays import NUMPY, Arrays
 from ..physics.engine.positions import displace_scan
 from ..physics.engine.refine import Refined, RefineOptions, refine, residuals
@@ -84,7 +84,7 @@ def finish(
         metadata=dict(scan.metadata) | ({} if numbers is None else {'probe_position_indexes': numbers}),
     )
     report = Report(run, trust, (*notices, *start.notices), times.stages)
-    previews.emit(Event('done', {'residual': report.residual}))
+    previews.emit(Done(residual=report.residual))
     return Result(reconstruction, start.canvas, report)
 
 
@@ -111,8 +111,8 @@ def half_refiner(
     fixed = replace(options, refine_probe=False, refine_positions=False)
 
     def progress(event: Event) -> None:
-        if event.kind == 'progress':
-            emit(Event('progress', {**event.data, 'stage': 'refine half'}))
+        if isinstance(event, Progress):
+            emit(replace(event, stage='refine half'))
 
     def refine_half(part: PreparedScan, canvas: NDArray[np.complex64]) -> NDArray[np.complex64]:
         refined = refine(part, canvas, fixed, probe=probe, arrays=arrays, emit=progress, should_stop=should_stop)

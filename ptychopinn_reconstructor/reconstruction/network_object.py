@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..backend import Network
 from ..config import Config
 from ..errors import ConfigError, Interrupted
-from ..events import Event, Notice, Previews, ShouldStop, ignore, never
+from ..events import Notice, Previews, Progress, ShouldStop, ignore, never
 from ..physics.arrays import NUMPY, Arrays
 from ..physics.engine.wavefront import correct_long_range_phase
 from ..physics.prepare import even_batches
@@ -111,7 +111,7 @@ def predict_all(
             raise Interrupted('Stopped before the object was complete; nothing is written.')
         store[index] = predict_contributions(prepared, network, index, weight, keep)
         done = int(index[-1]) + 1
-        previews.emit(Event('progress', {'stage': 'network', 'done': done, 'total': total}))
+        previews.emit(Progress('network', done, total))
         if done < total:
             canvas = partial(partial_object, store, done, prepared, config)
             previews.offer('network', canvas, prepared.layout.origin, patterns=done, total=total)
@@ -131,7 +131,7 @@ def correct_wavefront(
     def after_block(done: int) -> None:
         if should_stop():
             raise Interrupted('Stopped before the object was complete; nothing is written.')
-        previews.emit(Event('progress', {'stage': 'wavefront', 'done': done, 'total': len(prepared)}))
+        previews.emit(Progress('wavefront', done, len(prepared)))
 
     return arrays.get(
         correct_long_range_phase(prepared, arrays.put(canvas), light=weight, arrays=arrays, after_block=after_block)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..backend import arrays_on, load_backend
 from ..config import Config
 from ..errors import ModelFileError
-from ..events import OUTSIDE_TRAINING, Emit, Event, Notice, Previews, ShouldStop, ignore, never
+from ..events import OUTSIDE_TRAINING, Emit, Notice, Previews, ShouldStop, Started, ignore, never
 from ..model_file.opening import Model, open_model
 from ..model_file.probes import choose_probe
 from ..model_file.training_range import TrainingRange
@@ -61,7 +61,7 @@ def reconstruct(
     backend = load_backend(config.execution.backend)
     device = backend.resolve_device(config.execution.device)
     times = StageTimes()
-    emit(Event('started', {'job': 'reconstruct', 'device': device, 'backend': backend.title}))
+    emit(Started('reconstruct', device, backend.title))
     with times.stage('prepare', len(scan)):
         prepared = prepare_for_model(scan, chosen, described, config, backend.stride, own=source == 'model')
         execution = {'execution': config.execution.model_dump(mode='json')}
@@ -164,7 +164,7 @@ def refine_scan(
     `preview_seconds` is the smallest time between two previews, None: no previews.
     """
     arrays, computed_by = engine_arrays(config)
-    emit(Event('started', {'job': 'refine', 'device': arrays.device, 'backend': computed_by}))
+    emit(Started('refine', arrays.device, computed_by))
     times = StageTimes()
     with times.stage('prepare', len(scan)):
         prepared = prepare_scan(scan, probe=probe, mode=config.data.probe_power)

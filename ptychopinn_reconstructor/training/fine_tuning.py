@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..backend import Backend, TrainedModel, Weights, arrays_on
 from ..config import Config, RefinementConfig
-from ..events import Emit, Notice, log
+from ..events import Emit, Log, Notice
 from ..physics.engine.refine import RefineOptions, refine, residuals
 from ..physics.prepare import PreparedScan
 from ..reconstruction.network_object import network_object
@@ -47,7 +47,7 @@ def keep_better_model(
     kept = not after < before  # a residual that is not a number is no improvement
     which = 'the model it started from is kept' if kept else 'the trained model is kept'
     text = f'Residual after {options.passes} passes: {before:.5g} before the training, {after:.5g} after it; {which}.'
-    log(emit, text)
+    emit(Log(text))
     notice = Notice('model_kept', text)
     summary = {**trained.summary, 'start_residual': before, 'residual': after, 'start_kept': kept}
     if not kept:

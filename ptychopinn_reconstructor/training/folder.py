@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..config import Config, parse
 from ..errors import ConfigError
-from ..events import Emit, Event
+from ..events import Emit, Event, Progress
 from ..io.atomic import atomic_path
 from .metrics_table import read_losses
 
@@ -100,7 +100,7 @@ def replacing(folder: Path, emit: Emit) -> Emit:
     earlier = _versions(folder)
 
     def both(event: Event) -> None:
-        if earlier and event.kind == 'progress' and event.data.get('stage') == 'train':
+        if earlier and isinstance(event, Progress) and event.stage == 'train':
             for path, version in _versions(folder).items():
                 if earlier.get(path) == version:
                     path.unlink()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from ..errors import OutputError
-from ..events import Emit, Event
+from ..events import Emit, Epoch, Event
 
 NAME = 'metrics.csv'
 COLUMNS = ('epoch', 'train_loss', 'val_loss', 'learning_rate', 'patterns_seen', 'cpu_seconds')
@@ -54,7 +54,7 @@ class MetricsTable:
             self._file = self.path.open('w' if fresh else 'a', newline='')
         except OSError as error:
             raise OutputError(f'Cannot write {self.path} ({error.strerror}); choose another folder.') from error
-        self._writer = csv.DictWriter(self._file, COLUMNS, extrasaction='ignore')
+        self._writer = csv.DictWriter(self._file, COLUMNS)
         if fresh:
             self._writer.writeheader()
             self._file.flush()
@@ -64,24 +64,24 @@ class MetricsTable:
     def __exit__(self, *error: object) -> None:
         self._file.close()
 
-    def _write(self, row: Mapping[str, Any]) -> None:
-        if row['epoch'] in self._known:  # a kill came between this row and its checkpoint
-            kept = [earlier for earlier in _rows(self.path) if int(earlier['epoch']) < row['epoch']]
+    def _write(self, epoch: Epoch) -> None:
+        if epoch.epoch in self._known:  # a kill came between this row and its checkpoint
+            kept = [earlier for earlier in _rows(self.path) if int(earlier['epoch']) < epoch.epoch]
             self._file.seek(0)
             self._file.truncate()
             self._writer.writeheader()
             self._writer.writerows(kept)
             self._known = {int(earlier['epoch']) for earlier in kept}
-        self._known.add(row['epoch'])
-        self._writer.writerow(row)
+        self._known.add(epoch.epoch)
+        self._writer.writerow({name: getattr(epoch, name) for name in COLUMNS})
         self._file.flush()
 
     def watching(self, emit: Emit) -> Emit:
         """An `emit` that writes epochs to the table and passes every event on."""
 
         def both(event: Event) -> None:
-            if event.kind == 'epoch':
-                self._write(event.data)
+            if isinstance(event, Epoch):
+                self._write(event)
             emit(event)
 
         return both

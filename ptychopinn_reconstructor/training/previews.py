@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backend import Network, TrainingJob
-from ..events import Event, Previews
+from ..events import Epoch, Event, Previews
 from ..physics.prepare import even_batches
 from ..physics.stitching.stitch import probe_weight
 from ..reconstruction.network_object import batch_size, predict_contributions, stitch_contributions
@@ -24,8 +24,8 @@ def with_previews(job: TrainingJob, previews: Previews) -> TrainingJob:
 
     def emit(event: Event) -> None:
         nonlocal epoch
-        if event.kind == 'epoch':
-            epoch = event.data['epoch']
+        if isinstance(event, Epoch):
+            epoch = event.epoch
         job.emit(event)
 
     def object_of(network: Network) -> NDArray[np.complex64] | None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..backend import Backend, TrainedModel, TrainingJob, load_backend
 from ..config import Config
 from ..errors import Interrupted
-from ..events import Emit, Event, Notice, Previews, ShouldStop, log_notices
+from ..events import Done, Emit, Notice, Previews, ShouldStop, Started, log_notices
 from ..io.atomic import writable_folder
 from ..model_file.opening import Model, open_fitting
 from ..model_file.trained import write_trained_model
@@ -104,7 +104,7 @@ def run_training(
     path = start_of(Path(output_dir), initial, resume=resume)
     start = None if path is None else open_fitting(path, config)
     folder = writable_folder(output_dir)
-    emit(Event('started', {'job': plan.job, 'device': device, 'backend': backend.title}))
+    emit(Started(plan.job, device, backend.title))
     run = TrainingRun(backend, device, folder, start, resume, preview_seconds, emit, should_stop)
     data = plan.prepare(run)
     log_notices(emit, data.notices)
@@ -126,7 +126,7 @@ def run_training(
         sources=data.sources,
         trained_for=data.trained_for,
     )
-    emit(Event('done', {'model': str(model), **trained.summary}))
+    emit(Done(model=str(model)))
     return Trained(model, trained, notices)
 
 

@@ -16,13 +16,14 @@ import threading
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from .. import events
 from ..errors import Interrupted, OutputError, PtychoPINNError
 from ..events import Emit, Event
-from .messages import DevicesDone, Error, Log, Message, ReconstructDone, Stopped, TrainDone, message_of
+from .messages import DevicesDone, Error, Log, Message, Preview, ReconstructDone, Stopped, TrainDone, message_of
 from .requests import DevicesRequest, ReconstructRequest, Request, TrainRequest, parse_request
 
 if TYPE_CHECKING:
@@ -74,14 +75,11 @@ class Channel:
 
     def emit(self, event: Event) -> None:
         """Pass an event of the job on but for its last one: the worker's own says where the result lies."""
-        from ..reconstruction.writing import finite
-
-        if event.kind == 'done':
-            return
-        values = dict(event.data)
-        if event.kind == 'preview':
-            values['object'] = self.save('object', values['object'])
-        self.say(message_of({'event': event.kind, **finite(values)}))
+        if isinstance(event, events.Preview):
+            values = {entry.name: getattr(event, entry.name) for entry in fields(event)}
+            self.say(Preview(**values | {'object': self.save('object', event.object)}))
+        elif not isinstance(event, events.Done):
+            self.say(message_of(event))
 
     def save(self, name: str, values: NDArray[Any]) -> Path:
         """Write an array into the current folder; its file, which has a number of its own."""

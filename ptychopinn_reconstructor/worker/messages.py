@@ -6,11 +6,13 @@ Arrays and other large data are files in the worker's folder, which a message na
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
+from .. import events
 from ..events import Notice
 from ..result import RunInfo
 
@@ -42,9 +44,7 @@ class Progress(_Message):
 
 
 class Epoch(_Message):
-    """An epoch of a training is complete, or a pass of a refinement; a backend may tell more, which is left out."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra='ignore')
+    """An epoch of a training is complete, or a pass of a refinement, with what is known of it."""
 
     event: Literal['epoch'] = 'epoch'
     stage: Literal['train', 'refine']
@@ -146,6 +146,6 @@ def parse_message(line: str) -> Message:
     return _adapter.validate_json(line)
 
 
-def message_of(values: Mapping[str, Any]) -> Message:
-    """A message from its fields, `event` among them; pydantic's ValidationError when they are those of none."""
-    return _adapter.validate_python(values)
+def message_of(event: events.Started | events.Progress | events.Epoch | events.Log) -> Message:
+    """An event of a job as a message."""
+    return _adapter.validate_python({'event': type(event).__name__.lower(), **asdict(event)})

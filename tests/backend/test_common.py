@@ -15,7 +15,7 @@ from ptychopinn_reconstructor.backend import TrainingJob
 from ptychopinn_reconstructor.backend.batches import patterns_of_region, probes_of, regions_of_step, steps_of, unpadded
 from ptychopinn_reconstructor.backend.common import CpuClock, Journal, StopRequested, schedule, widths_of
 from ptychopinn_reconstructor.errors import ConfigError, TrainingError
-from ptychopinn_reconstructor.events import Event
+from ptychopinn_reconstructor.events import Epoch, Event, Progress
 from ptychopinn_reconstructor.physics.grouping import Split
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 
@@ -58,11 +58,10 @@ def test_a_journal_counts_tells_and_is_restored() -> None:
     journal = Journal(replace(job(training__nepochs=7), emit=events.append))
     journal.after_step(16, 0.25)
     journal.after_epoch(1, {'train_loss': 2.0, 'val_loss': 3.0}, learning_rate=1e-3, cpu_seconds=4.0)
-    assert events[0] == Event('progress', {'stage': 'train', 'done': 0.25, 'total': 1.0})
-    assert events[1].data == {
-        'stage': 'train', 'epoch': 1, 'total': 7, 'train_loss': 2.0, 'val_loss': 3.0, 'learning_rate': 1e-3,
-        'patterns_seen': 16, 'cpu_seconds': 4.0,
-    }  # fmt: skip
+    assert events[0] == Progress('train', 0.25, 1.0)
+    assert events[1] == Epoch(
+        'train', 1, 7, train_loss=2.0, val_loss=3.0, learning_rate=1e-3, patterns_seen=16, cpu_seconds=4.0
+    )
     again = Journal(replace(job(), should_stop=lambda: True))
     again.restore(journal.state())
     with pytest.raises(StopRequested):

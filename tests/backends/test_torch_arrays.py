@@ -18,7 +18,7 @@ from scans import short_config, small_scan
 import ptychopinn_reconstructor as pp
 from ptychopinn_reconstructor.backend import Backend, arrays_on, load_backend
 from ptychopinn_reconstructor.errors import DeviceError
-from ptychopinn_reconstructor.events import Event
+from ptychopinn_reconstructor.events import Event, Progress
 from ptychopinn_reconstructor.physics.arrays import NUMPY, Arrays, NumpyArrays
 from ptychopinn_reconstructor.physics.engine import refine as refinement
 from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine, residuals
@@ -127,7 +127,7 @@ def test_a_stop_within_a_batch_leaves_the_object_as_before_it(tensors: Arrays, m
     stopped = refine(prepared, start, options, arrays=tensors, emit=events.append, should_stop=lambda: next(asked))
     first = refine(prepared, start, RefineOptions(1, first_batches=1), arrays=tensors)
     assert stopped.stopped and stopped.residuals == first.residuals
-    assert [e.data['done'] for e in events if e.kind == 'progress'][:3] == [7, 14, 21]
+    assert [e.done for e in events if isinstance(e, Progress)][:3] == [7, 14, 21]
     assert np.array_equal(stopped.canvas, first.canvas) and not np.array_equal(stopped.canvas, start)
 
 

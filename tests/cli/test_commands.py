@@ -28,7 +28,7 @@ from ptychopinn_reconstructor.cli.main import main
 from ptychopinn_reconstructor.cli.progress import ProgressBar
 from ptychopinn_reconstructor.cli.settings import markdown, preset
 from ptychopinn_reconstructor.config import Config, field_table, parse
-from ptychopinn_reconstructor.events import Event
+from ptychopinn_reconstructor.events import Epoch, Log, Progress
 from ptychopinn_reconstructor.io import read_product, read_scan, write_npz
 from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.model_file.probes import probe_likeness
@@ -612,9 +612,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, bar: ProgressBar
     with bar:
         if bar._timer is not None and bar.delay < 1:
             bar._timer.join()
-        bar.emit(Event('progress', {'stage': 'train', 'done': 1, 'total': 4}))
-        bar.emit(Event('epoch', {'epoch': 1, 'total': 3, 'train_loss': 0.5}))
-        bar.emit(Event('log', {'level': 'info', 'message': 'nothing to draw'}))
+        bar.emit(Progress('train', 1, 4))
+        bar.emit(Epoch('train', 1, 3, train_loss=0.5))
+        bar.emit(Log('nothing to draw'))
         if bar._bar is not None:
             bar._bar.refresh()
     return stream.getvalue()

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 import ptychopinn_reconstructor as pp
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.events import Event
+from ptychopinn_reconstructor.events import Event, Progress
 from ptychopinn_reconstructor.io.maps import window_of
 from ptychopinn_reconstructor.physics.geometry import layout
 from ptychopinn_reconstructor.physics.illumination import illuminated_area, illumination
@@ -227,7 +227,7 @@ def test_every_result_says_how_far_to_trust_it(alone: tuple[Result, list[Event]]
     comments = result.reconstruction.comments
     assert comments.count('\n') == 0 and f'R {trust.misfit.r_factor:.3g}' in comments
     assert f'half-data FRC 1/7 at {seventh["pixels"]:.1f} px = {seventh["nm"]:.3g} nm' in comments
-    assert {event.data['stage'] for event in events if event.kind == 'progress'} == {'refine', 'refine half'}
+    assert {event.stage for event in events if isinstance(event, Progress)} == {'refine', 'refine half'}
     assert json.loads(json.dumps(finite(values), allow_nan=False))['split_frc']['area'] == trust.split.area
 
 

@@ -16,7 +16,7 @@ import ptychopinn_reconstructor as pp
 from ptychopinn_reconstructor import events as previews
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import Interrupted
-from ptychopinn_reconstructor.events import Event, Previews
+from ptychopinn_reconstructor.events import Done, Epoch, Event, Preview, Previews, Progress
 from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.physics.geometry import canonical_order, scan_area
 from ptychopinn_reconstructor.physics.stitching.count_scale import LARGEST_CHANGE
@@ -39,17 +39,17 @@ class Listener:
 
     def __call__(self, event: Event) -> None:
         self.events.append(event)
-        if event.kind == 'preview':
-            self.copies.append(event.data['object'].copy())
+        if isinstance(event, Preview):
+            self.copies.append(event.object.copy())
 
     def shown(self, stage: str) -> list[dict[str, Any]]:
         """The previews of a stage."""
-        return [dict(e.data) for e in self.events if e.kind == 'preview' and e.data['stage'] == stage]
+        return [dict(vars(e)) for e in self.events if isinstance(e, Preview) and e.stage == stage]
 
     @property
     def unchanged(self) -> bool:
         """Whether every array is still what it was when it came."""
-        arrays = [e.data['object'] for e in self.events if e.kind == 'preview']
+        arrays = [e.object for e in self.events if isinstance(e, Preview)]
         return all(np.array_equal(one, other) for one, other in zip(arrays, self.copies, strict=True))
 
 
@@ -117,7 +117,7 @@ def test_two_previews_are_so_many_seconds_apart(clock: Clock) -> None:
     shown = Previews(heard, 2.0)
     for seconds in (0.0, 1.9, 0.2, 1.5, 1.0):
         clock.now += seconds
-        shown.offer('network', makes(clock, 0.0), ORIGIN, patterns=7)
+        shown.offer('network', makes(clock, 0.0), ORIGIN, patterns=7, total=9)
     times = [float(data['object'][0, 0].real) for data in heard.shown('network')]
     assert times == pytest.approx([100.0, 102.1, 104.6])
     data = heard.shown('network')[0]
@@ -134,7 +134,7 @@ def test_previews_cost_a_tenth_of_the_time_at_most(clock: Clock) -> None:
     shown = Previews(heard, 0.5)
     for _ in range(1000):
         clock.now += 0.3
-        shown.offer('train', makes(clock, 2.0), ORIGIN)
+        shown.offer('train', makes(clock, 2.0), ORIGIN, total=9)
     cost = 2.0 * len(heard.shown('train'))
     assert 0.08 * (clock.now - 100) < cost < 0.1 * (clock.now - 100)
 
@@ -144,7 +144,7 @@ def test_a_complete_object_is_shown_at_once_and_nothing_unless_asked(clock: Cloc
     for listener, seconds in ((heard, 60.0), (unheard, None)):
         shown = Previews(listener, seconds)
         for complete in (False, False, True):
-            shown.offer('network', makes(clock, 0.0), ORIGIN, complete=complete)
+            shown.offer('network', makes(clock, 0.0), ORIGIN, total=9, complete=complete)
     assert [data['complete'] for data in heard.shown('network')] == [False, True]
     assert not unheard.events and unheard.copies == []
 
@@ -152,7 +152,7 @@ def test_a_complete_object_is_shown_at_once_and_nothing_unless_asked(clock: Cloc
 def test_nothing_to_show_is_no_preview(clock: Clock) -> None:
     heard = Listener()
     shown = Previews(heard, 1.0)
-    shown.offer('train', lambda: None, ORIGIN)
+    shown.offer('train', lambda: None, ORIGIN, total=9)
     assert not heard.events
 
 
@@ -161,8 +161,8 @@ def test_nothing_is_shown_unless_asked(scan: Scan, training: tuple[Path, Listene
     heard = Listener()
     model = pp.train([scan], config_of(), tmp_path, emit=heard).model
     pp.reconstruct(scan, model, config_of(refinement__passes=1), emit=heard)
-    assert {event.kind for event in heard.events} >= {'progress', 'epoch', 'done'}
-    assert 'preview' not in {event.kind for event in heard.events}
+    assert {type(event) for event in heard.events} >= {Progress, Epoch, Done}
+    assert Preview not in {type(event) for event in heard.events}
     mine, other = open_model(model).weights, open_model(training[0]).weights
     assert all(np.array_equal(mine[name], other[name]) for name in other)
 
@@ -195,12 +195,12 @@ def test_the_complete_object_of_the_network_comes_before_the_refinement(
     """Even where a preview has just been shown; progress is told after every batch."""
     heard = Listener()
     pp.reconstruct(scan, training[0], config_of(refinement__passes=2), preview_seconds=3600, emit=heard)
-    told = [(e.kind, e.data.get('stage'), e.data.get('complete')) for e in heard.events]
-    complete = told.index(('preview', 'network', True))
-    assert complete < told.index(('progress', 'refine', None))
-    assert [told.count(('preview', 'network', complete)) for complete in (False, True)] == [1, 1]
-    assert told.count(('preview', 'refine', False)) == 0
-    done = [e.data['done'] for e in heard.events if e.kind == 'progress' and e.data['stage'] == 'network']
+    told = [(type(e), getattr(e, 'stage', None), getattr(e, 'complete', None)) for e in heard.events]
+    complete = told.index((Preview, 'network', True))
+    assert complete < told.index((Progress, 'refine', None))
+    assert [told.count((Preview, 'network', complete)) for complete in (False, True)] == [1, 1]
+    assert told.count((Preview, 'refine', False)) == 0
+    done = [e.done for e in heard.events if isinstance(e, Progress) and e.stage == 'network']
     assert done == [36, 72, 108, 144]
 
 
@@ -228,8 +228,8 @@ def test_training_shows_the_first_scan_after_an_epoch(scan: Scan, training: tupl
     area = scan_area(scan.positions, data['origin'])
     assert found.network is not None and data['object'].shape == found.network.shape
     assert np.abs(data['object'] * gauge_of(found) - found.network)[area].max() < 1e-3
-    kinds = [event.kind for event in heard.events if event.kind in ('epoch', 'preview', 'done')]
-    assert kinds == ['epoch', 'preview', 'done']
+    kinds = [type(event) for event in heard.events if isinstance(event, Epoch | Preview | Done)]
+    assert kinds == [Epoch, Preview, Done]
 
 
 def test_a_large_scan_is_shown_by_a_part_of_its_patterns(
@@ -258,7 +258,7 @@ def test_a_stop_ends_a_preview_too(scan: Scan, tmp_path: Path, backend_name: str
     heard = Listener()
 
     def should_stop() -> bool:
-        return any(event.kind == 'epoch' for event in heard.events)
+        return any(isinstance(event, Epoch) for event in heard.events)
 
     with pytest.raises(Interrupted, match='last checkpoint'):
         pp.train(

@@ -17,7 +17,7 @@ from scans import short_config, small_scan
 import ptychopinn_reconstructor as pp
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import ConfigError, Interrupted, ModelFileError, ScanError
-from ptychopinn_reconstructor.events import Event
+from ptychopinn_reconstructor.events import Done, Epoch, Event, Progress, Started
 from ptychopinn_reconstructor.io import ObjectFile, read_probe, write_npz
 from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.model_file.probes import choose_probe, probe_likeness
@@ -137,16 +137,16 @@ def test_a_probe_refined_first_replaces_the_guess(scan: Scan, tmp_path: Path) ->
 
 def test_several_scans_and_a_validation_scan(scan: Scan, tmp_path: Path) -> None:
     """Every pattern of all scans is trained on; the validation scan alone decides which epoch is best."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Epoch] = []
     pp.train(
         [scan, small_scan(seed=1)],
         config_of(training__nepochs=2),
         tmp_path,
         validation=small_scan(seed=2),
-        emit=lambda event: rows.append(dict(event.data)) if event.kind == 'epoch' else None,
+        emit=lambda event: rows.append(event) if isinstance(event, Epoch) else None,
     )
-    assert rows[0]['patterns_seen'] == 16 * (144 // 16 + 100 // 16)
-    assert np.isfinite(rows[0]['val_loss'])
+    assert rows[0].patterns_seen == 16 * (144 // 16 + 100 // 16)
+    assert rows[0].val_loss is not None and np.isfinite(rows[0].val_loss)
 
 
 def test_scans_of_two_sizes_are_refused(scan: Scan, tmp_path: Path) -> None:
@@ -218,10 +218,10 @@ def test_a_stopped_training_whose_model_is_not_wanted_ends_at_once(scan: Scan, t
 def test_events_tell_the_whole_story(scan: Scan, model: Path) -> None:
     events: list[Event] = []
     pp.reconstruct(scan, model, config_of(refinement__passes=1), emit=events.append)
-    assert [events[0].kind, events[-1].kind] == ['started', 'done']
-    done = [event.data for event in events if event.kind == 'progress' and event.data['stage'] == 'network']
-    assert done[-1]['done'] == done[-1]['total'] == len(scan)
-    assert any(event.data.get('stage') == 'refine' for event in events)
+    assert isinstance(events[0], Started) and isinstance(events[-1], Done)
+    done = [event for event in events if isinstance(event, Progress) and event.stage == 'network']
+    assert done[-1].done == done[-1].total == len(scan)
+    assert any(isinstance(event, Progress) and event.stage == 'refine' for event in events)
 
 
 @pytest.mark.parametrize(('n', 'expected'), [(32, 64), (128, 64), (256, 16), (512, 4), (2048, 1)])

@@ -11,7 +11,7 @@ from scans import short_config
 
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import ConfigError
-from ptychopinn_reconstructor.events import Event
+from ptychopinn_reconstructor.events import Event, Log, Progress, Started
 from ptychopinn_reconstructor.reconstruction.writing import write_config
 from ptychopinn_reconstructor.training.folder import (
     can_resume,
@@ -24,7 +24,7 @@ from ptychopinn_reconstructor.training.folder import (
     stored_config,
 )
 
-TRAIN_STEP = Event('progress', {'stage': 'train', 'done': 1, 'total': 9})
+TRAIN_STEP = Progress('train', 1, 9)
 HEADER = 'epoch,train_loss,val_loss,learning_rate,patterns_seen,cpu_seconds\n'
 
 
@@ -132,7 +132,7 @@ def test_an_earlier_training_stays_until_the_first_step_of_the_new_one(tmp_path:
     before = content(folder)
     heard: list[Event] = []
     emit = replacing(folder, heard.append)
-    events = [Event('started', {}), Event('log', {'message': 'x'}), Event('progress', {'stage': 'refine', 'done': 1})]
+    events: list[Event] = [Started('train', 'cpu', 'PyTorch'), Log('x'), Progress('refine', 1, 9)]
     for event in events:
         emit(event)
     assert content(folder) == before

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ptychopinn_reconstructor.errors import OutputError
-from ptychopinn_reconstructor.events import Event
+from ptychopinn_reconstructor.events import Epoch, Event, Progress
 from ptychopinn_reconstructor.training.metrics_table import MetricsTable, read_losses
 
 
@@ -17,16 +17,15 @@ def write(path: Path, *epochs: tuple[int, float, float | None], resume: bool = F
     with MetricsTable(path, resume=resume) as table:
         emit = table.watching(heard.append)
         for epoch, loss, held_out in epochs:
-            values = {'epoch': epoch, 'train_loss': loss, 'total': 9, 'learning_rate': 1e-3}
-            emit(Event('epoch', values | ({} if held_out is None else {'val_loss': held_out})))
-            emit(Event('progress', {'done': epoch}))
+            emit(Epoch('train', epoch, 9, train_loss=loss, val_loss=held_out, learning_rate=1e-3))
+            emit(Progress('train', epoch, 9))
     return heard
 
 
 def test_the_losses_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert read_losses(tmp_path) == []
     heard = write(tmp_path / 'metrics.csv', (1, 3.5, 4.25), (2, 1 / 3, None))
-    assert [event.kind for event in heard] == ['epoch', 'progress'] * 2
+    assert [type(event) for event in heard] == [Epoch, Progress] * 2
     assert read_losses(tmp_path) == [(1, 3.5, 4.25), (2, 1 / 3, None)]
 
 

@@ -6,12 +6,23 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from ptychopinn_reconstructor import events
 from ptychopinn_reconstructor.events import Notice
 from ptychopinn_reconstructor.result import RunInfo
-from ptychopinn_reconstructor.worker.messages import Epoch, ReconstructDone, message_of, parse_message
+from ptychopinn_reconstructor.worker.messages import (
+    Epoch,
+    Log,
+    Message,
+    Progress,
+    ReconstructDone,
+    Started,
+    message_of,
+    parse_message,
+)
 
 
 def reconstructed(residual: float) -> ReconstructDone:
@@ -82,7 +93,20 @@ def test_what_is_no_message_is_refused(line: str) -> None:
         parse_message(line)
 
 
-def test_a_backend_may_tell_more_of_an_epoch() -> None:
-    """P51: what only that backend knows is in its log, not in the message."""
-    epoch = message_of({'event': 'epoch', 'stage': 'train', 'epoch': 3, 'total': 5, 'train_loss': 0.5, 'fringe': 7.0})
-    assert epoch == Epoch(stage='train', epoch=3, total=5, train_loss=0.5)
+@pytest.mark.parametrize(
+    ('event', 'message'),
+    [
+        (events.Started('train', 'cpu', 'PyTorch'), Started(job='train', device='cpu', backend='PyTorch')),
+        (events.Progress('train', 0.5, 1.0), Progress(stage='train', done=0.5, total=1.0)),
+        (
+            events.Epoch('train', 3, 5, train_loss=np.float32(0.5)),  # type: ignore[arg-type]
+            Epoch(stage='train', epoch=3, total=5, train_loss=0.5),
+        ),
+        (events.Log('a word'), Log(level='info', message='a word')),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_events_become_messages(event: events.Event, message: Message) -> None:
+    """P51."""
+    assert not isinstance(event, events.Preview | events.Done)
+    assert message_of(event) == message == parse_message(message.model_dump_json())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...config import Config
-from ...events import Emit, Event, ShouldStop, ignore, never
+from ...events import Emit, Progress, ShouldStop, ignore, never
 from ...io import ObjectFile
 from ...model_file.opening import open_model
 from ...reconstruction.writing import write_config, write_probe
@@ -75,7 +75,7 @@ class Steps:
         self, command: str, title: str, what: str, backend: str, folder: Path, settings: Path, extra: Sequence[str]
     ) -> Cost:
         total = len(self.names) * (1 + len(self.names) * (2 if self.config.refinement.passes else 1))
-        self.emit(Event('progress', {'stage': title, 'done': len(self.done), 'total': total}))
+        self.emit(Progress(title, len(self.done), total))
         arguments = [command, self.scan, '--config', str(settings), '--backend', backend, '--output-dir', str(folder)]
         finished = run_command([*arguments, *extra, '--quiet'], what, should_stop=self.should_stop)
         self.done.append(title)

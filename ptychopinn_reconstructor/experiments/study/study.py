@@ -10,7 +10,7 @@ from typing import Any
 
 from ...backend import installed, load_backend
 from ...errors import Interrupted
-from ...events import Emit, Event, ShouldStop, ignore, never
+from ...events import Emit, Progress, ShouldStop, ignore, never
 from ...model_file.opening import open_model
 from .description import Study
 from .grid import runs_of
@@ -103,4 +103,4 @@ class Stage:
 
     def tell(self, what: str) -> None:
         """Emit a progress event."""
-        self.emit(Event('progress', {'stage': what, 'done': self.done, 'total': self.total}))
+        self.emit(Progress(what, self.done, self.total))

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ConfigError, ScanError, TrainingError
-from ...events import Emit, Event, ShouldStop, ignore, never
+from ...events import Emit, Epoch, Progress, ShouldStop, ignore, never
 from ..arrays import NUMPY, Arrays
 from ..illumination import illumination
 from ..prepare import PreparedScan, even_batches
@@ -324,7 +324,7 @@ class _History:
         """Listen, and tell how many patterns have been asked for their slope."""
         if time.monotonic() - self.heard > LISTEN:
             self._listen()
-            self.emit(Event('progress', {'stage': 'wavefront', 'done': done, 'total': self.n_patterns}))
+            self.emit(Progress('wavefront', done, self.n_patterns))
             self.heard = time.monotonic()
 
     def _within_batch(self, before: int, done: int) -> None:
@@ -338,7 +338,7 @@ class _History:
 
     def _tell(self, done: int) -> None:
         total = self.options.passes * self.n_patterns
-        self.emit(Event('progress', {'stage': 'refine', 'done': done, 'total': total}))
+        self.emit(Progress('refine', done, total))
         self.heard = time.monotonic()
 
     def _end_pass(self, engine: Engine, number: int, value: float) -> None:
@@ -351,7 +351,7 @@ class _History:
             self.gain /= 2
             engine.velocity[:] = 0
         self.residuals.append(value)
-        self.emit(Event('epoch', {'stage': 'refine', 'epoch': number, 'total': self.options.passes, 'residual': value}))
+        self.emit(Epoch('refine', number, self.options.passes, residual=value))
 
 
 def scan_dose(prepared: PreparedScan) -> float:

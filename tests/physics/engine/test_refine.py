@@ -10,7 +10,7 @@ from engine_cases import Case, N, empty
 
 from ptychopinn_reconstructor.config import RefinementConfig
 from ptychopinn_reconstructor.errors import ConfigError, ScanError
-from ptychopinn_reconstructor.events import Event
+from ptychopinn_reconstructor.events import Epoch, Event, Progress
 from ptychopinn_reconstructor.physics.engine import refine as refinement
 from ptychopinn_reconstructor.physics.engine.far_field_step import FarFieldStep
 from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine, residuals
@@ -232,7 +232,7 @@ def test_stops_between_batches_and_says_so() -> None:
         prepared, empty(prepared), RefineOptions.alone(20), emit=events.append, should_stop=lambda: next(asked)
     )
     assert result.stopped and len(result.residuals) == 1
-    assert [e.data['done'] for e in events if e.kind == 'progress'][-1] == 25 + 2 * 5
+    assert [e.done for e in events if isinstance(e, Progress)][-1] == 25 + 2 * 5
     assert not np.array_equal(result.canvas, empty(prepared))
 
 
@@ -243,7 +243,7 @@ def test_a_large_batch_tells_and_asks_too(monkeypatch: pytest.MonkeyPatch) -> No
     events: list[Event] = []
     options = RefineOptions(2, first_batches=1)
     whole = refine(prepared, empty(prepared), options, emit=events.append)
-    assert [e.data['done'] for e in events if e.kind == 'progress'] == [64, 81, 81, 145, 162, 162]
+    assert [e.done for e in events if isinstance(e, Progress)] == [64, 81, 81, 145, 162, 162]
     asked = iter([False] * 4 + [True])  # before and twice within the first batch, before and once within the second
     stopped = refine(prepared, empty(prepared), options, should_stop=lambda: next(asked))
     assert stopped.stopped and stopped.residuals == whole.residuals[:1]
@@ -266,10 +266,10 @@ def test_events_tell_progress_and_residuals() -> None:
     prepared = case.prepared()
     events: list[Event] = []
     result = refine(prepared, empty(prepared), RefineOptions.after_network(2), emit=events.append)
-    epochs = [(e.data['epoch'], e.data['total'], e.data['residual']) for e in events if e.kind == 'epoch']
+    epochs = [(e.epoch, e.total, e.residual) for e in events if isinstance(e, Epoch)]
     assert epochs == [(1, 2, result.residuals[0]), (2, 2, result.residuals[1])]
-    progress = [e.data for e in events if e.kind == 'progress']
-    assert progress[-1] == {'stage': 'refine', 'done': 50, 'total': 50}
+    progress = [e for e in events if isinstance(e, Progress)]
+    assert progress[-1] == Progress('refine', 50, 50)
     assert not result.stopped
 
 
