@@ -99,10 +99,10 @@ test-ptychodus-all: $(HOSTS:=/.wheel) system-libraries ## every test inside Ptyc
 	$(call HOST_PYTEST,$(OLD_HOST)) $(HOST_TESTS) --ignore tests/host/test_demo.py --ignore tests/host/test_examples.py
 
 demo: $(HOST)/.wheel system-libraries ## a scripted session of Ptychodus, pictures in demo/; BACKEND=torch or tensorflow
-	$(HOST)/bin/python -P -m ptychopinn_reconstructor.host.demo --backend $(BACKEND) --out demo
+	$(HOST)/bin/python -P examples/demo.py --backend $(BACKEND) --out demo
 
 gui: $(HOST)/.wheel system-libraries ## open the window of Ptychodus on the scan of the demo
-	$(HOST)/bin/python -P -m ptychopinn_reconstructor.host.demo --gui --backend $(BACKEND) --out demo
+	$(HOST)/bin/python -P examples/demo.py --gui --backend $(BACKEND) --out demo
 
 bench: $(STAMP) $(HOST)/.wheel system-libraries ## measure speed and memory, write benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/bench.py

@@ -211,7 +211,7 @@ def exchanged(work: Path) -> Figures:
 
 def object_difference(folder: Path, model: Path, *scan: Any) -> float:
     """Largest difference of the objects that both backends make with a model, of the amplitude range."""
-    from ptychopinn_reconstructor.experiments.comparison.figures import relative_difference
+    from ptychopinn_reconstructor.experiments.agreement import relative_difference
     from ptychopinn_reconstructor.io import read_object
 
     objects = []

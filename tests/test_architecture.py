@@ -50,12 +50,12 @@ ROOMS: dict[str, set[str]] = {
         'training',
     },
     'cli': {
-        'backend', 'config', 'environment', 'errors', 'events', 'experiments', 'io', 'model_file', 'physics',
+        'config', 'environment', 'errors', 'events', 'experiments', 'io', 'model_file', 'physics',
         'reconstruction', 'scan', 'training',
     },
     '__main__': {'cli'},
     'host': {
-        'backend', 'cli', 'config', 'conformance', 'errors', 'events', 'io', 'model_file', 'physics',
+        'backend', 'config', 'conformance', 'errors', 'events', 'io', 'model_file', 'physics',
         'reconstruction', 'scan', 'training', 'worker',
     },
 }  # fmt: skip

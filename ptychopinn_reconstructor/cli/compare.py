@@ -10,8 +10,8 @@ import click
 from ..config import Config
 from ..errors import ConfigError
 from .app import debug_option, json_option, quiet_option
-from .configuration import command_line, read_file
-from .evaluate import margin_option
+from .arguments import config_option, margin_option, output_option, probe_option, set_option
+from .configuration import command_line, resolve
 from .folders import check_output_folder
 from .options import field_options
 from .progress import ProgressBar
@@ -29,11 +29,11 @@ ANSWERED = {
 
 @click.command()
 @click.argument('scan', metavar='SCAN', type=click.Path(path_type=Path))
-@click.option('--output-dir', required=True, type=click.Path(path_type=Path), help='Folder for models and report.')
+@output_option
 @click.option('--backends', metavar='NAME,NAME', help='Backends to compare [default: all that are installed].')
-@click.option('--config', 'file', metavar='FILE', help='YAML file with settings, or the name of a shipped preset.')
-@click.option('--set', 'settings', multiple=True, metavar='KEY=VALUE', help='Any setting by its name; may be repeated.')
-@click.option('--probe', metavar='FILE[:KEY]', help="Probe in place of the scan's own.")
+@config_option
+@set_option
+@probe_option
 @click.option('--from', 'initial', metavar='MODEL', type=click.Path(path_type=Path), help='Model that each trains on.')
 @click.option(
     '--truth',
@@ -72,9 +72,9 @@ def compare(
     check_output_folder(output_dir)
     quiet_bar = quiet or not config.execution.progress
     with stoppable() as should_stop, ProgressBar('reading', quiet=quiet_bar) as bar:
-        from ..experiments import comparison
+        from ..experiments.compare import compare as compare_backends
 
-        report = comparison.compare(
+        report = compare_backends(
             scan,
             output_dir,
             config,
@@ -88,15 +88,14 @@ def compare(
             should_stop=should_stop,
         )
     if as_json or not quiet:
-        from ..experiments.comparison.report import summary
+        from ..experiments.compare_report import summary
 
         files = pairs({name: str(output_dir / name) for name in ('report.md', 'report.json')})
         show(report, as_json=as_json, text=[*summary(report), *notes(report['notes']), *files])
 
 
 def _configuration(file: str | None, settings: tuple[str, ...], options: dict[str, Any]) -> Config:
-    from_line = command_line(settings, options)
-    for fields in from_line.values():
+    for fields in command_line(settings, options).values():
         if name := next((name for name in fields if name in ANSWERED), None):
             raise ConfigError(f'{name} is not a setting of a comparison, which has {ANSWERED[name]}; leave {name} out.')
-    return Config().merged(read_file(file) if file is not None else {}).merged(from_line)
+    return resolve(Config(), file, settings, options)

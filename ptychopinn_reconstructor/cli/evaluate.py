@@ -8,16 +8,11 @@ from typing import Any
 
 import click
 
-from .app import Decorator, debug_option, json_option
+from .app import debug_option, json_option
+from .arguments import margin_option
 from .report import RESOLUTIONS, image_lines, pairs, resolution, show, table
 
 Values = Mapping[str, Any]
-margin_option: Decorator = click.option(
-    '--margin',
-    type=click.IntRange(0),
-    metavar='PIXELS',
-    help='Left out of the comparison inside the outermost patch centers [default: N/16, or 4 where N is unknown].',
-)
 
 
 @click.command()
@@ -59,7 +54,7 @@ def evaluate(
         *compared, truth = results
     else:
         compared = list(results)
-    from ..experiments.evaluation import evaluate_files
+    from ..experiments.evaluate import evaluate_files
 
     found = evaluate_files(compared, truth, margin=margin, pistons=pistons)
     if picture is not None:

@@ -11,6 +11,7 @@ import click
 
 from ..config import AUTO, SECTIONS, FieldInfo, field_table
 from .app import Decorator
+from .arguments import config_option, set_option
 
 TRAIN_SECTIONS = ('model', 'data', 'training', 'execution')
 ON_A_SCAN = ('data.measurement_domain', 'data.probe_power', 'execution.backend', 'execution.device')
@@ -64,12 +65,8 @@ def field_options(command: str) -> Decorator:
 def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """--config, --set and --print-config."""
     decorators: tuple[Decorator, ...] = (
-        click.option(
-            '--config', 'file', metavar='FILE', help='YAML file with settings, or the name of a shipped preset.'
-        ),
-        click.option(
-            '--set', 'settings', multiple=True, metavar='KEY=VALUE', help='Any setting by its name; may be repeated.'
-        ),
+        config_option,
+        set_option,
         click.option('--print-config', is_flag=True, help='Print the complete configuration as YAML and stop.'),
     )
     for decorate in reversed(decorators):

@@ -13,8 +13,8 @@ from ..config import Config, field_table
 from ..errors import ConfigError
 from ..events import Notice
 from .app import Decorator, debug_option, json_option, quiet_option
+from .arguments import margin_option, output_option, probe_option
 from .configuration import Overrides, as_yaml, command_line, read_file
-from .evaluate import margin_option
 from .folders import check_output_folder
 from .options import OWN_ARGUMENTS, commands_of, field_options, settings_options
 from .progress import ProgressBar
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that reconstruct and refine share."""
     decorators: tuple[Decorator, ...] = (
-        click.option('--output-dir', required=True, type=click.Path(path_type=Path), help='Folder for the result.'),
-        click.option('--probe', metavar='FILE[:KEY]', help="Probe in place of the scan's own."),
+        output_option,
+        probe_option,
         click.option('--truth', type=click.Path(path_type=Path), help='File with the true object, to compare with.'),
         margin_option,
         click.option(

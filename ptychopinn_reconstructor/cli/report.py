@@ -13,14 +13,6 @@ if TYPE_CHECKING:
     from ..physics.scoring.metrics import Comparison
     from ..reconstruction.finish import Result
 
-IMAGE_ROWS = {
-    'phase PSNR': ('phase_psnr', 'dB'),
-    'amplitude PSNR': ('amplitude_psnr', 'dB'),
-    'FRC area': ('frc_area', ''),
-    'amplitude ratio': ('amplitude_ratio', ''),
-}
-
-
 SMALLEST_PERIOD = 2.0  # pixels: no image holds a finer one
 RESOLUTIONS = {'half': '0.5', 'seventh': '1/7', 'half_bit': 'half-bit'}
 
@@ -122,7 +114,10 @@ def resolution(found: Mapping[str, float | None]) -> str:
 
 def image_lines(metrics: Mapping[str, float]) -> list[str]:
     """The leading image metrics with their units."""
-    return pairs({name: f'{metrics[key]:.4g} {unit}'.rstrip() for name, (key, unit) in IMAGE_ROWS.items()})
+    from ..physics.scoring.metrics import LEADING
+
+    parts = {key: label.partition(', ') for key, label in LEADING.items()}
+    return pairs({name: f'{metrics[key]:.4g} {unit}'.rstrip() for key, (name, _, unit) in parts.items()})
 
 
 def _aligned(cell: str, width: int, column: int) -> str:

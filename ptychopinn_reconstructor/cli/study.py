@@ -10,10 +10,11 @@ import click
 
 from ..errors import ConfigError, Interrupted, PtychoPINNError
 from .app import Decorator, debug_option, json_option, quiet_option
+from .arguments import output_option, set_option
 from .configuration import command_line
 from .folders import check_output_folder
 from .progress import ProgressBar
-from .report import IMAGE_ROWS, pairs, show, table
+from .report import pairs, show, table
 from .stopping import stoppable
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def _list(name: str, text: str) -> Decorator:
 
 @click.command()
 @click.argument('description', metavar='[NAME|FILE]', required=False)
-@click.option('--output-dir', required=True, type=click.Path(path_type=Path), help='Folder for all runs and results.')
+@output_option
 @_list('--dose', 'Photons incident per pattern [default: 1e5].')
 @_list('--overlap', 'Overlap of neighboring probe spots in percent, 0 for none [default: 65].')
 @_list('--gridsize', 'gridsize^2 patterns must agree in training [default: as in the settings].')
@@ -62,7 +63,7 @@ def _list(name: str, text: str) -> Decorator:
     '--pretrained', metavar='MODEL', type=click.Path(path_type=Path),
     help='Model of the runs called pretrained [default: one is pretrained for each dose and seed].',
 )  # fmt: skip
-@click.option('--set', 'settings', multiple=True, metavar='KEY=VALUE', help='Any setting by its name; may be repeated.')
+@set_option
 @click.option('--dry-run', is_flag=True, help='List the runs and stop.')
 @click.option('--overwrite', is_flag=True, help='Replace the study that the output folder holds.')
 @json_option
@@ -136,17 +137,17 @@ def _summary(outcome: Outcome) -> dict[str, Any]:
 
 def _lines(outcome: Outcome) -> Iterable[str]:
     from ..experiments.study.table import grouped
+    from ..physics.scoring.metrics import LEADING
 
-    figures = {key: f'{name} {unit}'.rstrip() for name, (key, unit) in IMAGE_ROWS.items()}
-    groups = grouped(outcome.rows, list(figures))
+    groups = grouped(outcome.rows, list(LEADING))
     names = [name for name in (groups[0].factors if groups else ()) if _varies(name, outcome.rows) or name == 'model']
     rows = [
-        [' '.join(_word(name, group.factors) for name in names), *(group.mean(key) for key in figures)]
+        [' '.join(_word(name, group.factors) for name in names), *(group.mean(key) for key in LEADING)]
         for group in groups
     ]
     unscored = [f'{row["model"]}: {row["error"]}' for row in outcome.rows if row['status'] == 'unscored']
     files = pairs({'table': str(outcome.table), 'page': str(outcome.page)})
-    return [*(table(['mean over the seeds', *figures.values()], rows) if rows else []), *unscored, *files]
+    return [*(table(['mean over the seeds', *LEADING.values()], rows) if rows else []), *unscored, *files]
 
 
 def _varies(name: str, rows: Iterable[Mapping[str, Any]]) -> bool:

@@ -13,6 +13,7 @@ from ..config import FINE_TUNING, Config
 from ..errors import ConfigError, Interrupted, OutputError, ScanError, VerificationError
 from ..training.folder import LAST, LEFT_BY_TRAINING, check_resumable, replacing, stored_config
 from .app import Decorator, debug_option, json_option, quiet_option
+from .arguments import config_option, set_option
 from .configuration import as_yaml, resolve
 from .folders import OutputFolder
 from .options import field_options
@@ -32,12 +33,8 @@ def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             '--output-dir', type=click.Path(path_type=Path), help='Folder for model, checkpoints and metrics.'
         ),
-        click.option(
-            '--config', 'file', metavar='FILE', help='YAML file with settings, or the name of a shipped preset.'
-        ),
-        click.option(
-            '--set', 'settings', multiple=True, metavar='KEY=VALUE', help='Any setting by its name; may be repeated.'
-        ),
+        config_option,
+        set_option,
         click.option(
             '--from', 'initial', metavar='MODEL', type=click.Path(path_type=Path), help='Model to train further.'
         ),

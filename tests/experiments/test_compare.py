@@ -24,27 +24,17 @@ from scans import small_scan
 from ptychopinn_reconstructor.backend import installed, missing_modules
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import BackendError, ConfigError, InputError, Interrupted
-from ptychopinn_reconstructor.experiments.comparison.compare import changed_settings
-from ptychopinn_reconstructor.experiments.comparison.figures import (
-    Cell,
-    best_epoch,
-    cell_values,
-    independent,
-    loss_history,
-    notes_of,
-    parity,
-    read_cell,
-    relative_difference,
-)
-from ptychopinn_reconstructor.experiments.comparison.input import Truth, chosen_backends
-from ptychopinn_reconstructor.experiments.comparison.pictures import write_pictures
-from ptychopinn_reconstructor.experiments.comparison.report import markdown, summary
-from ptychopinn_reconstructor.experiments.comparison.steps import probe_arguments
+from ptychopinn_reconstructor.experiments.agreement import Cell, independent, notes_of, parity, relative_difference
+from ptychopinn_reconstructor.experiments.compare import chosen_backends, true_object
+from ptychopinn_reconstructor.experiments.compare_report import markdown, summary, write_pictures
+from ptychopinn_reconstructor.experiments.exchange import best_epoch, changed_settings, probe_arguments
 from ptychopinn_reconstructor.experiments.processes import Cost, run_command
+from ptychopinn_reconstructor.experiments.steps import Truth, measure
 from ptychopinn_reconstructor.io import ObjectFile, ScanFile, read_product, write_npz
 from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.reconstruction.writing import write_result
 from ptychopinn_reconstructor.result import Reconstruction
+from ptychopinn_reconstructor.training.metrics_table import EpochLosses
 
 BOTH = ['torch', 'tensorflow']
 needs_both = pytest.mark.skipif(
@@ -82,7 +72,8 @@ def cells_of(folder: Path, objects: dict[str, np.ndarray], truth: ObjectFile | N
     for name, values in objects.items():
         result(folder / name, values, residuals.get(name, 0.5), (f'note of {name}', 'note of all'))
         trained, _, other = name.partition('_in_')
-        found[name] = Cell(trained, other, read_cell(folder / name, Cost(3.0, 2.0, 100.0), truth, MARGIN))
+        true = None if truth is None else Truth(truth, MARGIN)
+        found[name] = Cell(trained, other, measure(folder / name, Cost(3.0, 2.0, 100.0), true))
     return found
 
 
@@ -133,7 +124,7 @@ def test_models_trained_independently_differ_by_known_decibels(tmp_path: Path) -
     assert pair['network']['agreement']['phase_psnr'] == pytest.approx(expected, abs=0.5)
     assert pair['network']['agreement']['amplitude_ratio'] == pytest.approx(0.5, abs=1e-3)
     assert independent(cells, ['one', 'two'], 7.0, MARGIN)['met'] is True
-    assert cell_values(cells['one_in_one'])['network']['image'] == cells['one_in_one'].network.image.to_dict()
+    assert cells['one_in_one'].to_json()['network']['image'] == cells['one_in_one'].network.image.to_dict()
 
 
 def test_without_a_truth_backends_are_compared_with_each_other(tmp_path: Path) -> None:
@@ -167,11 +158,11 @@ def report_of(folder: Path, cells: Any, truth: ObjectFile | None) -> dict[str, A
         'scan': 'scan.npz', 'patterns': 64, 'N': 32, 'truth': None if truth is None else 'it', 'margin': MARGIN,
         'backends': ['one', 'two'], 'settings': {}, 'training': {'one': training, 'two': training}, 'notes': [],
         'machine': {'processor': 'p', 'cpus': 2, 'platform': 'Linux'},
-        'cells': {name: cell_values(cell) for name, cell in cells.items()},
+        'cells': {name: cell.to_json() for name, cell in cells.items()},
         'parity': parity(cells, ['one', 'two'], 1e-5),
         'independent': independent(cells, ['one', 'two'], 1.0, MARGIN),
     }  # fmt: skip
-    return report | {'pictures': write_pictures(folder, report, cells, truth, MARGIN)}
+    return report | {'pictures': write_pictures(folder, report, cells, MARGIN)}
 
 
 @pytest.mark.parametrize('known', [True, pytest.param(False, marks=pytest.mark.slow)])
@@ -190,13 +181,10 @@ def test_the_report_is_written_from_what_there_is(tmp_path: Path, known: bool) -
     assert 'residual +0 (no truth)' in summary(report)[1]
 
 
-def test_losses_come_from_the_table_or_from_the_model(tmp_path: Path) -> None:
-    assert loss_history(tmp_path, [[1, 3.5], [2, 2.5]]) == [(1, 3.5, None), (2, 2.5, None)]
-    (tmp_path / 'metrics.csv').write_text('epoch,train_loss,val_loss,learning_rate\n1,3.5,4.5,1\n2,2.5,,1\n3,2,5,1\n')
-    history = loss_history(tmp_path, [])
-    assert history == [(1, 3.5, 4.5), (2, 2.5, None), (3, 2.0, 5.0)]
+def test_the_best_epoch_is_that_of_the_monitored_loss() -> None:
+    history = [EpochLosses(1, 3.5, 4.5), EpochLosses(2, 2.5, None), EpochLosses(3, 2.0, 5.0)]
     assert best_epoch(history, 'val_loss') == 1 and best_epoch(history, 'train_loss') == 3
-    assert best_epoch([(1, 3.5, None)], 'val_loss') is None
+    assert best_epoch([EpochLosses(1, 3.5, None)], 'val_loss') is None
 
 
 def test_changed_settings_are_those_that_matter() -> None:
@@ -226,11 +214,12 @@ def test_the_truth_is_the_one_given_or_the_scan_s_own(tmp_path: Path) -> None:
     scan = small_scan()
     assert scan.object is not None
     np.savez(tmp_path / 'other.npz', object=scan.object.conj())
-    given = Truth.of(ScanFile(scan), tmp_path / 'other.npz', 2)
-    assert given.source == str(tmp_path / 'other.npz') and given.object is not None and given.notes == ()
+    given, source, notes = true_object(ScanFile(scan), tmp_path / 'other.npz', 2)
+    assert source == str(tmp_path / 'other.npz') and given is not None and given.margin == 2 and notes == ()
     np.testing.assert_array_equal(given.object.object, scan.object.conj())
-    own = Truth.of(ScanFile(scan), None, 2)
-    assert own.object is not None and own.object.origin == scan.object_origin and '--truth' in own.notes[0]
+    own, source, notes = true_object(ScanFile(scan), None, 2)
+    assert own is not None and own.object.origin == scan.object_origin and '--truth' in notes[0]
+    assert source == "the scan's own object"
     np.testing.assert_array_equal(own.object.object, scan.object)
 
 
@@ -241,8 +230,8 @@ def test_the_truth_is_the_one_given_or_the_scan_s_own(tmp_path: Path) -> None:
 def test_an_object_that_is_no_truth_is_noted(values: np.ndarray | None, said: str) -> None:
     """A scan without one, with an empty guess, and with one that the scan does not lie on."""
     scan = replace(small_scan(), object=None if values is None else values.astype(np.complex64))
-    found = Truth.of(ScanFile(scan), None, 2)
-    assert found.object is None and found.source is None and said in found.notes[0]
+    found, source, notes = true_object(ScanFile(scan), None, 2)
+    assert found is None and source is None and said in notes[0]
 
 
 # processes

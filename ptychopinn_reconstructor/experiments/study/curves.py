@@ -11,20 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...io.drawing import Look, amplitude_look, color_bar, draw, encoded, figure_of, phase_look
+from ...physics.scoring.metrics import LEADING
 from .grid import short_dose
 from .table import Group, Row, grouped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FIGURES = {
-    'phase_psnr': 'phase PSNR (dB)',
-    'amplitude_psnr': 'amplitude PSNR (dB)',
-    'frc_area': 'FRC area',
-    'amplitude_ratio': 'amplitude ratio',
-    'residual': 'normalized residual',
-    'cpu_seconds': 'CPU time, reconstruction (s)',
-}
+FIGURES = {**LEADING, 'residual': 'normalized residual', 'cpu_seconds': 'CPU time of the reconstruction, s'}
 NAMES = {
     'dose': 'dose (photons per pattern)',
     'overlap': 'overlap (%)',

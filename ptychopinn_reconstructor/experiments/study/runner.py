@@ -15,23 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InputError, Interrupted, PtychoPINNError
-from ...events import ShouldStop, never
+from ...errors import Interrupted, PtychoPINNError
 from ...io import read_object
 from ...io.atomic import atomic_path
-from ...model_file.opening import open_model
 from ...model_file.trained import own_versions
-from ...physics.scoring.metrics import Comparison
-from ...reconstruction.evaluate import evaluate
+from ...physics.scoring.metrics import Comparison, default_margin
 from ...reconstruction.writing import write_json
-from ...training.folder import can_resume
-from ..processes import Cost, run_command
+from ...training.folder import MODEL, can_resume
+from ..processes import Cost
+from ..steps import Steps, Truth, training_facts
 from .description import STUDIES, Study
 from .grid import Run
 from .records import DONE, FAILED, PICTURE, RECORD, UNSCORED, Values, finished, read
 from .scans import Sample
 
-Tell = Callable[[str], None]
 Sections = Mapping[str, Mapping[str, Any]]
 TRAINED = 'training.json'
 ENDLESS = 1_000_000  # epochs
@@ -45,8 +42,7 @@ class Runner:
     study: Study
     sample: Sample
     folder: Path
-    tell: Tell
-    should_stop: ShouldStop = never
+    steps: Steps
     failed: dict[str, PtychoPINNError] = field(default_factory=dict)
 
     def record(self, run: Run) -> Values | None:
@@ -62,7 +58,7 @@ class Runner:
         try:
             values |= self._measured(run)
         except Exception as error:  # whatever it is, the other runs go on
-            if self.should_stop():
+            if self.steps.should_stop():
                 raise Interrupted('Stopped on request.') from error
             values['error'] = _sentence(error)
         write_json(self.folder / 'runs' / run.name / RECORD, values)
@@ -71,15 +67,16 @@ class Runner:
     def _measured(self, run: Run) -> Values:
         scan = self._scan(run.scan, self.sample.write, run)
         values: Values = {'step_px': self.sample.step(run), 'patterns': self.sample.patterns(run)}
-        arguments, trained = self._method(run)
-        out = self.folder / 'runs' / run.name
-        self.tell(f'reconstruct {run.name}')
-        command = [arguments[0], str(scan), *arguments[1:], '--output-dir', str(out), '--quiet']
-        finished = run_command(command, f'The reconstruction {run.name}', should_stop=self.should_stop)
-        metrics = read(out / 'metrics.json') or {}
-        values |= {'residual': metrics.get('residual'), 'refine_passes': metrics.get('refine_passes')}
-        values |= trained | _cost(finished.cost, '') | _trust(metrics.get('trust') or {})
-        return values | self._score(run, out, scan)
+        (command, *options), trained = self._method(run)
+        out, truth = self.folder / 'runs' / run.name, self._truth(run, scan)
+        line, what = [command, str(scan), *options], f'The reconstruction {run.name}'
+        found = self.steps.reconstruct(f'reconstruct {run.name}', what, line, out, truth)
+        values |= {key: found.metrics.get(key) for key in ('residual', 'refine_passes')}
+        values |= trained | _cost(found.cost, '') | _trust(found.metrics.get('trust') or {})
+        if found.image is None:
+            return values | {'status': UNSCORED, 'error': f'There are no figures: {found.unscored}'}
+        _keep(out / PICTURE, found.image)
+        return values | {'status': DONE, **found.image.to_dict()}
 
     def _method(self, run: Run) -> tuple[list[str], Values]:
         """The command of the reconstruction and its options, and what is known of the training."""
@@ -90,22 +87,16 @@ class Runner:
         options = ['--model', str(model), '--backend', run.backend, '--config', str(self._settings(run))]
         return ['reconstruct', *options, *([] if run.passes is None else ['--passes', str(run.passes)])], trained
 
-    def _score(self, run: Run, out: Path, scan: Path) -> Values:
-        """Figures against the truth, whose aligned images are kept; a result that cannot be compared says why."""
-        found, truth = read_object(out / 'product.h5'), read_object(scan)
-        try:
-            image = evaluate(found, truth, margin=self.sample.probe.shape[-1] // 16, pistons=run.overlap <= NO_OVERLAP)
-        except InputError as error:
-            return {'status': UNSCORED, 'error': f'There are no figures: {error}'}
-        _keep(out / PICTURE, image)
-        return {'status': DONE, **image.to_dict()}
+    def _truth(self, run: Run, scan: Path) -> Truth:
+        side = int(self.sample.probe.shape[-1])
+        return Truth(read_object(scan), default_margin(side), pistons=run.overlap <= NO_OVERLAP)
 
     # scans
 
     def _scan(self, name: str, write: Callable[[Path, Run], None], run: Run) -> Path:
         path = self.folder / 'scans' / f'{name}.npz'
         if not path.exists():
-            self.tell(f'simulate {name}')
+            self.steps.tell(f'simulate {name}')
             write(path, run)
         return path
 
@@ -120,13 +111,12 @@ class Runner:
 
     def _trained(self, name: str, run: Run, train: Callable[[Run, Path], Cost]) -> tuple[Path, Values]:
         folder = self.folder / 'trainings' / name
-        model = folder / 'model.safetensors'
+        model = folder / MODEL
         known = read(folder / TRAINED)
         if known is None or not model.exists():
             if name in self.failed:
                 raise self.failed[name]
             try:
-                self.tell(f'train {name}')
                 cost = train(run, folder)
                 known = _cost(cost, 'train_') | _known(model)
             except PtychoPINNError as error:
@@ -152,9 +142,7 @@ class Runner:
         return self._command(['pretrain', *options, '--config', str(settings)], folder)
 
     def _command(self, command: list[str], folder: Path) -> Cost:
-        what = f'The training {folder.name}'
-        whole = [*command, '--output-dir', str(folder), '--quiet']
-        return run_command(whole, what, should_stop=self.should_stop).cost
+        return self.steps.run(f'train {folder.name}', f'The training {folder.name}', command, folder)
 
     # settings
 
@@ -218,15 +206,8 @@ def _cost(cost: Cost, prefix: str) -> Values:
 
 def _known(model: Path) -> Values:
     """What a model tells of its training."""
-    manifest = open_model(model).manifest
-    training = manifest.training
-    return {
-        'epochs': len(training.losses),
-        'patterns_seen': training.patterns_seen,
-        'fit_cpu_seconds': training.cpu_seconds,
-        'parameters': manifest.architecture.parameters,
-        'versions': _versions(manifest.versions),
-    }
+    facts = training_facts(model)
+    return {key: value for key, value in facts.items() if key != 'device'} | {'versions': _versions(facts['versions'])}
 
 
 def _versions(versions: Mapping[str, str]) -> str:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...backend import installed, load_backend
 from ...errors import Interrupted
-from ...events import Emit, Progress, ShouldStop, ignore, never
+from ...events import Emit, ShouldStop, ignore, never
 from ...model_file.opening import open_model
+from ..steps import Steps, require_backends
 from .description import Study
 from .grid import runs_of
 from .page import write_page
@@ -61,16 +61,15 @@ def run_study(
     """
     folder, runs = Path(output_dir), runs_of(study)
     sample = Sample.of(study)
-    for backend in {run.backend for run in runs if run.backend is not None} - set(installed()):
-        load_backend(backend)  # raises, with the sentence that says how to install it
+    require_backends({run.backend for run in runs if run.backend is not None})
     for run in runs:
         sample.patterns(run)
     if study.pretrained is not None and any(run.model == 'pretrained' for run in runs):
         open_model(study.pretrained)
     claim(folder, study, overwrite)
     outcome = Outcome([], folder / 'study.csv', folder / 'study.html')
-    stage = Stage(emit, len(runs))
-    runner = Runner(study, sample, folder, stage.tell, should_stop)
+    steps = Steps(emit, should_stop, len(runs))
+    runner = Runner(study, sample, folder, steps)
     known = {run: record for run in runs if finished(record := runner.record(run)) and record is not None}
     shown = time.monotonic()
 
@@ -78,7 +77,7 @@ def run_study(
         return [known[run] for run in runs if run in known]
 
     try:
-        for stage.done, run in enumerate(runs):
+        for steps.done, run in enumerate(runs):
             if should_stop():
                 raise Interrupted('Stopped on request.')
             if run not in known:
@@ -91,16 +90,3 @@ def run_study(
         write_table(outcome.table, rows())
         write_page(outcome.page, study, name, rows(), folder, len(runs))
     return replace(outcome, rows=rows())
-
-
-@dataclass(eq=False)
-class Stage:
-    """Tells what is being done, and how many of all runs are."""
-
-    emit: Emit
-    total: int
-    done: int = 0
-
-    def tell(self, what: str) -> None:
-        """Emit a progress event."""
-        self.emit(Progress(what, self.done, self.total))

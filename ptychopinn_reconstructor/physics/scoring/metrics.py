@@ -33,6 +33,7 @@ __all__ = [
     'AMPLITUDE_RANGE',
     'FRC',
     'LABELS',
+    'LEADING',
     'PHASE_RANGE',
     'Comparison',
     'Residual',
@@ -48,6 +49,12 @@ HIGH_PASS_SIGMA = 12.0  # pixels: errors smoother than this are left out of the 
 SMALLEST_AREA = 16  # pixels along one side: less holds no shells and no structure to compare
 PSNR_LIMIT = 200.0  # dB, reported for images that are equal to the last bit
 
+LEADING: Mapping[str, str] = {  # the figures that a summary shows
+    'phase_psnr': 'phase PSNR, dB',
+    'amplitude_psnr': 'amplitude PSNR, dB',
+    'frc_area': 'FRC area',
+    'amplitude_ratio': 'amplitude ratio',
+}
 FIGURES: Mapping[str, str] = {
     'amplitude_ratio': 'amplitude ratio result / truth',
     'amplitude_psnr': 'amplitude PSNR, dB (range 0.4)',

@@ -16,7 +16,7 @@ from pictures import imread
 from scans import small_scan
 
 from ptychopinn_reconstructor.errors import InputError, ScanError
-from ptychopinn_reconstructor.experiments.evaluation import evaluate_files, short_names
+from ptychopinn_reconstructor.experiments.evaluate import evaluate_files, short_names
 from ptychopinn_reconstructor.io import ObjectFile, read_object, write_npz, write_product
 from ptychopinn_reconstructor.physics.scoring.similarity import SCALE_WEIGHTS, count_scales, ms_ssim
 from ptychopinn_reconstructor.reconstruction.evaluate import evaluate

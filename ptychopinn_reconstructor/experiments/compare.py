@@ -11,25 +11,32 @@ its own and no two frameworks meet. Layout of the output folder, T and R being b
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...config import Config
-from ...events import Emit, ShouldStop, ignore, never
-from ...io import ObjectFile, read_scan
-from ...io.atomic import atomic_path
-from ...physics.scoring.metrics import default_margin
-from ...reconstruction.writing import finite, write_json
-from .figures import Cell, cell_values, independent, notes_of, parity
-from .input import Truth, check_input, chosen_backends, refuse_to_replace
-from .steps import Steps
+import numpy as np
+
+from ..backend import backend_entry_points, installed, name_of
+from ..config import Config
+from ..environment import examine
+from ..errors import ConfigError, InputError, OutputError, ScanError
+from ..events import Emit, ShouldStop, ignore, never
+from ..io import ObjectFile, ScanFile, read_object, read_scan
+from ..io.atomic import atomic_path
+from ..physics.scoring.metrics import check_truth, default_margin
+from ..reconstruction.writing import finite, write_json
+from ..training.folder import MODEL
+from ..training.setup import complete_config
+from .agreement import independent, notes_of, parity
+from .compare_report import markdown, write_pictures
+from .exchange import Exchange, changed_settings
+from .steps import Steps, Truth, require_backends
 
 FORMAT_VERSION = 1
 GOAL = 1e-5  # largest difference of one model in two backends, of the amplitude range
 GOAL_DB = 1.0  # largest difference of a PSNR between models trained independently
-# Settings that are given in another way, or that each step has for itself.
-OWN = ('execution.backend', 'execution.progress', 'training.output_dir', 'data.train_data_file', 'inference.model_path')
 
 
 def compare(
@@ -96,41 +103,33 @@ def compare(
         When a step fails or is stopped, with its own sentence; what was trained before stays.
     """
     names = chosen_backends(backends)
-    config = config or Config()
+    config, folder = config or Config(), Path(output_dir)
     found = read_scan(scan, domain=config.data.measurement_domain, probe=probe)
-    check_input(found, str(scan), config)
+    if found.scan.probe is None:
+        raise ScanError(f'{scan} has no probe (probeGuess); pass one with --probe FILE[:KEY].')
+    complete_config([found.scan], config)  # what every training would refuse
     margin = default_margin(found.scan.n_pixels) if margin is None else margin
-    true = Truth.of(found, truth, margin)
-    refuse_to_replace(Path(output_dir), names, overwrite)
-    steps = Steps(str(scan), Path(output_dir), config, names, probe, initial, overwrite, emit, should_stop)
-    training, cells = steps.run(true.object, margin)
-    notes = dict.fromkeys([*(notice.text for notice in found.notices), *true.notes, *notes_of(cells)])
+    true, source, remarks = true_object(found, truth, margin)
+    refuse_to_replace(folder, names, overwrite)
+    exchange = Exchange(str(scan), folder, config, probe, initial, overwrite)
+    training, cells = exchange.run(Steps(emit, should_stop), names, true)
     report: dict[str, Any] = {
         'format_version': FORMAT_VERSION,
         'scan': str(scan),
         'patterns': len(found.scan),
         'N': found.scan.n_pixels,
-        'truth': true.source,
+        'truth': source,
         'margin': margin,
         'backends': names,
         'settings': changed_settings(config),
         'machine': machine(),
         'training': training,
-        'cells': {name: cell_values(cell) for name, cell in cells.items()},
+        'cells': {name: cell.to_json() for name, cell in cells.items()},
         'parity': parity(cells, names, GOAL),
         'independent': independent(cells, names, GOAL_DB, margin),
-        'notes': list(notes),
+        'notes': list(dict.fromkeys([*(notice.text for notice in found.notices), *remarks, *notes_of(cells)])),
     }
-    return _write(Path(output_dir), report, cells, true.object, margin)
-
-
-def _write(
-    folder: Path, report: dict[str, Any], cells: dict[str, Cell], truth: ObjectFile | None, margin: int
-) -> dict[str, Any]:
-    from .pictures import write_pictures
-    from .report import markdown
-
-    report['pictures'] = write_pictures(folder, report, cells, truth, margin)
+    report['pictures'] = write_pictures(folder, report, cells, margin)
     values: dict[str, Any] = finite(report)
     with atomic_path(folder / 'report.md') as temporary:
         temporary.write_text(markdown(values), encoding='utf-8')
@@ -138,24 +137,69 @@ def _write(
     return values
 
 
-def changed_settings(config: Config) -> dict[str, Any]:
-    """The settings that differ from their default, by 'section.name'; those of OWN are left out."""
-    values, default = config.to_json(), Config().to_json()
-    return {
-        f'{section}.{name}': value
-        for section, fields in values.items()
-        if isinstance(fields, dict)
-        for name, value in fields.items()
-        if value != default[section][name] and f'{section}.{name}' not in OWN
-    }
+def chosen_backends(names: Sequence[str] | None) -> list[str]:
+    """At least two backends of different names, all of them installed; nothing is imported to find out.
+
+    Raises BackendError when one that is named is unknown or not installed, ConfigError when there are not two.
+    """
+    if names is None:
+        there = installed()
+        if len(there) < 2:
+            raise ConfigError(
+                f'A comparison needs two backends but {" and ".join(there) or "none"} is all that is installed here; '
+                "install the others with: pip install 'ptychopinn-reconstructor[all]'"
+            )
+        return there
+    chosen = list(dict.fromkeys(name_of(name) for name in map(str.strip, names)))
+    require_backends(chosen)
+    if len(chosen) < 2:
+        raise ConfigError(
+            f'A comparison needs two different backends but only {", ".join(chosen) or "none"} is named; '
+            f'there are: {", ".join(sorted(backend_entry_points()))}.'
+        )
+    return chosen
+
+
+def refuse_to_replace(folder: Path, names: Sequence[str], overwrite: bool) -> None:
+    """OutputError when the folder is a file, or holds an earlier comparison that is not to be replaced."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"Cannot write into the folder '{folder}': it is a file; choose another output folder.")
+    own = ('report.json', *(f'{name}/model/{MODEL}' for name in names))
+    there = [path for path in own if (folder / path).exists()]
+    if there and not overwrite:
+        raise OutputError(
+            f'The folder {folder} already holds a comparison ({there[0]}); '
+            'pass --overwrite to replace it, or another --output-dir.'
+        )
+
+
+def true_object(
+    found: ScanFile, given: str | Path | None, margin: int
+) -> tuple[Truth | None, str | None, tuple[str, ...]]:
+    """The true object, where it is from, and what to know about it: the given one, or the scan's own if it can serve.
+
+    Raises InputError when the given one cannot.
+    """
+    scan = found.scan
+    if given is not None:
+        read = read_object(given)
+        check_truth(read.object, read.origin, scan.positions, margin=margin)
+        return Truth(read, margin), str(given), ()
+    if scan.object is None:
+        return None, None, ('The scan has no object, so the results are compared with each other only.',)
+    if np.all(scan.object == scan.object.flat[0]):
+        return None, None, ("The scan's object is flat, an empty guess: it is not taken as the truth.",)
+    try:
+        check_truth(scan.object, scan.object_origin, scan.positions, margin=margin)
+    except InputError as error:
+        return None, None, (f"The scan's own object cannot serve as the truth: {error}",)
+    own = Truth(ObjectFile(scan.object, scan.object_origin, scan.positions), margin)
+    note = "The truth is the scan's own object; pass --truth FILE if that is only a guess."
+    return own, "the scan's own object", (note,)
 
 
 def machine() -> dict[str, Any]:
     """What this runs on: processor, operating system, versions."""
-    import platform
-
-    from ...environment import examine
-
     path = Path('/proc/cpuinfo')
     lines = path.read_text().splitlines() if path.exists() else []
     models = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
