@@ -86,5 +86,7 @@ def test_its_commands_run(shell: Shell, block: list[str]) -> None:
 
 
 def test_files_are_found_in_commands() -> None:
+    """And there are commands to be found."""
+    assert len(OURS) > 1 and {'train', 'reconstruct'} <= set().union(*map(used, OURS))
     line = 'evaluate a/b.npz:probe result --truth scan.npz --picture p.png --output-dir out --set a=3 --refine 2.5'
     assert sorted(files_of(line.split())) == ['a/b.npz', 'out', 'p.png', 'p.png', 'scan.npz']

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from ptychopinn_reconstructor.worker.handover import Scratch, write_arrays
 from ptychopinn_reconstructor.worker.messages import Epoch, ReconstructDone, Started, TrainDone
 from ptychopinn_reconstructor.worker.requests import DevicesRequest, ReconstructRequest, Request, TrainRequest
 
-SOON = 10.0  # seconds in which a host has to know; `make bench` measures how soon it does
 LONG = 400  # epochs that no test waits for
 MANY = 1000  # refinement passes that no test waits for
 
@@ -83,7 +81,7 @@ def test_the_signal_that_ended_a_worker_is_told(number: signal.Signals, tmp_path
 
 
 @pytest.mark.parametrize('job', ['training', pytest.param('inference', marks=pytest.mark.slow)])
-def test_a_worker_that_dies_is_told_at_once(
+def test_a_worker_that_dies_is_told(
     job: str, scratch: Path, request: pytest.FixtureRequest, tmp_path: Path, backend_name: str
 ) -> None:
     """In the midst of its work."""
@@ -100,12 +98,10 @@ def test_a_worker_that_dies_is_told_at_once(
         for message in events:
             if (message.event, getattr(message, 'stage', None)) == awaited:
                 break
-        begin = time.monotonic()
         worker.process.kill()
         with pytest.raises(WorkerDied, match='SIGKILL'):
             list(events)
-        seconds = time.monotonic() - begin
-    assert seconds < SOON and is_gone(worker)
+    assert is_gone(worker)
 
 
 def test_a_worker_that_ends_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,9 +147,8 @@ def test_closing_the_iterator_early_ends_the_worker(scratch: Path, tmp_path: Pat
     workers: list[Worker] = []
     generator = epochs()
     assert [next(generator), next(generator)] == [1, 2]
-    begin = time.monotonic()
     generator.close()  # type: ignore[attr-defined]
-    assert time.monotonic() - begin < 2 * SOON and is_gone(workers[0])
+    assert is_gone(workers[0])
     assert list(tmp_path.glob('checkpoints/last.*'))
 
 
@@ -176,19 +171,19 @@ def test_an_exception_ends_the_worker(scratch: Path, tmp_path: Path, backend_nam
         pytest.param('in refinement', marks=pytest.mark.slow),
     ],
 )
-def test_a_stop_ends_a_job_within_a_second(
+def test_a_stop_ends_a_job(
     when: str, scratch: Path, request: pytest.FixtureRequest, tmp_path: Path, backend_name: str
 ) -> None:
-    """From the wish to stop until the worker is gone; the sentence says so."""
-    wish: list[float] = []
+    """Long before its last epoch or pass; how soon, `make bench` measures."""
+    wish: list[bool] = []
 
     def should_stop() -> bool:
         if when == 'at once' and not wish:
-            wish.append(time.monotonic())
+            wish.append(True)
         if when.startswith('while') and not wish:
             maps = Path(f'/proc/{worker.process.pid}/maps').read_text()
             if backend_name in maps:
-                wish.append(time.monotonic())
+                wish.append(True)
         return bool(wish)
 
     worker = Worker(scratch, backend_name, should_stop)
@@ -201,24 +196,23 @@ def test_a_stop_ends_a_job_within_a_second(
         for message in worker.events():
             running = isinstance(message, Epoch) or getattr(message, 'stage', None) == 'refine'
             if when.startswith('in') and running and not wish:
-                wish.append(time.monotonic())
-    assert wish and time.monotonic() - wish[0] < SOON + 0.5
-    assert is_gone(worker)
+                wish.append(True)
+    assert wish and is_gone(worker)
     assert bool(list(tmp_path.glob('checkpoints/last.*'))) == (when == 'in training')
 
 
 @pytest.mark.slow
 def test_a_worker_that_does_not_listen_is_ended(scratch: Path, tmp_path: Path, backend_name: str) -> None:
     """A stopped process neither stops by itself nor on SIGTERM."""
-    wish: list[float] = []
+    wish: list[bool] = []
     worker = Worker(scratch, backend_name, lambda: bool(wish))
     with pytest.raises(Interrupted, match='Stopped on request'), worker:
         worker.ask(train_request(scratch, tmp_path, backend_name))
         for message in worker.events():
             if isinstance(message, Started):
                 os.kill(worker.process.pid, signal.SIGSTOP)
-                wish.append(time.monotonic())
-    assert worker.process.returncode == -signal.SIGKILL and time.monotonic() - wish[0] < 2 * SOON
+                wish.append(True)
+    assert worker.process.returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow

@@ -30,7 +30,6 @@ from ptychopinn_reconstructor.worker import main
 from ptychopinn_reconstructor.worker.handover import PREFIX, Scratch, write_arrays
 from ptychopinn_reconstructor.worker.requests import DevicesRequest, ReconstructRequest, Request, TrainRequest
 
-SOON = 15.0  # seconds in which a worker whose host is gone has to be gone too; `make bench` measures how soon it is
 LONG = 400  # epochs that no test waits for
 HANG = 300.0  # seconds after which a test gives up
 Said = dict[str, Any]
@@ -125,13 +124,11 @@ class Process:
     def of(self, kind: str) -> list[Said]:
         return [said for said in self.said if said['event'] == kind]
 
-    def close(self) -> float:
-        """Close stdin; the seconds until the process has ended."""
+    def close(self) -> int:
+        """Close stdin; the exit code of the process."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        begin = time.monotonic()
-        self.process.wait(HANG)
-        return time.monotonic() - begin
+        return self.process.wait(HANG)
 
 
 @pytest.fixture(scope='module')
@@ -186,11 +183,8 @@ def test_train_stop_resume_reconstruct(backend: str, scan: Scan, job: Path, tmp_
     with Process(job, backend) as worker:
         worker.ask(train_request(job, output, config=config(backend, training__nepochs=LONG)))
         worker.until(lambda said: is_epoch(said) and said['epoch'] == 2)
-        begin = time.monotonic()
         worker.tell('stop')
-        code = worker.rest()
-        seconds = time.monotonic() - begin
-    assert code == 130 and seconds < 5, seconds
+        assert worker.rest() == 130
     assert worker.said[0]['event'] == 'started' and worker.said[0]['device']
     assert worker.said[-1]['event'] == 'stopped' and 'last checkpoint' in worker.said[-1]['message']
     assert not (output / 'model.safetensors').exists()
@@ -410,8 +404,7 @@ def test_a_worker_whose_stdin_is_closed_ends_and_takes_its_folder_along(
     hand_over(scan, job / 'scan')
     with Process(job, '' if wait is wait_for_nothing else backend_name) as worker:
         wait(worker, job, tmp_path / 'out', backend_name)
-        seconds = worker.close()
-    assert worker.process.returncode == 130 and seconds < SOON, seconds
+        assert worker.close() == 130
     assert not job.exists()
 
 
@@ -449,7 +442,7 @@ def ended(pid: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path('/proc/self').exists(), reason='the process is looked up in /proc')
 def test_a_killed_host_takes_its_worker_along(scan: Scan, tmp_path: Path, backend_name: str) -> None:
-    """A host killed in a training: within two seconds neither the worker nor its folder is there."""
+    """A host killed in a training: soon neither the worker nor its folder is there; how soon, `make bench` measures."""
     write_npz(tmp_path / 'scan.npz', scan)
     parent = tmp_path / 'scratch'
     parent.mkdir()
@@ -471,7 +464,7 @@ def test_a_killed_host_takes_its_worker_along(scan: Scan, tmp_path: Path, backen
         begin = time.monotonic()
         while not ended(pid) and time.monotonic() - begin < HANG:
             time.sleep(0.01)
-    assert time.monotonic() - begin < SOON
+    assert ended(pid) and not (tmp_path / 'out' / 'model.safetensors').exists()
     assert list((tmp_path / 'out').glob('checkpoints/last.*'))
     with Scratch(1000, parent) as scratch:
         assert list(parent.iterdir()) == [scratch.path]
