@@ -52,3 +52,13 @@ def backend_name() -> str:
     if missing := missing_modules(name):
         pytest.skip(f'no backend is installed: neither TensorFlow nor PyTorch ({" and ".join(missing)})')
     return name
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    """The file of a model with two weights (model_files.py)."""
+    from model_files import parts
+
+    from ptychopinn_reconstructor.model_file.writing import write_model
+
+    return write_model(tmp_path / 'model.safetensors', **parts())

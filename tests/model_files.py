@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from scans import backend_here
 
 from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.errors import ModelFileError
+from ptychopinn_reconstructor.model_file.format import decode, encode
 from ptychopinn_reconstructor.model_file.manifest import Architecture, Description, Scaling, Training
-from ptychopinn_reconstructor.model_file.opening import Model
+from ptychopinn_reconstructor.model_file.opening import Model, open_model
 from ptychopinn_reconstructor.model_file.self_test import SelfTest
 from ptychopinn_reconstructor.model_file.training_range import TrainingRange
 
 N, MODES = 16, 2
+ARRAYS = {'probe/real', 'probe/imag', 'selftest/counts', 'selftest/patches_real', 'selftest/patches_imag'}
 
 
 def predict(model: Model, counts: NDArray[np.float32]) -> NDArray[np.complex64]:
@@ -85,3 +92,35 @@ def description(config: Config, *, parameters: int, **changes: Any) -> Descripti
         'card': 'Trained for the detector\u2019s 2 \u00b5m mode.',
     }
     return Description(**values | changes)
+
+
+def forge(
+    path: Path,
+    edit: Callable[[dict[str, Any]], object] = lambda manifest: None,
+    arrays: Callable[[dict[str, Any]], object] = lambda tensors: None,
+) -> Path:
+    """Change the manifest or the arrays and make the digest agree, as somebody would who wants to be believed."""
+    manifest, tensors = decode(path)
+    edit(manifest)
+    arrays(tensors)
+    path.write_bytes(encode(manifest, tensors))
+    return path
+
+
+def split(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """The header of a safetensors file and what follows it."""
+    length = int.from_bytes(data[:8], 'little')
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def joined(header: dict[str, Any] | bytes, body: bytes) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack('<Q', len(text)) + text + body
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(ModelFileError) as caught:
+        open_model(path)
+    sentence = str(caught.value)
+    assert sentence.endswith('.') and '\n' not in sentence and path.name in sentence, sentence
+    return sentence
