@@ -58,3 +58,14 @@ def test_the_projects_links_stand_in_one_place() -> None:
     home = urls['Homepage']
     assert all(url.startswith(home) for url in urls.values())
     assert [path.name for path in DOCUMENTS if home in path.read_text(encoding='utf-8')] == []
+
+
+def test_every_option_that_a_document_names_exists() -> None:
+    from ptychopinn_reconstructor.cli.main import main
+
+    options = [option for command in main.commands.values() for option in command.params]
+    known = {name for option in options for name in (*option.opts, *option.secondary_opts)}
+    known |= {'--help', '--force', '--only'}  # of click, and of benchmarks/quality.py
+    for document in (path for path in DOCUMENTS if path.parent.name not in ('benchmarks', 'specs')):
+        named = set(re.findall(r'(?<![\w-])--[a-z][a-z-]+', document.read_text(encoding='utf-8')))
+        assert named <= known, document
