@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import arrays_on, load_backend
+from ..backend import Backend, arrays_on, load_backend
 from ..config import Config
 from ..errors import ModelFileError
 from ..events import OUTSIDE_TRAINING, Emit, Notice, Previews, ShouldStop, Started, ignore, never
 from ..model_file.opening import Model, open_model
 from ..model_file.probes import choose_probe
 from ..model_file.training_range import TrainingRange
+from ..physics.arrays import Arrays
 from ..physics.photons import with_photons
 from ..physics.prepare import PreparedScan, prepare_scan
 from ..result import ProbeSource, RunInfo
@@ -54,41 +55,43 @@ def reconstruct(
     after the first batch, and the network's complete object is shown in any case.
     """
     scan, scaled = with_photons(scan, config.data.nphotons)
-    trained = open_for(model, scan)
-    others = [(path, open_for(path, scan)) for path in ensemble]
-    described = trained.config
+    trained, *others = (open_for(path, scan) for path in (model, *ensemble))
     chosen, source, chosen_notices = choose_probe(scan, trained, probe)
     backend = load_backend(config.execution.backend)
-    device = backend.resolve_device(config.execution.device)
-    times = StageTimes()
+    device, times = backend.resolve_device(config.execution.device), StageTimes()
     emit(Started('reconstruct', device, backend.title))
     with times.stage('prepare', len(scan)):
-        prepared = prepare_for_model(scan, chosen, described, config, backend.stride, own=source == 'model')
-        execution = {'execution': config.execution.model_dump(mode='json')}
-        network = backend.network(described.merged(execution), trained.weights, device)
-    outside = trained.manifest.trained_for.departures(TrainingRange.of_scans(prepared))
-    notices = [*scaled, *chosen_notices, *scan_notices(prepared), *outside]
+        prepared = prepare_for_model(scan, chosen, trained.config, config, backend.stride, own=source == 'model')
+    departures = trained.manifest.trained_for.departures(TrainingRange.of_scans(prepared))
+    notices = [*scaled, *chosen_notices, *scan_notices(prepared), *departures]
     run = replace(
-        run_info(prepared, backend.name, device, described.model.model_type, source),
+        run_info(prepared, backend.name, device, trained.config.model.model_type, source),
         model=str(model),
         ensemble=tuple(str(path) for path in ensemble),
         outside_training=tuple(notice.code for notice in notices if notice.code in OUTSIDE_TRAINING),
     )
-    previews = Previews(emit, preview_seconds)
-    arrays = arrays_on(backend, device)
-    infer = partial(network_object, config=config, times=times, scratch=scratch, arrays=arrays, should_stop=should_stop)
     kept = patches_file if config.inference.debug else None
-    starts = [infer(prepared, network, patches_file=kept, previews=previews)]
     if kept is not None:
         notices.append(Notice('patches_kept', f'The patches before stitching are in {kept}.'))
-    for path, other in others:
-        its = other.config
-        its_notices = choose_probe(scan, other, chosen)[2]
-        notices += [Notice('further_model', f'{path}: {notice.text}') for notice in its_notices]
-        its_network = backend.network(its.merged(execution), other.weights, device)
-        starts.append(infer(replace(prepared, patch_size=its.model.patch_size), its_network, previews=previews))
-    start = average_objects(starts, prepared)
-    options = refinement_options(config.refinement, prepared, start='network', seed=described.training.seed)
+    for path, other in zip(ensemble, others, strict=True):
+        notices += [
+            Notice('further_model', f'{path}: {notice.text}') for notice in choose_probe(scan, other, chosen)[2]
+        ]
+    previews, arrays = Previews(emit, preview_seconds), arrays_on(backend, device)
+    start = models_object(
+        prepared,
+        [trained, *others],
+        backend,
+        device,
+        config,
+        patches_file=kept,
+        times=times,
+        scratch=scratch,
+        previews=previews,
+        arrays=arrays,
+        should_stop=should_stop,
+    )
+    options = refinement_options(config.refinement, prepared, start='network', seed=trained.config.training.seed)
     return finish(
         prepared,
         start,
@@ -101,6 +104,31 @@ def reconstruct(
         should_stop=should_stop,
         arrays=arrays,
     )
+
+
+def models_object(
+    prepared: PreparedScan,
+    models: Sequence[Model],
+    backend: Backend,
+    device: str,
+    config: Config,
+    *,
+    patches_file: Path | None,
+    times: StageTimes,
+    scratch: Path | None,
+    previews: Previews,
+    arrays: Arrays,
+    should_stop: ShouldStop,
+) -> InitialObject:
+    """The mean of the objects of all models' networks; `patches_file` keeps the patches of the first."""
+    infer = partial(network_object, config=config, times=times, scratch=scratch, arrays=arrays, should_stop=should_stop)
+    execution, objects = {'execution': config.execution.model_dump(mode='json')}, []
+    for model, file in zip(models, [patches_file, *[None] * (len(models) - 1)], strict=True):
+        with times.stage('prepare', 0):
+            network = backend.network(model.config.merged(execution), model.weights, device)
+        own = replace(prepared, patch_size=model.config.model.patch_size)
+        objects.append(infer(own, network, patches_file=file, previews=previews))
+    return average_objects(objects, prepared)
 
 
 def prepare_for_model(
