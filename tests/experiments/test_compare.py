@@ -30,9 +30,8 @@ from ptychopinn_reconstructor.experiments.compare_report import markdown, summar
 from ptychopinn_reconstructor.experiments.exchange import best_epoch, changed_settings, probe_arguments
 from ptychopinn_reconstructor.experiments.processes import Cost, run_command
 from ptychopinn_reconstructor.experiments.steps import Truth, measure
-from ptychopinn_reconstructor.io import ObjectFile, ScanFile, read_product, write_npz
+from ptychopinn_reconstructor.io import ObjectFile, ScanFile, read_product, write_npz, write_product
 from ptychopinn_reconstructor.model_file.opening import open_model
-from ptychopinn_reconstructor.reconstruction.writing import write_result
 from ptychopinn_reconstructor.result import Reconstruction
 from ptychopinn_reconstructor.training.metrics_table import EpochLosses
 
@@ -58,12 +57,15 @@ def smooth(seed: int) -> np.ndarray:
 TRUTH = (0.9 + 0.03 * smooth(0)) * np.exp(0.4j * smooth(1))
 
 
-def result(folder: Path, values: np.ndarray, residual: float = 0.5, notes: tuple[str, ...] = ()) -> None:
-    """The files of a reconstruction, as `ptychopinn reconstruct` writes them."""
+def result(folder: Path, object: np.ndarray, residual: float = 0.5, notes: tuple[str, ...] = ()) -> None:
+    """The files of a reconstruction, as `ptychopinn reconstruct` writes them, without its pictures."""
     probe = np.ones((1, 32, 32), np.complex64)
-    whole = Reconstruction(values.astype(np.complex64), (0.0, 0.0), probe, POSITIONS)
+    whole = Reconstruction(object.astype(np.complex64), (0.0, 0.0), probe, POSITIONS)
     stages = {'network': {'wall_seconds': 2.0, 'cpu_seconds': 1.5, 'patterns_per_second': 7.0}}
-    write_result(folder, whole, {'device': 'cpu', 'residual': residual, 'stages': stages, 'notes': list(notes)})
+    folder.mkdir()
+    write_product(folder / 'product.h5', whole.with_pixel_size(None))
+    values = {'device': 'cpu', 'residual': residual, 'stages': stages, 'notes': list(notes)}
+    (folder / 'metrics.json').write_text(json.dumps(values))
 
 
 def cells_of(folder: Path, objects: dict[str, np.ndarray], truth: ObjectFile | None, **residuals: float) -> Any:

@@ -80,7 +80,8 @@ def test_the_signal_that_ended_a_worker_is_told(number: signal.Signals, tmp_path
     assert is_gone(worker) and all(part in message for part in CAUSES[number]) and '\n' not in message
 
 
-@pytest.mark.parametrize('job', ['training', pytest.param('inference', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('job', ['training', 'inference'])
 def test_a_worker_that_dies_is_told(
     job: str, scratch: Path, request: pytest.FixtureRequest, tmp_path: Path, backend_name: str
 ) -> None:
