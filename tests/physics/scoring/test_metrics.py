@@ -221,6 +221,17 @@ def test_frc_of_an_image_with_itself_is_one_at_every_frequency() -> None:
     assert curve.frequency[0] == pytest.approx(1 / 181) and len(curve.frequency) == 90
 
 
+def test_the_half_bit_threshold_is_half_a_bit_in_the_whole_of_which_halves_are_compared() -> None:
+    """log2(1 + SNR) = 1/2 in the sum of two halves, each with half of that SNR, on a shell of n independent pixels."""
+    curve = frc(band_limited(), band_limited())
+    k = np.rint(fft.fftfreq(181) * 181)
+    shell = np.rint(np.hypot(k[:, None], k)).astype(int)
+    root = np.sqrt([(shell == number).sum() for number in range(1, 91)])
+    snr = (np.sqrt(2) - 1) / 2
+    expected = (snr + (2 * np.sqrt(snr) + 1) / root) / (1 + snr + 2 * np.sqrt(snr) / root)
+    assert curve.half_bit == pytest.approx(expected, rel=1e-3)
+
+
 def test_frc_of_independent_noise_is_zero_within_its_standard_deviation() -> None:
     rng = np.random.default_rng(0)
     draws = [[rng.normal(size=(128, 128)) + 1j * rng.normal(size=(128, 128)) for _ in range(2)] for _ in range(8)]
