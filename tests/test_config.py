@@ -15,7 +15,16 @@ import yaml
 from pydantic import ValidationError
 
 from ptychopinn_reconstructor import config as configuration
-from ptychopinn_reconstructor.config import SECTIONS, Config, RefinementConfig, field_table, migrate, parse, section_of
+from ptychopinn_reconstructor.config import (
+    SECTIONS,
+    Config,
+    RefinementConfig,
+    applicable,
+    field_table,
+    migrate,
+    parse,
+    section_of,
+)
 from ptychopinn_reconstructor.errors import ConfigError
 
 ROWS = list(field_table())
@@ -132,7 +141,7 @@ def test_configurations_are_frozen() -> None:
 
 
 CHANGED: dict[str, dict[str, Any]] = {
-    'model': {'N': 128, 'gridsize': 2, 'model_type': 'supervised', 'amplitude_max': 1.5},
+    'model': {'N': 128, 'gridsize': 2, 'amplitude_max': 1.5},
     'data': {'train_data_file': Path('some folder/scan.npz'), 'n_groups': 12, 'probe_power': 'absolute'},
     'training': {'max_cpu_seconds': 12.5, 'early_stop_patience': 4},
     'refinement': {'passes': 2},
@@ -187,6 +196,70 @@ def test_automatic_is_one_word() -> None:
     assert not [row.name for row in ROWS if 'auto: ' in row.description and not row.auto]
     with pytest.raises(ConfigError, match=r"n_subsample.*got 'auto'"):
         Config().merged({'data': {'n_subsample': 'auto'}})
+
+
+# Which settings mean nothing where; stated here once more, by name.
+LIKELIHOOD = {
+    'gridsize', 'object_big', 'neighbor_count', 'positions_provided', 'nll_weight', 'mae_weight', 'probe_trainable',
+    'intensity_scale_trainable',
+}  # fmt: skip
+LABELS = {'realspace_mae_weight', 'far_field_weight'}
+SCANS = {'test_data_file', 'n_subsample', 'validation_fraction', 'refine_probe_first', 'refine_positions_first'}
+
+
+def void(model_type: str, source: str) -> set[str]:
+    """The settings without an effect; simulated patterns have labels, and nothing else is pretrained on."""
+    names = {'dose_range'} if source == 'scans' else set()
+    names |= LIKELIHOOD if model_type == 'supervised' or source == 'procedural' else set()
+    names |= LABELS if model_type == 'pinn' and source == 'scans' else set()
+    return names | (SCANS if source == 'procedural' else set())
+
+
+def another(row: configuration.FieldInfo) -> Any:
+    """A valid value that is not the default."""
+    if isinstance(row.default, bool):
+        return not row.default
+    if row.default is None:
+        return 'other.npz' if row.name.endswith('_file') else 2
+    return row.default / 2 or 0.5 if isinstance(row.default, float) else row.default + 1
+
+
+@pytest.mark.parametrize('source', ['scans', 'procedural', 'mixed'])
+@pytest.mark.parametrize('model_type', ['pinn', 'supervised'])
+def test_a_setting_applies_or_is_refused(model_type: str, source: str) -> None:
+    """S10: by one sentence that names field, value, reason and remedy; what is left out for it can be parsed."""
+    kind = {'model': {'model_type': model_type}, 'data': {'source': source}}
+    assert Config().merged(kind).to_json() == parse(Config().merged(kind).to_json()).to_json()
+    rows = [row for row in ROWS if row.name in LIKELIHOOD | LABELS | SCANS | {'dose_range'}]
+    assert {row.name for row in ROWS if not row.has_effect(model_type, source)} == void(model_type, source)
+    for row in rows:
+        setting = {row.section: {row.name: another(row)}}
+        if row.name not in void(model_type, source):
+            assert getattr(getattr(Config().merged(kind, setting), row.section), row.name) != row.default
+            continue
+        with pytest.raises(ConfigError, match=rf'^Setting {row.section}.{row.name} = ') as error:
+            Config().merged(kind, setting)
+        for part in (str(another(row)), ' has no effect: it is for ', f'leave it at its default, {row.default!r}.'):
+            assert part in str(error.value) and '\n' not in str(error.value)
+        assert Config().merged(kind, applicable(setting, model_type, source)) == Config().merged(kind)
+
+
+def test_there_must_be_something_to_learn() -> None:
+    """Where the likelihood counts; a supervised training has no use for its weights at all."""
+    nothing = {'training': {'nll_weight': 0.0}}
+    with pytest.raises(ConfigError, match=r'nll_weight and mae_weight are both 0, so there is nothing to learn'):
+        Config().merged(nothing)
+    assert Config().merged({'training': {'nll_weight': 0.0, 'mae_weight': 1.0}}).training.mae_weight == 1
+    with pytest.raises(ConfigError, match=r'nll_weight = 0.0 has no effect'):
+        Config().merged(nothing, {'model': {'model_type': 'supervised'}})
+
+
+def test_only_the_whole_is_checked() -> None:
+    """Contracts section 3: a file may hold what the command line makes possible."""
+    file = {'training': {'far_field_weight': 0.5}}
+    assert Config().merged(file, {'model': {'model_type': 'supervised'}}).training.far_field_weight == 0.5
+    with pytest.raises(ConfigError, match='far_field_weight'):
+        Config().merged(file)
 
 
 def test_settings_are_found_by_name() -> None:

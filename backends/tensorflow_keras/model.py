@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,13 +121,17 @@ class PtychoPINN(keras.Model):
         patches = physics.smooth_patches(physics.polar(amplitude, phase), self.settings.model.gaussian_smoothing_sigma)
         strength = physics.as_complex(tf.sqrt(batch.dose))[:, None, None, None]
         probes = tf.gather(self.current_probes(), batch.scan) * strength
-        supervised = partial(self._supervised_loss, patches, batch, probes)
-        likelihood = partial(self.likelihood, patches, batch, probes[:, None])
+
+        def supervised() -> tf.Tensor:
+            fixed = tf.stop_gradient(probes)  # it only weighs the errors: bending it would lower them and teach nothing
+            return self._supervised_loss(patches, batch, fixed) + self._roughness(patches, fixed)
+
+        def likelihood() -> tf.Tensor:
+            return self.likelihood(patches, batch, probes[:, None]) + self._roughness(patches, probes)
+
         if self.settings.data.source == 'mixed':
-            loss = tf.cond(tf.size(batch.labels) > 0, supervised, likelihood)
-        else:
-            loss = supervised() if self.settings.model.model_type == 'supervised' else likelihood()
-        return loss + self._roughness(patches, probes)
+            return tf.cond(tf.size(batch.labels) > 0, supervised, likelihood)
+        return supervised() if self.settings.model.model_type == 'supervised' else likelihood()
 
     def likelihood(self, patches: tf.Tensor, batch: Batch, probe: tf.Tensor) -> tf.Tensor:
         """Of the counts, for patches (R K, n, n) and each region's probe (R, 1, modes, N, N)."""

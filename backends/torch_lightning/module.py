@@ -98,6 +98,7 @@ class PtychoPINN(pl.LightningModule):
             patches = physics.smooth_patches(torch.polar(amplitude, phase), self.config.model.gaussian_smoothing_sigma)
             probes = self.current_probes()[batch.scan] * batch.dose.sqrt()[:, None, None, None]
             if batch.labels is not None:
+                probes = probes.detach()  # it only weighs the errors: bending it would lower them and teach nothing
                 loss = self._supervised_loss(patches, batch, probes)
             else:
                 loss = self._likelihood(patches, batch, probes[:, None])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ..config import AUTO, SECTIONS, Config, field_table, migrate, section_of
@@ -17,14 +18,19 @@ NULLS = ('', '~', 'null')
 Overrides = dict[str, dict[str, Any]]
 
 
-def resolve(base: Config, file: str | None, settings: Sequence[str], options: Mapping[str, Any]) -> Config:
-    """`base` with a file's settings, then those of the command line: --set key=value and options.
+def resolve(
+    base: Config,
+    file: str | None,
+    settings: Sequence[str],
+    options: Mapping[str, Any],
+    settled: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> Config:
+    """`base` with a file's settings, then those of the command line: --set key=value and options, then the `settled`.
 
     Raises ConfigError when any is unknown, of a wrong type, out of range or given twice.
     """
-    if file is not None:
-        base = base.merged(read_file(file))
-    return base.merged(command_line(settings, options))
+    from_file = read_file(file) if file is not None else {}
+    return base.merged(from_file, command_line(settings, options), settled)
 
 
 def command_line(settings: Sequence[str], options: Mapping[str, Any]) -> Overrides:

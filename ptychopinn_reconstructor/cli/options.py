@@ -17,10 +17,7 @@ TRAIN_SECTIONS = ('model', 'data', 'training', 'execution')
 ON_A_SCAN = ('data.measurement_domain', 'data.probe_power', 'execution.backend', 'execution.device')
 RECONSTRUCT_FIELDS = (*ON_A_SCAN, 'data.nphotons')
 REFINE_FIELDS = (*ON_A_SCAN, 'training.seed', 'inference.split_frc')
-# What a pretraining, which is supervised and reads no scan but for its counts, has no use for.
-NOT_PRETRAINING = ('model_type', 'gridsize', 'source', 'n_subsample', 'neighbor_count', 'positions_provided',
-    'validation_fraction', 'refine_probe_first',
-    'refine_positions_first')  # fmt: skip
+SETTLED_BY_PRETRAINING = ('model_type', 'source')
 # Settings that the command line takes by an argument of its own.
 OWN_ARGUMENTS = {
     'train_data_file': 'SCAN',
@@ -42,7 +39,7 @@ def commands_of(row: FieldInfo) -> tuple[str, ...]:
     if row.name in OWN_ARGUMENTS:
         return ()
     train: tuple[str, ...] = ('train',) if row.section in TRAIN_SECTIONS else ()
-    if train and row.applies != 'pinn' and row.name not in NOT_PRETRAINING:
+    if train and row.has_effect('supervised', 'procedural') and row.name not in SETTLED_BY_PRETRAINING:
         train = (*train, 'pretrain')
     key = f'{row.section}.{row.name}'
     inferred = row.section in ('inference', 'refinement') or key in RECONSTRUCT_FIELDS

@@ -60,6 +60,7 @@ def pretrain(
         resume=resume,
         overwrite=overwrite,
         print_config=print_config,
+        settled={'data': {'source': 'procedural'}},
     )
     if begun is None:
         return

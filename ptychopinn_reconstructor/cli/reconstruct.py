@@ -141,7 +141,7 @@ def refine(
     """
     from_line = command_line(settings, options)
     refuse_settings('refine', from_line, 'is no setting of the engine alone')
-    config = Config().merged(read_file(file) if file is not None else {}).merged(from_line)
+    config = Config().merged(read_file(file) if file is not None else {}, from_line)
     if config.refinement.passes == 0:
         raise ConfigError('passes is 0, which leaves the object empty; set --passes to 1 or more, or to auto.')
     if print_config:
@@ -250,7 +250,7 @@ def _configuration(model: Path | None, file: str | None, settings: tuple[str, ..
     refuse_settings('reconstruct', from_line, 'is a setting of the training, which the model has behind it')
     if model is not None:
         from_line['inference']['model_path'] = str(model)
-    path = Config().merged(from_file).merged(from_line).inference.model_path
+    path = Config().merged(from_file, from_line).inference.model_path
     if path is None:
         raise ConfigError('No model is named; pass --model model.safetensors, as ptychopinn train writes it.')
     from ..model_file.opening import open_model
@@ -261,4 +261,4 @@ def _configuration(model: Path | None, file: str | None, settings: tuple[str, ..
         'execution': {'backend': manifest.backend},
         'data': {'probe_power': data.probe_power, 'nphotons': data.nphotons},
     }
-    return Config().merged(own).merged(from_file).merged(from_line)
+    return Config().merged(own, from_file, from_line)

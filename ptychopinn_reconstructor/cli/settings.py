@@ -11,6 +11,7 @@ import textwrap
 import click
 
 from ..config import AUTO, FORMAT_VERSION, SECTIONS, FieldInfo, field_table
+from ..config.fields import SOURCES
 from .options import option_name
 
 INTRODUCTION = """# Settings
@@ -56,10 +57,15 @@ def preset() -> str:
 
 
 def _row(row: FieldInfo) -> str:
-    applies = 'pinn, supervised' if row.applies == 'both' else row.applies
-    cells = (f'`{row.section}.{row.name}`', f'`{row.ini}`', _option(row), f'`{_default(row)}`', applies)
+    cells = (f'`{row.section}.{row.name}`', f'`{row.ini}`', _option(row), f'`{_default(row)}`', _reach(row))
     text = row.description.replace('|', '\\|')
     return f'| {" | ".join(cells)} | {text} |\n'
+
+
+def _reach(row: FieldInfo) -> str:
+    """The model types for which a setting has an effect, and the sources where it has none for some."""
+    kinds = {'both': 'pinn, supervised', 'pinn': 'pinn', 'supervised': 'supervised, simulated patterns'}[row.applies]
+    return kinds if row.sources == SOURCES else f'{kinds}; source {", ".join(row.sources)}'
 
 
 def _option(row: FieldInfo) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -116,10 +117,14 @@ def begin(
     resume: bool,
     overwrite: bool,
     print_config: bool,
+    settled: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> tuple[Config, Path] | None:
-    """The configuration and the folder of a training; None where the configuration was only to be printed."""
+    """The configuration and the folder of a training; None where the configuration was only to be printed.
+
+    `settled` are settings that follow from the command.
+    """
     default = Config() if initial is None else Config().merged(FINE_TUNING)
-    config = resolve(default, file, settings, options)
+    config = resolve(default, file, settings, options, settled)
     folder = output_dir or config.training.output_dir
     if resume:
         config = resumed(named(folder), file, settings, options)

@@ -5,7 +5,7 @@ YAML files, Ptychodus INI settings and the command line all build a `Config`; `f
 
 from .fields import AUTO, PLUGIN_SECTION, Section
 from .sections import DataConfig, ExecutionConfig, InferenceConfig, ModelConfig, RefinementConfig, TrainingConfig
-from .table import FieldInfo, field_table, section_of
+from .table import FieldInfo, applicable, field_table, section_of
 from .whole import FINE_TUNING, FORMAT_VERSION, SECTIONS, Config, migrate, parse
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     'RefinementConfig',
     'Section',
     'TrainingConfig',
+    'applicable',
     'field_table',
     'migrate',
     'parse',

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import model_validator
-
-from .fields import PLUGIN_SECTION, Section, setting
+from .fields import LEARNS_FROM_SCANS, PLUGIN_SECTION, SIMULATES, Section, setting
 
 
 class ModelConfig(Section):
@@ -22,6 +20,7 @@ class ModelConfig(Section):
         ini='PtychoPINNModel.GridSize',
         ge=1,
         le=8,
+        applies='pinn',
     )
     n_filters_scale: float = setting(
         2,
@@ -93,7 +92,7 @@ class DataConfig(Section):
 
     train_data_file: Path | None = setting(None, "Scan to train on; the command line's SCAN arguments come first.")
     test_data_file: Path | None = setting(
-        None, 'Scan to validate on, instead of holding out a part of the training scan.'
+        None, 'Scan to validate on, instead of holding out a part of the training scan.', sources=LEARNS_FROM_SCANS
     )
     source: Literal['scans', 'procedural', 'mixed'] = setting(
         'scans',
@@ -117,13 +116,16 @@ class DataConfig(Section):
     n_groups: int | None = setting(
         None, 'Regions an epoch; auto: as many as see each pattern once on average.', ge=1, auto=True
     )
-    n_subsample: int | None = setting(None, 'Train on so many randomly drawn patterns only; None: all.', ge=2)
+    n_subsample: int | None = setting(
+        None, 'Train on so many randomly drawn patterns only; None: all.', ge=2, sources=LEARNS_FROM_SCANS
+    )
     neighbor_count: int = setting(
         7,
         'Nearest neighbors of a seed: a region holds max(gridsize^2, neighbor_count + 1) patterns.',
         ini='PtychoPINNInference.NumNearestNeighbors',
         ge=0,
         le=63,
+        applies='pinn',
     )
     positions_provided: bool = setting(
         True,
@@ -132,7 +134,11 @@ class DataConfig(Section):
         applies='pinn',
     )
     validation_fraction: float = setting(
-        0.05, 'Part of the patterns, contiguous in position, that is held out to choose the best epoch.', ge=0, lt=0.5
+        0.05,
+        'Part of the patterns, contiguous in position, that is held out to choose the best epoch.',
+        ge=0,
+        lt=0.5,
+        sources=LEARNS_FROM_SCANS,
     )
 
 
@@ -189,6 +195,7 @@ class TrainingConfig(Section):
         "Pretraining only: photons per pattern are drawn from the instrument's divided by this to those times this.",
         ge=1,
         le=1000,
+        sources=SIMULATES,
     )
     probe_trainable: bool = setting(
         False,
@@ -207,9 +214,13 @@ class TrainingConfig(Section):
         'Passes of the engine over the first scan that improve its probe, for all scans with the same, before '
         'training.',
         ge=0,
+        sources=LEARNS_FROM_SCANS,
     )
     refine_positions_first: int = setting(
-        0, 'Passes of the engine over the first scan that improve its scan positions before training.', ge=0
+        0,
+        'Passes of the engine over the first scan that improve its scan positions before training.',
+        ge=0,
+        sources=LEARNS_FROM_SCANS,
     )
     learning_rate: float = setting(
         2e-3,
@@ -234,12 +245,6 @@ class TrainingConfig(Section):
     output_dir: Path | None = setting(
         None, "Folder for checkpoints, metrics and the model; the command line's --output-dir comes first."
     )
-
-    @model_validator(mode='after')
-    def _need_a_loss(self) -> Self:
-        if not self.nll_weight and not self.mae_weight:
-            raise ValueError('nll_weight and mae_weight are both 0, so there is nothing to learn; set one above 0')
-        return self
 
 
 class InferenceConfig(Section):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
-from .fields import PLUGIN_SECTION, Applies
+from .fields import PLUGIN_SECTION, Applies, no_effect
 from .whole import SECTIONS
 
 
@@ -22,8 +22,13 @@ class FieldInfo(NamedTuple):
     ini: str
     option: str
     applies: Applies
+    sources: tuple[str, ...]
     auto: bool
     description: str
+
+    def has_effect(self, model_type: str, source: str) -> bool:
+        """Whether it means anything for a model type and a source of patterns."""
+        return not no_effect(self.applies, self.sources, model_type, source)
 
 
 def field_table() -> Iterator[FieldInfo]:
@@ -31,11 +36,20 @@ def field_table() -> Iterator[FieldInfo]:
     for section, model in SECTIONS.items():
         for name, field in model.model_fields.items():
             extra: Any = field.json_schema_extra
-            applies, auto = extra['applies'], extra['auto']
+            reach = extra['applies'], extra['sources'], extra['auto']
             camel = ''.join(part[:1].upper() + part[1:] for part in name.split('_'))
             ini = extra['ini'] or f'{PLUGIN_SECTION}.{camel}'
             option = extra['option'] or '--' + name.replace('_', '-').lower()
-            yield FieldInfo(section, name, field.default, ini, option, applies, auto, str(field.description))
+            yield FieldInfo(section, name, field.default, ini, option, *reach, str(field.description))
+
+
+def applicable(values: Mapping[str, Mapping[str, Any]], model_type: str, source: str) -> dict[str, dict[str, Any]]:
+    """Settings (section -> field -> value) without those that have no effect for a model type and a source."""
+    void = {(row.section, row.name) for row in field_table() if not row.has_effect(model_type, source)}
+    return {
+        section: {name: value for name, value in fields.items() if (section, name) not in void}
+        for section, fields in values.items()
+    }
 
 
 def section_of(key: str) -> tuple[str, str]:

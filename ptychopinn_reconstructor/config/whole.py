@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from ..errors import ConfigError
-from .fields import Section
+from .fields import Section, no_effect
 from .sections import DataConfig, ExecutionConfig, InferenceConfig, ModelConfig, RefinementConfig, TrainingConfig
 
 FORMAT_VERSION: Final = 1
@@ -34,14 +36,36 @@ class Config(BaseModel):
     execution: ExecutionConfig = ExecutionConfig()
     """Where and how it runs."""
 
+    @model_validator(mode='after')
+    def _refuse_what_has_no_effect(self) -> Self:
+        for section, model in SECTIONS.items():
+            for name, field in model.model_fields.items():
+                value, reach = getattr(getattr(self, section), name), self._no_effect(field)
+                if reach and value != field.default:
+                    shown = str(value) if isinstance(value, Path) else repr(value)
+                    raise ValueError(
+                        f'{section}.{name} = {shown} has no effect: {reach}; leave it at its default, {field.default!r}'
+                    )
+        training, learns_from_counts = self.training, not self._no_effect(TrainingConfig.model_fields['nll_weight'])
+        if learns_from_counts and not (training.nll_weight or training.mae_weight):
+            raise ValueError('nll_weight and mae_weight are both 0, so there is nothing to learn; set one above 0')
+        return self
+
+    def _no_effect(self, field: FieldInfo) -> str:
+        extra: Any = field.json_schema_extra
+        return no_effect(extra['applies'], extra['sources'], self.model.model_type, self.data.source)
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
         return self.model_dump(mode='json')
 
-    def merged(self, overrides: Mapping[str, Mapping[str, Any]]) -> Config:
-        """A copy with `overrides` (section -> field -> value) applied and checked; ConfigError when one is bad."""
+    def merged(self, *layers: Mapping[str, Mapping[str, Any]]) -> Config:
+        """A copy with `layers` (section -> field -> value), the later over the earlier; ConfigError when it is bad.
+
+        Only the whole is checked: a layer may hold what another makes possible.
+        """
         values = self.to_json()
-        for section, fields in overrides.items():
+        for section, fields in (item for layer in layers for item in layer.items()):
             if section not in SECTIONS:
                 raise ConfigError(f'There is no section {section!r}; choose one of {", ".join(SECTIONS)}.')
             if not isinstance(fields, Mapping):
@@ -88,4 +112,4 @@ def _sentence(error: ValidationError) -> str:
         return f'There is no setting {key!r}; see ptychopinn train --help for the names.'
     message = first['msg'].removeprefix('Value error, ')
     value = '' if first['type'] == 'value_error' else f' (got {first["input"]!r})'
-    return f'Setting {key}: {message}{value}.'
+    return f'Setting {key}: {message}{value}.' if key else f'Setting {message}.'

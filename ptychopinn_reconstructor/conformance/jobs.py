@@ -23,6 +23,7 @@ from ..physics.grouping import Split
 from ..physics.prepare import Patterns, PreparedScan, prepare_scan
 from ..physics.simulation.simulate import simulate
 from ..scan import Scan
+from ..training.run import procedural_patterns
 from ..training.setup import split_of
 
 STILL = 1e-30  # a learning rate at which no weight moves
@@ -84,6 +85,13 @@ def job(
     )
     splits = splits or tuple(split_of(one, config) for one in scans)
     return TrainingJob(scans, splits, config, folder, **rest)
+
+
+def mixed_job(backend: Backend, folder: Path) -> TrainingJob:
+    """A job that learns from a scan and from simulated patterns, in which all that can be trained is."""
+    trainable: dict[str, Any] = {'training__probe_trainable': True, 'training__intensity_scale_trainable': True}
+    asked = job(backend, folder, data__source='mixed', training__realspace_weight=1.0, **trainable)
+    return replace(asked, procedural=procedural_patterns(asked.scans[0].probe, None, asked.config))
 
 
 def train(backend: Backend, folder: Path, **changes: Any) -> TrainedModel:

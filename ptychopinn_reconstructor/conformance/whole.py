@@ -222,9 +222,8 @@ class PipelineChecks:
             for number, each in enumerate((scan, stretched))
         )
         assert jobs.distance(one, two) == 0
-        supervised = jobs.configuration(backend, data__positions_provided=False, model__model_type='supervised')
-        with pytest.raises(ConfigError, match='positions_provided is false'):
-            train([scan], supervised, tmp_path / 'supervised')
+        with pytest.raises(ConfigError, match='positions_provided = False has no effect'):
+            jobs.configuration(backend, data__positions_provided=False, model__model_type='supervised')
 
     @pytest.mark.slow
     def test_photons_are_used_where_counts_are_unknown(

@@ -93,8 +93,10 @@ class PluginSettings:
     def config(self, model_type: str) -> Config:
         """The configuration for a reconstructor; ConfigError names a bad setting by its section and key."""
         values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+        source = str(self['source'].get_value())
         for name, row in self.rows.items():
-            values[row.section][name] = self._value(row)
+            if row.has_effect(model_type, source):  # the file holds settings for both model types
+                values[row.section][name] = self._value(row)
         values['model']['model_type'] = model_type
         values['execution'] |= {'backend': self.backend(), 'progress': False}
         return parse(values)

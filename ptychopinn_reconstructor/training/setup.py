@@ -30,11 +30,6 @@ def complete_config(scans: Sequence[Scan], config: Config) -> Config:
         raise ConfigError(
             f'N is {config.model.N} but the patterns are {sizes[0]} pixels wide; leave N out or crop the scan.'
         )
-    if config.model.model_type == 'supervised' and not config.data.positions_provided:
-        raise ConfigError(
-            'positions_provided is false, but supervised training finds the label of a pattern by its position; '
-            'set it to true, or train with model_type pinn.'
-        )
     settled = {'N': sizes[0]} | ({'model_type': 'supervised'} if config.data.source == 'procedural' else {})
     return config.merged({'model': settled})
 

@@ -19,8 +19,9 @@ from frameworks import lazy, needs
 from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.backend import Backend, TrainedModel, load_backend
+from ptychopinn_reconstructor.backend.batches import steps_of
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.conformance.jobs import configuration, distance, job, run, scan, train
+from ptychopinn_reconstructor.conformance.jobs import configuration, distance, job, mixed_job, run, scan, train
 from ptychopinn_reconstructor.errors import ModelFileError, ScanError
 from ptychopinn_reconstructor.physics.grouping import Split
 from ptychopinn_reconstructor.physics.prepare import Patterns, prepare_scan
@@ -251,3 +252,23 @@ def test_a_checkpoint_that_does_not_fit_is_refused(done: Done, tmp_path: Path, b
     with pytest.raises(ModelFileError, match=r'checkpoint .*last.keras'):
         train(backend, tmp_path, resume=True, model__n_filters_scale=1, training__nepochs=4)
     assert last.read_bytes() == before
+
+
+def test_labels_do_not_train_the_probe(tmp_path: Path, backend: Backend) -> None:
+    """S10: where there are labels the probe is a weight of the loss; the likelihood of the same training moves it."""
+    import tensorflow as tf
+
+    from ptychopinn_reconstructor.backends.tensorflow_keras.data import Source
+    from ptychopinn_reconstructor.backends.tensorflow_keras.training import new_model
+
+    asked = mixed_job(backend, tmp_path)
+    source, model, seen = Source(steps_of(asked)), new_model(asked), set[bool]()
+    for batch in source.training(0).take(6):
+        simulated = int(tf.size(batch.labels)) > 0
+        if simulated not in seen:
+            with tf.GradientTape() as tape:
+                loss = model.loss_of(batch)
+            probe, scale, kernel = tape.gradient(loss, [model.probe_change, model.log_scale, model.network.weights[0]])
+            assert (probe is None) is (scale is None) is simulated and kernel is not None
+        seen.add(simulated)
+    assert seen == {True, False}

@@ -12,7 +12,8 @@ import pytest
 from frameworks import lazy, needs
 
 from ptychopinn_reconstructor.backend import Backend, load_backend
-from ptychopinn_reconstructor.conformance.jobs import job, train
+from ptychopinn_reconstructor.backend.batches import PROCEDURAL, steps_of
+from ptychopinn_reconstructor.conformance.jobs import job, mixed_job, train
 from ptychopinn_reconstructor.errors import TrainingError
 
 pytestmark = needs('torch')
@@ -83,3 +84,21 @@ def test_tensorboard_is_written_on_request(tmp_path: Path, backend: Backend) -> 
     pytest.importorskip('tensorboard', reason='tensorboard is not installed')
     train(backend, tmp_path, execution__logger_backend='tensorboard', training__nepochs=1)
     assert list(tmp_path.glob('tensorboard/**/events.*'))
+
+
+def test_labels_do_not_train_the_probe(tmp_path: Path, backend: Backend) -> None:
+    """S10: where there are labels the probe is a weight of the loss; the likelihood of the same training moves it."""
+    import torch
+
+    from ptychopinn_reconstructor.backends.torch_lightning.data import StepData
+    from ptychopinn_reconstructor.backends.torch_lightning.training import new_module
+
+    asked = mixed_job(backend, tmp_path)
+    steps, module = steps_of(asked), new_module(asked)
+    for simulated in (True, False):
+        step = next(step for step in steps.of_epoch(0) if (step.scan == PROCEDURAL) is simulated)
+        module.zero_grad()
+        torch.autograd.backward(module._loss(StepData(steps)[step]))
+        assert module.probe_change is not None and module.log_scale is not None
+        assert (module.probe_change.grad is None) is (module.log_scale.grad is None) is simulated
+        assert max(float(each.grad.abs().max()) for each in module.network.parameters() if each.grad is not None) > 0

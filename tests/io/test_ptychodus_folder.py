@@ -65,7 +65,7 @@ def test_the_object_pixel_follows_from_wavelength_distance_and_detector(tmp_path
 def test_the_settings_are_those_given_and_the_algorithm(tmp_path: Path) -> None:
     settings: dict[str, dict[str, Any]] = {
         'model': {'model_type': 'supervised'},
-        'training': {'nepochs': 7, 'probe_trainable': True, 'early_stop_patience': None},
+        'training': {'nepochs': 7, 'realspace_weight': 0.5, 'early_stop_patience': None},
         'execution': {'backend': 'tensorflow'},
     }
     write_settings(tmp_path / 's.ini', settings)
@@ -73,7 +73,7 @@ def test_the_settings_are_those_given_and_the_algorithm(tmp_path: Path) -> None:
     assert {name: dict(found[name]) for name in found.sections()} == {
         'Processing': {'Algorithm': 'ptychopinn_supervised'},
         'PtychoPINNPlugin': {'Backend': 'TensorFlow'},
-        'PtychoPINNTraining': {'NumEpochs': '7', 'ProbeTrainable': 'True'},
+        'PtychoPINNTraining': {'NumEpochs': '7', 'RealspaceWeight': '0.5'},
     }
 
 

@@ -35,8 +35,12 @@ BACKENDS = pytest.mark.parametrize(
 )
 
 
+MEASURED: dict[str, Any] = {'data__source': 'scans', 'data__n_groups': None, 'training__dose_range': 3.0}
+
+
 def config_of(backend: str, **changes: Any) -> Config:
     settings: dict[str, Any] = {'training__nepochs': 2, 'data__n_groups': 64, 'training__dose_range': 2.0}
+    settings |= {'data__source': 'procedural'}
     return short_config(execution__backend=backend, **settings | changes)
 
 
@@ -111,6 +115,14 @@ def test_a_scan_or_a_probe_says_what_the_instrument_is() -> None:
     assert probe_power(Instrument.of_probe(1e-3 * scan.probe, 1e4).probe) == pytest.approx(1e4, rel=1e-5)
     with pytest.raises(ConfigError, match='cannot be photons per pattern'):
         Instrument.of_probe(1e-3 * scan.probe)
+
+
+def test_weights_of_a_likelihood_are_refused(tmp_path: Path) -> None:
+    """S10: no pretraining has one; nothing is written."""
+    config = config_of('torch', **MEASURED, training__nll_weight=2.0)
+    with pytest.raises(ConfigError, match=r'nll_weight = 2.0 has no effect.*procedural trains a supervised one'):
+        pretrain(Instrument.of_probe(PROBE), config, tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
 
 
 def test_the_instrument_is_kept_with_its_bad_pixels(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ...backend import name_of
-from ...config import Config
+from ...config import Config, applicable
 from ...errors import ConfigError
 
 STUDIES = 'ptychopinn_reconstructor.configs'
@@ -18,6 +18,12 @@ FOLDER = 'studies'
 AUTO: Final = 'auto'
 VARIED = ('dose', 'overlap', 'gridsize', 'train_patterns', 'model', 'backend', 'passes', 'engine_passes')
 Model = Literal['pinn', 'supervised', 'pretrained', 'engine']
+# Model type and source of the patterns of each kind of network.
+KINDS: Final = {
+    'pinn': ('pinn', 'scans'),
+    'supervised': ('supervised', 'scans'),
+    'pretrained': ('supervised', 'procedural'),
+}
 Numbers = tuple[int, ...]
 
 
@@ -122,8 +128,27 @@ def read_description(source: str | None, overrides: Mapping[str, Any]) -> Study:
             raise ConfigError(f'A study has nothing called {name!r}; there are: {known}.') from error
         message = first['msg'].removeprefix('Value error, ')
         raise ConfigError(f'{name} of the study: {message} (got {first["input"]!r}).') from error
-    Config().merged(study.settings)
+    check_settings(study)
     return study
+
+
+def settings_of(study: Study, model: str) -> list[dict[str, dict[str, Any]]]:
+    """Layers of settings for a kind of network: what it is, and those of the study that have an effect for it."""
+    model_type, source = KINDS[model]
+    kind = {'model': {'model_type': model_type}, 'data': {'source': source}}
+    return [kind, applicable(study.settings, model_type, source)]
+
+
+def check_settings(study: Study) -> None:
+    """ConfigError when a setting of a study is wrong, or has no effect for any of its networks."""
+    models = [model for model in study.model if model in KINDS] or ['pinn']
+    layers = {model: settings_of(study, model) for model in models}
+    for model in models:
+        Config().merged(*layers[model])
+    for section, fields in study.settings.items():
+        for name, value in fields.items():
+            if not any(name in settings.get(section, {}) for _, settings in layers.values()):
+                Config().merged(layers[models[0]][0], {section: {name: value}})
 
 
 def _joined(own: Any, more: Mapping[str, Mapping[str, Any]], source: str | None) -> dict[str, dict[str, Any]]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from ...reconstruction.writing import write_json
 from ...training.folder import MODEL, can_resume
 from ..processes import Cost
 from ..steps import Steps, Truth, training_facts
-from .description import STUDIES, Study
+from .description import Study, settings_of
 from .grid import Run
 from .records import DONE, FAILED, PICTURE, RECORD, UNSCORED, Values, finished, read
 from .scans import Sample
@@ -137,7 +135,7 @@ class Runner:
         """By the clock: its epochs have no end."""
         scan = self._scan(run.scan, self.sample.write, run)
         begun = ['--resume'] if can_resume(folder) else ['--overwrite']
-        settings = self._written(run.pretraining, [self._training(run, ENDLESS), self.study.settings])
+        settings = self._written(run.pretraining, [self._training(run, ENDLESS), *settings_of(self.study, run.model)])
         options = ['--probe', str(scan), '--photons', repr(run.dose), '--backend', str(run.backend), *begun]
         return self._command(['pretrain', *options, '--config', str(settings)], folder)
 
@@ -150,8 +148,7 @@ class Runner:
         """The settings of a run: the study's, and those that follow from the factors."""
         patterns = run.train_patterns or self.sample.patterns(run)
         layers = [self._training(run, max(1, round(self.study.patterns_seen / patterns)))]
-        layers += [_supervised()] if run.model == 'supervised' else []
-        layers.append(self.study.settings)
+        layers += settings_of(self.study, run.model)
         if run.gridsize is not None:
             layers.append({'model': {'gridsize': run.gridsize}, 'data': {'neighbor_count': run.gridsize**2 - 1}})
         return self._written(run.training, layers)
@@ -175,15 +172,6 @@ class Runner:
 
 def _sentence(error: Exception) -> str:
     return str(error) if isinstance(error, PtychoPINNError) else f'Unexpected {type(error).__name__}: {error}'
-
-
-@cache
-def _supervised() -> Sections:
-    """The shipped preset for supervised training."""
-    import yaml
-
-    values = yaml.safe_load(resources.files(STUDIES).joinpath('supervised.yaml').read_text(encoding='utf-8'))
-    return {section: fields for section, fields in values.items() if isinstance(fields, dict)}
 
 
 def _trust(trust: Mapping[str, Any]) -> Values:
