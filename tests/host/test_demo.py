@@ -98,15 +98,15 @@ def test_the_product_is_on_the_canvas_of_the_scan(tmp_path: Path) -> None:
     [
         (['--backend', 'jax'], 'jax backend selected'),
         (['--positions', 'three'], 'invalid int value'),
-        (['--out', 'file'], 'is a file'),
+        (['--out', 'file'], 'choose another output folder'),
     ],
 )
-def test_bad_input_is_one_sentence(tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_bad_input_ends_with_one_sentence(tmp_path: Path, arguments: list[str], said: str) -> None:
     (tmp_path / 'file').touch()
     done = run(tmp_path, *arguments)
     assert done.returncode == 2 and said in done.stderr, done.stderr
     assert said in done.stderr.strip().splitlines()[-1] and 'Traceback' not in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ['file']
+    assert [path.name for path in tmp_path.iterdir() if path.name[0] != '.'] == ['file']  # Ptychodus has a .config
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere there always is a screen')
@@ -140,8 +140,8 @@ def test_ctrl_c_ends_the_demo_and_its_worker(tmp_path: Path) -> None:
         arguments, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True, preexec_fn=hears_ctrl_c,
     ) as process:  # fmt: skip
-        assert process.stderr is not None
-        for line in process.stderr:
+        assert process.stdout is not None
+        for line in process.stdout:
             if 'Epoch 1 of' in line:
                 break
         children = workers_of(process.pid)
