@@ -70,18 +70,18 @@ class Runs:
         """The probe is trained too, and the patches are kept flat."""
         return self.of(**WITH_PROBE)
 
-    @property
-    def everything(self) -> Run:
-        """Nothing is held out, and the learning rate is constant."""
-        constant: dict[str, Any] = {'training__scheduler': 'constant', 'training__learning_rate': 1e-3}
-        return self.of(data__validation_fraction=0, **constant)
-
     def of(self, **changes: Any) -> Run:
         """A short run with these settings."""
         name = repr(sorted(changes.items()))
         if name not in self.done:
             self.done[name] = self.train(**changes)
         return self.done[name]
+
+    @cached_property
+    def everything(self) -> Run:
+        """Nothing is held out, and the learning rate is constant; looked at."""
+        constant: dict[str, Any] = {'training__scheduler': 'constant', 'training__learning_rate': 1e-3}
+        return self.train(look=True, data__validation_fraction=0, **constant)
 
     @cached_property
     def inspected(self) -> Run:
