@@ -90,6 +90,7 @@ def test_what_a_process_cost() -> None:
     with subprocess.Popen([sys.executable, '-c', program]) as process:
         while (cost := cost_when_ended(process)) is None:
             time.sleep(0.02)
-    assert process.returncode == 0 and 0.5 <= cost[0] < 60 and 64 < cost[1] < 200
+    # No upper limit: on Linux the largest memory of a child begins with that of the process that started it.
+    assert process.returncode == 0 and 0.5 <= cost[0] < 60 and cost[1] > 64
     assert math.isnan(cost_when_ended(process)[0])  # type: ignore[index]
     assert 20 < peak_memory_mib() < 20_000
