@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import keras
 from ptychopinn_reconstructor.backend import TrainingJob
 from ptychopinn_reconstructor.backend.common import LOSS_CHECK_STEPS, CpuClock, Journal, schedule
 from ptychopinn_reconstructor.backends.tensorflow_keras.prediction import TensorFlowNetwork
-from ptychopinn_reconstructor.io.atomic import atomic_path
 
 Logs = dict[str, Any] | None
 
@@ -94,31 +91,19 @@ class Watch(keras.callbacks.Callback):
             self.job.inspect(self.network)
 
 
-class Checkpoints(keras.callbacks.Callback):
-    """Saves last.keras after every epoch, and best.keras when `monitor` is smaller than ever before.
+def checkpoints(folder: Path, monitor: str, earlier: list[dict[str, float]]) -> list[keras.callbacks.Callback]:
+    """Saves best.keras when `monitor` is smaller than ever before, the `earlier` epochs included, and last.keras.
 
-    Keras' ModelCheckpoint forgets the smallest value across a resume, and would save an epoch twice.
+    The last one comes last: a resume believes it, and repeats the epoch whose saving was cut short.
     """
-
-    def __init__(self, folder: Path, monitor: str) -> None:
-        super().__init__()
-        self.monitor, self.smallest = monitor, math.inf
-        self.last, self.best = folder / 'last.keras', folder / 'best.keras'
-
-    def replay(self, metrics: list[dict[str, float]]) -> None:
-        """Remember the epochs before a resume."""
-        self.smallest = min((row[self.monitor] for row in metrics), default=math.inf)
-
-    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Save the model once, under one name or both; `last` comes last, since a resume believes it."""
-        value = float((logs or {})[self.monitor])
-        if value >= self.smallest:
-            self.model.save(self.last)
-            return
-        self.smallest = value
-        self.model.save(self.best)
-        with atomic_path(self.last) as temporary:
-            shutil.copyfile(self.best, temporary)
+    best, last = (str(folder / name).replace('{', '{{').replace('}', '}}') for name in ('best.keras', 'last.keras'))
+    smallest = min((row[monitor] for row in earlier), default=None)
+    return [
+        keras.callbacks.ModelCheckpoint(
+            best, monitor, mode='min', save_best_only=True, initial_value_threshold=smallest
+        ),
+        keras.callbacks.ModelCheckpoint(last),
+    ]
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):

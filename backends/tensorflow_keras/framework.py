@@ -17,8 +17,9 @@ EARLY = re.compile(rb'I\d{4} |WARNING: All log messages before absl::InitializeL
 def imported(name: str = 'tensorflow') -> Any:
     """A module, imported.
 
-    On some processors TensorFlow writes lines to stderr before it has looked at TF_CPP_MIN_LOG_LEVEL. Where that asks
-    for warnings only, as our command line and worker do, these lines are left out, and everything else is written.
+    On processors where it computes with oneDNN, TensorFlow (2.21) writes two lines to stderr before it looks at
+    TF_CPP_MIN_LOG_LEVEL, whatever that is; TF_ENABLE_ONEDNN_OPTS=0 would end them, and change speed and results. Where
+    the level asks for warnings only, as our command line and worker do, they are left out and all else is written.
     """
     if name in sys.modules or os.environ.get('TF_CPP_MIN_LOG_LEVEL', '0') == '0':
         return importlib.import_module(name)

@@ -14,7 +14,6 @@ from ptychopinn_reconstructor.backend.batches import patterns_of_region
 from ptychopinn_reconstructor.backend.common import BETAS, EPSILON, PROBE_PULL, PROBE_RATE, SCALE_LIMIT, WEIGHT_DECAY
 from ptychopinn_reconstructor.backends.tensorflow_keras import physics
 from ptychopinn_reconstructor.backends.tensorflow_keras.description import DESCRIPTION
-from ptychopinn_reconstructor.backends.tensorflow_keras.optimizer import AdamW
 from ptychopinn_reconstructor.config import parse
 from ptychopinn_reconstructor.io.atomic import atomic_path
 
@@ -182,9 +181,13 @@ class PtychoPINN(keras.Model):
         return factor * physics.total_variation(patches, weight)
 
     def prepare(self) -> None:
-        """Compile with AdamW as the configuration asks for it; a callback sets its learning rate at every step."""
+        """Compile with AdamW as the configuration asks for it; a callback sets its learning rate at every step.
+
+        Keras adds epsilon to the root of the second moment before correcting it for its start at 0: epsilon is then
+        ten times as large in the first step as PyTorch's, and equal after some hundred.
+        """
         training = self.settings.training
-        optimizer: Any = AdamW(
+        optimizer: Any = keras.optimizers.AdamW(
             learning_rate=training.learning_rate,
             beta_1=BETAS[0],
             beta_2=BETAS[1],

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob
 from ptychopinn_reconstructor.backend.batches import Step, Steps, good_of, probes_of, steps_of, unpadded
 from ptychopinn_reconstructor.backend.common import StopRequested
-from ptychopinn_reconstructor.backends.tensorflow_keras.callbacks import Checkpoints, EarlyStopping, Watch, loggers
+from ptychopinn_reconstructor.backends.tensorflow_keras.callbacks import EarlyStopping, Watch, checkpoints, loggers
 from ptychopinn_reconstructor.backends.tensorflow_keras.data import Source
 from ptychopinn_reconstructor.backends.tensorflow_keras.model import PtychoPINN
 from ptychopinn_reconstructor.backends.tensorflow_keras.weights import load_neutral, to_neutral
@@ -34,19 +34,18 @@ def train(job: TrainingJob, device: str) -> TrainedModel:
     held_out = steps.of_validation()
     monitor = job.config.training.checkpoint_monitor_metric if held_out else 'train_loss'
     model, watch = new_model(job), Watch(job, device, len(steps), steps.r * steps.k)
-    saving = Checkpoints(folder, monitor)
     if job.resume:
         watch.restore(take_over(model, last))
-        saving.replay(watch.metrics)
     else:  # so that a training killed in its first epoch resumes too
         model.state = watch.state()
         model.save(last)
-    interrupted = not fit(model, job, steps, held_out, (watch, saving))
-    if not saving.best.exists() or not watch.journal.losses:
+    interrupted = not fit(model, job, steps, held_out, watch, monitor)
+    best = folder / 'best.keras'
+    if not best.exists() or not watch.journal.losses:
         return TrainedModel(
             to_neutral(model.network), _probes(model, job), tuple(watch.journal.losses), {}, interrupted
         )
-    chosen = load(saving.best, compile=False)
+    chosen = load(best, compile=False)
     summary = watch.journal.summary(
         device=device,
         monitor=monitor,
@@ -58,16 +57,13 @@ def train(job: TrainingJob, device: str) -> TrainedModel:
     )
 
 
-def fit(
-    model: PtychoPINN, job: TrainingJob, steps: Steps, held_out: list[Step], own: tuple[Watch, Checkpoints]
-) -> bool:
+def fit(model: PtychoPINN, job: TrainingJob, steps: Steps, held_out: list[Step], watch: Watch, monitor: str) -> bool:
     """Run Keras' fit to its end; False when it was asked to stop before."""
-    watch, saving = own
     training, source = job.config.training, Source(steps)
     callbacks = [watch, *loggers(job.config.execution.logger_backend, job.output_dir)]
     if training.early_stop_patience:
-        callbacks.append(EarlyStopping(saving.monitor, training.early_stop_patience, list(watch.metrics)))
-    callbacks.append(saving)
+        callbacks.append(EarlyStopping(monitor, training.early_stop_patience, list(watch.metrics)))
+    callbacks += checkpoints(job.output_dir / 'checkpoints', monitor, watch.metrics)
     try:
         with quiet_tensorflow():
             model.fit(
