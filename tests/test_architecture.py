@@ -62,7 +62,7 @@ ROOMS: dict[str, set[str]] = {
 TOP_MODULES = 8
 # Rooms and modules that load scipy with the physics as soon as they are imported; whoever needs them imports them late.
 WITH_PHYSICS = {'physics', 'reconstruction', 'training', 'experiments', 'conformance', 'host'}
-WITH_PHYSICS_TOO = {'backend.batches', 'model_file.trained'}
+WITH_PHYSICS_TOO = {'backend.base', 'backend.batches', 'model_file.trained'}
 LIGHT_ALL_THE_SAME = {'training.folder', 'training.metrics_table'}
 
 # What each folder of backends/ says that it imports (test_each_folder_is_a_backend_that_describes_itself), and loggers.

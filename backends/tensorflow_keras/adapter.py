@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob, Weights
-from ptychopinn_reconstructor.backend.common import check_logger, chosen_device
+from ptychopinn_reconstructor.backend import TrainingJob, Weights
+from ptychopinn_reconstructor.backend.base import BackendBase, Training
 from ptychopinn_reconstructor.backends.tensorflow_keras.description import DESCRIPTION
 from ptychopinn_reconstructor.backends.tensorflow_keras.framework import has_one_dnn, tf
 from ptychopinn_reconstructor.backends.tensorflow_keras.prediction import TensorFlowNetwork
 from ptychopinn_reconstructor.config import Config
 
 
-class TensorFlowBackend:
+class TensorFlowBackend(BackendBase):
     """TensorFlow with Keras."""
 
-    name, title = DESCRIPTION.name, DESCRIPTION.title
-    stride = 16
+    description = DESCRIPTION
+    gpu = 'gpu'
 
     def devices(self) -> list[str]:
         """The devices that are there, 'cpu' first."""
         return ['cpu', *(f'gpu:{i}' for i in range(len(tf.config.list_physical_devices('GPU'))))]
-
-    def resolve_device(self, device: str) -> str:
-        """TensorFlow's name of `device`; 'auto' is the first GPU or the CPU. DeviceError names those that are there."""
-        return chosen_device(device, self.devices(), 'gpu')
-
-    def check(self, config: Config) -> None:
-        """ConfigError when the architecture is none of ours, or the package of the chosen logger is not installed."""
-        DESCRIPTION.builder(config.model.architecture)
-        check_logger(config)
 
     def versions(self) -> dict[str, str]:
         """Versions of the framework's packages."""
@@ -42,8 +36,7 @@ class TensorFlowBackend:
         """Freshly drawn weights; no global random state is touched."""
         from ptychopinn_reconstructor.backends.tensorflow_keras.weights import to_neutral
 
-        claim_runtime(config, 'cpu')
-        with tf.device('cpu'):
+        with self.runtime(config, 'cpu'):
             return to_neutral(DESCRIPTION.builder(config.model.architecture)(config, seed=seed))
 
     def network(self, config: Config, weights: Weights, device: str) -> TensorFlowNetwork:
@@ -52,21 +45,23 @@ class TensorFlowBackend:
         from ptychopinn_reconstructor.backends.tensorflow_keras.weights import load_neutral
 
         where = self.resolve_device(device)
-        claim_runtime(config, where)
-        with tf.device(where):
+        with self.runtime(config, where):
             network = DESCRIPTION.builder(config.model.architecture)(config, PRECISIONS[config.execution.precision])
             load_neutral(network, weights)
         return TensorFlowNetwork(network, config, where)
 
-    def train(self, job: TrainingJob) -> TrainedModel:
-        """Train with Keras' fit; the weights returned are those of the best epoch."""
-        from ptychopinn_reconstructor.backends.tensorflow_keras.training import train
-
-        device = self.resolve_device(job.config.execution.device)
-        self.check(job.config)
-        claim_runtime(job.config, device)
+    @contextmanager
+    def runtime(self, config: Config, device: str) -> Iterator[None]:
+        """TensorFlow set up as the configuration asks for it, and what runs inside on `device`."""
+        claim_runtime(config, device)
         with tf.device(device):
-            return train(job, device)
+            yield
+
+    def training(self, job: TrainingJob, device: str) -> Training[Any]:
+        """A training with Keras' fit."""
+        from ptychopinn_reconstructor.backends.tensorflow_keras.training import KerasTraining
+
+        return KerasTraining(job, device)
 
 
 def claim_runtime(config: Config, device: str) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 
 import keras
 
-from ptychopinn_reconstructor.backend import TrainingJob
-from ptychopinn_reconstructor.backend.common import LOSS_CHECK_STEPS, CpuClock, Journal, schedule
+from ptychopinn_reconstructor.backend.common import LOSS_CHECK_STEPS, Journal, schedule
 from ptychopinn_reconstructor.backends.tensorflow_keras.prediction import TensorFlowNetwork
 
 Logs = dict[str, Any] | None
@@ -21,27 +20,21 @@ class Watch(keras.callbacks.Callback):
     Its state goes into the model, which the checkpoints save; so it comes before them in the list of callbacks.
     """
 
-    def __init__(self, job: TrainingJob, device: str, steps: int, patterns_of_step: int) -> None:
+    def __init__(self, journal: Journal, device: str, steps: int, patterns_of_step: int) -> None:
         super().__init__()
-        self.job, self.device, self.training = job, device, job.config.training
+        self.journal, self.job, self.device = journal, journal.job, device
+        self.training, self.epoch = journal.job.config.training, 0
         self.steps, self.patterns_of_step = steps, patterns_of_step
-        self.journal, self.clock, self.epoch = Journal(job), CpuClock(), 0
         self.metrics: list[dict[str, float]] = []
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.journal.restore(state)
-        self.clock = CpuClock(state['cpu_seconds'])
         self.epoch, self.metrics = state['epoch'], state['metrics']
 
     def state(self) -> dict[str, Any]:
         """What a resumed run goes on from: plain JSON types."""
-        return {
-            **self.journal.state(),
-            'epoch': self.epoch,
-            'metrics': self.metrics,
-            'cpu_seconds': self.clock.seconds(),
-        }
+        return {**self.journal.state(), 'epoch': self.epoch, 'metrics': self.metrics}
 
     @cached_property
     def network(self) -> TensorFlowNetwork:
@@ -52,7 +45,7 @@ class Watch(keras.callbacks.Callback):
         """Part of the training that is over after so many batches of the current epoch."""
         group = self.training.accum_steps
         done = (self.epoch * self.steps + batches) // group * group
-        return self.clock.progress(done / (self.steps * self.training.nepochs), self.training)
+        return self.journal.clock.progress(done / (self.steps * self.training.nepochs), self.training)
 
     def learning_rate(self, batches: int) -> float:
         """Of the next batch."""
@@ -67,7 +60,7 @@ class Watch(keras.callbacks.Callback):
         if logs and batch % LOSS_CHECK_STEPS == 0:
             self.journal.check(float(logs['loss']), self.epoch + 1)
         limit = self.training.max_cpu_seconds
-        if limit and self.clock.seconds() >= limit:
+        if limit and self.journal.clock.seconds() >= limit:
             self.model.stop_training = True
         self.journal.after_step(self.patterns_of_step, self.progress(batch + 1))
 
@@ -82,7 +75,7 @@ class Watch(keras.callbacks.Callback):
             self.journal.check(metrics['val_loss'], epoch + 1)
         rate = self.learning_rate(self.steps)
         self.epoch = epoch + 1
-        self.journal.after_epoch(self.epoch, metrics, learning_rate=rate, cpu_seconds=self.clock.seconds())
+        self.journal.after_epoch(self.epoch, metrics, learning_rate=rate)
         self.metrics.append(metrics)
         self.model.state = self.state()
         if logs is not None:  # under the name that `monitor` has in every backend

@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob
-from ptychopinn_reconstructor.backend.batches import Step, Steps, good_of, probes_of, steps_of, unpadded
-from ptychopinn_reconstructor.backend.common import StopRequested
+from ptychopinn_reconstructor.backend import TrainingJob, Weights
+from ptychopinn_reconstructor.backend.base import Training
+from ptychopinn_reconstructor.backend.batches import good_of, probes_of
 from ptychopinn_reconstructor.backends.tensorflow_keras.callbacks import EarlyStopping, Watch, checkpoints, loggers
 from ptychopinn_reconstructor.backends.tensorflow_keras.data import Source
 from ptychopinn_reconstructor.backends.tensorflow_keras.model import PtychoPINN
@@ -23,66 +23,62 @@ from ptychopinn_reconstructor.backends.tensorflow_keras.weights import load_neut
 from ptychopinn_reconstructor.errors import ModelFileError
 
 
-def train(job: TrainingJob, device: str) -> TrainedModel:
-    """Train on a resolved device; the weights returned are those of the best epoch."""
-    folder = job.output_dir / 'checkpoints'
-    last = folder / 'last.keras'
-    if job.resume and not last.exists():
-        raise ModelFileError(f'There is nothing to resume: {last} does not exist; leave out --resume.')
-    folder.mkdir(parents=True, exist_ok=True)
-    steps = steps_of(job)
-    held_out = steps.of_validation()
-    monitor = job.config.training.checkpoint_monitor_metric if held_out else 'train_loss'
-    model, watch = new_model(job), Watch(job, device, len(steps), steps.r * steps.k)
-    if job.resume:
-        watch.restore(take_over(model, last))
-    else:  # so that a training killed in its first epoch resumes too
-        model.state = watch.state()
-        model.save(last)
-    interrupted = not fit(model, job, steps, held_out, watch, monitor)
-    best = folder / 'best.keras'
-    if not best.exists() or not watch.journal.losses:
-        return TrainedModel(
-            to_neutral(model.network), _probes(model, job), tuple(watch.journal.losses), {}, interrupted
-        )
-    chosen = load(best, compile=False)
-    summary = watch.journal.summary(
-        device=device,
-        monitor=monitor,
-        parameters=model.network.count_params(),
-        cpu_seconds=watch.clock.seconds(),
-    )
-    return TrainedModel(
-        to_neutral(chosen.network), _probes(chosen, job), tuple(watch.journal.losses), summary, interrupted
-    )
+class KerasTraining(Training[PtychoPINN]):
+    """Keras' fit over a Keras model."""
 
+    suffix = '.keras'
 
-def fit(model: PtychoPINN, job: TrainingJob, steps: Steps, held_out: list[Step], watch: Watch, monitor: str) -> bool:
-    """Run Keras' fit to its end; False when it was asked to stop before."""
-    training, source = job.config.training, Source(steps)
-    callbacks = [watch, *loggers(job.config.execution.logger_backend, job.output_dir)]
-    if training.early_stop_patience:
-        callbacks.append(EarlyStopping(monitor, training.early_stop_patience, list(watch.metrics)))
-    callbacks += checkpoints(job.output_dir / 'checkpoints', monitor, watch.metrics)
-    try:
-        with quiet_tensorflow():
-            model.fit(
-                source.training(watch.epoch),
-                steps_per_epoch=len(steps),
-                initial_epoch=watch.epoch,
-                epochs=training.nepochs,
-                validation_data=source.validation(held_out) if held_out else None,
-                callbacks=callbacks,
-                shuffle=False,  # the regions are drawn
-                verbose=0,  # the command line draws the events
-            )
-    except StopRequested:
-        return False
-    except tf.errors.OpError as error:
-        if source.error is not None:
-            raise source.error from error
-        raise
-    return True
+    def new_module(self) -> PtychoPINN:
+        """The model of the job, compiled."""
+        return new_model(self.job)
+
+    def fit(self, module: PtychoPINN) -> None:
+        """Run Keras' fit to its end."""
+        watch = Watch(self.journal, self.device, len(self.steps), self.steps.r * self.steps.k)
+        if self.job.resume:
+            watch.restore(take_over(module, self.last))
+        else:  # so that a training killed in its first epoch resumes too
+            module.state = watch.state()
+            module.save(self.last)
+        source = Source(self.steps)
+        try:
+            with quiet_tensorflow():
+                module.fit(
+                    source.training(watch.epoch),
+                    steps_per_epoch=len(self.steps),
+                    initial_epoch=watch.epoch,
+                    epochs=self.job.config.training.nepochs,
+                    validation_data=source.validation(self.held_out) if self.held_out else None,
+                    callbacks=self._callbacks(watch),
+                    shuffle=False,  # the regions are drawn
+                    verbose=0,  # the command line draws the events
+                )
+        except tf.errors.OpError as error:
+            if source.error is not None:
+                raise source.error from error
+            raise
+
+    def _callbacks(self, watch: Watch) -> list[keras.callbacks.Callback]:
+        config, earlier = self.job.config, list(watch.metrics)
+        patience = config.training.early_stop_patience
+        return [
+            watch,
+            *loggers(config.execution.logger_backend, self.job.output_dir),
+            *([EarlyStopping(self.monitor, patience, earlier)] if patience else []),
+            *checkpoints(self.last.parent, self.monitor, earlier),
+        ]
+
+    def load(self, checkpoint: Path) -> PtychoPINN:
+        """The model of a checkpoint."""
+        return load(checkpoint, compile=False)
+
+    def weights_of(self, module: PtychoPINN) -> Weights:
+        """Its network's weights in the neutral layout."""
+        return to_neutral(module.network)
+
+    def probes_of(self, module: PtychoPINN) -> NDArray[np.complex64]:
+        """Its probes as they have been trained."""
+        return np.array(module.current_probes().numpy(), dtype=np.complex64)
 
 
 def new_model(job: TrainingJob) -> PtychoPINN:
@@ -133,7 +129,3 @@ def quiet_tensorflow() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(wanted)
-
-
-def _probes(model: PtychoPINN, job: TrainingJob) -> tuple[NDArray[np.complex64], ...]:
-    return unpadded(np.array(model.current_probes().numpy(), dtype=np.complex64), job)

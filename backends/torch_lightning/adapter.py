@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob, Weights
-from ptychopinn_reconstructor.backend.common import check_logger, chosen_device
+from ptychopinn_reconstructor.backend import TrainingJob, Weights
+from ptychopinn_reconstructor.backend.base import BackendBase, Training
 from ptychopinn_reconstructor.backends.torch_lightning.arrays import TorchArrays
 from ptychopinn_reconstructor.backends.torch_lightning.description import DESCRIPTION
 from ptychopinn_reconstructor.backends.torch_lightning.prediction import TorchNetwork, threads
@@ -17,29 +18,15 @@ from ptychopinn_reconstructor.backends.torch_lightning.weights import load_neutr
 from ptychopinn_reconstructor.config import Config
 
 
-class TorchBackend:
+class TorchBackend(BackendBase):
     """PyTorch with Lightning."""
 
-    name, title = DESCRIPTION.name, DESCRIPTION.title
-    stride = 16
+    description = DESCRIPTION
 
     def devices(self) -> list[str]:
         """The devices that are there, 'cpu' first."""
         found = ['cpu', *(f'cuda:{i}' for i in range(torch.cuda.device_count()))]
         return [*found, 'mps'] if torch.backends.mps.is_available() else found
-
-    def resolve_device(self, device: str) -> str:
-        """PyTorch's name of `device`; 'auto' is the first GPU or the CPU. DeviceError names those that are there."""
-        return chosen_device(device, self.devices(), 'cuda')
-
-    def check(self, config: Config) -> None:
-        """ConfigError when the architecture is none of ours, or the package of the chosen logger is not installed."""
-        DESCRIPTION.builder(config.model.architecture)
-        check_logger(config)
-
-    def versions(self) -> dict[str, str]:
-        """Versions of the framework's packages."""
-        return {package: version(package) for package in ('torch', 'lightning')}
 
     def fresh_weights(self, config: Config, seed: int) -> dict[str, NDArray[np.float32]]:
         """Freshly drawn weights; the global random state is left as it was."""
@@ -59,11 +46,12 @@ class TorchBackend:
         where = self.resolve_device(device)
         return TorchArrays(where) if where.startswith('cuda') else None
 
-    def train(self, job: TrainingJob) -> TrainedModel:
-        """Train with Lightning; the weights returned are those of the best epoch."""
-        from ptychopinn_reconstructor.backends.torch_lightning.training import train
+    def runtime(self, config: Config, device: str) -> AbstractContextManager[None]:
+        """So many CPU threads inside."""
+        return threads(config.execution.threads)
 
-        device = self.resolve_device(job.config.execution.device)
-        with threads(job.config.execution.threads):
-            self.check(job.config)
-            return train(job, device)
+    def training(self, job: TrainingJob, device: str) -> Training[Any]:
+        """A training with Lightning."""
+        from ptychopinn_reconstructor.backends.torch_lightning.training import TorchTraining
+
+        return TorchTraining(job, device)

@@ -17,9 +17,8 @@ from ptychopinn_reconstructor.backends.torch_lightning.prediction import TorchNe
 class Watch(Callback):
     """Tells the job's listener how it goes, and asks it at every batch whether to stop."""
 
-    def __init__(self, job: TrainingJob) -> None:
-        self.job = job
-        self.journal = Journal(job)
+    def __init__(self, journal: Journal) -> None:
+        self.job, self.journal = journal.job, journal
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run goes on from."""
@@ -42,7 +41,7 @@ class Watch(Callback):
         if batch_idx % LOSS_CHECK_STEPS == 0:
             self.journal.check(float(outputs['loss']), trainer.current_epoch + 1)
         limit = self.job.config.training.max_cpu_seconds
-        if limit and pl_module.clock.seconds() >= limit:
+        if limit and self.journal.clock.seconds() >= limit:
             trainer.should_stop = True
         regions, k = batch.counts.shape[:2]
         self.journal.after_step(
@@ -61,7 +60,6 @@ class Watch(Callback):
             trainer.current_epoch + 1,
             {name: float(value) for name, value in trainer.callback_metrics.items()},
             learning_rate=float(trainer.optimizers[0].param_groups[0]['lr']),
-            cpu_seconds=pl_module.clock.seconds(),
         )
         if self.job.inspect is not None:
             pl_module.network.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -34,11 +34,7 @@ class EpochSteps(Sampler[Step]):
 class HeldOutSteps(Sampler[Step]):
     """The steps of a validation, in the same order every time."""
 
-    source: Steps
-    steps: list[Step] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.steps = self.source.of_validation()
+    steps: list[Step]
 
     def __len__(self) -> int:
         return len(self.steps)

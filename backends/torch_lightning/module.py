@@ -58,7 +58,7 @@ class PtychoPINN(pl.LightningModule):
         training = self.config.training
         self.probe_change = nn.Parameter(torch.zeros(*probe_shape, 2)) if training.probe_trainable else None
         self.log_scale = nn.Parameter(torch.zeros(scans)) if training.intensity_scale_trainable else None
-        self.clock = CpuClock()
+        self.clock = CpuClock()  # a training's own, so that the schedule can follow it
 
     def set_probes(self, probes: Tensor, good: Tensor) -> None:
         """Take probes (scans, modes, N, N) and good pixels (scans, N, N)."""
@@ -182,13 +182,8 @@ class PtychoPINN(pl.LightningModule):
         """Part of the training that is over, `steps_done` being that of its steps."""
         return self.clock.progress(steps_done, self.config.training)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember the CPU time."""
-        checkpoint['cpu_seconds'] = self.clock.seconds()
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting CPU time, and take the learning rate of this run instead of the one that was saved."""
-        self.clock = CpuClock(float(checkpoint.get('cpu_seconds', 0.0)))
+        """Take the learning rate of this run instead of the one that was saved."""
         factor = (
             self.config.training.learning_rate / checkpoint['hyper_parameters']['config']['training']['learning_rate']
         )

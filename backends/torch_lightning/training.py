@@ -15,51 +15,53 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from numpy.typing import NDArray
 
-from ptychopinn_reconstructor.backend import TrainedModel, TrainingJob
-from ptychopinn_reconstructor.backend.batches import good_of, probes_of, steps_of, unpadded
+from ptychopinn_reconstructor.backend import TrainingJob, Weights
+from ptychopinn_reconstructor.backend.base import Training
+from ptychopinn_reconstructor.backend.batches import good_of, probes_of
 from ptychopinn_reconstructor.backend.common import StopRequested
 from ptychopinn_reconstructor.backends.torch_lightning.callbacks import Watch, checkpoints
 from ptychopinn_reconstructor.backends.torch_lightning.data import EpochSteps, HeldOutSteps, loader
 from ptychopinn_reconstructor.backends.torch_lightning.module import PtychoPINN
 from ptychopinn_reconstructor.backends.torch_lightning.weights import load_neutral, to_neutral
-from ptychopinn_reconstructor.errors import ModelFileError
 
 
-def train(job: TrainingJob, device: str) -> TrainedModel:
-    """Train on a resolved device; the weights returned are those of the best epoch."""
-    folder = job.output_dir / 'checkpoints'
-    last = folder / 'last.ckpt'
-    if job.resume and not last.exists():
-        raise ModelFileError(f'There is nothing to resume: {last} does not exist; leave out --resume.')
-    module = new_module(job)
-    watch = Watch(job)
-    steps = steps_of(job)
-    held_out = HeldOutSteps(steps)
-    monitor = job.config.training.checkpoint_monitor_metric if len(held_out) else 'train_loss'
-    saving = checkpoints(folder, job, monitor)
-    interrupted = False
-    with quiet_lightning(), algorithms_restored():
-        trainer = make_trainer(job, device, [watch, *saving])
-        try:
-            trainer.fit(
-                module,
-                loader(steps, EpochSteps(steps)),
-                loader(steps, held_out) if len(held_out) else None,
-                ckpt_path=str(last) if job.resume else None,
-            )
-        except (StopRequested, SIGTERMException):  # Lightning raises its own when a handler of ours is there
-            interrupted = True
-    best, journal = folder / 'best.ckpt', watch.journal
-    if not best.exists() or not journal.losses:  # a best epoch of an earlier run is not ours
-        return TrainedModel(to_neutral(module.network), _probes(module, job), tuple(journal.losses), {}, interrupted)
-    chosen = PtychoPINN.load_from_checkpoint(best, map_location='cpu')
-    summary = journal.summary(
-        device=device,
-        monitor=monitor,
-        parameters=sum(p.numel() for p in module.network.parameters()),
-        cpu_seconds=module.clock.seconds(),
-    )
-    return TrainedModel(to_neutral(chosen.network), _probes(chosen, job), tuple(journal.losses), summary, interrupted)
+class TorchTraining(Training[PtychoPINN]):
+    """Lightning's Trainer over a LightningModule."""
+
+    suffix = '.ckpt'
+
+    def new_module(self) -> PtychoPINN:
+        """The module of the job."""
+        return new_module(self.job)
+
+    def fit(self, module: PtychoPINN) -> None:
+        """Run Lightning's fit to its end."""
+        module.clock = self.journal.clock
+        saving = checkpoints(self.last.parent, self.job, self.monitor)
+        with quiet_lightning(), algorithms_restored():
+            trainer = make_trainer(self.job, self.device, [Watch(self.journal), *saving])
+            try:
+                trainer.fit(
+                    module,
+                    loader(self.steps, EpochSteps(self.steps)),
+                    loader(self.steps, HeldOutSteps(self.held_out)) if self.held_out else None,
+                    ckpt_path=str(self.last) if self.job.resume else None,
+                    weights_only=True,  # no pickle is executed; before PyTorch 2.6 that is not the default
+                )
+            except SIGTERMException as signal:  # Lightning raises its own when a handler of ours is there
+                raise StopRequested from signal
+
+    def load(self, checkpoint: Path) -> PtychoPINN:
+        """The module of a checkpoint, on the CPU."""
+        return PtychoPINN.load_from_checkpoint(checkpoint, map_location='cpu', weights_only=True)
+
+    def weights_of(self, module: PtychoPINN) -> Weights:
+        """Its network's weights in the neutral layout."""
+        return to_neutral(module.network)
+
+    def probes_of(self, module: PtychoPINN) -> NDArray[np.complex64]:
+        """Its probes as they have been trained."""
+        return np.asarray(module.current_probes().detach().cpu().numpy(), dtype=np.complex64)
 
 
 def new_module(job: TrainingJob) -> PtychoPINN:
@@ -108,10 +110,6 @@ def make_logger(kind: str, folder: Path) -> Any:
             artifact_location=(folder / 'mlruns').resolve().as_uri(),
         )
     return False
-
-
-def _probes(module: PtychoPINN, job: TrainingJob) -> tuple[NDArray[np.complex64], ...]:
-    return unpadded(module.current_probes().detach().cpu().numpy().astype(np.complex64), job)
 
 
 @contextmanager

@@ -92,8 +92,11 @@ class CpuClock:
     """CPU seconds of this process spent in training, those before a resume included."""
 
     def __init__(self, before: float = 0.0) -> None:
-        self.before = before
-        self.start = time.process_time()
+        self.go_on_from(before)
+
+    def go_on_from(self, seconds: float) -> None:
+        """Count from here on, so many having been spent before."""
+        self.before, self.start = seconds, time.process_time()
 
     def seconds(self) -> float:
         """So far."""
@@ -115,15 +118,21 @@ class Journal:
         self.job = job
         self.losses: list[tuple[int, float]] = []
         self.patterns_seen = 0
+        self.clock = CpuClock()
 
     def state(self) -> dict[str, Any]:
         """What a resumed run goes on from."""
-        return {'losses': [list(pair) for pair in self.losses], 'patterns_seen': self.patterns_seen}
+        return {
+            'losses': [list(pair) for pair in self.losses],
+            'patterns_seen': self.patterns_seen,
+            'cpu_seconds': self.clock.seconds(),
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.losses = [(int(epoch), float(value)) for epoch, value in state['losses']]
         self.patterns_seen = int(state['patterns_seen'])
+        self.clock.go_on_from(float(state['cpu_seconds']))
 
     def after_step(self, patterns: int, progress: float) -> None:
         """Count and tell; raises StopRequested when the job is asked to stop."""
@@ -132,9 +141,7 @@ class Journal:
         if self.job.should_stop():
             raise StopRequested
 
-    def after_epoch(
-        self, epoch: int, metrics: Mapping[str, float], *, learning_rate: float, cpu_seconds: float
-    ) -> None:
+    def after_epoch(self, epoch: int, metrics: Mapping[str, float], *, learning_rate: float) -> None:
         """Check and keep the losses of an epoch, counted from 1, and tell them."""
         if 'train_loss' in metrics:
             self.check(metrics['train_loss'], epoch)
@@ -148,7 +155,7 @@ class Journal:
                 val_loss=metrics.get('val_loss'),
                 learning_rate=learning_rate,
                 patterns_seen=self.patterns_seen,
-                cpu_seconds=cpu_seconds,
+                cpu_seconds=self.clock.seconds(),
             )
         )
 
@@ -160,13 +167,13 @@ class Journal:
                 f'{self.job.output_dir / "checkpoints"}: resume with a lower learning_rate, or check the patterns.'
             )
 
-    def summary(self, *, device: str, monitor: str, parameters: int, cpu_seconds: float) -> dict[str, Any]:
+    def summary(self, *, device: str, monitor: str, parameters: int) -> dict[str, Any]:
         """How the training went, for the model file: plain JSON types."""
         return {
             'device': device,
             'epochs': len(self.losses),
             'patterns_seen': self.patterns_seen,
-            'cpu_seconds': round(cpu_seconds, 2),
+            'cpu_seconds': round(self.clock.seconds(), 2),
             'monitor': monitor,
             'parameters': parameters,
         }

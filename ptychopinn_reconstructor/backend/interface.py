@@ -68,11 +68,19 @@ class Network(Protocol):
 
 
 class Backend(Protocol):
-    """One deep-learning framework."""
+    """One deep-learning framework; base.BackendBase has all of it that does not depend on which."""
 
-    name: str
-    title: str
-    stride: int
+    @property
+    def name(self) -> str:
+        """That of the entry point."""
+
+    @property
+    def title(self) -> str:
+        """The name in INI files and in the GUI."""
+
+    @property
+    def stride(self) -> int:
+        """N must be a multiple of so many pixels."""
 
     def devices(self) -> list[str]:
         """The devices that are there, 'cpu' among them."""

@@ -40,20 +40,22 @@ def gradients_of(shapes: list[tuple[int, ...]]) -> list[list[Real]]:
     return found
 
 
-def adamw(values: Real, gradients: list[Real], *, decay: float, rate: float = 1.0) -> Real:
-    """As published, betas (0.9, 0.99), epsilon 1e-8 beside the corrected second moment."""
+def adamw(values: Real, gradients: list[Real], *, decay: float, rate: float, corrected: bool) -> Real:
+    """As published, betas (0.9, 0.99), epsilon 1e-8 beside the second moment, which is `corrected` or as it is."""
     m = v = np.zeros_like(values)
     for step, (gradient, at) in enumerate(zip(gradients, RATES, strict=True), 1):
         m, v = 0.9 * m + 0.1 * gradient, 0.99 * v + 0.01 * gradient**2
         values = values * (1 - rate * at * decay)
-        values = values - rate * at * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.99**step)) + 1e-8)
+        beside = 1e-8 if corrected else 1e-8 / np.sqrt(1 - 0.99**step)
+        values = values - rate * at * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.99**step)) + beside)
     return values
 
 
-def compare(found: Real, start: Real, gradients: list[Real], name: str) -> None:
+def compare(found: Real, start: Real, gradients: list[Real], name: str, *, corrected: bool) -> None:
     """The network's weights decay; the probe learns at a tenth of the rate, and like its scale does not decay."""
     exempt, rate = name in ('probe_change', 'log_scale'), 0.1 if name == 'probe_change' else 1.0
-    expected = adamw(start.astype(np.float64), gradients, decay=0.0 if exempt else 0.01, rate=rate)
+    decay = 0.0 if exempt else 0.01
+    expected = adamw(start.astype(np.float64), gradients, decay=decay, rate=rate, corrected=corrected)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-6, err_msg=name)
 
 
@@ -74,7 +76,7 @@ def test_pytorch_steps_as_adamw_does() -> None:
         made['optimizer'].step()
         made['lr_scheduler']['scheduler'].step()
     for number, (name, parameter) in enumerate(parameters.items()):
-        compare(parameter.detach().numpy(), start[name], [step[number] for step in gradients], name)
+        compare(parameter.detach().numpy(), start[name], [step[number] for step in gradients], name, corrected=True)
 
 
 @needs('tensorflow')
@@ -98,4 +100,4 @@ def test_keras_steps_as_adamw_does() -> None:
     assert min(norms) > 2
     for number, (name, v) in enumerate(variables.items()):
         clipped = [2 / norm * step[number] for norm, step in zip(norms, gradients, strict=True)]
-        compare(units[number] * v.numpy(), start[number], clipped, name)
+        compare(units[number] * v.numpy(), start[number], clipped, name, corrected=False)
