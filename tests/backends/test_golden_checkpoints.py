@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from frameworks import needs
@@ -29,7 +30,7 @@ def test_a_training_goes_on_from_it(backend: str, checkpoint: str, tmp_path: Pat
     (tmp_path / 'checkpoints').mkdir()
     shutil.copy(GOLDEN / checkpoint, tmp_path / 'checkpoints')
     scan = simulate(n=32, positions=64, step=4.0, photons=1e4, seed=0)
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         'model': {'n_filters_scale': 0.1},
         'training': {'nepochs': 4, 'batch_size': 8},
         'execution': {'backend': backend},
