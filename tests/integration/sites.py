@@ -80,11 +80,25 @@ def linked_packages(folder: Path, without: tuple[str, ...] = ()) -> Path:
     folder.mkdir()
     for site in (Path(place) for place in sys.path if place.endswith('site-packages')):
         for path in site.iterdir():
-            link = folder / path.name
-            known = path.name.partition('.')[0].partition('-')[0] in hidden or path.suffix == '.pth'
-            if not known and not link.exists():  # what comes first on the path hides what comes later
-                link.symlink_to(path)
+            if path.name.partition('.')[0].partition('-')[0] not in hidden and path.suffix != '.pth':
+                _link(path, folder)
     return folder
+
+
+def _link(path: Path, folder: Path) -> None:
+    """A link to `path` in `folder`; what is there already hides it, but parts of one namespace package are joined."""
+    link = folder / path.name
+    if not link.exists():
+        link.symlink_to(path)
+    elif path.is_dir() and not (path / '__init__.py').exists() and path.suffix != '.dist-info':
+        if link.is_symlink():
+            first = link.resolve()
+            link.unlink()
+            link.mkdir()
+            for part in first.iterdir():
+                (link / part.name).symlink_to(part)
+        for part in path.iterdir():
+            _link(part, link)
 
 
 def _top_levels(name: str) -> set[str]:
