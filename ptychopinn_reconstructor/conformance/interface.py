@@ -32,7 +32,7 @@ for framework in frameworks:
         pass
 for part in pkgutil.walk_packages(physics.__path__, 'ptychopinn_reconstructor.physics.'):
     importlib.import_module(part.name)
-for part in ('backend.batches', 'backend.common', 'io.atomic'):
+for part in ('backend.base', 'backend.batches', 'backend.common', 'io.atomic'):
     try:
         importlib.import_module(f'ptychopinn_reconstructor.{part}')
     except ImportError:

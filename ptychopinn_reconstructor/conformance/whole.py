@@ -73,8 +73,9 @@ class PipelineChecks:
         assert abs((result.report.run.count_gauge or 0) - 1) < 0.1
         score = evaluate(as_object_file(result.reconstruction), truth, margin=2)
         assert score.amplitude_ratio == pytest.approx(1.0, abs=0.02)
-        empty = replace(truth, object=np.ones_like(truth.object))
-        assert score.amplitude_psnr > evaluate(empty, truth, margin=2).amplitude_psnr + 1
+        empty = evaluate(replace(truth, object=np.ones_like(truth.object)), truth, margin=2)
+        # After so few epochs the phase is far better than an empty object's; the amplitude differs by 2 dB among seeds.
+        assert score.phase_psnr > empty.phase_psnr + 6 and score.amplitude_psnr > empty.amplitude_psnr
 
     @pytest.mark.slow
     @pytest.mark.parametrize('size', [1, 7])
