@@ -25,7 +25,7 @@ def examine(*, quick: bool = False) -> dict[str, Any]:
         'python': platform.python_version(),
         'platform': platform.platform(),
         'cpus': os.cpu_count(),
-        'packages': {name: found for name in PACKAGES if (found := installed_version(name)) is not None},
+        'packages': {name: result for name in PACKAGES if (result := installed_version(name)) is not None},
         'backends': {name: examine_backend(name, quick=quick) for name in sorted(backend_entry_points())},
         'ptychodus': examine_host(),
     }
@@ -43,19 +43,19 @@ def examine_backend(name: str, *, quick: bool = False) -> dict[str, Any]:
     """Whether a registered backend is usable, why not, its devices and the versions that were imported."""
     from .backend import load_backend
 
-    found: dict[str, Any] = {'installed': False, 'reason': '', 'devices': [], 'versions': {}}
+    result: dict[str, Any] = {'installed': False, 'reason': '', 'devices': [], 'versions': {}}
     if quick:
-        reason = obstacle(name)
-        return found | {'installed': not reason, 'reason': reason}
+        reason = find_obstacle(name)
+        return result | {'installed': not reason, 'reason': reason}
     try:
         backend = load_backend(name)
-        return found | {'installed': True, 'devices': backend.devices(), 'versions': backend.versions()}
-    except Exception as error:  # a broken installation may raise anything, and telling so is the purpose here
-        return found | {'reason': ' '.join(str(error).split()) or type(error).__name__}
+        return result | {'installed': True, 'devices': backend.devices(), 'versions': backend.versions()}
+    except Exception as error:  # a broken installation may raise anything, and reporting it is the purpose here
+        return result | {'reason': ' '.join(str(error).split()) or type(error).__name__}
 
 
-def obstacle(name: str) -> str:
-    """What would keep a backend from being loaded, as far as it can be told without importing it; '' if nothing."""
+def find_obstacle(name: str) -> str:
+    """Why a backend cannot be loaded, as far as known without importing it; '' where nothing stands against it."""
     from .backend import describe, missing_modules
     from .errors import BackendError
 

@@ -52,7 +52,7 @@ class Reconstruction:
         return None if self.pixel_size_is_nominal else self.pixel_size
 
     def with_pixel_size(self, meters: float | None = None) -> Reconstruction:
-        """The same where it has a pixel size, else with square pixels of `meters`; None: NOMINAL_PIXEL_SIZE.
+        """This result where it has a pixel size, else a copy with square pixels of `meters`, or NOMINAL_PIXEL_SIZE.
 
         The comments get a sentence about it, since those who read a product's lengths may not know of this package.
         """

@@ -79,24 +79,25 @@ class Scan:
         _check_diffraction(self.diffraction)
         self._set('diffraction', self.diffraction)
         n, side = len(self.diffraction), self.diffraction.shape[1]
-        self._set('positions', _checked_positions(self.positions, n))
+        self._set('positions', _check_positions(self.positions, n))
         if self.probe is not None:
-            self._set('probe', checked_probe(self.probe, side))
+            self._set('probe', check_probe(self.probe, side))
         if self.object is not None:
-            self._set('object', _checked_object(self.object))
+            self._set('object', _check_object(self.object))
         if np.shape(self.object_origin) != (2,) or not np.isfinite(self.object_origin).all():
             raise ScanError(f'The object origin is {self.object_origin}; it must be two finite numbers, [row, column].')
         if self.bad_pixels is not None:
-            self._set('bad_pixels', _checked_bad_pixels(self.bad_pixels, side))
+            self._set('bad_pixels', _check_bad_pixels(self.bad_pixels, side))
         if self.scan_index is not None:
-            self._set('scan_index', _checked_integers('scan_index', self.scan_index, n))
+            self._set('scan_index', _check_integers('scan_index', self.scan_index, n))
         if self.pattern_indexes is not None:
-            self._set('pattern_indexes', _checked_integers('pattern_indexes', self.pattern_indexes, n))
+            self._set('pattern_indexes', _check_integers('pattern_indexes', self.pattern_indexes, n))
         if self.pixel_size is not None and not all(np.isfinite(s) and s > 0 for s in self.pixel_size):
             raise ScanError(f'The object pixel size is {self.pixel_size}; both numbers must be positive meters.')
         if not (np.isfinite(self.count_unit) and self.count_unit > 0):
             raise ScanError(f'The count unit is {self.count_unit}; it must be a positive number of counts.')
         self._set('metadata', MappingProxyType(dict(self.metadata)))
+        # Last: the sum reads every pattern, and needs the domain, the mask and the unit checked above.
         if not self.mean_counts > 0:
             raise ScanError('All diffraction patterns are zero; check the file and the bad-pixel mask.')
 
@@ -117,6 +118,7 @@ class Scan:
     def counts(self, index: NDArray[np.int64] | slice) -> NDArray[np.float32]:
         """Intensity in counts of the patterns at `index`, (b, N, N) float32, bad pixels set to zero."""
         values = np.asarray(self.diffraction[index]).astype(np.float32)
+        # Squared before scaling, since the unit is one of intensity; masked last, so that no bad pixel counts.
         if self.domain == 'amplitude':
             np.square(values, out=values)
         if self.count_unit != 1:
@@ -126,8 +128,8 @@ class Scan:
         return values
 
     def blocks(self) -> Iterator[slice]:
-        """Consecutive slices over the patterns, small enough to be held in memory (see `pattern_blocks`)."""
-        return pattern_blocks(self.diffraction.shape)
+        """Consecutive slices over the patterns, small enough to be held in memory (see `split_into_blocks`)."""
+        return split_into_blocks(self.diffraction.shape)
 
     @cached_property
     def pattern_counts(self) -> NDArray[np.float64]:
@@ -144,7 +146,7 @@ class Scan:
         return replace(self, probe=np.asarray(probe))
 
 
-def pattern_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+def split_into_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
     """Consecutive slices over patterns of `shape` (n, N, N): 16 MiB of float32 each, at least one pattern."""
     size = max(1, BLOCK_BYTES // (4 * shape[1] * shape[2]))
     return (slice(i, min(i + size, shape[0])) for i in range(0, shape[0], size))
@@ -163,10 +165,10 @@ def _check_diffraction(diffraction: NDArray[Any]) -> None:
     dtype = np.dtype(diffraction.dtype)
     if dtype.kind not in 'uif':
         raise ScanError(f'The diffraction patterns are of type {dtype}; they must be real numbers (counts).')
-    for where in pattern_blocks(shape):
+    for where in split_into_blocks(shape):
         block = np.asarray(diffraction[where])
         if dtype.kind == 'f' and not np.isfinite(block).all():
-            first = where.start + _first(~np.isfinite(block))
+            first = where.start + _find_first(~np.isfinite(block))
             raise ScanError(
                 f'The diffraction patterns hold NaN or infinity (first in pattern {first}); '
                 'mark such pixels in bad_pixels and set them to zero.'
@@ -174,15 +176,15 @@ def _check_diffraction(diffraction: NDArray[Any]) -> None:
         if dtype.kind != 'u' and block.min() < 0:
             raise ScanError(
                 f'The diffraction patterns hold negative values ({block.min():g}, first in pattern '
-                f'{where.start + _first(block < 0)}); subtract the background and clip at zero.'
+                f'{where.start + _find_first(block < 0)}); subtract the background and clip at zero.'
             )
 
 
-def _first(condition: NDArray[np.bool_]) -> int:
+def _find_first(condition: NDArray[np.bool_]) -> int:
     return int(np.argmax(condition.any(axis=(1, 2))))
 
 
-def _checked_positions(positions: ArrayLike, n: int) -> NDArray[np.float64]:
+def _check_positions(positions: ArrayLike, n: int) -> NDArray[np.float64]:
     array = np.asarray(positions)
     if array.dtype.kind not in 'uif':
         raise ScanError(f'The positions are of type {array.dtype}; they must be real numbers in object pixels.')
@@ -205,7 +207,7 @@ def _checked_positions(positions: ArrayLike, n: int) -> NDArray[np.float64]:
     return array
 
 
-def checked_probe(probe: ArrayLike, side: int | None = None) -> NDArray[np.complex64]:
+def check_probe(probe: ArrayLike, side: int | None = None) -> NDArray[np.complex64]:
     """A probe as (modes, N, N) complex64; accepts (N, N), (N, N, 1) and (modes, N, N).
 
     Raises ScanError when the shape is another, its side is not `side`, a value is not finite or all are zero.
@@ -231,7 +233,7 @@ def checked_probe(probe: ArrayLike, side: int | None = None) -> NDArray[np.compl
     return np.ascontiguousarray(array, dtype=np.complex64)
 
 
-def _checked_object(values: ArrayLike) -> NDArray[np.complex64]:
+def _check_object(values: ArrayLike) -> NDArray[np.complex64]:
     array = np.asarray(values)
     if array.dtype.kind not in 'uifc':
         raise ScanError(f'The object is of type {array.dtype}; it must be an array of complex numbers.')
@@ -244,7 +246,7 @@ def _checked_object(values: ArrayLike) -> NDArray[np.complex64]:
     return np.ascontiguousarray(array, dtype=np.complex64)
 
 
-def _checked_bad_pixels(values: ArrayLike, side: int) -> NDArray[np.bool_]:
+def _check_bad_pixels(values: ArrayLike, side: int) -> NDArray[np.bool_]:
     array = np.asarray(values)
     if array.shape != (side, side):
         raise ScanError(f'bad_pixels has shape {array.shape}; expected ({side}, {side}), True where a pixel is bad.')
@@ -256,7 +258,7 @@ def _checked_bad_pixels(values: ArrayLike, side: int) -> NDArray[np.bool_]:
     return array
 
 
-def _checked_integers(name: str, values: ArrayLike, n: int) -> NDArray[np.int64]:
+def _check_integers(name: str, values: ArrayLike, n: int) -> NDArray[np.int64]:
     array = np.asarray(values)
     if array.shape != (n,) or array.dtype.kind not in 'uif':
         raise ScanError(f'{name} has shape {array.shape} and type {array.dtype}; expected {n} integers.')

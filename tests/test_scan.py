@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ptychopinn_reconstructor.errors import ScanError
-from ptychopinn_reconstructor.scan import MAX_CANVAS, Scan, checked_probe
+from ptychopinn_reconstructor.scan import MAX_CANVAS, Scan, check_probe
 
 N = 16
 
@@ -127,7 +127,7 @@ def test_with_probe_changes_the_probe_only() -> None:
 def test_probe_shapes(shape: tuple[int, ...]) -> None:
     """D12."""
     values = np.arange(np.prod(shape)).reshape(shape) + 1j
-    np.testing.assert_array_equal(checked_probe(values, N), values.reshape(-1, N, N).astype(np.complex64))
+    np.testing.assert_array_equal(check_probe(values, N), values.reshape(-1, N, N).astype(np.complex64))
 
 
 @pytest.mark.parametrize(

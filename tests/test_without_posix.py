@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import ptychopinn_reconstructor
-from ptychopinn_reconstructor.io.system import cost_when_ended, peak_memory_mib
+from ptychopinn_reconstructor.io.system import collect_cost, measure_peak_memory
 
 # What Windows lacks is taken away before anything of ours is imported.
 WITHOUT = """
@@ -88,9 +88,9 @@ def test_what_a_process_cost() -> None:
     """64 MiB that the child fills, and half a second that it computes."""
     program = 'import time\nheld = b"1" * 2**26\nwhile time.process_time() < 0.5: pass'
     with subprocess.Popen([sys.executable, '-c', program]) as process:
-        while (cost := cost_when_ended(process)) is None:
+        while (cost := collect_cost(process)) is None:
             time.sleep(0.02)
     # No upper limit: on Linux the largest memory of a child begins with that of the process that started it.
     assert process.returncode == 0 and 0.5 <= cost[0] < 60 and cost[1] > 64
-    assert math.isnan(cost_when_ended(process)[0])  # type: ignore[index]
-    assert 20 < peak_memory_mib() < 20_000
+    assert math.isnan(collect_cost(process)[0])  # type: ignore[index]
+    assert 20 < measure_peak_memory() < 20_000

@@ -72,7 +72,7 @@ def _files(source: Traversable, folder: Path) -> Iterator[tuple[Path, Traversabl
 
 
 def _write(path: Path, source: Traversable) -> None:
-    from ..io.atomic import atomic_path
+    from ..io.atomic import write_atomically
 
-    with atomic_path(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_bytes(source.read_bytes())

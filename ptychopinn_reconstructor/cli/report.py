@@ -58,7 +58,7 @@ def metrics_of(
 
     `notices` come before those of the result.
     """
-    from ..io.system import peak_memory_mib
+    from ..io.system import measure_peak_memory
 
     report = result.report
     compared = {'image': image, 'image_network': network}
@@ -68,7 +68,7 @@ def metrics_of(
         'trust': report.trust.to_json(),
         'stages': report.stages,
         'cpu_seconds': round(cpu_seconds, 3),
-        'peak_memory_mib': round(peak_memory_mib(), 1),
+        'peak_memory_mib': round(measure_peak_memory(), 1),
         'notes': [notice.text for notice in (*notices, *report.notices)],
         **{key: comparison.to_dict() for key, comparison in compared.items() if comparison is not None},
         'residual_per_pattern': report.residual_per_pattern,

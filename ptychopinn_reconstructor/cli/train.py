@@ -254,7 +254,7 @@ def read_with_probe(path: Path, config: Config, probe: str | None, said: list[st
 
 
 def _summary(trained: Trained, said: Sequence[str], cpu_seconds: float) -> dict[str, Any]:
-    from ..io.system import peak_memory_mib
+    from ..io.system import measure_peak_memory
 
     losses = trained.trained.losses
     return {
@@ -265,7 +265,7 @@ def _summary(trained: Trained, said: Sequence[str], cpu_seconds: float) -> dict[
         'first_loss': losses[0][1],
         'last_loss': losses[-1][1],
         'total_cpu_seconds': round(cpu_seconds, 2),
-        'peak_memory_mib': round(peak_memory_mib(), 1),
+        'peak_memory_mib': round(measure_peak_memory(), 1),
         'interrupted': trained.trained.interrupted,
         'notes': [*said, *(notice.text for notice in trained.notices)],
     }

@@ -24,7 +24,7 @@ from ..environment import examine
 from ..errors import ConfigError, InputError, OutputError, ScanError
 from ..events import Emit, ShouldStop, ignore, never
 from ..io import ObjectFile, ScanFile, read_object, read_scan
-from ..io.atomic import atomic_path
+from ..io.atomic import write_atomically
 from ..physics.scoring.metrics import check_truth, default_margin
 from ..reconstruction.writing import finite, write_json
 from ..training.folder import MODEL
@@ -131,7 +131,7 @@ def compare(
     }
     report['pictures'] = write_pictures(folder, report, cells, margin)
     values: dict[str, Any] = finite(report)
-    with atomic_path(folder / 'report.md') as temporary:
+    with write_atomically(folder / 'report.md') as temporary:
         temporary.write_text(markdown(values), encoding='utf-8')
     write_json(folder / 'report.json', values)
     return values

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ..io import write_comparison
 from ..io.curves import write_losses
-from ..io.drawing import Look, Row, draw_rows, extent, figure_of, save
-from ..io.images import difference_rows
+from ..io.drawing import ColorScale, Row, compute_extent, draw_rows, make_figure, save_figure
+from ..io.images import make_difference_rows
 from ..physics.scoring.metrics import LEADING
 from .agreement import STAGES, Cells, agreement
 from .document import Heading, Items, Part, Picture, Table, Text, as_markdown
@@ -81,7 +81,7 @@ def _differences(path: Path, objects: Mapping[str, NDArray[Any]]) -> Path:
     pairs = list(itertools.combinations(objects, 2))
     labels = ('difference of the amplitude', 'difference of the phase (rad)')
     images = [(objects[a], objects[b]) for a, b in pairs]
-    return _draw(path, difference_rows(images, labels, [f'{b} − {a}' for a, b in pairs]))
+    return _draw(path, make_difference_rows(images, labels, [f'{b} − {a}' for a, b in pairs]))
 
 
 def _parity_rows(names: Sequence[str], cells: Cells) -> Iterator[Row]:
@@ -95,8 +95,10 @@ def _parity_rows(names: Sequence[str], cells: Cells) -> Iterator[Row]:
         }
         if found:
             high = max(float(values.max()) for values in found.values())
-            look = Look(f'log₁₀ (|a − b| / max |a|), {stage}', 'magma', (float(np.log10(LOWEST)), max(high, -5.0)))
-            yield Row(look, [*found.values()], [*found])
+            scale = ColorScale(
+                f'log₁₀ (|a − b| / max |a|), {stage}', 'magma', (float(np.log10(LOWEST)), max(high, -5.0))
+            )
+            yield Row(scale, [*found.values()], [*found])
 
 
 def _logarithm(a: Measured, b: Measured) -> NDArray[Any]:
@@ -105,10 +107,10 @@ def _logarithm(a: Measured, b: Measured) -> NDArray[Any]:
 
 
 def _draw(path: Path, rows: Sequence[Row]) -> Path:
-    height, width = extent(rows[0].panels[0].shape, None, PANEL)
-    figure = figure_of(len(rows[0].panels) * width + 1.0, len(rows) * height + 0.4)
+    height, width = compute_extent(rows[0].panels[0].shape, None, PANEL)
+    figure = make_figure(len(rows[0].panels) * width + 1.0, len(rows) * height + 0.4)
     draw_rows(figure, rows)
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
 # report.md

@@ -50,10 +50,10 @@ class Evaluation:
 
     def write_picture(self, path: str | Path) -> Path:
         """Draw truth and results, what they differ, and their Fourier ring correlations; OutputError when it fails."""
-        from ..io.images import Shown, write_evaluation
+        from ..io.images import ImagePair, write_evaluation
 
         shown = [
-            Shown(name, one.comparison.result / one.comparison.amplitude_ratio, one.comparison.truth)
+            ImagePair(name, one.comparison.result / one.comparison.amplitude_ratio, one.comparison.truth)
             for name, one in self.results.items()
         ]
         curves = {name: one.comparison.frc.to_json()['curve'] for name, one in self.results.items()}

@@ -13,7 +13,7 @@ from typing import IO
 
 from ..errors import InputError, Interrupted, PtychoPINNError
 from ..events import ShouldStop, never
-from ..io.system import cost_when_ended
+from ..io.system import collect_cost
 
 ERROR = 'ptychopinn: error: '
 POLL, PATIENCE = 0.05, 10.0  # seconds between two looks at a child, and from SIGTERM to SIGKILL
@@ -63,7 +63,7 @@ def run_command(arguments: Sequence[str], what: str, *, should_stop: ShouldStop 
 def _wait(process: subprocess.Popen[bytes], should_stop: ShouldStop) -> tuple[float, float]:
     """CPU seconds and memory at the end; on a request to stop SIGTERM, obeyed at the next batch, then SIGKILL."""
     stopped = None
-    while (used := cost_when_ended(process)) is None:
+    while (used := collect_cost(process)) is None:
         if stopped is None and should_stop():
             process.terminate()
             stopped = time.monotonic()

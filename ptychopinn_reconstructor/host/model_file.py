@@ -16,7 +16,7 @@ from ..model_file.manifest import NETWORK_SETTINGS, Manifest
 from ..model_file.opening import Model, open_model
 from ..model_file.probes import likeness_of_another
 from ..model_file.training_range import TrainingRange
-from ..scan import checked_probe
+from ..scan import check_probe
 from .scans import HostScan
 
 SAMPLE = 32  # patterns whose counts are looked at before starting
@@ -110,7 +110,7 @@ class ModelFile:
 
         mine, asked = self.config.data.probe_power, config.data.probe_power
         yield from self._unlike_settings(config)
-        probe = checked_probe(scan.product.probes.get_probe_no_opr().get_array())
+        probe = check_probe(scan.product.probes.get_probe_no_opr().get_array())
         if (likeness := likeness_of_another(probe, self.model)) is not None:
             text = (
                 f'The probe differs from the one that the model was trained with (correlation {likeness:.3f}); '

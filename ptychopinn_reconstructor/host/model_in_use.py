@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ptychodus.api.observer import Observable, Observer
 
 from ..errors import ModelFileError
-from ..io.atomic import atomic_path
+from ..io.atomic import write_atomically
 from .model_file import ModelFile
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class ModelInUse(Observer):
         model = self.needed()
         if path.absolute() == model.path:
             return
-        with atomic_path(path) as temporary:
+        with write_atomically(path) as temporary:
             shutil.copyfile(model.path, temporary)
 
     def _configured(self) -> Path | None:

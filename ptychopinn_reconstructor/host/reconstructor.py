@@ -13,7 +13,7 @@ from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput, Train
 from ..config import Config
 from ..errors import ModelFileError, ScanError
 from ..events import Notice
-from ..io.atomic import atomic_path
+from ..io.atomic import write_atomically
 from ..worker.messages import Preview, ReconstructDone
 from ..worker.requests import ReconstructRequest
 from .jobs import Jobs, hand_over
@@ -98,7 +98,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
                 name = parameters.product.metadata.name
                 raise ScanError(f'The product {name!r} has no object, which the file holds; initialize it first.')
             path = Path(file_path)
-            with atomic_path(path if path.suffix == '.npz' else path.with_name(f'{path.name}.npz')) as temporary:
+            with write_atomically(path if path.suffix == '.npz' else path.with_name(f'{path.name}.npz')) as temporary:
                 export_training_data(temporary, parameters)
 
     # Jobs

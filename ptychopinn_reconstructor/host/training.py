@@ -15,7 +15,7 @@ from ptychodus.api.product import LossValue
 from ptychodus.api.reconstruct import TrainOutput
 
 from ..config import Config
-from ..io.atomic import atomic_path
+from ..io.atomic import write_atomically
 from ..training.folder import MODEL, can_resume, start_of
 from ..training.metrics_table import read_losses
 from ..worker.messages import Epoch, Preview, TrainDone
@@ -160,6 +160,6 @@ class Training:
         """Use a model that was just written, and leave a copy where the host expects it."""
         wanted = output / MODEL
         if wanted.absolute() != model.absolute():
-            with atomic_path(wanted) as temporary:
+            with write_atomically(wanted) as temporary:
                 shutil.copyfile(model, temporary)
         self.models.use(model)

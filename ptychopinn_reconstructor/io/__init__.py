@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from ..errors import ScanError
 from ..events import Notice
-from ..scan import checked_probe
+from ..scan import check_probe
 from .domain import DomainChoice
-from .files import file_kind
+from .files import detect_file_kind
 from .records import ObjectFile, ScanFile
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def read_scan(
     text = f"Probe: {probe}, in place of the scan file's."
     replaced = () if probe is None else (Notice('probe_replaced', text),)
     if path.is_dir():
-        path = _diffraction_in(path)
-    kind = file_kind(path)
+        path = _find_diffraction(path)
+    kind = detect_file_kind(path)
     if kind == 'npz':
         if product is not None:
             raise ScanError(f'{path} is an NPZ file, which takes no product; leave {product} out.')
@@ -84,7 +84,7 @@ def read_scan(
     elif kind == 'hdf5':
         from .ptychodus import read_diffraction_product
 
-        read = read_diffraction_product(path, _product_for(path, product), domain=domain, probe=other)
+        read = read_diffraction_product(path, _find_product(path, product), domain=domain, probe=other)
     else:
         raise ScanError(f'{path} holds a single array; a scan is an NPZ file or a Ptychodus diffraction file.')
     return ScanFile(read.scan, (*read.notices, *replaced))
@@ -95,19 +95,19 @@ def read_probe(spec: str | Path) -> NDArray[np.complex64]:
 
     Raises ScanError when there is no such file or key, or what it holds is no probe.
     """
-    path, key = _split(spec)
-    kind = file_kind(path)
+    path, key = _split_key(spec)
+    kind = detect_file_kind(path)
     if kind == 'hdf5':
         from .ptychodus import read_product_probe
 
         return read_product_probe(path, key)
-    from .arrays import read_npy, single_opr
+    from .arrays import drop_relaxation_axis, read_npy
     from .npz import read_npz_probe
 
     if kind == 'npy' and key is not None:
         raise ScanError(f"{path} holds a single array; leave out the key '{key}'.")
     values = read_npy(path) if kind == 'npy' else read_npz_probe(path, key)
-    return checked_probe(single_opr(values, f'The probe of {path}'))
+    return check_probe(drop_relaxation_axis(values, f'The probe of {path}'))
 
 
 def read_object(path: str | Path, key: str | None = None) -> ObjectFile:
@@ -118,23 +118,25 @@ def read_object(path: str | Path, key: str | None = None) -> ObjectFile:
     path = Path(path)
     if path.is_dir():
         path = path / PRODUCT_NAME
-    kind = file_kind(path)
+    kind = detect_file_kind(path)
     if kind == 'hdf5':
         from .ptychodus import read_product
 
         if key not in (None, 'object'):
             raise ScanError(f"{path} is a product, whose object has no other name; leave out the key '{key}'.")
-        found = read_product(path)
-        return ObjectFile(found.object, found.origin, found.positions, found.known_pixel_size, found.probe.shape[-1])
-    from .arrays import object_layer, read_npy
+        result = read_product(path)
+        return ObjectFile(
+            result.object, result.origin, result.positions, result.known_pixel_size, result.probe.shape[-1]
+        )
+    from .arrays import extract_object_layer, read_npy
     from .npz import read_npz_object
 
     if kind == 'npz':
         return read_npz_object(path, key)
-    return ObjectFile(object_layer(read_npy(path), f'The array of {path}'))
+    return ObjectFile(extract_object_layer(read_npy(path), f'The array of {path}'))
 
 
-def _split(spec: str | Path) -> tuple[Path, str | None]:
+def _split_key(spec: str | Path) -> tuple[Path, str | None]:
     path = Path(spec)
     if isinstance(spec, str) and not path.exists() and ':' in spec:
         name, _, key = spec.rpartition(':')
@@ -143,13 +145,13 @@ def _split(spec: str | Path) -> tuple[Path, str | None]:
     return path, None
 
 
-def _diffraction_in(folder: Path) -> Path:
+def _find_diffraction(folder: Path) -> Path:
     if not (folder / DIFFRACTION_NAME).exists():
         raise ScanError(f'The folder {folder} holds no {DIFFRACTION_NAME}; pass a scan file or a Ptychodus folder.')
     return folder / DIFFRACTION_NAME
 
 
-def _product_for(path: Path, product: str | Path | None) -> Path:
+def _find_product(path: Path, product: str | Path | None) -> Path:
     beside = path.with_name(PRODUCT_NAME)
     if product is None and beside == path:
         raise ScanError(f'{path} is a product, not a scan; pass the {DIFFRACTION_NAME} beside it or their folder.')

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import ScanError
 
 
-def object_layer(values: NDArray[Any], name: str) -> NDArray[np.complex64]:
+def extract_object_layer(values: NDArray[Any], name: str) -> NDArray[np.complex64]:
     """One layer (H, W) complex64 of an object array, or ScanError with `name` and the shape seen."""
     layer = values[0] if values.ndim == 3 and values.shape[0] == 1 else values
     if layer.ndim != 2 or 0 in layer.shape or layer.dtype.kind not in 'uifc':
@@ -21,7 +21,7 @@ def object_layer(values: NDArray[Any], name: str) -> NDArray[np.complex64]:
     return np.ascontiguousarray(layer, dtype=np.complex64)
 
 
-def single_opr(probe: NDArray[Any], name: str) -> NDArray[Any]:
+def drop_relaxation_axis(probe: NDArray[Any], name: str) -> NDArray[Any]:
     """A probe without its axis of orthogonal relaxation modes, of which only one is supported."""
     if probe.ndim == 4 and probe.shape[0] != 1:
         raise ScanError(

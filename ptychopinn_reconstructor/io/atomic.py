@@ -1,4 +1,4 @@
-"""Writing files so that a killed job leaves the old file or the new one, never half of one."""
+"""Atomic writing: a killed job leaves the old file or the new one, never a part of one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ..errors import OutputError
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
-def writable_folder(path: str | os.PathLike[str]) -> Path:
-    """The folder at `path`, made with its parents where absent and tried for writing.
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Make the folder at `path` with its parents where absent, test that it can be written, and return it.
 
     Raises OutputError when it cannot be made or written, or is a file.
     """
@@ -33,7 +33,7 @@ def writable_folder(path: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
-def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
+def write_atomically(target: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside `target`, of the same suffix, renamed to `target` when the block succeeds.
 
     When the block raises, whatever it wrote is removed and an earlier `target` stays as it was. The folder is made
@@ -44,7 +44,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     final = Path(os.path.realpath(target))
     if final.is_dir():
         raise OutputError(f"Cannot write '{final}': it is a folder; name a file in it.")
-    temporary = writable_folder(final.parent) / f'.{final.stem[:100]}.{secrets.token_hex(4)}.partial{final.suffix}'
+    temporary = make_folder(final.parent) / f'.{final.stem[:100]}.{secrets.token_hex(4)}.partial{final.suffix}'
     try:
         yield temporary
         _flush_to_disk(temporary)
@@ -60,5 +60,6 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _flush_to_disk(path: Path) -> None:
+    # Renaming is atomic, but without this a crash of the machine could keep the name and lose the content.
     with path.open('rb+') as file:
         os.fsync(file.fileno())

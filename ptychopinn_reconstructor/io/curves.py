@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .drawing import INK, figure_of, save
+from .drawing import TEXT_COLOR, make_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,23 +18,23 @@ Curves = Mapping[str, Sequence[float]]  # as in FRC.to_json: frequency, correlat
 Losses = Sequence[tuple[int, float, float | None]]  # epoch, training loss, validation loss
 
 
-def frc_picture(curves: Mapping[str, Curves], *, title: str = '') -> Figure:
-    """Fourier ring correlations by name with the thresholds 0.5, 1/7 and half-bit."""
-    figure = figure_of(5.6, 3.6)
+def draw_frc_figure(curves: Mapping[str, Curves], *, title: str = '') -> Figure:
+    """A figure of Fourier ring correlations by name with the thresholds 0.5, 1/7 and half-bit."""
+    figure = make_figure(5.6, 3.6)
     draw_frc(figure.subplots(), curves)
     if title:
-        figure.suptitle(title, fontsize=10, color=INK)
+        figure.suptitle(title, fontsize=10, color=TEXT_COLOR)
     return figure
 
 
 def draw_frc(axis: Axes, curves: Mapping[str, Curves]) -> None:
-    """Fourier ring correlations by name, and the thresholds."""
+    """Draw Fourier ring correlations by name, and the thresholds 0.5, 1/7 and half-bit, on an axis."""
     for name, curve in curves.items():
         axis.plot(curve['frequency'], curve['correlation'], label=name, linewidth=1.4)
     first = next(iter(curves.values()))
-    axis.plot(first['frequency'], first['half_bit'], color=INK, linewidth=0.8, label='half-bit')
-    for level, look, name in ((0.5, '--', '0.5'), (1 / 7, ':', '1/7')):
-        axis.axhline(level, color=INK, linewidth=0.8, linestyle=look, label=name)
+    axis.plot(first['frequency'], first['half_bit'], color=TEXT_COLOR, linewidth=0.8, label='half-bit')
+    for level, style, name in ((0.5, '--', '0.5'), (1 / 7, ':', '1/7')):
+        axis.axhline(level, color=TEXT_COLOR, linewidth=0.8, linestyle=style, label=name)
     axis.set(xlabel='spatial frequency (cycles / pixel)', ylabel='correlation', xlim=(0, 0.5), ylim=(-0.1, 1.02))
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, ncols=2, loc='lower left')
@@ -45,26 +45,26 @@ def write_losses(path: str | Path, trainings: Mapping[str, Losses]) -> Path:
 
     The scale is logarithmic where all losses are positive. Raises OutputError when the picture cannot be written.
     """
-    figure = figure_of(6.4, 4.0)
+    figure = make_figure(6.4, 4.0)
     axis = figure.subplots()
     lowest = np.inf
     for i, (name, history) in enumerate(trainings.items()):
         epochs, losses, held_out = np.array(history, dtype=float).T
-        look: dict[str, Any] = {'color': f'C{i}', 'marker': '.', 'linewidth': max(2.4 - 0.9 * i, 0.6)}
-        axis.plot(epochs, losses, label=f'{name}, training', **look)
+        style: dict[str, Any] = {'color': f'C{i}', 'marker': '.', 'linewidth': max(2.4 - 0.9 * i, 0.6)}
+        axis.plot(epochs, losses, label=f'{name}, training', **style)
         if np.isfinite(held_out).any():
-            axis.plot(epochs, held_out, label=f'{name}, validation', linestyle='--', **look)
+            axis.plot(epochs, held_out, label=f'{name}, validation', linestyle='--', **style)
         lowest = min(lowest, np.nanmin([losses, held_out]))
     if lowest > 0:
         _make_logarithmic(axis)
     axis.set(xlabel='epoch', ylabel='loss')
     axis.grid(alpha=0.3, which='both')
     axis.legend(fontsize=8)
-    return save(figure, Path(path))
+    return save_figure(figure, Path(path))
 
 
 def _make_logarithmic(axis: Axes) -> None:
-    """A logarithmic scale with a few numbers between the powers of ten, which losses seldom cross."""
+    """Set a logarithmic scale, labeled between the powers of ten too, since losses seldom span one."""
     from matplotlib.ticker import LogLocator
 
     axis.set_yscale('log')

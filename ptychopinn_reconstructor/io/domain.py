@@ -13,10 +13,10 @@ from ..scan import Domain
 
 DomainChoice = Literal['auto', 'counts', 'amplitude']
 
-_SAMPLE = 64  # patterns looked at
-_AGREEING = 0.99  # share of the values that must fit; the rest may be inpainted pixels
-_TOLERANCE, _LARGEST = 1e-3, 1e4  # of an integer; above, float32 no longer resolves the steps of squares
-_SMALLEST, _ENOUGH = 64, 200  # distinct values that give the step; values that must be small enough to judge
+_SAMPLED_PATTERNS = 64  # patterns looked at
+_WHOLE_SHARE = 0.99  # share of the values that must fit; the rest may be inpainted pixels
+_TOLERANCE, _MAX_WHOLE = 1e-3, 1e4  # of an integer; above, float32 no longer resolves the steps of squares
+_STEP_VALUES, _MIN_VALUES = 64, 200  # distinct values that give the step; values that must be small enough to judge
 _NOISE_BAND = (0.7, 1.5)  # measured over expected noise variance; structure in the pattern raises it
 
 
@@ -36,27 +36,27 @@ def decide_domain(diffraction: NDArray[Any], choice: DomainChoice = 'auto') -> t
         return 'counts', f'Measurement domain: counts, because the patterns are integers ({diffraction.dtype}).'
     if diffraction.dtype.kind != 'f':
         raise ScanError(f'The diffraction patterns are of type {diffraction.dtype}; they must be real numbers.')
-    step = max(1, -(-len(diffraction) // _SAMPLE))
+    step = max(1, -(-len(diffraction) // _SAMPLED_PATTERNS))
     sample = np.asarray(diffraction[::step], dtype=np.float64)
     sample[~np.isfinite(sample)] = 0.0
-    found = _by_steps(sample) or _by_noise(sample)
-    if found is None:
+    decision = _decide_by_steps(sample) or _decide_by_noise(sample)
+    if decision is None:
         raise ScanError(
             'Cannot tell whether the diffraction patterns are counts or amplitudes: neither the values nor their '
             'squares are whole numbers or show counting noise; pass measurement_domain=counts or amplitude.'
         )
-    return found
+    return decision
 
 
-def _by_steps(sample: NDArray[np.float64]) -> tuple[Domain, str] | None:
+def _decide_by_steps(sample: NDArray[np.float64]) -> tuple[Domain, str] | None:
     values, repeats = np.unique(sample[sample > 0], return_counts=True)
     if not values.size:
         return 'counts', 'Measurement domain: counts, because every value looked at is zero.'
-    if repeats[values == np.round(values)].sum() >= _AGREEING * repeats.sum():
+    if repeats[values == np.round(values)].sum() >= _WHOLE_SHARE * repeats.sum():
         return 'counts', 'Measurement domain: counts, because the values are whole numbers.'
     powers: tuple[tuple[int, Domain], ...] = ((1, 'counts'), (2, 'amplitude'))
     for power, domain in powers:
-        unit = next((u for u in _units(values**power, repeats) if _whole(values**power / u, repeats)), None)
+        unit = next((u for u in _propose_units(values**power, repeats) if _are_whole(values**power / u, repeats)), None)
         if unit is not None:
             what = 'values' if power == 1 else 'squares'
             scale = '' if unit == 1 else f' times {unit:.4g}: they carry a constant factor'
@@ -64,12 +64,12 @@ def _by_steps(sample: NDArray[np.float64]) -> tuple[Domain, str] | None:
     return None
 
 
-def _units(values: NDArray[np.float64], repeats: NDArray[np.int64]) -> Iterator[float]:
-    """What one count may be in these sorted values: 1, the step between values that repeat, or the smallest."""
+def _propose_units(values: NDArray[np.float64], repeats: NDArray[np.int64]) -> Iterator[float]:
+    """Candidates for the value of one count, from sorted values: 1, the step between repeated values, the smallest."""
     yield 1.0
     repeated = values[repeats > 1]
     if len(repeated) > 2:
-        step = float(np.median(np.diff(repeated[:_SMALLEST])))
+        step = float(np.median(np.diff(repeated[:_STEP_VALUES])))
         near = repeated[repeated < 200.0 * step]
         number = np.round(near / step)
         if number.any():
@@ -78,20 +78,20 @@ def _units(values: NDArray[np.float64], repeats: NDArray[np.int64]) -> Iterator[
         yield float(repeated[0])
 
 
-def _whole(values: NDArray[np.float64], repeats: NDArray[np.int64]) -> bool:
-    small = values < _LARGEST
+def _are_whole(values: NDArray[np.float64], repeats: NDArray[np.int64]) -> bool:
+    small = values < _MAX_WHOLE
     distance = np.abs(values[small] - np.round(values[small]))
     near = (distance < _TOLERANCE + 1e-6 * values[small]) & (values[small] > 0.5)
     weights = repeats[small]
-    return bool(weights.sum() >= _ENOUGH and weights[near].sum() >= _AGREEING * weights.sum())
+    return bool(weights.sum() >= _MIN_VALUES and weights[near].sum() >= _WHOLE_SHARE * weights.sum())
 
 
-def _by_noise(sample: NDArray[np.float64]) -> tuple[Domain, str] | None:
-    mean, deviation = _local_statistics(sample)
-    counts = _noise_ratio(mean, deviation / np.sqrt(np.maximum(mean, 1e-9)), 3.0, 100.0)
+def _decide_by_noise(sample: NDArray[np.float64]) -> tuple[Domain, str] | None:
+    mean, deviation = _compute_local_statistics(sample)
+    counts = _compute_noise_ratio(mean, deviation / np.sqrt(np.maximum(mean, 1e-9)), 3.0, 100.0)
     if counts is not None and _NOISE_BAND[0] <= counts <= _NOISE_BAND[1]:
         return 'counts', f'Measurement domain: counts, because their variance is {counts:.2f} times their mean.'
-    amplitude = _noise_ratio(mean, 2.0 * deviation, 1.7, 10.0)
+    amplitude = _compute_noise_ratio(mean, 2.0 * deviation, 1.7, 10.0)
     if amplitude is not None and _NOISE_BAND[0] <= amplitude <= _NOISE_BAND[1]:
         return (
             'amplitude',
@@ -100,7 +100,7 @@ def _by_noise(sample: NDArray[np.float64]) -> tuple[Domain, str] | None:
     return None
 
 
-def _local_statistics(sample: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _compute_local_statistics(sample: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean over 3 x 3 pixels, and a second difference along both axes of the standard deviation of white noise.
 
     Source: J. Immerkaer, Fast noise variance estimation, Computer Vision and Image Understanding 64, 300 (1996).
@@ -112,7 +112,9 @@ def _local_statistics(sample: NDArray[np.float64]) -> tuple[NDArray[np.float64],
     return mean.ravel(), deviation.ravel()
 
 
-def _noise_ratio(mean: NDArray[np.float64], normalized: NDArray[np.float64], low: float, high: float) -> float | None:
+def _compute_noise_ratio(
+    mean: NDArray[np.float64], normalized: NDArray[np.float64], low: float, high: float
+) -> float | None:
     """Variance of `normalized` (by the median, against structure) over the pixels with `low` < mean < `high`."""
     chosen = normalized[(mean > low) & (mean < high)]
     return float((1.4826 * np.median(np.abs(chosen))) ** 2) if chosen.size > 1000 else None

@@ -1,4 +1,4 @@
-"""The parts of every picture: figure, look of values, image, rows of images, color bar, scale bar, file.
+"""Building blocks of the pictures: figure, color scale, image, rows of images, color bar, scale bar, file.
 
 Drawn with matplotlib's Figure alone: no pyplot, no global state, no display.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .atomic import atomic_path
+from .atomic import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,131 +30,135 @@ Limits = tuple[float, float]
 Panel = NDArray[Any]
 
 PERCENTILES = (0.5, 99.5)
-SIDE, DPI = 4.6, 160  # inches of the longer side of a picture, pixels per inch
-INK, UNKNOWN = '#222222', '#c8c8c8'
+FIGURE_SIDE, DPI = 4.6, 160  # inches of the longer side of a picture, pixels per inch
+TEXT_COLOR, MISSING_COLOR = '#222222', '#c8c8c8'
 CYCLIC_ABOVE = 0.8 * 2 * math.pi  # a phase range that nearly closes the circle needs a cyclic color map
 
 
 @dataclass(frozen=True)
-class Look:
-    """How values become colors, and what the color bar says."""
+class ColorScale:
+    """A color scale: label of the color bar, name of the color map, limits of the values."""
 
     label: str
-    colors: str
+    color_map: str
     limits: Limits
     cyclic: bool = False
 
 
-def robust_limits(values: NDArray[Any]) -> Limits:
-    """Smallest and largest value shown: the percentiles 0.5 and 99.5, a little apart for a flat picture."""
+def compute_limits(values: NDArray[Any]) -> Limits:
+    """Limits (low, high) of a color scale: the percentiles 0.5 and 99.5 of finite values, widened for a flat image."""
     finite = values[np.isfinite(values)]
     low, high = np.percentile(finite, PERCENTILES) if finite.size else (0.0, 1.0)
-    if high - low < 1e-3 * max(1.0, abs(high)):  # a flat object: do not blow up rounding errors
+    if high - low < 1e-3 * max(1.0, abs(high)):  # a flat object: rounding errors must not fill the color scale
         low, high = low - 0.05, high + 0.05
     return float(low), float(high)
 
 
-def largest_shown(values: NDArray[Any]) -> float:
-    """The value that colors reach to from zero: the percentile 99.5 of what is finite, 1 where that is nothing."""
+def compute_upper_limit(values: NDArray[Any]) -> float:
+    """Upper limit of a color scale that begins at zero: the percentile 99.5 of the finite values; 1 when none is."""
     finite = values[np.isfinite(values)]
     return (float(np.percentile(finite, PERCENTILES[1])) if finite.size else 0.0) or 1.0
 
 
-def amplitude_look(values: NDArray[Any]) -> Look:
-    """Amplitudes in gray."""
-    return Look('amplitude', 'gray', robust_limits(values))
+def scale_amplitude(values: NDArray[Any]) -> ColorScale:
+    """The color scale of an amplitude: gray."""
+    return ColorScale('amplitude', 'gray', compute_limits(values))
 
 
-def phase_look(values: NDArray[Any], label: str = 'phase (rad)') -> Look:
-    """Phases in radians; cyclic colors where they fill most of the circle."""
-    low, high = robust_limits(values)
+def scale_phase(values: NDArray[Any], label: str = 'phase (rad)') -> ColorScale:
+    """The color scale of a phase in radians; cyclic where the values fill most of the circle."""
+    low, high = compute_limits(values)
     if high - low <= CYCLIC_ABOVE:
-        return Look(label, 'viridis', (low, high))
-    return Look(label, 'twilight', (-math.pi, math.pi), cyclic=True)
+        return ColorScale(label, 'viridis', (low, high))
+    return ColorScale(label, 'twilight', (-math.pi, math.pi), cyclic=True)
 
 
-def difference_look(label: str, panels: Sequence[Panel]) -> Look:
-    """Differences, white at zero; the same limits for all panels."""
-    high = max(largest_shown(np.abs(values)) for values in panels)
-    return Look(label, 'RdBu_r', (-high, high))
+def scale_difference(label: str, panels: Sequence[Panel]) -> ColorScale:
+    """The color scale of differences: white at zero, the same limits for all panels."""
+    high = max(compute_upper_limit(np.abs(values)) for values in panels)
+    return ColorScale(label, 'RdBu_r', (-high, high))
 
 
-def extent(shape: tuple[int, ...], pixel_size: PixelSize | None, side: float) -> tuple[float, float]:
+def compute_extent(shape: tuple[int, ...], pixel_size: PixelSize | None, side: float) -> tuple[float, float]:
     """Height and width in inches of a picture whose longer side is `side`, never thinner than a third of it."""
     height, width = np.array(shape) * (pixel_size or (1.0, 1.0))
     longest = max(height, width)
     return side * max(height / longest, 1 / 3), side * max(width / longest, 1 / 3)
 
 
-def figure_of(width: float, height: float) -> Figure:
+def make_figure(width: float, height: float) -> Figure:
     """An empty figure, inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=DPI, layout='constrained', facecolor='white')
 
 
-def colors_of(look: Look) -> Colormap:
-    """The color map of a look, with gray for what is not finite."""
+def get_color_map(scale: ColorScale) -> Colormap:
+    """The color map of a scale, gray for values that are not finite."""
     from matplotlib import colormaps
 
-    return colormaps[look.colors].with_extremes(bad=UNKNOWN)
+    return colormaps[scale.color_map].with_extremes(bad=MISSING_COLOR)
 
 
-def draw(axis: Axes, values: NDArray[Any], look: Look, pixel_size: PixelSize | None) -> AxesImage:
-    """Values (H, W) as an image, row 0 on top; what is not finite is gray."""
+def draw_image(axis: Axes, values: NDArray[Any], scale: ColorScale, pixel_size: PixelSize | None) -> AxesImage:
+    """Draw values (H, W) as an image, row 0 on top; values that are not finite are gray."""
     aspect = pixel_size[0] / pixel_size[1] if pixel_size else 1.0
-    low, high = look.limits
-    image = axis.imshow(values, cmap=colors_of(look), vmin=low, vmax=high, aspect=aspect, interpolation='antialiased')
+    low, high = scale.limits
+    image = axis.imshow(
+        values, cmap=get_color_map(scale), vmin=low, vmax=high, aspect=aspect, interpolation='antialiased'
+    )
     axis.set_axis_off()
     return image
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """Images (H, W) side by side that share a look and so a color bar, with or without titles."""
+    """Images (H, W) side by side that share a color scale, with or without titles."""
 
-    look: Look
+    scale: ColorScale
     panels: Sequence[Panel]
     titles: Sequence[str] = ()
 
 
 def draw_rows(figure: Figure | SubFigure, rows: Sequence[Row], pixel_size: PixelSize | None = None) -> NDArray[Any]:
-    """Rows of images below each other, aligned at their last; the axes (rows, columns), of which some may be empty."""
+    """Draw rows of images below each other, aligned to the right; returns the axes (rows, columns), some empty."""
     grid: NDArray[Any] = figure.subplots(len(rows), max(len(row.panels) for row in rows), squeeze=False)
     for axes, row in zip(grid, rows, strict=True):
         used = list(axes[-len(row.panels) :])
         for axis in axes[: len(axes) - len(used)]:
             axis.set_axis_off()
-        images = [draw(axis, values, row.look, pixel_size) for axis, values in zip(used, row.panels, strict=True)]
+        images = [
+            draw_image(axis, values, row.scale, pixel_size) for axis, values in zip(used, row.panels, strict=True)
+        ]
         for axis, title in zip(used, row.titles, strict=False):
-            axis.set_title(title, fontsize=10, color=INK)
-        color_bar(figure, images[-1], list(axes), row.look)
+            axis.set_title(title, fontsize=10, color=TEXT_COLOR)
+        add_color_bar(figure, images[-1], list(axes), row.scale)
     return grid
 
 
-def figure_of_image(
+def make_image_figure(
     shape: tuple[int, ...], pixel_size: PixelSize | None, *, title: str = '', bar: bool = True
 ) -> tuple[Figure, Axes]:
     """A figure with one axis for an image of `shape`, with room for a title and a color bar."""
-    height, width = extent(shape, pixel_size, SIDE)
-    figure = figure_of(width + (0.9 if bar else 0.0), height + (0.4 if title else 0.1))
+    height, width = compute_extent(shape, pixel_size, FIGURE_SIDE)
+    figure = make_figure(width + (0.9 if bar else 0.0), height + (0.4 if title else 0.1))
     axis = figure.subplots()
     if title:
-        axis.set_title(title, fontsize=10, color=INK)
+        axis.set_title(title, fontsize=10, color=TEXT_COLOR)
     return figure, axis
 
 
-def color_bar(figure: Figure | SubFigure, image: ScalarMappable, axes: list[Axes], look: Look) -> None:
-    """A color bar beside axes that share a look."""
+def add_color_bar(figure: Figure | SubFigure, image: ScalarMappable, axes: list[Axes], scale: ColorScale) -> None:
+    """Add a color bar beside axes that share a color scale."""
     bar = figure.colorbar(image, ax=axes, pad=0.02, fraction=0.05, aspect=28)
-    if look.cyclic:
+    if scale.cyclic:
         bar.set_ticks([i * math.pi / 2 for i in range(-2, 3)], labels=['−π', '−π/2', '0', 'π/2', 'π'])
-    bar.set_label(look.label, fontsize=9, color=INK)
-    bar.ax.tick_params(labelsize=8, color=INK, labelcolor=INK, width=0.6)
+    bar.set_label(scale.label, fontsize=9, color=TEXT_COLOR)
+    bar.ax.tick_params(labelsize=8, color=TEXT_COLOR, labelcolor=TEXT_COLOR, width=0.6)
     bar.outline.set_linewidth(0.6)
 
 
-def scale_bar_length(width_px: int, pixel_width_m: float | None) -> tuple[float, str]:
+def choose_scale_bar(width_px: int, pixel_width_m: float | None) -> tuple[float, str]:
     """Length in pixels and label of a scale bar of 1, 2 or 5 times a power of ten, at most a quarter of the width."""
     unit = 1.0 if pixel_width_m is None else pixel_width_m
     longest = max(width_px * unit / 4, unit)
@@ -166,13 +170,13 @@ def scale_bar_length(width_px: int, pixel_width_m: float | None) -> tuple[float,
     return length / unit, label
 
 
-def scale_bar(axis: Axes, shape: tuple[int, ...], pixel_size: PixelSize | None) -> None:
-    """A scale bar in the lower left corner of an image of `shape`."""
+def add_scale_bar(axis: Axes, shape: tuple[int, ...], pixel_size: PixelSize | None) -> None:
+    """Add a scale bar to the lower left corner of an image of `shape`."""
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import withStroke
 
     height, width = shape
-    length, label = scale_bar_length(width, pixel_size[1] if pixel_size else None)
+    length, label = choose_scale_bar(width, pixel_size[1] if pixel_size else None)
     left, bottom = 0.04 * width, 0.95 * height
     outline = [withStroke(linewidth=2.2, foreground='black', alpha=0.75)]
     bar = Rectangle((left, bottom - 0.014 * height), length, 0.014 * height, color='white', lw=0, path_effects=outline)
@@ -183,15 +187,15 @@ def scale_bar(axis: Axes, shape: tuple[int, ...], pixel_size: PixelSize | None) 
     )  # fmt: skip
 
 
-def save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
     """Write a PNG; OutputError when that fails, and an earlier file stays."""
-    with atomic_path(path) as temporary:
+    with write_atomically(path) as temporary:
         figure.savefig(temporary, format='png', metadata={'Software': None})
     return path
 
 
-def encoded(figure: Figure, kind: str) -> bytes:
-    """A figure as 'png' or 'svg', cut to what is drawn; no date is in it."""
+def encode_figure(figure: Figure, kind: str) -> bytes:
+    """The bytes of a figure as 'png' or 'svg', cropped to its content, without a date: equal figures, equal bytes."""
     buffer = io.BytesIO()
     empty = {'Software': None} if kind == 'png' else {'Date': None, 'Creator': None}
     figure.savefig(buffer, format=kind, metadata=empty, bbox_inches='tight')

@@ -1,4 +1,4 @@
-"""What kind of file this is, with one clear sentence when it is none we read."""
+"""File formats, told apart by the first bytes of a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SIGNATURES: tuple[tuple[bytes, Kind], ...] = (
 )
 
 
-def file_kind(path: Path) -> Kind:
+def detect_file_kind(path: Path) -> Kind:
     """The format of a file by its first bytes, whatever its name is.
 
     Raises ScanError when there is no such file, it cannot be read, is empty or is none of NPZ, NPY and HDF5.

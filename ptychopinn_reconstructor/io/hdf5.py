@@ -1,4 +1,4 @@
-"""Opening HDF5 files and reading their attributes, with one clear sentence when that fails."""
+"""Opening HDF5 files and reading their attributes; failures become a ScanError of one sentence."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ScanError
-from .files import file_kind
+from .files import detect_file_kind
 
 
 @contextmanager
-def opened(path: Path, what: str, *keys: str) -> Iterator[Any]:
+def open_hdf5(path: Path, what: str, *keys: str) -> Iterator[Any]:
     """An HDF5 file that holds the datasets `keys`; anything h5py cannot read becomes a ScanError."""
     import h5py
 
-    if file_kind(path) != 'hdf5':
+    if detect_file_kind(path) != 'hdf5':
         raise ScanError(f'{path} is not an HDF5 file; pass a {what}.')
     try:
         with h5py.File(path, 'r') as file:
@@ -32,22 +32,22 @@ def opened(path: Path, what: str, *keys: str) -> Iterator[Any]:
         raise ScanError(f'{path} is damaged or not a {what} ({error}); copy or write it again.') from error
 
 
-def pixel_size(path: Path, attributes: Mapping[str, Any], what: str) -> NDArray[np.float64]:
+def read_pixel_size(path: Path, attributes: Mapping[str, Any], what: str) -> NDArray[np.float64]:
     """(height, width) in meters of the pixels of the dataset `what` with these attributes."""
-    size = np.array([number(path, attributes, f'pixel_{side}_m') for side in ('height', 'width')])
+    size = np.array([read_number(path, attributes, f'pixel_{side}_m') for side in ('height', 'width')])
     if not (size > 0).all():
         raise ScanError(f'The {what} of {path} has pixels of {size[0]:g} x {size[1]:g} m; both must be positive.')
     return size
 
 
-def number(path: Path, attributes: Mapping[str, Any], key: str) -> float:
-    """The finite number in the attribute `key`."""
+def read_number(path: Path, attributes: Mapping[str, Any], key: str) -> float:
+    """The value of the attribute `key`, a finite number."""
     value = np.asarray(attributes.get(key, np.nan))
     if value.size != 1 or value.dtype.kind not in 'uif' or not np.isfinite(value).all():
         raise ScanError(f"{path} is no complete Ptychodus product: its attribute '{key}' is missing or not a number.")
     return float(value.item())
 
 
-def text(value: Any) -> str:
+def decode_text(value: Any) -> str:
     """An attribute as text, whether stored as text or bytes."""
     return value.decode('utf-8', 'replace') if isinstance(value, bytes) else str(value)

@@ -1,4 +1,4 @@
-"""Pictures of objects: amplitude and phase, several side by side, what they differ from a truth."""
+"""Pictures of objects: amplitude and phase, several side by side, differences from a truth."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from numpy.typing import NDArray
 
 from .curves import Curves, draw_frc
 from .drawing import (
-    INK,
-    SIDE,
+    FIGURE_SIDE,
+    TEXT_COLOR,
     Area,
-    Look,
+    ColorScale,
     PixelSize,
     Row,
-    amplitude_look,
-    color_bar,
-    difference_look,
-    draw,
+    add_color_bar,
+    add_scale_bar,
+    compute_extent,
+    compute_limits,
+    draw_image,
     draw_rows,
-    extent,
-    figure_of,
-    figure_of_image,
-    phase_look,
-    robust_limits,
-    save,
-    scale_bar,
+    make_figure,
+    make_image_figure,
+    save_figure,
+    scale_amplitude,
+    scale_difference,
+    scale_phase,
 )
 
 _EVALUATION_SIDE, _FRC_HEIGHT = 2.7, 2.9  # inches of the longer side of a panel of an evaluation, and of its curves
@@ -63,12 +63,12 @@ def write_amplitude_phase(
     shown = object[area] if area else object
     paths = (Path(folder) / f'{prefix}_amplitude.png', Path(folder) / f'{prefix}_phase.png')
     amplitude: NDArray[Any] = np.abs(shown)
-    phase: NDArray[Any] = _unwrapped_about_mean(shown)
-    looks = (amplitude_look(amplitude), phase_look(phase))
-    if looks[1].cyclic:
+    phase: NDArray[Any] = _unwrap_about_mean(shown)
+    scales = (scale_amplitude(amplitude), scale_phase(phase))
+    if scales[1].cyclic:
         phase = np.angle(shown)
-    for path, values, look in zip(paths, (amplitude, phase), looks, strict=True):
-        _write_picture(path, values, look, pixel_size, title)
+    for path, values, scale in zip(paths, (amplitude, phase), scales, strict=True):
+        _write_picture(path, values, scale, pixel_size, title)
     return paths
 
 
@@ -89,21 +89,21 @@ def write_comparison(
     """
     shown = [values[area] if area else values for _, values in rows]
     amplitudes = [np.abs(values) for values in shown]
-    phases = [_unwrapped_about_mean(values, remove=True) for values in shown]
-    height, width = extent(shown[0].shape, pixel_size, 0.7 * SIDE)
-    figure = figure_of(len(shown) * width + 1.0, 2 * height + (0.9 if title else 0.5))
-    looks = (amplitude_look(amplitudes[0]), phase_look(phases[0], 'phase − mean (rad)'))
-    above = Row(looks[0], amplitudes, [name for name, _ in rows])
-    axes = draw_rows(figure, [above, Row(looks[1], phases)], pixel_size)
-    scale_bar(axes[0, 0], shown[0].shape, pixel_size)
+    phases = [_unwrap_about_mean(values, remove=True) for values in shown]
+    height, width = compute_extent(shown[0].shape, pixel_size, 0.7 * FIGURE_SIDE)
+    figure = make_figure(len(shown) * width + 1.0, 2 * height + (0.9 if title else 0.5))
+    scales = (scale_amplitude(amplitudes[0]), scale_phase(phases[0], 'phase − mean (rad)'))
+    above = Row(scales[0], amplitudes, [name for name, _ in rows])
+    axes = draw_rows(figure, [above, Row(scales[1], phases)], pixel_size)
+    add_scale_bar(axes[0, 0], shown[0].shape, pixel_size)
     if title:
-        figure.suptitle(title, fontsize=11, color=INK)
-    return save(figure, Path(path))
+        figure.suptitle(title, fontsize=11, color=TEXT_COLOR)
+    return save_figure(figure, Path(path))
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
-    """A result and the truth on the same pixels, (H, W) complex, all that is not to be seen removed."""
+class ImagePair:
+    """A result and its truth on the same pixels, (H, W) complex, with the unknown phase ramp and constant removed."""
 
     name: str
     result: NDArray[np.complex128]
@@ -111,54 +111,59 @@ class Shown:
 
 
 def write_evaluation(
-    path: str | Path, shown: Sequence[Shown], curves: Mapping[str, Curves], *, pixel_size: PixelSize | None = None
+    path: str | Path, shown: Sequence[ImagePair], curves: Mapping[str, Curves], *, pixel_size: PixelSize | None = None
 ) -> Path:
-    """Write one picture: the first truth beside all results, below it what each differs from its truth, and `curves`.
+    """Write one picture: the first truth beside all results, below them the differences from the truth, and `curves`.
 
     `curves` are Fourier ring correlations by name. Phases are shown about the mean of the first truth.
 
     Raises OutputError when the picture cannot be written.
     """
     truth = shown[0].truth
-    height, width = extent(truth.shape, pixel_size, _EVALUATION_SIDE)
-    figure = figure_of(max((len(shown) + 1) * width + 1.0, 6.0), 4 * height + _FRC_HEIGHT + 0.6)
+    height, width = compute_extent(truth.shape, pixel_size, _EVALUATION_SIDE)
+    figure = make_figure(max((len(shown) + 1) * width + 1.0, 6.0), 4 * height + _FRC_HEIGHT + 0.6)
     parts: Any = figure.subfigures(2, 1, height_ratios=[4 * height + 0.4, _FRC_HEIGHT])
-    axes = draw_rows(parts[0], _evaluation_rows(shown), pixel_size)
-    scale_bar(axes[0, 0], truth.shape, pixel_size)
+    axes = draw_rows(parts[0], _make_evaluation_rows(shown), pixel_size)
+    add_scale_bar(axes[0, 0], truth.shape, pixel_size)
     draw_frc(parts[1].subplots(), curves)
-    return save(figure, Path(path))
+    return save_figure(figure, Path(path))
 
 
-def _evaluation_rows(shown: Sequence[Shown]) -> list[Row]:
+def _make_evaluation_rows(shown: Sequence[ImagePair]) -> list[Row]:
     truth = shown[0].truth
     mean = np.exp(1j * np.angle(truth.sum()))
     images = [truth, *(one.result for one in shown)]
     amplitudes, phases = [np.abs(image) for image in images], [np.angle(image / mean) for image in images]
-    phase = Look('phase − mean (rad)', 'viridis', robust_limits(phases[0]))
-    rows = [Row(amplitude_look(amplitudes[0]), amplitudes, ['truth', *(one.name for one in shown)]), Row(phase, phases)]
+    phase = ColorScale('phase − mean (rad)', 'viridis', compute_limits(phases[0]))
+    rows = [
+        Row(scale_amplitude(amplitudes[0]), amplitudes, ['truth', *(one.name for one in shown)]),
+        Row(phase, phases),
+    ]
     labels = ('amplitude, result − truth', 'phase (rad), result − truth')
-    return [*rows, *difference_rows([(one.truth, one.result) for one in shown], labels)]
+    return [*rows, *make_difference_rows([(one.truth, one.result) for one in shown], labels)]
 
 
-def difference_rows(
+def make_difference_rows(
     pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]], labels: tuple[str, str], titles: Sequence[str] = ()
 ) -> list[Row]:
-    """Of pairs of complex images, what the second differs from the first: amplitudes above phases."""
+    """Rows of differences, second less first of each pair of complex images: amplitudes above phases."""
     amplitudes = [np.abs(b) - np.abs(a) for a, b in pairs]
     phases = [np.angle(b * a.conj()) for a, b in pairs]
-    looks = [difference_look(label, panels) for label, panels in zip(labels, (amplitudes, phases), strict=True)]
-    return [Row(looks[0], amplitudes, titles), Row(looks[1], phases)]
+    scales = [scale_difference(label, panels) for label, panels in zip(labels, (amplitudes, phases), strict=True)]
+    return [Row(scales[0], amplitudes, titles), Row(scales[1], phases)]
 
 
-def _write_picture(path: Path, values: NDArray[Any], look: Look, pixel_size: PixelSize | None, title: str) -> None:
-    figure, axis = figure_of_image(values.shape, pixel_size, title=title)
-    color_bar(figure, draw(axis, values, look, pixel_size), [axis], look)
-    scale_bar(axis, values.shape, pixel_size)
-    save(figure, path)
+def _write_picture(
+    path: Path, values: NDArray[Any], scale: ColorScale, pixel_size: PixelSize | None, title: str
+) -> None:
+    figure, axis = make_image_figure(values.shape, pixel_size, title=title)
+    add_color_bar(figure, draw_image(axis, values, scale, pixel_size), [axis], scale)
+    add_scale_bar(axis, values.shape, pixel_size)
+    save_figure(figure, path)
 
 
-def _unwrapped_about_mean(values: NDArray[np.complex64], *, remove: bool = False) -> NDArray[np.float64]:
-    """Phase in radians on the branch centered at its circular mean, so that no value near the mean is torn apart."""
+def _unwrap_about_mean(values: NDArray[np.complex64], *, remove: bool = False) -> NDArray[np.float64]:
+    """Phase in radians on the branch centered at its circular mean, so that values near it have no jump of 2 pi."""
     mean = float(np.angle(np.sum(values, dtype=np.complex128)))
     relative: NDArray[np.float64] = np.angle(values * np.exp(-1j * mean))
     return relative if remove else relative + mean

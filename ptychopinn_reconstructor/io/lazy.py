@@ -1,4 +1,4 @@
-"""Diffraction patterns that stay in their HDF5 file until they are asked for."""
+"""Diffraction patterns read from their HDF5 file on demand."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ class LazyPatterns:
         return values
 
 
-def stored_patterns(path: Path, dataset: Any, rows: NDArray[np.int64]) -> NDArray[Any]:
-    """The `rows` of an open (n, H, W) dataset: in memory when small, memory-mapped when stored plainly, else lazy."""
+def open_patterns(path: Path, dataset: Any, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """The `rows` of an open (n, H, W) dataset: in memory when small, memory-mapped when contiguous, else on demand."""
     if dataset.size * dataset.dtype.itemsize <= EAGER_BYTES:
         values = dataset[()]
         return values if np.array_equal(rows, np.arange(len(dataset))) else np.ascontiguousarray(values[rows])

@@ -12,8 +12,8 @@ from ..events import Notice
 
 
 @dataclass(frozen=True, eq=False)
-class Matched:
-    """`rows` of the pattern array to use, their `positions` (len(rows), 2), and what was left out or filled in."""
+class Matching:
+    """Patterns paired to positions: `rows` of the pattern array, their `positions` (len(rows), 2), and notices."""
 
     rows: NDArray[np.int64]
     positions: NDArray[np.float64]
@@ -22,8 +22,8 @@ class Matched:
 
 def match_by_index(
     pattern_indexes: NDArray[np.int64], position_indexes: NDArray[np.int64], positions: NDArray[np.float64]
-) -> Matched:
-    """Give every pattern the position of its index, as Ptychodus does.
+) -> Matching:
+    """The position of each pattern by its index, as Ptychodus pairs them.
 
     The patterns decide: positions of one index are averaged, an index between two known ones is interpolated
     linearly, and patterns outside the range of the positions or with a negative index (never filled) are left out.
@@ -48,10 +48,10 @@ def match_by_index(
     repeats = np.bincount(inverse)
     means = [np.bincount(inverse, column) / repeats for column in positions.T]
     matched = np.stack([np.interp(wanted, known, mean) for mean in means], axis=1)
-    return Matched(rows, matched, _notices(usable, wanted, known, len(position_indexes)))
+    return Matching(rows, matched, _describe_matching(usable, wanted, known, len(position_indexes)))
 
 
-def _notices(
+def _describe_matching(
     usable: NDArray[np.bool_], wanted: NDArray[np.int64], known: NDArray[np.int64], n_positions: int
 ) -> tuple[Notice, ...]:
     interpolated = int(np.count_nonzero(~np.isin(wanted, known)))

@@ -29,7 +29,7 @@ class _Header:
     size: int  # bytes
 
 
-class Members:
+class NpzMembers:
     """The arrays of one NPZ file by key; a context manager.
 
     Raises ScanError when the file is truncated, damaged, or a wanted array is pickled.
@@ -37,7 +37,7 @@ class Members:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self._reading('the archive'):
+        with self._explain_errors('the archive'):
             self._zip = zipfile.ZipFile(path)
         self._infos = {i.filename.removesuffix('.npy'): i for i in self._zip.infolist() if i.filename.endswith('.npy')}
 
@@ -57,22 +57,22 @@ class Members:
         """The keys in the order of the file."""
         return tuple(self._infos)
 
-    def first(self, *keys: str) -> str | None:
+    def find_first(self, *keys: str) -> str | None:
         """The first of `keys` that the file holds, or None."""
         return next((key for key in keys if key in self._infos), None)
 
     def is_pickled(self, key: str) -> bool:
         """True when the array holds Python objects, which are never loaded."""
-        return self._header(key).dtype.hasobject
+        return self._get_header(key).dtype.hasobject
 
     def shape(self, key: str) -> tuple[int, ...]:
         """The shape of the array `key`, from its header."""
-        return self._header(key).shape
+        return self._get_header(key).shape
 
     def read(self, key: str) -> NDArray[Any]:
         """The array `key` in its own dtype, in memory."""
-        header = self._checked_header(key)
-        with self._reading(key), self._zip.open(self._infos[key]) as stream:
+        header = self._check_header(key)
+        with self._explain_errors(key), self._zip.open(self._infos[key]) as stream:
             stream.read(header.size)
             buffer = bytearray(stream.read())
             flat = np.frombuffer(buffer, dtype=header.dtype)
@@ -80,27 +80,27 @@ class Members:
 
     def open(self, key: str) -> NDArray[Any]:
         """The array `key`, memory-mapped inside the archive when it is stored there uncompressed."""
-        header, info = self._checked_header(key), self._infos[key]
+        header, info = self._check_header(key), self._infos[key]
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or 0 in header.shape:
             return self.read(key)
-        with self._reading(key):
-            offset = self._data_offset(info) + header.size
+        with self._explain_errors(key):
+            offset = self._find_data(info) + header.size
             order = 'F' if header.fortran_order else 'C'
             return np.memmap(self.path, header.dtype, 'r', offset, header.shape, order)  # type: ignore[call-overload, no-any-return]
 
-    def _data_offset(self, info: zipfile.ZipInfo) -> int:
+    def _find_data(self, info: zipfile.ZipInfo) -> int:
         with self.path.open('rb') as stream:
             stream.seek(info.header_offset)
             local = stream.read(_LOCAL_HEADER)
         name, extra = int.from_bytes(local[26:28], 'little'), int.from_bytes(local[28:30], 'little')
         return info.header_offset + _LOCAL_HEADER + name + extra
 
-    def _header(self, key: str) -> _Header:
-        with self._reading(key), self._zip.open(self._infos[key]) as stream:
+    def _get_header(self, key: str) -> _Header:
+        with self._explain_errors(key), self._zip.open(self._infos[key]) as stream:
             return _read_header(stream)
 
-    def _checked_header(self, key: str) -> _Header:
-        header, info = self._header(key), self._infos[key]
+    def _check_header(self, key: str) -> _Header:
+        header, info = self._get_header(key), self._infos[key]
         if header.dtype.hasobject:
             raise ScanError(
                 f"The key '{key}' of {self.path} is pickled and is never loaded; save it as a plain numeric array."
@@ -110,7 +110,7 @@ class Members:
         return header
 
     @contextmanager
-    def _reading(self, what: str) -> Iterator[None]:
+    def _explain_errors(self, what: str) -> Iterator[None]:
         try:
             yield
         except MemoryError as error:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from ..errors import ScanError
 from ..events import Notice
 from ..scan import Scan
-from .arrays import object_layer, single_opr
-from .atomic import atomic_path
+from .arrays import drop_relaxation_axis, extract_object_layer
+from .atomic import write_atomically
 from .domain import DomainChoice, decide_domain
-from .members import Members
+from .members import NpzMembers
 from .records import ObjectFile, ScanFile
 
 AXES_KEY, AXES = 'diff3d_axes', 'pattern,row,column'
@@ -41,49 +41,49 @@ def read_npz(path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[
 
     Raises ScanError when the file is damaged, a key is missing, pickled or misshapen, or the domain is ambiguous.
     """
-    with Members(Path(path)) as members:
-        notices = _ignored_keys(members)
-        positions = _positions(members)
-        diffraction, moved = _patterns(members, len(positions))
-        chosen, why = _domain(members, diffraction, domain)
-        label, origin = _object(members, positions, notices)
+    with NpzMembers(Path(path)) as members:
+        notices = _note_ignored_keys(members)
+        positions = _read_positions(members)
+        diffraction, moved = _read_patterns(members, len(positions))
+        chosen, why = _decide_domain(members, diffraction, domain)
+        label, origin = _read_object(members, positions, notices)
         side = diffraction.shape[1]
         scan = Scan(
             diffraction=diffraction,
             positions=positions,
-            probe=_probe(members) if probe is None else probe,
+            probe=_read_probe(members) if probe is None else probe,
             domain=chosen,
             object=label,
             object_origin=origin,
             on_object_grid=label is not None and _holds_patches(label.shape, positions + origin, side),
-            bad_pixels=_optional(members, 'bad_pixels'),
-            scan_index=_optional(members, 'scan_index'),
-            pixel_size=_pixel_size(members),
+            bad_pixels=_read_optional(members, 'bad_pixels'),
+            scan_index=_read_optional(members, 'scan_index'),
+            pixel_size=_read_pixel_size(members),
         )
     return ScanFile(scan, (*moved, Notice('measurement_domain', why), *notices))
 
 
 def read_npz_object(path: str | Path, key: str | None = None) -> ObjectFile:
     """The object of an NPZ file: `key`, or `object` (placed by origin_row and origin_col), or `objectGuess`."""
-    with Members(Path(path)) as members:
-        found = members.first(key) if key else members.first('object', 'objectGuess')
-        if found is None:
-            raise ScanError(_missing(members, key or 'object', 'objectGuess'))
-        values = object_layer(members.read(found), f"'{found}' of {path}")
+    with NpzMembers(Path(path)) as members:
+        name = members.find_first(key) if key else members.find_first('object', 'objectGuess')
+        if name is None:
+            raise ScanError(_describe_missing(members, key or 'object', 'objectGuess'))
+        values = extract_object_layer(members.read(name), f"'{name}' of {path}")
         known = 'xcoords' in members and 'ycoords' in members
-        positions = _positions(members) if known else None
-        probe = members.first(*PROBE_KEYS)
+        positions = _read_positions(members) if known else None
+        probe = members.find_first(*PROBE_KEYS)
         side = None if probe is None else max(members.shape(probe), default=None)
-        return ObjectFile(values, _origin(members), positions, _pixel_size(members), side)
+        return ObjectFile(values, _read_origin(members), positions, _read_pixel_size(members), side)
 
 
 def read_npz_probe(path: str | Path, key: str | None = None) -> NDArray[Any]:
     """The probe of an NPZ file: `key`, or `probe`, or `probeGuess`, in the file's own shape and dtype."""
-    with Members(Path(path)) as members:
-        found = members.first(key) if key else members.first(*PROBE_KEYS)
-        if found is None:
-            raise ScanError(_missing(members, *((key,) if key else PROBE_KEYS)))
-        return members.read(found)
+    with NpzMembers(Path(path)) as members:
+        name = members.find_first(key) if key else members.find_first(*PROBE_KEYS)
+        if name is None:
+            raise ScanError(_describe_missing(members, *((key,) if key else PROBE_KEYS)))
+        return members.read(name)
 
 
 def write_npz(path: str | Path, scan: Scan, *, compressed: bool = False) -> None:
@@ -101,7 +101,7 @@ def write_npz(path: str | Path, scan: Scan, *, compressed: bool = False) -> None
     arrays |= {AXES_KEY: np.array(AXES), DOMAIN_KEY: np.array(scan.domain)}
     arrays[PIXEL_KEY] = None if scan.pixel_size is None else np.array(scan.pixel_size)
     method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
-    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, 'w', method) as archive:
+    with write_atomically(path) as temporary, zipfile.ZipFile(temporary, 'w', method) as archive:
         for key, value in arrays.items():
             if value is not None:
                 _write_member(archive, key, np.ascontiguousarray(value).reshape(np.shape(value)))
@@ -119,7 +119,7 @@ def _write_member(archive: zipfile.ZipFile, key: str, array: Any, blocks: Iterab
             stream.write(np.ascontiguousarray(array[block], dtype).tobytes())
 
 
-def _ignored_keys(members: Members) -> list[Notice]:
+def _note_ignored_keys(members: NpzMembers) -> list[Notice]:
     notices = []
     for key in members.keys:
         if members.is_pickled(key) and key not in _USED_KEYS:
@@ -131,25 +131,25 @@ def _ignored_keys(members: Members) -> list[Notice]:
     return notices
 
 
-def _missing(members: Members, *keys: str) -> str:
+def _describe_missing(members: NpzMembers, *keys: str) -> str:
     wanted = ' or '.join(f"'{key}'" for key in keys)
     held = ', '.join(members.keys) or 'none'
     return f'{members.path} has no key {wanted} (keys present: {held}); add it or name another file.'
 
 
-def _required(members: Members, *keys: str) -> str:
-    found = members.first(*keys)
-    if found is None:
-        raise ScanError(_missing(members, *keys))
-    return found
+def _require_key(members: NpzMembers, *keys: str) -> str:
+    name = members.find_first(*keys)
+    if name is None:
+        raise ScanError(_describe_missing(members, *keys))
+    return name
 
 
-def _optional(members: Members, key: str) -> NDArray[Any] | None:
+def _read_optional(members: NpzMembers, key: str) -> NDArray[Any] | None:
     return members.read(key) if key in members else None
 
 
-def _positions(members: Members) -> NDArray[np.float64]:
-    arrays = (members.read(_required(members, key)) for key in ('xcoords', 'ycoords'))
+def _read_positions(members: NpzMembers) -> NDArray[np.float64]:
+    arrays = (members.read(_require_key(members, key)) for key in ('xcoords', 'ycoords'))
     x, y = (a.ravel() if a.size == max(a.shape, default=0) else a for a in arrays)
     if x.ndim != 1 or x.shape != y.shape:
         raise ScanError(
@@ -161,19 +161,23 @@ def _positions(members: Members) -> NDArray[np.float64]:
     return np.stack([y, x], axis=1).astype(np.float64)
 
 
-def _patterns(members: Members, n: int) -> tuple[NDArray[Any], tuple[Notice, ...]]:
-    key = _required(members, *_DIFFRACTION_KEYS)
+def _read_patterns(members: NpzMembers, n: int) -> tuple[NDArray[Any], tuple[Notice, ...]]:
+    key = _require_key(members, *_DIFFRACTION_KEYS)
     patterns = members.open(key)
     if patterns.ndim != 3:
         raise ScanError(f"'{key}' of {members.path} has shape {patterns.shape}; expected (n, N, N): n square patterns.")
-    axis = 0 if _text(members, AXES_KEY) == AXES else _pattern_axis(patterns.shape, n, f"'{key}' of {members.path}")
+    axis = (
+        0
+        if _read_text(members, AXES_KEY) == AXES
+        else _find_pattern_axis(patterns.shape, n, f"'{key}' of {members.path}")
+    )
     if axis == 0 and patterns.flags.c_contiguous:
         return patterns, ()
     text = f'Moved axis {axis} of {key} {patterns.shape} to the front: it matches the {n} positions.'
     return np.ascontiguousarray(np.moveaxis(patterns, axis, 0)), (Notice('axis_moved', text),) if axis else ()
 
 
-def _pattern_axis(shape: tuple[int, ...], n: int, name: str) -> int:
+def _find_pattern_axis(shape: tuple[int, ...], n: int, name: str) -> int:
     matching = [i for i in range(3) if shape[i] == n]
     square = [i for i in matching if len({*shape[:i], *shape[i + 1 :]}) == 1]
     if len(square) > 1:
@@ -186,8 +190,8 @@ def _pattern_axis(shape: tuple[int, ...], n: int, name: str) -> int:
     return (square or matching)[0]
 
 
-def _domain(members: Members, diffraction: NDArray[Any], choice: DomainChoice) -> tuple[Any, str]:
-    declared = _text(members, DOMAIN_KEY)
+def _decide_domain(members: NpzMembers, diffraction: NDArray[Any], choice: DomainChoice) -> tuple[Any, str]:
+    declared = _read_text(members, DOMAIN_KEY)
     if choice == 'auto' and declared in ('counts', 'amplitude'):
         return declared, f'Measurement domain: {declared}, as the file declares.'
     if choice == 'auto' and _is_ptychodus_export(members):
@@ -195,21 +199,21 @@ def _domain(members: Members, diffraction: NDArray[Any], choice: DomainChoice) -
     return decide_domain(diffraction, choice)
 
 
-def _is_ptychodus_export(members: Members) -> bool:
+def _is_ptychodus_export(members: NpzMembers) -> bool:
     """Whether the file has the keys of the host's export and no others; PtychoPINN's own files hold no bad_pixels."""
     return set(members.keys) == _PTYCHODUS_EXPORT and not members.read('scan_index').any()
 
 
-def _text(members: Members, key: str) -> str | None:
+def _read_text(members: NpzMembers, key: str) -> str | None:
     return str(members.read(key)) if key in members else None
 
 
-def _probe(members: Members) -> NDArray[Any] | None:
-    found = members.first(*PROBE_KEYS[::-1])
-    return None if found is None else single_opr(members.read(found), f"'{found}' of {members.path}")
+def _read_probe(members: NpzMembers) -> NDArray[Any] | None:
+    name = members.find_first(*PROBE_KEYS[::-1])
+    return None if name is None else drop_relaxation_axis(members.read(name), f"'{name}' of {members.path}")
 
 
-def _origin(members: Members) -> tuple[float, float]:
+def _read_origin(members: NpzMembers) -> tuple[float, float]:
     values = [members.read(key) if key in members else np.zeros(()) for key in ('origin_row', 'origin_col')]
     if any(v.size != 1 or v.dtype.kind not in 'uif' or not np.isfinite(v).all() for v in values):
         raise ScanError(f'origin_row and origin_col of {members.path} must be one finite number each.')
@@ -222,7 +226,7 @@ def _holds_patches(shape: tuple[int, ...], centers: NDArray[np.float64], side: i
     return bool((corners >= 0).all() and (corners + side <= shape).all())
 
 
-def _pixel_size(members: Members) -> tuple[float, float] | None:
+def _read_pixel_size(members: NpzMembers) -> tuple[float, float] | None:
     if PIXEL_KEY not in members:
         return None
     values = members.read(PIXEL_KEY)
@@ -231,16 +235,16 @@ def _pixel_size(members: Members) -> tuple[float, float] | None:
     return float(values[0]), float(values[1])
 
 
-def _object(
-    members: Members, positions: NDArray[np.float64], notices: list[Notice]
+def _read_object(
+    members: NpzMembers, positions: NDArray[np.float64], notices: list[Notice]
 ) -> tuple[NDArray[np.complex64] | None, tuple[float, float]]:
-    found = members.first('objectGuess', 'object')
-    if found is None:
+    name = members.find_first('objectGuess', 'object')
+    if name is None:
         return None, (0.0, 0.0)
-    values, origin = object_layer(members.read(found), f"'{found}' of {members.path}"), _origin(members)
+    values, origin = extract_object_layer(members.read(name), f"'{name}' of {members.path}"), _read_origin(members)
     index = positions + origin
     if np.isfinite(index).all() and ((index < 0) | (index > np.array(values.shape) - 1)).any():
-        text = f'Left out {found}: scan positions lie outside its {values.shape} pixels.'
+        text = f'Left out {name}: scan positions lie outside its {values.shape} pixels.'
         notices.append(Notice('object_ignored', text))
         return None, (0.0, 0.0)
     return values, origin

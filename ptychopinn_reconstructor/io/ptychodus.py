@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import ScanError
 from ..events import Notice
 from ..result import Reconstruction
-from ..scan import Scan, checked_probe, pattern_blocks
-from .arrays import object_layer, single_opr
-from .atomic import atomic_path
+from ..scan import Scan, check_probe, split_into_blocks
+from .arrays import drop_relaxation_axis, extract_object_layer
+from .atomic import write_atomically
 from .domain import DomainChoice, decide_domain
-from .hdf5 import number, opened, pixel_size, text
-from .lazy import stored_patterns
+from .hdf5 import decode_text, open_hdf5, read_number, read_pixel_size
+from .lazy import open_patterns
 from .matching import match_by_index
 from .records import ScanFile
 
@@ -51,7 +51,7 @@ def read_diffraction_product(
     """
     result = read_product(product)
     path = Path(diffraction)
-    with opened(path, 'Ptychodus diffraction file', 'patterns', 'indexes') as file:
+    with open_hdf5(path, 'Ptychodus diffraction file', 'patterns', 'indexes') as file:
         patterns, indexes = file['patterns'], np.asarray(file['indexes'][()])
         if indexes.shape != patterns.shape[:1] or indexes.dtype.kind not in 'ui':
             raise ScanError(
@@ -59,7 +59,7 @@ def read_diffraction_product(
                 'expected one integer per pattern.'
             )
         matched = match_by_index(indexes, result.metadata[INDEXES_KEY], result.positions)
-        stored = stored_patterns(path, patterns, matched.rows)
+        stored = open_patterns(path, patterns, matched.rows)
         bad_pixels = file['bad_pixels'][()] if 'bad_pixels' in file else None
     chosen, why = decide_domain(stored, 'counts' if domain == 'auto' else domain)
     if domain == 'auto':
@@ -75,7 +75,7 @@ def read_diffraction_product(
         bad_pixels=bad_pixels,
         pixel_size=result.known_pixel_size,
         pattern_indexes=indexes[matched.rows],
-        metadata=_free_metadata(result),
+        metadata=_copy_metadata(result),
     )
     return ScanFile(scan, (Notice('measurement_domain', why), *matched.notices))
 
@@ -89,24 +89,24 @@ def read_product(path: str | Path) -> Reconstruction:
     """
     path = Path(path)
     keys = ('object', 'probe', INDEXES_KEY, 'probe_position_x_m', 'probe_position_y_m')
-    with opened(path, 'Ptychodus product', *keys) as file:
+    with open_hdf5(path, 'Ptychodus product', *keys) as file:
         _refuse_near_field(path, file.attrs)
-        values = object_layer(file['object'][()], f'The object of {path}')
-        size = pixel_size(path, file['object'].attrs, 'object')
-        center = np.array([number(path, file['object'].attrs, f'center_{axis}_m') for axis in 'yx'])
-        indexes, meters = _positions(path, file)
+        values = extract_object_layer(file['object'][()], f'The object of {path}')
+        size = read_pixel_size(path, file['object'].attrs, 'object')
+        center = np.array([read_number(path, file['object'].attrs, f'center_{axis}_m') for axis in 'yx'])
+        indexes, meters = _read_positions(path, file)
         origin = (np.array(values.shape) - 1) / 2 - center / size
-        metadata = _metadata(file.attrs)
+        metadata = _read_metadata(file.attrs)
         return Reconstruction(
             object=values,
             origin=(float(origin[0]), float(origin[1])),
-            probe=_probe(path, file, size),
+            probe=_read_probe(path, file, size),
             positions=meters / size,
             pixel_size=(float(size[0]), float(size[1])),
             pixel_size_is_nominal=bool(file.attrs.get(NOMINAL_KEY, False)),
-            name=text(file.attrs.get('name', 'Unnamed')),
-            comments=text(file.attrs.get('comments', '')),
-            losses=_losses(file),
+            name=decode_text(file.attrs.get('name', 'Unnamed')),
+            comments=decode_text(file.attrs.get('comments', '')),
+            losses=_read_losses(file),
             metadata={**metadata, INDEXES_KEY: indexes},
         )
 
@@ -126,9 +126,9 @@ def write_product(path: str | Path, result: Reconstruction) -> None:
     middle = (np.array(result.object.shape) - 1) / 2
     center = (middle - result.origin) * size
     indexes = result.metadata.get(INDEXES_KEY)
-    with atomic_path(path) as temporary, h5py.File(temporary, 'w') as file:
+    with write_atomically(path) as temporary, h5py.File(temporary, 'w') as file:
         file.attrs.update({'name': result.name, 'comments': result.comments, 'far_field': True})
-        for key in NUMBERS:
+        for key in NUMBERS:  # 0 where unknown: the host reads each of them without a default
             for name in dict.fromkeys((key, _OLD_NAMES.get(key, key))):  # Ptychodus 1.6 reads the older one
                 file.attrs[name] = float(result.metadata.get(key, 0.0))
         if result.pixel_size_is_nominal:
@@ -163,9 +163,9 @@ def write_diffraction(
     import h5py
 
     values: Any = patterns if hasattr(patterns, 'shape') else np.asarray(patterns)
-    with atomic_path(path) as temporary, h5py.File(temporary, 'w') as file:
+    with write_atomically(path) as temporary, h5py.File(temporary, 'w') as file:
         dataset = file.create_dataset('patterns', shape=values.shape, dtype=values.dtype)
-        for block in pattern_blocks(values.shape):
+        for block in split_into_blocks(values.shape):
             dataset[block] = values[block]
         dataset.attrs['detector_pixel_height_m'], dataset.attrs['detector_pixel_width_m'] = detector_pixel_size
         file['indexes'] = np.arange(len(values)) if indexes is None else np.asarray(indexes, dtype=np.int64)
@@ -175,13 +175,13 @@ def write_diffraction(
 def read_product_probe(path: str | Path, key: str | None = None) -> NDArray[np.complex64]:
     """The probe (modes, N, N) complex64 of a product file, or of its dataset `key`."""
     path = Path(path)
-    with opened(path, 'Ptychodus product', key or 'probe') as file:
+    with open_hdf5(path, 'Ptychodus product', key or 'probe') as file:
         if key is None or key == 'probe':
-            return _probe(path, file, None)
-        return checked_probe(single_opr(file[key][()], f"'{key}' of {path}"))
+            return _read_probe(path, file, None)
+        return check_probe(drop_relaxation_axis(file[key][()], f"'{key}' of {path}"))
 
 
-def _positions(path: Path, file: Any) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _read_positions(path: Path, file: Any) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     indexes, y, x = (file[key][()] for key in (INDEXES_KEY, 'probe_position_y_m', 'probe_position_x_m'))
     if indexes.ndim != 1 or not indexes.shape == y.shape == x.shape:
         raise ScanError(
@@ -198,11 +198,11 @@ def _refuse_near_field(path: Path, attributes: Mapping[str, Any]) -> None:
         raise ScanError(f'{path} is a near-field product; only far-field ptychography is supported.')
 
 
-def _probe(path: Path, file: Any, object_size: NDArray[np.float64] | None) -> NDArray[np.complex64]:
-    probe = checked_probe(single_opr(file['probe'][()], f'The probe of {path}'))
+def _read_probe(path: Path, file: Any, object_size: NDArray[np.float64] | None) -> NDArray[np.complex64]:
+    probe = check_probe(drop_relaxation_axis(file['probe'][()], f'The probe of {path}'))
     attributes = file['probe'].attrs
     if object_size is not None and 'pixel_height_m' in attributes and 'pixel_width_m' in attributes:
-        size = pixel_size(path, attributes, 'probe')
+        size = read_pixel_size(path, attributes, 'probe')
         if not np.allclose(size, object_size, rtol=0.01, atol=0):
             raise ScanError(
                 f'The probe of {path} has pixels of {size[0]:.4g} x {size[1]:.4g} m but the object of '
@@ -221,21 +221,21 @@ def _refuse_varying_weights(path: Path, file: Any) -> None:
         )
 
 
-def _metadata(attributes: Mapping[str, Any]) -> dict[str, str | float]:
-    found: dict[str, str | float] = {}
+def _read_metadata(attributes: Mapping[str, Any]) -> dict[str, str | float]:
+    metadata: dict[str, str | float] = {}
     for key in NUMBERS:
         value = attributes.get(key, attributes.get(_OLD_NAMES.get(key, key)))
         if value is not None:
-            found[key] = float(np.asarray(value).item())
-    return found | {key: text(attributes[key]) for key in _TEXTS if key in attributes}
+            metadata[key] = float(np.asarray(value).item())
+    return metadata | {key: decode_text(attributes[key]) for key in _TEXTS if key in attributes}
 
 
-def _free_metadata(result: Reconstruction) -> dict[str, str | float]:
+def _copy_metadata(result: Reconstruction) -> dict[str, str | float]:
     kept = {key: value for key, value in result.metadata.items() if key != INDEXES_KEY}
     return {'name': result.name, 'comments': result.comments, **kept}
 
 
-def _losses(file: Any) -> tuple[tuple[int, float], ...]:
+def _read_losses(file: Any) -> tuple[tuple[int, float], ...]:
     key = next((k for k in ('loss_values', _OLD_NAMES['loss_values']) if k in file), None)
     if key is None:
         return ()

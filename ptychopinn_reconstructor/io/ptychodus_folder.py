@@ -19,7 +19,7 @@ from ..config import Config, field_table
 from ..errors import ScanError
 from ..result import NOMINAL_PIXEL_SIZE, Reconstruction
 from ..scan import Scan
-from .atomic import atomic_path, writable_folder
+from .atomic import make_folder, write_atomically
 from .ptychodus import write_diffraction, write_product
 
 DIFFRACTION, PRODUCT, SETTINGS, TRUTH = 'diffraction.h5', 'product.h5', 'settings.ini', 'truth.h5'
@@ -42,9 +42,9 @@ def write_ptychodus_folder(folder: str | Path, scan: Scan, settings: Settings | 
     """
     if scan.probe is None or scan.object is None:
         raise ScanError('The scan has no probe or no object; write one that was simulated, or give it both.')
-    folder = writable_folder(folder)
+    folder = make_folder(folder)
     paths = {Path(name).stem: folder / name for name in (DIFFRACTION, PRODUCT, TRUTH, SETTINGS)}
-    truth = _truth(scan, scan.probe, scan.object)
+    truth = _make_truth(scan, scan.probe, scan.object)
     write_diffraction(paths['diffraction'], scan.diffraction, detector_pixel_size=(DETECTOR_PIXEL, DETECTOR_PIXEL))
     write_product(paths['truth'], truth)
     write_product(paths['product'], dataclasses.replace(truth, object=np.ones_like(truth.object)))
@@ -52,9 +52,9 @@ def write_ptychodus_folder(folder: str | Path, scan: Scan, settings: Settings | 
     return paths
 
 
-def _truth(scan: Scan, probe: Any, object: Any) -> Reconstruction:
+def _make_truth(scan: Scan, probe: Any, object: Any) -> Reconstruction:
     pixel = NOMINAL_PIXEL_SIZE
-    distance = detector_distance(scan.n_pixels, object_pixel=pixel)
+    distance = compute_detector_distance(scan.n_pixels, object_pixel=pixel)
     return Reconstruction(
         object=object,
         origin=scan.object_origin,
@@ -70,14 +70,14 @@ def _truth(scan: Scan, probe: Any, object: Any) -> Reconstruction:
     )
 
 
-def detector_distance(
+def compute_detector_distance(
     n: int,
     *,
     object_pixel: float,
     detector_pixel: float = DETECTOR_PIXEL,
     energy: float = PHOTON_ENERGY,
 ) -> float:
-    """Meters from the object to a detector of n pixels at which an object pixel has a size; lengths in meters, eV."""
+    """Object-to-detector distance at which n detector pixels give `object_pixel`; lengths in meters, energy in eV."""
     return object_pixel * n * detector_pixel * energy / EV_TIMES_METERS
 
 
@@ -99,5 +99,5 @@ def write_settings(path: str | Path, settings: Settings) -> None:
             if section not in ini:
                 ini.add_section(section)
             ini[section][key] = title_of(value) if row.name == 'backend' else str(value)
-    with atomic_path(path) as temporary, temporary.open('w') as file:
+    with write_atomically(path) as temporary, temporary.open('w') as file:
         ini.write(file)

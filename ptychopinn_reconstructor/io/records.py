@@ -1,4 +1,4 @@
-"""What the readers hand back."""
+"""Records that the readers return."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..scan import Scan
 
 @dataclass(frozen=True, eq=False)
 class ScanFile:
-    """A scan as read from a file, with what the reader decided on the way.
+    """A scan as read from a file, and the decisions of the reader.
 
     Parameters
     ----------

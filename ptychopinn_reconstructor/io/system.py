@@ -1,4 +1,4 @@
-"""What only POSIX systems tell or do: locks between processes, cost of a process. Elsewhere we do without it."""
+"""Locks between processes and the cost of a process, which POSIX systems alone provide; elsewhere they are absent."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from types import ModuleType
 from typing import IO, Any
 
 
-def _module(name: str) -> ModuleType | None:
+def _import_module(name: str) -> ModuleType | None:
     try:
         return import_module(name)
     except ImportError:  # Windows has neither module
         return None
 
 
-_fcntl, _resource = _module('fcntl'), _module('resource')
+_fcntl, _resource = _import_module('fcntl'), _import_module('resource')
 CAN_LOCK = _fcntl is not None
 _MAXRSS_UNIT = 2**20 if sys.platform == 'darwin' else 2**10  # ru_maxrss: bytes on macOS, KiB elsewhere
 
 
-def lock(file: IO[Any]) -> bool:
+def lock_file(file: IO[Any]) -> bool:
     """Lock an open file until it is closed; False when another process holds it. Needs `CAN_LOCK`."""
     assert _fcntl is not None
     try:
@@ -33,20 +33,20 @@ def lock(file: IO[Any]) -> bool:
     return True
 
 
-def peak_memory_mib() -> float:
-    """Largest resident memory of this process so far, MiB; nan where the operating system does not tell."""
-    return math.nan if _resource is None else mib(_resource.getrusage(_resource.RUSAGE_SELF))
+def measure_peak_memory() -> float:
+    """Peak resident memory of this process in MiB; nan where the operating system does not report it."""
+    return math.nan if _resource is None else max_memory_mib(_resource.getrusage(_resource.RUSAGE_SELF))
 
 
-def mib(usage: Any) -> float:
-    """Largest resident memory in a record of `getrusage` or `wait4`, MiB."""
+def max_memory_mib(usage: Any) -> float:
+    """Peak resident memory in MiB of a record of `getrusage` or `wait4`."""
     return float(usage.ru_maxrss) / _MAXRSS_UNIT
 
 
-def cost_when_ended(process: Popen[bytes]) -> tuple[float, float] | None:
-    """CPU seconds and largest memory in MiB of a child that has ended; None while it runs. Sets its return code.
+def collect_cost(process: Popen[bytes]) -> tuple[float, float] | None:
+    """CPU seconds and peak memory in MiB of a child that has ended; None while it runs. Sets its return code.
 
-    Both are nan where the operating system does not tell, or where somebody else has seen the child end.
+    Both are nan where the operating system does not report them, or where the child was already waited for.
     """
     if _resource is None or process.returncode is not None:
         return None if process.poll() is None else (math.nan, math.nan)
@@ -54,4 +54,4 @@ def cost_when_ended(process: Popen[bytes]) -> tuple[float, float] | None:
     if not pid:
         return None
     process.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_utime + usage.ru_stime, mib(usage)
+    return usage.ru_utime + usage.ru_stime, max_memory_mib(usage)

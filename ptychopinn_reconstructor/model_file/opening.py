@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..config import Config
 from ..errors import ModelFileError, ScanError
-from ..scan import checked_probe
+from ..scan import check_probe
 from .format import Float32, Tensors, decode
 from .manifest import MAX_TOLERANCE, NETWORK_SETTINGS, Manifest, parse_manifest
 from .self_test import SelfTest
@@ -122,7 +122,7 @@ def _assemble(manifest: Manifest, tensors: Tensors) -> Model:
         raise ModelFileError(f'it holds {parameters} parameters, not {architecture.parameters}; do not use it.')
     test = SelfTest(tensors[COUNTS], join_complex(tensors, *PATCHES), manifest.self_test.tolerance)
     _check_sizes(manifest, test)
-    return Model(manifest, weights, checked_probe(join_complex(tensors, *PROBE), architecture.N), test)
+    return Model(manifest, weights, check_probe(join_complex(tensors, *PROBE), architecture.N), test)
 
 
 def _check_sizes(manifest: Manifest, test: SelfTest) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelFileError
-from ..io.atomic import atomic_path
-from ..scan import checked_probe
+from ..io.atomic import write_atomically
+from ..scan import check_probe
 from .format import Float32, encode
 from .manifest import FORMAT, FORMAT_VERSION, Description, describe_input, describe_output
 from .opening import COUNTS, PATCHES, PROBE, WEIGHTS, open_model
@@ -69,7 +69,7 @@ def write_model(
         },
     }
     data = encode(manifest, _tensors(weights, probe, self_test))
-    with atomic_path(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_bytes(data)
         replay(Path(path), open_model(temporary), predict)
     return Path(path)
@@ -88,7 +88,7 @@ def _tensors(
             raise ModelFileError(
                 f"The weight '{name}' holds NaN or infinity; the training diverged: use an earlier checkpoint."
             )
-    modes = checked_probe(probe, self_test.counts.shape[1])
+    modes = check_probe(probe, self_test.counts.shape[1])
     patches = self_test.patches
     return {
         **{WEIGHTS + name: weight for name, weight in weights.items()},

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, ScanError
-from ..scan import Scan, checked_probe
+from ..scan import Scan, check_probe
 from .forward import measure, propagate
 from .geometry import Layout, canonical_order, fourier_shift, gather_patches, layout, relative_positions
 from .scaling import Gauge, InputScaler, ProbePower, crop_support, mask_probe, resolve_probe_power, support_size
@@ -140,7 +140,7 @@ def prepare_scan(
     chosen = scan.probe if probe is None else probe
     if chosen is None:
         raise ScanError('The scan has no probe (probeGuess); pass one with --probe FILE[:KEY].')
-    chosen = checked_probe(chosen, scan.n_pixels)
+    chosen = check_probe(chosen, scan.n_pixels)
     chosen = mask_probe(chosen) if probe_mask else chosen
     order = canonical_order(scan.positions)
     positions = relative_positions(scan.positions)[order]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..io.curves import frc_picture
-from ..io.maps import coverage_map, residual_map, uncertainty_map
+from ..io.curves import draw_frc_figure
+from ..io.maps import draw_coverage_map, draw_residual_map, draw_uncertainty_map
 from ..physics.residual import Residual
 from ..physics.scoring.frc import FRC
 from .diagnostics import Trust
@@ -26,14 +26,14 @@ CURVES = ('frequency', 'curve', 'half_bit')  # of a ring correlation; its other 
 def pictures(trust: Trust) -> dict[str, Figure]:
     """The pictures of what is known, by their names (PICTURES)."""
     size, places = trust.pixel_size, trust.positions + trust.origin
-    found = {'residual_map': residual_map(trust.misfit.per_pattern, places, trust.coverage, pixel_size=size)}
+    found = {'residual_map': draw_residual_map(trust.misfit.per_pattern, places, trust.coverage, pixel_size=size)}
     if trust.uncertainty is not None:
         label = f'standard deviation of the {"patches" if trust.source == "patches" else "models"}'
-        found['uncertainty'] = uncertainty_map(trust.uncertainty, trust.coverage, label=label, pixel_size=size)
-    found['coverage'] = coverage_map(trust.coverage, places, pixel_size=size)
+        found['uncertainty'] = draw_uncertainty_map(trust.uncertainty, trust.coverage, label=label, pixel_size=size)
+    found['coverage'] = draw_coverage_map(trust.coverage, places, pixel_size=size)
     if trust.split is not None:
         curves = {'half against half': trust.split.to_json()['curve']}
-        found['split_frc'] = frc_picture(curves, title='two halves of the patterns')
+        found['split_frc'] = draw_frc_figure(curves, title='two halves of the patterns')
     return found
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..io.atomic import atomic_path
+from ..io.atomic import write_atomically
 
 if TYPE_CHECKING:
     from ..physics.prepare import PreparedScan
@@ -32,7 +32,7 @@ def kept_patches(path: Path | None, prepared: PreparedScan, n: int) -> Iterator[
         return
     import h5py
 
-    with atomic_path(path) as temporary, h5py.File(temporary, 'w') as file:
+    with write_atomically(path) as temporary, h5py.File(temporary, 'w') as file:
         file['positions'], file['pattern'] = prepared.scan.positions[prepared.order], prepared.order
         store = file.create_dataset('patches', (len(prepared), n, n), np.complex64)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Config
-from ..io.atomic import atomic_path, writable_folder
+from ..io.atomic import make_folder, write_atomically
 from ..physics.geometry import scan_area
 from ..result import Reconstruction
 
@@ -24,19 +24,19 @@ def write_config(path: Path, config: Config) -> None:
     """The configuration as YAML, every field with its value."""
     import yaml
 
-    with atomic_path(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text(yaml.safe_dump(config.to_json(), sort_keys=False))
 
 
 def write_probe(path: Path, probe: NDArray[np.complex64], **others: NDArray[Any]) -> None:
     """A probe (modes, N, N) in sqrt(counts) as NPZ, key `probe`, and other arrays that belong to it."""
-    with atomic_path(path) as temporary:
+    with write_atomically(path) as temporary:
         np.savez(temporary, allow_pickle=False, probe=probe, **others)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Plain JSON; numbers that are not finite become null."""
-    with atomic_path(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(finite(values), indent=2, allow_nan=False) + '\n')
 
 
@@ -69,7 +69,7 @@ def write_result(
     from ..io.images import write_amplitude_phase
     from ..io.ptychodus import write_product
 
-    folder = writable_folder(folder)
+    folder = make_folder(folder)
     product = folder / 'product.h5'
     write_product(product, result.with_pixel_size(pixel_size))
     amplitude, phase = write_amplitude_phase(
@@ -85,10 +85,10 @@ def write_trust(folder: Path, trust: Trust) -> dict[str, Path]:
 
     Those of an earlier result that this one does not have are removed.
     """
-    from ..io.drawing import save
+    from ..io.drawing import save_figure
     from .diagnostic_pictures import PICTURES, pictures
 
     figures = pictures(trust)
     for name in set(PICTURES) - set(figures):
         (folder / f'{name}.png').unlink(missing_ok=True)
-    return {name: save(figure, folder / f'{name}.png') for name, figure in figures.items()}
+    return {name: save_figure(figure, folder / f'{name}.png') for name, figure in figures.items()}

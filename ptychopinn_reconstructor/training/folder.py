@@ -12,7 +12,7 @@ from pathlib import Path
 from ..config import Config, parse
 from ..errors import ConfigError
 from ..events import Emit, Event, Progress
-from ..io.atomic import atomic_path
+from ..io.atomic import write_atomically
 from .metrics_table import read_losses
 
 # The suffix of a checkpoint is the backend's: last.ckpt, last.keras.
@@ -83,7 +83,7 @@ def keep_start(folder: Path, start: Path | None) -> None:
     if start is None:
         kept.unlink(missing_ok=True)
     elif not (kept.exists() and kept.samefile(start)):
-        with atomic_path(kept) as temporary:
+        with write_atomically(kept) as temporary:
             shutil.copyfile(start, temporary)
 
 

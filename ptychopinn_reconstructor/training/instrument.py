@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from ..config import Config
 from ..errors import ConfigError, ScanError
 from ..events import Notice
-from ..io.members import Members
+from ..io.members import NpzMembers
 from ..model_file.probes import SAME_PROBE, probe_likeness
 from ..physics.prepare import prepare_scan
 from ..physics.probes import scale_to_power
 from ..physics.scaling import ProbePower, probe_power
 from ..reconstruction.notices import power_notice
 from ..reconstruction.writing import write_probe
-from ..scan import Scan, checked_probe
+from ..scan import Scan, check_probe
 
 INSTRUMENT = 'probe.npz'  # its file in the folder of a pretraining
 LOWEST_PHOTONS = 10.0  # per pattern
@@ -64,10 +64,10 @@ def read_instrument(folder: Path) -> Instrument:
     file = folder / INSTRUMENT
     if not file.exists():
         raise ConfigError(f'There is no pretraining to resume: {file} does not exist; leave out --resume.')
-    with Members(file) as members:
+    with NpzMembers(file) as members:
         bad = members.read('bad_pixels').astype(bool) if 'bad_pixels' in members else None
         notice = Notice('instrument', f'The probe is that of {file}.')
-        return Instrument(checked_probe(members.read('probe')), bad, notice)
+        return Instrument(check_probe(members.read('probe')), bad, notice)
 
 
 def instrument_of(scan: Scan, config: Config, folder: Path, *, resume: bool) -> Instrument:
@@ -75,7 +75,7 @@ def instrument_of(scan: Scan, config: Config, folder: Path, *, resume: bool) -> 
     if not resume:
         return Instrument.of_scan(scan, config.data.probe_power)
     stored = read_instrument(folder)
-    probe = stored.probe if scan.probe is None else checked_probe(scan.probe)
+    probe = stored.probe if scan.probe is None else check_probe(scan.probe)
     likeness = probe_likeness(probe, stored.probe) if probe.shape == stored.probe.shape else 0.0
     if likeness < SAME_PROBE:
         raise ConfigError(

@@ -22,7 +22,7 @@ from ..physics.scaling import mask_probe, probe_power
 from ..physics.simulation.objects import random_object
 from ..physics.simulation.procedural import OBJECT_SIZE
 from ..physics.simulation.simulate import simulate
-from ..scan import Scan, checked_probe
+from ..scan import Scan, check_probe
 from .instrument import INSTRUMENT, LOWEST_PHOTONS, Instrument
 from .run import Trained, TrainingData, TrainingRun, procedural_patterns, run_training
 
@@ -72,7 +72,7 @@ class Pretraining:
     @classmethod
     def of(cls, instrument: Instrument, config: Config) -> Self:
         """For an instrument; ConfigError where it and the configuration do not fit each other."""
-        probe = checked_probe(instrument.probe)
+        probe = check_probe(instrument.probe)
         config = pretraining_config(config, probe)
         return cls(instrument, trained_probe(probe, config.model), config)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..config import Config
 from ..errors import Interrupted
 from ..events import Notice, Previews, ShouldStop
-from ..io.members import Members
+from ..io.members import NpzMembers
 from ..physics.arrays import NUMPY, Arrays
 from ..physics.engine.positions import displace_scan
 from ..physics.engine.refine import Refined, RefineOptions
@@ -20,7 +20,7 @@ from ..reconstruction.finish import refine_with_previews
 from ..reconstruction.initial_object import flat_canvas
 from ..reconstruction.refinement import refinement_options
 from ..reconstruction.writing import write_probe
-from ..scan import Scan, checked_probe
+from ..scan import Scan, check_probe
 
 PROBE_FILE, POSITIONS = 'probe.npz', 'positions'
 
@@ -70,9 +70,9 @@ def refined_first(
 
 
 def _read(file: Path, *, with_probe: bool) -> RefinedFirst:
-    with Members(file) as members:
+    with NpzMembers(file) as members:
         positions = members.read(POSITIONS) if POSITIONS in members else None
-        probe = checked_probe(members.read('probe')) if with_probe else None
+        probe = check_probe(members.read('probe')) if with_probe else None
     notice = Notice('refined_first', f'What was refined before is taken from {file}.')
     return RefinedFirst(probe, positions, (notice,))
 

@@ -15,7 +15,7 @@ from ..backend import Backend, TrainedModel, TrainingJob, load_backend
 from ..config import Config
 from ..errors import Interrupted
 from ..events import Done, Emit, Notice, Previews, ShouldStop, Started, log_notices
-from ..io.atomic import writable_folder
+from ..io.atomic import make_folder
 from ..model_file.opening import Model, open_fitting
 from ..model_file.trained import write_trained_model
 from ..model_file.training_range import TrainingRange
@@ -103,7 +103,7 @@ def run_training(
     backend.check(config)
     path = start_of(Path(output_dir), initial, resume=resume)
     start = None if path is None else open_fitting(path, config)
-    folder = writable_folder(output_dir)
+    folder = make_folder(output_dir)
     emit(Started(plan.job, device, backend.title))
     run = TrainingRun(backend, device, folder, start, resume, preview_seconds, emit, should_stop)
     data = plan.prepare(run)

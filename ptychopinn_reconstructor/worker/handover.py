@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OutputError, ScanError
-from ..io.system import CAN_LOCK, lock
+from ..io.system import CAN_LOCK, lock_file
 from ..scan import Scan
 
 PREFIX, LOCK = 'ptychopinn-job-', 'owner.lock'
@@ -62,7 +62,7 @@ class Scratch:
 def _locked(folder: Path) -> IO[str]:
     fresh = folder / f'{LOCK}.new'
     file = fresh.open('w')
-    lock(file)
+    lock_file(file)
     fresh.rename(folder / LOCK)  # under its name it is locked from the first moment
     return file
 
@@ -115,7 +115,7 @@ def _is_abandoned(folder: Path) -> bool:
     if not (folder / LOCK).exists():
         return time.time() - folder.stat().st_mtime > YOUNG
     with (folder / LOCK).open('r+') as file:
-        return lock(file)
+        return lock_file(file)
 
 
 def write_arrays(folder: Path, arrays: Mapping[str, Any], description: Mapping[str, Any]) -> None:

@@ -165,7 +165,7 @@ def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
 def train(request: TrainRequest, channel: Channel) -> None:
     """Train in the output folder; an earlier training there is kept beside the new one."""
     from ..config import parse
-    from ..io.atomic import writable_folder
+    from ..io.atomic import make_folder
     from ..training.folder import check_resumable, replacing, set_aside, stored_config
     from ..training.setup import complete_config
     from ..training.train import train as train_scans
@@ -173,7 +173,7 @@ def train(request: TrainRequest, channel: Channel) -> None:
     config = parse(request.config)
     scans, sources = training_scans(request, config, channel)
     config = complete_config(scans, config)
-    folder = writable_folder(request.output_dir)
+    folder = make_folder(request.output_dir)
     emit: Emit = channel.emit
     if request.resume:
         stored = stored_config(folder)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from ptychopinn_reconstructor.errors import OutputError
-from ptychopinn_reconstructor.io.atomic import atomic_path, writable_folder
+from ptychopinn_reconstructor.io.atomic import make_folder, write_atomically
 
 
 def test_the_target_appears_only_when_the_block_has_succeeded(tmp_path: Path) -> None:
     target = tmp_path / 'new' / 'picture.png'
-    with atomic_path(str(target)) as temporary:
+    with write_atomically(str(target)) as temporary:
         assert temporary.parent == target.parent and temporary.suffix == '.png'
         temporary.write_bytes(b'complete')
         assert not target.exists()
@@ -26,7 +26,7 @@ def test_the_target_appears_only_when_the_block_has_succeeded(tmp_path: Path) ->
 def test_a_failing_block_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
     target = tmp_path / 'metrics.json'
     target.write_text('old')
-    with pytest.raises(error), atomic_path(target) as temporary:
+    with pytest.raises(error), write_atomically(target) as temporary:
         temporary.write_text('half')
         raise error
     assert target.read_text() == 'old'
@@ -36,41 +36,41 @@ def test_a_failing_block_leaves_the_old_file_and_nothing_else(tmp_path: Path, er
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     with (
         pytest.raises(OutputError, match=r"Cannot write '.*model\.safetensors' \(No space left on device\)"),
-        atomic_path(tmp_path / 'model.safetensors'),
+        write_atomically(tmp_path / 'model.safetensors'),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_an_error_about_another_file_is_not_disguised(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / 'model.safetensors'):
+    with pytest.raises(FileNotFoundError), write_atomically(tmp_path / 'model.safetensors'):
         (tmp_path / 'absent').read_bytes()
 
 
 def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OutputError), atomic_path(tmp_path / 'model.safetensors'):
+    with pytest.raises(OutputError), write_atomically(tmp_path / 'model.safetensors'):
         pass
 
 
 def test_writable_folder_makes_parents_and_leaves_no_trace(tmp_path: Path) -> None:
-    folder = writable_folder(str(tmp_path / 'a' / 'b'))
+    folder = make_folder(str(tmp_path / 'a' / 'b'))
     assert folder == tmp_path / 'a' / 'b' and os.listdir(folder) == []
-    assert writable_folder(folder) == folder
+    assert make_folder(folder) == folder
 
 
 def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / 'file').write_text('')
     for folder in (tmp_path / 'file', tmp_path / 'file' / 'folder'):
         with pytest.raises(OutputError, match='choose another output folder'):
-            writable_folder(folder)
+            make_folder(folder)
 
 
 @pytest.mark.skipif(not hasattr(os, 'geteuid') or os.geteuid() == 0, reason='root may write into every folder')
 def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match='Permission denied'):
-        writable_folder(tmp_path)
+        make_folder(tmp_path)
 
 
 def test_a_folder_that_is_the_target_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match='it is a folder'), atomic_path(tmp_path):
+    with pytest.raises(OutputError, match='it is a folder'), write_atomically(tmp_path):
         pass

@@ -63,7 +63,7 @@ def test_a_flat_object_is_drawn_without_warning(tmp_path: Path, value: complex) 
 @given(width=st.integers(4, 20_000), pixel=st.none() | st.floats(1e-10, 1e-6))
 def test_scale_bar(width: int, pixel: float | None) -> None:
     """D52: 1, 2 or 5 times a power of ten; a tenth to a quarter of the width."""
-    length, label = drawing.scale_bar_length(width, pixel)
+    length, label = drawing.choose_scale_bar(width, pixel)
     number, unit = label.split()
     meters = float(number) * {'px': 1.0 if pixel is None else math.nan, 'nm': 1e-9, 'µm': 1e-6}[unit]
     assert math.isclose(length * (pixel or 1.0), meters, rel_tol=1e-5)
@@ -73,17 +73,17 @@ def test_scale_bar(width: int, pixel: float | None) -> None:
 
 def test_scale_bar_of_a_known_case() -> None:
     """D52: 330 pixels of 18 nm are 5.94 µm wide; a quarter is 1.485 µm."""
-    length, label = drawing.scale_bar_length(330, 18e-9)
+    length, label = drawing.choose_scale_bar(330, 18e-9)
     assert label == '1 µm' and math.isclose(length, 1e-6 / 18e-9)
-    assert drawing.scale_bar_length(321, None) == (50.0, '50 px')
+    assert drawing.choose_scale_bar(321, None) == (50.0, '50 px')
 
 
 def test_phase_is_not_torn_near_pi() -> None:
     """D53: a phase that straddles ±π is shown in one piece about its mean."""
     phase = np.linspace(math.pi - 0.5, math.pi + 0.5, 50)
-    shown = images._unwrapped_about_mean(np.exp(1j * phase)[None].astype(np.complex64))
+    shown = images._unwrap_about_mean(np.exp(1j * phase)[None].astype(np.complex64))
     np.testing.assert_allclose(np.diff(shown), np.diff(phase)[None], atol=1e-5)
-    assert not drawing.phase_look(shown).cyclic and drawing.phase_look(np.linspace(-3.1, 3.1, 99)).cyclic
+    assert not drawing.scale_phase(shown).cyclic and drawing.scale_phase(np.linspace(-3.1, 3.1, 99)).cyclic
 
 
 def test_comparison_shares_the_limits_of_the_first(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from scipy import ndimage
 import ptychopinn_reconstructor as pp
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.events import Event, Progress
-from ptychopinn_reconstructor.io.maps import window_of
+from ptychopinn_reconstructor.io.maps import find_window
 from ptychopinn_reconstructor.physics.geometry import layout
 from ptychopinn_reconstructor.physics.illumination import illuminated_area, illumination
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, even_batches, prepare_scan
@@ -155,9 +155,9 @@ def test_the_illumination_is_the_sum_of_the_probe_at_all_positions() -> None:
 
 def test_the_window_of_a_mask_is_its_bounding_box() -> None:
     mask = np.zeros((7, 9), dtype=bool)
-    assert window_of(mask) == (slice(0, 7), slice(0, 9))
+    assert find_window(mask) == (slice(0, 7), slice(0, 9))
     mask[2, 3] = mask[4, 8] = True
-    assert window_of(mask) == (slice(2, 5), slice(3, 9))
+    assert find_window(mask) == (slice(2, 5), slice(3, 9))
 
 
 # --- two halves ------------------------------------------------------------------------------------------------------

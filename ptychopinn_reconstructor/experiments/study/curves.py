@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...io.drawing import Look, amplitude_look, color_bar, draw, encoded, figure_of, phase_look
+from ...io.drawing import (
+    ColorScale,
+    add_color_bar,
+    draw_image,
+    encode_figure,
+    make_figure,
+    scale_amplitude,
+    scale_phase,
+)
 from ...physics.scoring.metrics import LEADING
 from .grid import short_dose
 from .table import Group, Row, grouped
@@ -99,7 +107,7 @@ def curves(rows: Sequence[Row], along: str) -> list[Curve]:
 def curve_picture(rows: Sequence[Row], along: str) -> bytes:
     """All figures along a factor, as SVG: mean, one standard deviation over the seeds, and each run as a dot."""
     found = curves(rows, along)
-    figure = figure_of(11.0, 6.4 + 0.22 * math.ceil(len(found) / 3))
+    figure = make_figure(11.0, 6.4 + 0.22 * math.ceil(len(found) / 3))
     axes = figure.subplots(2, 3).ravel()
     for axis, (key, title) in zip(axes, FIGURES.items(), strict=True):
         draw = _draw_levels if along == 'model' else _draw_curves
@@ -118,7 +126,7 @@ def curve_picture(rows: Sequence[Row], along: str) -> bytes:
     if along != 'model':
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc='outside lower center', ncols=3, fontsize=9, frameon=False)
-    return encoded(figure, 'svg')
+    return encode_figure(figure, 'svg')
 
 
 def _reference(axes: Sequence[Axes], found: Sequence[Curve]) -> None:
@@ -182,7 +190,7 @@ def object_picture(shown: Sequence[Shown], along: str, kind: str) -> bytes:
     columns = _chosen(sorted({one.x for one in shown if one.x is not None})) or [None]
     labels = list(dict.fromkeys(one.label for one in shown))
     at = {(one.label, one.x): one for one in shown}
-    figure = figure_of(_SIDE * len(columns) + 1.6, _SIDE * 1.12 * (len(labels) + 1) + 0.3)
+    figure = make_figure(_SIDE * len(columns) + 1.6, _SIDE * 1.12 * (len(labels) + 1) + 0.3)
     grid = figure.subplots(len(labels) + 1, len(columns), squeeze=False)
     look = _look(shown, kind)
     image = None
@@ -192,7 +200,7 @@ def object_picture(shown: Sequence[Shown], along: str, kind: str) -> bytes:
         pictures = [None if first is None else first.truth, *(None if cell is None else cell.result for cell in cells)]
         for i, (axis, values) in enumerate(zip(grid[:, j], pictures, strict=True)):
             if values is not None:
-                image = draw(axis, _part(values, kind), look, None)
+                image = draw_image(axis, _part(values, kind), look, None)
                 axis.set_axis_on()  # its labels say which result it is
             axis.set(xticks=[], yticks=[])
             cell = cells[i - 1] if i else None
@@ -203,8 +211,8 @@ def object_picture(shown: Sequence[Shown], along: str, kind: str) -> bytes:
         if x is not None:
             grid[0, j].set_title(_with_unit(along, x), fontsize=8)
     if image is not None:
-        color_bar(figure, image, list(grid.ravel()), look)
-    return encoded(figure, 'png')
+        add_color_bar(figure, image, list(grid.ravel()), look)
+    return encode_figure(figure, 'png')
 
 
 def _chosen(values: list[float]) -> list[float | None]:
@@ -214,10 +222,10 @@ def _chosen(values: list[float]) -> list[float | None]:
     return [values[i] for i in np.linspace(0, len(values) - 1, MOST_COLUMNS).round().astype(int)]
 
 
-def _look(shown: Sequence[Shown], kind: str) -> Look:
+def _look(shown: Sequence[Shown], kind: str) -> ColorScale:
     """Colors for all of the truths; results are shown in the same."""
     values = np.concatenate([_part(one.truth, kind).ravel() for one in shown])
-    return amplitude_look(values) if kind == 'amplitude' else phase_look(values)
+    return scale_amplitude(values) if kind == 'amplitude' else scale_phase(values)
 
 
 def _part(values: Object, kind: str) -> NDArray[Any]:

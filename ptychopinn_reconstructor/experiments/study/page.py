@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...io.atomic import atomic_path
+from ...io.atomic import write_atomically
 from ..document import Heading, Part, Picture, Table, Text, as_html
 from .curves import FIGURES, NAMES, Shown, curve_picture, label, object_picture, varied
 from .description import Study
@@ -22,7 +22,7 @@ SEED_SHOWN = 0
 
 def write_page(path: Path, study: Study, name: str, rows: Sequence[Row], folder: Path, total: int) -> None:
     """Write the page for the rows that are there; `folder` holds the runs, `total` is how many there will be."""
-    with atomic_path(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text(as_html(name, [*_parts(study, rows, folder, total)]), encoding='utf-8')
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...errors import Interrupted, PtychoPINNError
 from ...io import read_object
-from ...io.atomic import atomic_path
+from ...io.atomic import write_atomically
 from ...model_file.trained import own_versions
 from ...physics.scoring.metrics import Comparison, default_margin
 from ...reconstruction.writing import write_json
@@ -165,7 +165,7 @@ class Runner:
         for section, fields in (item for layer in layers for item in layer.items()):
             joined.setdefault(section, {}).update(fields)
         path = self.folder / 'trainings' / f'{name}.yaml'
-        with atomic_path(path) as temporary:
+        with write_atomically(path) as temporary:
             temporary.write_text(yaml.safe_dump(joined))
         return path
 
@@ -180,7 +180,7 @@ def _trust(trust: Mapping[str, Any]) -> Values:
 
 
 def _keep(path: Path, image: Comparison) -> None:
-    with atomic_path(path) as temporary:
+    with write_atomically(path) as temporary:
         np.savez(temporary, result=image.result.astype(np.complex64), truth=image.truth.astype(np.complex64))
 
 

@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from ...errors import ScanError
-from ...io.atomic import atomic_path
+from ...io.atomic import write_atomically
 from ...reconstruction.writing import finite
 from .grid import FACTORS
 from .records import DONE
@@ -29,7 +29,7 @@ TEXTS = ('model', 'backend', 'status', *TRAILING)
 def write_table(path: Path, rows: Sequence[Row]) -> None:
     """Write the rows; a value that a row does not have, or that is not finite, is an empty cell."""
     others = sorted({key for row in rows for key in row} - {*LEADING, *TRAILING})
-    with atomic_path(path) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
+    with write_atomically(path) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
         writer = csv.DictWriter(file, [*LEADING, *others, *TRAILING])
         writer.writeheader()
         writer.writerows(finite(row) for row in rows)

@@ -14,7 +14,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from ...errors import ConfigError, InputError
-from ...scan import MAX_CANVAS, Scan, checked_probe
+from ...scan import MAX_CANVAS, Scan, check_probe
 from ..forward import diffract
 from ..geometry import gather_patches
 from ..probes import check_size, make_probe, probe_modes, scale_to_power
@@ -152,7 +152,7 @@ def _noisy_counts(
 def _probe(probe: str | NDArray[Any], n: int | None, photons: float, modes: int) -> NDArray[np.complex128]:
     if isinstance(probe, str):
         return make_probe(probe, DEFAULT_SIZE if n is None else n, photons=photons, modes=modes)
-    values = checked_probe(probe, n)
+    values = check_probe(probe, n)
     check_size(values.shape[-1])
     if len(values) > 1 and modes not in (1, len(values)):
         raise ConfigError(f'The probe handed in has {len(values)} modes and modes is {modes}; leave modes out.')
