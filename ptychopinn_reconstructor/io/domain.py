@@ -37,7 +37,7 @@ def decide_domain(diffraction: NDArray[Any], choice: DomainChoice = 'auto') -> t
     if diffraction.dtype.kind != 'f':
         raise ScanError(f'The diffraction patterns are of type {diffraction.dtype}; they must be real numbers.')
     step = max(1, -(-len(diffraction) // _SAMPLED_PATTERNS))
-    sample = np.asarray(diffraction[::step], dtype=np.float64)
+    sample = np.array(diffraction[::step], dtype=np.float64)  # a copy: the patterns stay as they are in the file
     sample[~np.isfinite(sample)] = 0.0
     decision = _decide_by_steps(sample) or _decide_by_noise(sample)
     if decision is None:
