@@ -16,8 +16,6 @@ from ptychopinn_reconstructor.io import read_scan, write_npz
 
 CODES = ('i2', 'i4', 'i8', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8')
 TYPES = [order + code for code, order in itertools.product(CODES, '<>')]
-    order + code for code, order in itertools.product(('i2', 'i4', 'i8', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8'), '<>')
-]
 TYPES += ['i1', 'u1', *([np.dtype(np.longdouble).str] if np.dtype(np.longdouble).itemsize > 8 else [])]
 
 
