@@ -10,16 +10,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import yaml
 from click.testing import CliRunner, Result
 from model_files import description
 from scans import backend_options
 
-from ptychopinn_reconstructor.cli.main import main
+from ptychopinn_reconstructor.cli.main import COMMANDS, main
 from ptychopinn_reconstructor.config import Config, parse
 from ptychopinn_reconstructor.model_file.self_test import SelfTest
 from ptychopinn_reconstructor.model_file.writing import write_model
+
+
+def load_commands() -> dict[str, click.Command]:
+    """All commands by name, their modules imported."""
+    return {name: entry.load() for name, entry in COMMANDS.items()}
 
 
 def run(*args: str) -> Result:

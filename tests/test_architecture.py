@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from ptychopinn_reconstructor.backend import BackendDescription
+from ptychopinn_reconstructor.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'ptychopinn_reconstructor'
@@ -63,6 +64,10 @@ TOP_MODULES = 8
 # Rooms and modules that load scipy with the physics as soon as they are imported; whoever needs them imports them late.
 WITH_PHYSICS = {'physics', 'reconstruction', 'training', 'experiments', 'conformance', 'host'}
 WITH_PHYSICS_TOO = {'backend.base', 'backend.batches', 'model_file.trained'}
+# Modules of the command line that are imported only when one of their commands is used.
+COMMAND_MODULES = {entry.target.partition(':')[0].removeprefix(f'{PACKAGE}.') for entry in COMMANDS.values()}
+SHARED_BY_COMMANDS = {'cli.result_job', 'cli.result_report', 'cli.training_job'}
+WITH_PHYSICS_TOO |= (COMMAND_MODULES | SHARED_BY_COMMANDS) - {'cli.doctor', 'cli.inspect'}
 LIGHT_ALL_THE_SAME = {'training.folder', 'training.metrics_table'}
 
 # What each folder of backends/ says that it imports (test_each_folder_is_a_backend_that_describes_itself), and loggers.

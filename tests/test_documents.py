@@ -61,9 +61,9 @@ def test_the_projects_links_stand_in_one_place() -> None:
 
 
 def test_every_option_that_a_document_names_exists() -> None:
-    from ptychopinn_reconstructor.cli.main import main
+    from command_line import load_commands
 
-    options = [option for command in main.commands.values() for option in command.params]
+    options = [option for command in load_commands().values() for option in command.params]
     known = {name for option in options for name in (*option.opts, *option.secondary_opts)}
     known |= {'--help', '--force', '--only'}  # of click, and of benchmarks/quality.py
     for document in (path for path in DOCUMENTS if path.parent.name not in ('benchmarks', 'specs')):

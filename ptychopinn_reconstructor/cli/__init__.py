@@ -1,1 +1,1 @@
-"""The commands of the command line, one module a group; nothing heavy is imported before a command needs it."""
+"""The command line `ptychopinn`: one module a command, imported when the command is run."""

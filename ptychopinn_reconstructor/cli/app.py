@@ -1,11 +1,13 @@
-"""The group of all commands: every error is one line on stderr, with an exit code of its kind."""
+"""Commands and their group: errors as one line on stderr, modules imported when their command is used."""
 
 from __future__ import annotations
 
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, NoReturn
 
 import click
@@ -56,8 +58,40 @@ class OneLineErrors(click.Command):
         return code
 
 
+@dataclass(frozen=True)
+class CommandEntry:
+    """A command before its module is imported: where it is ('package.module:command'), and its help in one line."""
+
+    target: str
+    help: str
+
+    def load(self) -> click.Command:
+        """Import the module of the command."""
+        module, _, name = self.target.partition(':')
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+
 class App(OneLineErrors, click.Group):
-    """All commands of a command line."""
+    """A group of commands, of which only the one that is used is imported."""
+
+    def __init__(self, *args: Any, entries: Mapping[str, CommandEntry], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.entries = entries
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands, sorted."""
+        return sorted(self.entries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, imported now; None where there is none."""
+        entry = self.entries.get(cmd_name)
+        return None if entry is None else entry.load()
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands for --help from the entries: click would import every command for it."""
+        with formatter.section('Commands'):
+            formatter.write_dl([(name, self.entries[name].help) for name in self.list_commands(ctx)])
 
 
 class Expected(click.ClickException):

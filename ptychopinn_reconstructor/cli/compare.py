@@ -9,17 +9,19 @@ import click
 
 from ..config import Config
 from ..errors import ConfigError
+from ..experiments.compare import compare as compare_backends
+from ..experiments.compare_report import summary
 from .app import debug_option, json_option, quiet_option
 from .arguments import config_option, margin_option, output_option, probe_option, set_option
-from .configuration import command_line, resolve
+from .configuration import read_command_line, resolve
 from .folders import check_output_folder
 from .options import field_options
 from .progress import ProgressBar
-from .report import notes, pairs, show
-from .stopping import stoppable
+from .report import format_notes, format_pairs, show
+from .stopping import catch_stop_signals
 
-# Settings that the command says to each of its steps, and what the user names instead.
-ANSWERED = {
+# Settings that the command gives to each of its steps, and what the user names instead.
+SETTLED = {
     'backend': '--backends',
     'model_path': 'the models that are trained here',
     'output_dir': '--output-dir',
@@ -68,12 +70,10 @@ def compare(
     BACKEND_in_BACKEND/ (a reconstruction of the first one's model by the second). Settings come from the command line,
     then from --config, then from the defaults. With --passes the objects are also compared after refinement.
     """
-    config = _configuration(file, settings, options)
+    config = _resolve_config(file, settings, options)
     check_output_folder(output_dir)
     quiet_bar = quiet or not config.execution.progress
-    with stoppable() as should_stop, ProgressBar('reading', quiet=quiet_bar) as bar:
-        from ..experiments.compare import compare as compare_backends
-
+    with catch_stop_signals() as should_stop, ProgressBar('reading', quiet=quiet_bar) as bar:
         report = compare_backends(
             scan,
             output_dir,
@@ -88,14 +88,12 @@ def compare(
             should_stop=should_stop,
         )
     if as_json or not quiet:
-        from ..experiments.compare_report import summary
-
-        files = pairs({name: str(output_dir / name) for name in ('report.md', 'report.json')})
-        show(report, as_json=as_json, text=[*summary(report), *notes(report['notes']), *files])
+        files = format_pairs({name: str(output_dir / name) for name in ('report.md', 'report.json')})
+        show(report, as_json=as_json, text=[*summary(report), *format_notes(report['notes']), *files])
 
 
-def _configuration(file: str | None, settings: tuple[str, ...], options: dict[str, Any]) -> Config:
-    for fields in command_line(settings, options).values():
-        if name := next((name for name in fields if name in ANSWERED), None):
-            raise ConfigError(f'{name} is not a setting of a comparison, which has {ANSWERED[name]}; leave {name} out.')
+def _resolve_config(file: str | None, settings: tuple[str, ...], options: dict[str, Any]) -> Config:
+    for fields in read_command_line(settings, options).values():
+        if name := next((name for name in fields if name in SETTLED), None):
+            raise ConfigError(f'{name} is not a setting of a comparison, which has {SETTLED[name]}; leave {name} out.')
     return resolve(Config(), file, settings, options)

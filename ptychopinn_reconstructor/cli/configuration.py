@@ -10,7 +10,7 @@ from typing import Any
 
 from ..config import AUTO, SECTIONS, Config, field_table, migrate, section_of
 from ..errors import ConfigError
-from .options import given
+from .options import select_given
 
 PRESETS = 'ptychopinn_reconstructor.configs'
 NULLS = ('', '~', 'null')
@@ -30,10 +30,10 @@ def resolve(
     Raises ConfigError when any is unknown, of a wrong type, out of range or given twice.
     """
     from_file = read_file(file) if file is not None else {}
-    return base.merged(from_file, command_line(settings, options), settled)
+    return base.merged(from_file, read_command_line(settings, options), settled)
 
 
-def command_line(settings: Sequence[str], options: Mapping[str, Any]) -> Overrides:
+def read_command_line(settings: Sequence[str], options: Mapping[str, Any]) -> Overrides:
     """Settings from --set and from options, by section; ConfigError when one is given both ways or is not key=value."""
     overrides: Overrides = {section: {} for section in SECTIONS}
     for setting in settings:
@@ -42,7 +42,7 @@ def command_line(settings: Sequence[str], options: Mapping[str, Any]) -> Overrid
             raise ConfigError(f'--set {setting!r} is not of the form key=value; write for example --set nepochs=20.')
         section, name = section_of(key.strip())
         overrides[section][name] = None if value.strip() in NULLS else value.strip()
-    for section, name, value in given(options):
+    for section, name, value in select_given(options):
         if name in overrides[section]:
             raise ConfigError(f'{name} is given twice, by --set and by an option; leave one out.')
         overrides[section][name] = str(value) if isinstance(value, Path) else value
@@ -53,7 +53,7 @@ def read_file(file: str) -> Overrides:
     """The settings of a YAML file, or of a shipped preset when there is no such file."""
     import yaml
 
-    text = _text(file)
+    text = _read_text(file)
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -66,10 +66,10 @@ def read_file(file: str) -> Overrides:
         raise ConfigError(f'{file} holds no settings by section; it must look like what --print-config prints.')
     sections = migrate(values)
     sections.pop('format_version', None)
-    return {str(section): _fields(file, str(section), fields) for section, fields in sections.items()}
+    return {str(section): _check_fields(file, str(section), fields) for section, fields in sections.items()}
 
 
-def as_yaml(config: Config) -> str:
+def dump_yaml(config: Config) -> str:
     """A configuration as --print-config shows it and --config takes it."""
     import yaml
 
@@ -80,32 +80,33 @@ def as_yaml(config: Config) -> str:
     return str(yaml.safe_dump(values, sort_keys=False))
 
 
-def presets() -> list[str]:
+def list_presets() -> list[str]:
     """Names of the shipped presets."""
     found = (resource.name for resource in resources.files(PRESETS).iterdir())
     return sorted(name.removesuffix('.yaml') for name in found if name.endswith('.yaml'))
 
 
-def _text(file: str) -> str:
+def _read_text(file: str) -> str:
     path = Path(file)
-    if not path.exists() and file in presets():
+    if not path.exists() and file in list_presets():
         return resources.files(PRESETS).joinpath(f'{file}.yaml').read_text(encoding='utf-8')
     try:
         return path.read_text(encoding='utf-8')
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, 'strerror', None) or 'it is not text'
         raise ConfigError(
-            f'Cannot read the configuration {file} ({reason}); pass a YAML file or a preset: {", ".join(presets())}.'
+            f'Cannot read the configuration {file} ({reason}); '
+            f'pass a YAML file or a preset: {", ".join(list_presets())}.'
         ) from error
 
 
-def _fields(file: str, section: str, fields: Any) -> dict[str, Any]:
+def _check_fields(file: str, section: str, fields: Any) -> dict[str, Any]:
     if fields is not None and not isinstance(fields, dict):
         raise ConfigError(f'The section {section!r} of {file} is {fields!r}; it must hold settings as key: value.')
-    return {str(key): _as_text(str(key), value) for key, value in (fields or {}).items()}
+    return {str(key): _restore_text(str(key), value) for key, value in (fields or {}).items()}
 
 
-def _as_text(name: str, value: Any) -> Any:
+def _restore_text(name: str, value: Any) -> Any:
     """YAML reads `precision: 32` as a number where the setting is a name."""
     textual = {row.name for row in field_table() if isinstance(row.default, str)}
     return str(value) if name in textual and type(value) is int else value

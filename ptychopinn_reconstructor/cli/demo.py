@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ..config import Config
 from ..errors import Interrupted, PtychoPINNError
+from ..experiments.steps import Measured, Steps, Truth, require_backends
+from ..io import read_object, read_scan, write_comparison, write_npz
+from ..physics.scoring.metrics import LEADING, Comparison
+from ..physics.simulation.simulate import simulate
 from ..training.folder import MODEL
+from ..training.train import train
 from .app import debug_option, json_option, quiet_option
 from .folders import check_output_folder
 from .progress import ProgressBar
-from .report import pairs, show, table
-from .stopping import stoppable
-
-if TYPE_CHECKING:
-    from ..experiments.steps import Measured, Steps
-    from ..physics.scoring.metrics import Comparison
+from .report import format_pairs, format_table, show
+from .stopping import catch_stop_signals
 
 SCANS = {'A': ('cells', 0), 'B': ('leaves', 1)}  # name: kind of object, offset of the seed
 TITLES = {'A': 'trained on', 'B': 'never seen'}
@@ -33,7 +34,7 @@ METHODS = {
     'refined': f'network + {PASSES} passes',
     'engine': f'engine alone, {ENGINE_PASSES} passes',
 }
-Objects = dict[tuple[str, str], 'Measured']  # by scan and method
+Objects = dict[tuple[str, str], Measured]  # by scan and method
 
 
 @click.command()
@@ -65,17 +66,15 @@ def demo(
     check_output_folder(out)
     training = {'seed': seed, 'max_cpu_seconds': max_cpu_seconds}
     config = Config().merged({'training': training, 'execution': {'backend': backend}})
-    with stoppable() as should_stop, ProgressBar('simulate', quiet=quiet) as bar:
-        from ..experiments.steps import Steps, require_backends
-
+    with catch_stop_signals() as should_stop, ProgressBar('simulate', quiet=quiet) as bar:
         require_backends([backend])  # not there: found before anything is written
         for name in SCANS:
             _write_scan(out, name, seed, positions)
         steps = Steps(bar.emit, should_stop)
         trained = _train(out, config, steps)
         found = _reconstruct_all(out, steps)
-        pictures = [str(_picture(out, name, found)) for name in SCANS]
-    metrics = {name: {method: _figures(found[name, method]) for method in METHODS} for name in SCANS}
+        pictures = [str(_draw(out, name, found)) for name in SCANS]
+    metrics = {name: {method: _collect_figures(found[name, method]) for method in METHODS} for name in SCANS}
     summary = {
         'seconds': round(time.monotonic() - start, 1),
         'training': trained,
@@ -84,7 +83,7 @@ def demo(
         'pictures': pictures,
     }
     if as_json or not quiet:
-        show(summary, as_json=as_json, text=_lines(summary))
+        show(summary, as_json=as_json, text=_format_lines(summary))
     _check_reached(metrics['A']['refined']['phase_psnr'])
 
 
@@ -98,18 +97,12 @@ def _check_reached(phase_psnr: float) -> None:
 
 def _write_scan(out: Path, name: str, seed: int, positions: int) -> None:
     """A scan of SCANS with its true object, N = 64."""
-    from ..io import write_npz
-    from ..physics.simulation.simulate import simulate
-
     kind, offset = SCANS[name]
     write_npz(out / f'scan_{name}.npz', simulate(object=kind, seed=2 * seed + offset, positions=positions))
 
 
 def _train(out: Path, config: Config, steps: Steps) -> dict[str, Any]:
     """In this process, so that the progress bar can show the epochs."""
-    from ..io import read_scan
-    from ..training.train import train
-
     path = out / 'scan_A.npz'
     sources = [str(path.absolute())]
     scan, folder, emit, should_stop = read_scan(path).scan, out / 'model', steps.emit, steps.should_stop
@@ -121,56 +114,47 @@ def _train(out: Path, config: Config, steps: Steps) -> dict[str, Any]:
 
 def _reconstruct_all(out: Path, steps: Steps) -> Objects:
     """Each scan by each method, in a process of its own, compared with the truth."""
-    from ..experiments.steps import Truth
-    from ..io import read_object
-
     steps.total, found = len(SCANS) * len(METHODS), {}
     for name in SCANS:
         scan = (out / f'scan_{name}.npz').absolute()
         truth = Truth(read_object(scan))
         for method, title in METHODS.items():
-            (command, *options), stage = _command(out, method), f'reconstruct {name}: {title}'
+            (command, *options), stage = _list_arguments(out, method), f'reconstruct {name}: {title}'
             line = [command, str(scan), *options, '--truth', str(scan)]
             found[name, method] = steps.reconstruct(stage, 'A step of the demo', line, out / f'{name}_{method}', truth)
             steps.done += 1
     return found
 
 
-def _command(out: Path, method: str) -> list[str]:
+def _list_arguments(out: Path, method: str) -> list[str]:
     if method == 'engine':
         return ['refine', '--passes', str(ENGINE_PASSES)]
     model = str((out / 'model' / MODEL).absolute())
     return ['reconstruct', '--model', model, '--passes', str(PASSES if method == 'refined' else 0)]
 
 
-def _figures(found: Measured) -> dict[str, float]:
+def _collect_figures(found: Measured) -> dict[str, float]:
     """The leading figures and the residual of a result; PtychoPINNError where it cannot be compared."""
-    from ..physics.scoring.metrics import LEADING
-
-    values = _image(found).to_dict()
+    values = _require_image(found).to_dict()
     return {key: values[key] for key in LEADING} | {'residual': found.metrics['residual']}
 
 
-def _image(found: Measured) -> Comparison:
+def _require_image(found: Measured) -> Comparison:
     if found.image is None:
         raise PtychoPINNError(f'The demo failed: {found.unscored}')
     return found.image
 
 
-def _picture(out: Path, name: str, found: Objects) -> Path:
+def _draw(out: Path, name: str, found: Objects) -> Path:
     """Truth, network alone, refined and engine side by side, on the area of the scan, global phase as in the truth."""
-    from ..io import write_comparison
-
-    images = {title: _image(found[name, method]) for method, title in METHODS.items()}
+    images = {title: _require_image(found[name, method]) for method, title in METHODS.items()}
     rows = [('truth', images[METHODS['engine']].truth), *((title, image.result) for title, image in images.items())]
     title = f'scan {name} ({TITLES[name]})'
     path = out / f'comparison_{name}.png'
     return write_comparison(path, [(title, values.astype('complex64')) for title, values in rows], title=title)
 
 
-def _lines(summary: dict[str, Any]) -> list[str]:
-    from ..physics.scoring.metrics import LEADING
-
+def _format_lines(summary: dict[str, Any]) -> list[str]:
     rows = [
         (f'{name} ({TITLES[name]}): {METHODS[method]}', *(f'{values[key]:.3f}' for key in LEADING), values['residual'])
         for name, methods in summary['results'].items()
@@ -183,4 +167,4 @@ def _lines(summary: dict[str, Any]) -> list[str]:
         'model': summary['model'],
         'pictures': ', '.join(summary['pictures']),
     }
-    return [*table(['', *LEADING.values(), 'residual'], rows), '', *pairs(tail)]
+    return [*format_table(['', *LEADING.values(), 'residual'], rows), '', *format_pairs(tail)]

@@ -8,9 +8,12 @@ from typing import Any
 
 import click
 
+from ..experiments.evaluate import evaluate_files
+from ..physics.scoring.metrics import FIGURES, LABELS
 from .app import debug_option, json_option
 from .arguments import margin_option
-from .report import RESOLUTIONS, image_lines, pairs, resolution, show, table
+from .report import format_pairs, format_table, show
+from .result_report import RESOLUTIONS, format_image_metrics, format_resolution
 
 Values = Mapping[str, Any]
 
@@ -54,48 +57,42 @@ def evaluate(
         *compared, truth = results
     else:
         compared = list(results)
-    from ..experiments.evaluate import evaluate_files
-
-    found = evaluate_files(compared, truth, margin=margin, pistons=pistons)
+    evaluation = evaluate_files(compared, truth, margin=margin, pistons=pistons)
     if picture is not None:
-        found.write_picture(picture)
-    values = found.to_json()
-    show(values, as_json=as_json, text=_lines(values['results'], picture))
+        evaluation.write_picture(picture)
+    values = evaluation.to_json()
+    show(values, as_json=as_json, text=_format_lines(values['results'], picture))
 
 
-def _lines(results: list[dict[str, Any]], picture: Path | None) -> list[str]:
-    head = [*image_lines(results[0]), ''] if len(results) == 1 else []
-    drawn = [] if picture is None else ['', *pairs({'picture': str(picture)})]
-    blocks = (('ambiguities removed', _aligned), ('as reconstructed', _raw))
-    return [*head, *_table(*blocks[0], results), '', *_table(*blocks[1], results), *drawn]
+def _format_lines(results: list[dict[str, Any]], picture: Path | None) -> list[str]:
+    head = [*format_image_metrics(results[0]), ''] if len(results) == 1 else []
+    drawn = [] if picture is None else ['', *format_pairs({'picture': str(picture)})]
+    blocks = (('ambiguities removed', _format_aligned), ('as reconstructed', _format_raw))
+    return [*head, *_format_figures(*blocks[0], results), '', *_format_figures(*blocks[1], results), *drawn]
 
 
-def _table(title: str, cells: Callable[[Values], dict[str, str]], results: list[dict[str, Any]]) -> list[str]:
+def _format_figures(title: str, cells: Callable[[Values], dict[str, str]], results: list[dict[str, Any]]) -> list[str]:
     columns = [cells(one) for one in results]
     names = ['' if len(results) == 1 else one['name'] for one in results]
-    return table([title, *names], [[label, *(column[label] for column in columns)] for label in columns[0]])
+    return format_table([title, *names], [[label, *(column[label] for column in columns)] for label in columns[0]])
 
 
-def _aligned(values: Values) -> dict[str, str]:
-    from ..physics.scoring.metrics import LABELS
-
+def _format_aligned(values: Values) -> dict[str, str]:
     shown = {label: f'{values[key]:.5g}' for key, label in LABELS.items() if not key.endswith('_raw')}
     scales = int(values['ms_ssim_scales'])
     few = '' if scales == 5 else ' (no room for 5)'
-    return {**_without_frequencies(shown), **_resolutions(values['frc']), 'scales of MS-SSIM': f'{scales}{few}'}
+    return {**_drop_frequencies(shown), **_format_resolutions(values['frc']), 'scales of MS-SSIM': f'{scales}{few}'}
 
 
-def _raw(values: Values) -> dict[str, str]:
-    from ..physics.scoring.metrics import FIGURES
-
+def _format_raw(values: Values) -> dict[str, str]:
     shown = {label: f'{values[f"{key}_raw"]:.5g}' for key, label in FIGURES.items()}
-    return {**_without_frequencies(shown), **_resolutions(values['frc_raw'])}
+    return {**_drop_frequencies(shown), **_format_resolutions(values['frc_raw'])}
 
 
-def _without_frequencies(cells: dict[str, str]) -> dict[str, str]:
+def _drop_frequencies(cells: dict[str, str]) -> dict[str, str]:
     """Less the crossings in cycles per pixel, which are told as resolutions."""
     return {label: cell for label, cell in cells.items() if 'last crossing' not in label}
 
 
-def _resolutions(frc: Values) -> dict[str, str]:
-    return {f'resolution, FRC {title}': resolution(frc['resolution'][key]) for key, title in RESOLUTIONS.items()}
+def _format_resolutions(frc: Values) -> dict[str, str]:
+    return {f'resolution, FRC {title}': format_resolution(frc['resolution'][key]) for key, title in RESOLUTIONS.items()}

@@ -11,6 +11,9 @@ from typing import Any
 import click
 
 from ..errors import OutputError
+from ..io import write_npz
+from ..io.atomic import write_atomically
+from ..physics.simulation.simulate import simulate
 from .app import debug_option, quiet_option
 from .configuration import PRESETS
 from .folders import check_output_folder
@@ -49,30 +52,25 @@ def init(folder: Path, quiet: bool) -> None:
 
 
 def _write_scans(folder: Path) -> None:
-    from ..io import write_npz
-    from ..physics.simulation.simulate import simulate
-
     for name, options in SCANS.items():
         write_npz(folder / name, simulate(**options))
 
 
 def _copy(source: Traversable, folder: Path) -> None:
-    for path, entry in _files(source, folder):
+    for path, entry in _walk(source, folder):
         _write(path, entry)
 
 
-def _files(source: Traversable, folder: Path) -> Iterator[tuple[Path, Traversable]]:
+def _walk(source: Traversable, folder: Path) -> Iterator[tuple[Path, Traversable]]:
     for entry in source.iterdir():
         if entry.name in NOT_COPIED:
             continue
         if entry.is_dir():
-            yield from _files(entry, folder / entry.name)
+            yield from _walk(entry, folder / entry.name)
         else:
             yield folder / entry.name, entry
 
 
 def _write(path: Path, source: Traversable) -> None:
-    from ..io.atomic import write_atomically
-
     with write_atomically(path) as temporary:
         temporary.write_bytes(source.read_bytes())

@@ -1,25 +1,34 @@
-"""The command line `ptychopinn`."""
+"""The command line `ptychopinn` and the table of its commands."""
 
 from __future__ import annotations
 
 import click
 
 from .. import __version__
-from .app import App, debug_option
-from .compare import compare
-from .demo import demo
-from .evaluate import evaluate
-from .init import init
-from .models import doctor, inspect, verify
-from .pretrain import pretrain
-from .reconstruct import reconstruct, refine
-from .scans import simulate
-from .study import study
-from .train import train
+from .app import App, CommandEntry, debug_option
+
+# Each command is the function of its own name in the module of its own name.
+HELP = {
+    'init': 'Write a first scan and what it takes to reconstruct it into DIR, a new folder.',
+    'simulate': 'Simulate a scan with counting noise: patterns, positions, and the true object and probe.',
+    'pretrain': 'Pretrain a network for an instrument, so that a new sample needs no training.',
+    'train': 'Train a network on one or more scans and write the model to the output folder.',
+    'reconstruct': 'Reconstruct a scan with a trained model.',
+    'refine': 'Reconstruct a scan with the classical iterative engine alone: the baseline.',
+    'evaluate': 'Compare reconstructed objects with the true one, or with another result in its place.',
+    'compare': 'Train and reconstruct a scan with several backends and report how far they agree.',
+    'study': 'Run a grid of simulated scans and show how the results depend on what is varied.',
+    'inspect': 'Show what a model file (model.safetensors) holds, after checking all of it.',
+    'verify': 'Replay the self-test of a model file: the network must give the recorded output again.',
+    'doctor': 'Show versions, backends with their devices, and whether Ptychodus is there.',
+    'demo': 'Simulate two scans, train on the first, reconstruct both and compare with the truth.',
+}
+COMMANDS = {name: CommandEntry(f'{__package__}.{name}:{name}', text) for name, text in HELP.items()}
 
 
 @click.group(
     cls=App,
+    entries=COMMANDS,
     invoke_without_command=True,
     context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 110},
 )
@@ -34,10 +43,3 @@ def main(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
-
-
-COMMANDS = (
-    init, simulate, pretrain, train, reconstruct, refine, evaluate, compare, study, inspect, verify, doctor, demo,
-)  # fmt: skip
-for command in COMMANDS:
-    main.add_command(command)

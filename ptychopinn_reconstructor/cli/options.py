@@ -29,12 +29,12 @@ OWN_ARGUMENTS = {
 _SEPARATOR = '__'
 
 
-def option_name(row: FieldInfo) -> str:
+def name_option(row: FieldInfo) -> str:
     """How a setting is given on the command line."""
     return OWN_ARGUMENTS.get(row.name, row.option)
 
 
-def commands_of(row: FieldInfo) -> tuple[str, ...]:
+def list_commands(row: FieldInfo) -> tuple[str, ...]:
     """The commands that take a setting as an option."""
     if row.name in OWN_ARGUMENTS:
         return ()
@@ -52,8 +52,8 @@ def field_options(command: str) -> Decorator:
     """All options of a command (train, pretrain, reconstruct, refine, compare) that are settings, as section__field."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for row in reversed([row for row in field_table() if command in commands_of(row)]):
-            function = _option(row)(function)
+        for row in reversed([row for row in field_table() if command in list_commands(row)]):
+            function = _make_option(row)(function)
         return function
 
     return decorate
@@ -71,7 +71,7 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def given(options: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+def select_given(options: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """Section, field and value of those options that were given."""
     for key, value in options.items():
         section, separator, name = key.partition(_SEPARATOR)
@@ -79,8 +79,8 @@ def given(options: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
             yield section, name, value
 
 
-def _option(row: FieldInfo) -> Decorator:
-    name, kind = option_name(row), _plain_type(SECTIONS[row.section].model_fields[row.name].annotation)
+def _make_option(row: FieldInfo) -> Decorator:
+    name, kind = name_option(row), _unwrap_type(SECTIONS[row.section].model_fields[row.name].annotation)
     default = 'on' if row.default is True else 'off' if row.default is False else row.default
     text = f'{row.description} [default: {AUTO if row.auto else default}]'
     text = row.description if row.default is None and not row.auto else text
@@ -89,17 +89,17 @@ def _option(row: FieldInfo) -> Decorator:
         return click.option(f'{name}/--no-{name[2:]}', key, default=None, help=text)
     if row.auto:  # the configuration reads the number
         return click.option(name, key, metavar=f'NUMBER|{AUTO}', help=text)
-    return click.option(name, key, type=_click_type(kind), default=None, help=text)
+    return click.option(name, key, type=_choose_click_type(kind), default=None, help=text)
 
 
-def _plain_type(annotation: Any) -> Any:
+def _unwrap_type(annotation: Any) -> Any:
     """The type of one value: without None, and of several the last (str in Literal[...] | str)."""
     if get_origin(annotation) in (Union, types.UnionType):
         return [part for part in get_args(annotation) if part is not type(None)][-1]
     return annotation
 
 
-def _click_type(kind: Any) -> Any:
+def _choose_click_type(kind: Any) -> Any:
     if get_origin(kind) is Literal:
         return click.Choice([str(value) for value in get_args(kind)])
     return click.Path(path_type=Path) if kind is Path else kind

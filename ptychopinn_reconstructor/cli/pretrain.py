@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from ..config import Config
 from ..errors import ConfigError
+from ..events import Emit, ShouldStop
+from ..io import read_probe
+from ..training.instrument import Instrument, read_instrument
+from ..training.pretraining import pretrain as pretrain_for
+from ..training.run import Trained
 from .options import field_options
-from .train import begin, read_with_probe, run_job, training_options
-
-if TYPE_CHECKING:
-    from ..config import Config
-    from ..events import Emit, ShouldStop
-    from ..training.instrument import Instrument
-    from ..training.run import Trained
+from .training_job import begin_training, read_with_probe, run_job, training_options
 
 
 @click.command()
@@ -51,7 +51,7 @@ def pretrain(
     its probe are used, its object and positions are not. Without SCAN the probe's own power says how many photons there
     are, or --photons. The output folder gets what a training writes, and probe.npz.
     """
-    begun = begin(
+    begun = begin_training(
         output_dir,
         file,
         settings,
@@ -67,31 +67,26 @@ def pretrain(
     config, folder = begun
     if resume and config.data.source != 'procedural':
         raise ConfigError(f'{folder} holds no pretraining to resume; go on with ptychopinn train --resume.')
-    said: list[str] = []
+    notes: list[str] = []
 
     def work(emit: Emit, should_stop: ShouldStop) -> Trained:
-        from ..training.pretraining import pretrain as pretrain_for
-
-        instrument = _instrument(scan, probe, photons, folder if resume else None, config, said)
+        instrument = _build_instrument(scan, probe, photons, folder if resume else None, config, notes)
         return pretrain_for(
             instrument, config, folder, initial=initial, resume=resume, emit=emit, should_stop=should_stop
         )
 
-    again = ' '.join(['ptychopinn pretrain', *([str(scan)] if scan else []), f'--output-dir {folder}'])
-    run_job(work, config, folder, again, said, resume=resume, quiet=quiet, as_json=as_json)
+    command = ' '.join(['ptychopinn pretrain', *([str(scan)] if scan else []), f'--output-dir {folder}'])
+    run_job(work, config, folder, command, notes, resume=resume, quiet=quiet, as_json=as_json)
 
 
-def _instrument(
-    scan: Path | None, probe: str | None, photons: float | None, resumed: Path | None, config: Config, said: list[str]
+def _build_instrument(
+    scan: Path | None, probe: str | None, photons: float | None, resumed: Path | None, config: Config, notes: list[str]
 ) -> Instrument:
     """The instrument that the options describe; a resumed pretraining knows its own."""
-    from ..io import read_probe
-    from ..training.instrument import Instrument, read_instrument
-
     if resumed is not None:
         return read_instrument(resumed)
     if scan is not None:
-        return Instrument.of_scan(read_with_probe(scan, config, probe, said), config.data.probe_power, photons)
+        return Instrument.of_scan(read_with_probe(scan, config, probe, notes), config.data.probe_power, photons)
     if probe is None:
         raise ConfigError('Neither a scan nor a probe is named; pass SCAN or --probe FILE[:KEY].')
     return Instrument.of_probe(read_probe(probe), photons)

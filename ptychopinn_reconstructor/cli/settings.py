@@ -12,7 +12,7 @@ import click
 
 from ..config import AUTO, FORMAT_VERSION, SECTIONS, FieldInfo, field_table
 from ..config.fields import SOURCES
-from .options import option_name
+from .options import name_option
 
 INTRODUCTION = """# Settings
 
@@ -34,16 +34,16 @@ uncertainty) and `ScratchDir` (where scans are handed over to the worker process
 HEAD = '| YAML key | INI Section.Key | command line | default | applies to | meaning |'
 
 
-def markdown() -> str:
+def render_table() -> str:
     """The table of all settings."""
     parts = [INTRODUCTION]
     for section, model in SECTIONS.items():
         rows = [row for row in field_table() if row.section == section]
-        parts += [f'\n## {section}\n\n{model.__doc__}\n\n{HEAD}\n|{"---|" * 6}\n', *map(_row, rows)]
+        parts += [f'\n## {section}\n\n{model.__doc__}\n\n{HEAD}\n|{"---|" * 6}\n', *map(_format_row, rows)]
     return ''.join(parts)
 
 
-def preset() -> str:
+def render_preset() -> str:
     """A configuration file in which every setting has its default and a comment."""
     lines = ['# Every setting with its default. Copy what you change; what is left out keeps its default.']
     lines.append(f'format_version: {FORMAT_VERSION}')
@@ -52,28 +52,29 @@ def preset() -> str:
         for row in field_table():
             if row.section == section:
                 comment = textwrap.wrap(row.description, 112)
-                lines += [*(f'  # {line}' for line in comment), f'  {row.name}: {_default(row)}']
+                lines += [*(f'  # {line}' for line in comment), f'  {row.name}: {_format_default(row)}']
     return '\n'.join(lines) + '\n'
 
 
-def _row(row: FieldInfo) -> str:
-    cells = (f'`{row.section}.{row.name}`', f'`{row.ini}`', _option(row), f'`{_default(row)}`', _reach(row))
+def _format_row(row: FieldInfo) -> str:
+    option, default = _format_option(row), _format_default(row)
+    cells = (f'`{row.section}.{row.name}`', f'`{row.ini}`', option, f'`{default}`', _format_reach(row))
     text = row.description.replace('|', '\\|')
     return f'| {" | ".join(cells)} | {text} |\n'
 
 
-def _reach(row: FieldInfo) -> str:
+def _format_reach(row: FieldInfo) -> str:
     """The model types for which a setting has an effect, and the sources where it has none for some."""
     kinds = {'both': 'pinn, supervised', 'pinn': 'pinn', 'supervised': 'supervised, simulated patterns'}[row.applies]
     return kinds if row.sources == SOURCES else f'{kinds}; source {", ".join(row.sources)}'
 
 
-def _option(row: FieldInfo) -> str:
-    name = option_name(row)
+def _format_option(row: FieldInfo) -> str:
+    name = name_option(row)
     return f'`{name}`' if name.startswith('--') else f'({name})'
 
 
-def _default(row: FieldInfo) -> str:
+def _format_default(row: FieldInfo) -> str:
     """The default as YAML writes it."""
     import yaml
 
@@ -85,7 +86,7 @@ def _default(row: FieldInfo) -> str:
 @click.argument('document', type=click.Choice(['table', 'preset']))
 def main(document: str) -> None:
     """Print one of the documents."""
-    click.echo(markdown() if document == 'table' else preset(), nl=False)
+    click.echo(render_table() if document == 'table' else render_preset(), nl=False)
 
 
 if __name__ == '__main__':

@@ -18,7 +18,7 @@ SHOW_CURSOR = b'\x1b[?25h'  # a progress bar hides it
 
 
 @contextmanager
-def stoppable() -> Iterator[ShouldStop]:
+def catch_stop_signals() -> Iterator[ShouldStop]:
     """`should_stop()` for a job that runs in the block; the handlers of before are put back afterwards.
 
     Raises Interrupted in place of a SystemExit that a framework raises on SIGTERM by itself.

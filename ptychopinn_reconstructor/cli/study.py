@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ..errors import ConfigError, Interrupted, PtychoPINNError
+from ..experiments.study import Outcome, Run, Study, read_description, run_study, runs_of
+from ..experiments.study.table import grouped
+from ..physics.scoring.metrics import LEADING
 from .app import Decorator, debug_option, json_option, quiet_option
 from .arguments import output_option, set_option
-from .configuration import command_line
+from .configuration import read_command_line
 from .folders import check_output_folder
 from .progress import ProgressBar
-from .report import pairs, show, table
-from .stopping import stoppable
-
-if TYPE_CHECKING:
-    from ..experiments.study import Outcome, Run, Study
+from .report import format_pairs, format_table, show
+from .stopping import catch_stop_signals
 
 LIST = 'VALUE,...'
 
 
-def _values(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:
+def _split_values(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:
     """The values of a list; ConfigError when it holds none."""
     if text is None:
         return None
@@ -33,22 +33,22 @@ def _values(ctx: click.Context, parameter: click.Parameter, text: str | None) ->
     return values
 
 
-def _list(name: str, text: str) -> Decorator:
-    found: Decorator = click.option(name, metavar=LIST, callback=_values, help=text)
+def _list_option(name: str, text: str) -> Decorator:
+    found: Decorator = click.option(name, metavar=LIST, callback=_split_values, help=text)
     return found
 
 
 @click.command()
 @click.argument('description', metavar='[NAME|FILE]', required=False)
 @output_option
-@_list('--dose', 'Photons incident per pattern [default: 1e5].')
-@_list('--overlap', 'Overlap of neighboring probe spots in percent, 0 for none [default: 65].')
-@_list('--gridsize', 'gridsize^2 patterns must agree in training [default: as in the settings].')
-@_list('--train-patterns', 'Train on so many patterns of another object [default: on the scan itself].')
-@_list('--model', 'pinn, supervised, pretrained or engine [default: pinn,engine].')
-@_list('--backend', 'Backends of the networks [default: torch].')
-@_list('--passes', 'Passes of the engine after the network, or auto [default: auto].')
-@_list('--engine-passes', 'Passes of the engine alone [default: 20].')
+@_list_option('--dose', 'Photons incident per pattern [default: 1e5].')
+@_list_option('--overlap', 'Overlap of neighboring probe spots in percent, 0 for none [default: 65].')
+@_list_option('--gridsize', 'gridsize^2 patterns must agree in training [default: as in the settings].')
+@_list_option('--train-patterns', 'Train on so many patterns of another object [default: on the scan itself].')
+@_list_option('--model', 'pinn, supervised, pretrained or engine [default: pinn,engine].')
+@_list_option('--backend', 'Backends of the networks [default: torch].')
+@_list_option('--passes', 'Passes of the engine after the network, or auto [default: auto].')
+@_list_option('--engine-passes', 'Passes of the engine alone [default: 20].')
 @click.option('--seeds', type=int, help='Repeats with other noise, positions and initial weights [default: 3].')
 @click.option(
     '--scan', type=click.Path(path_type=Path), help='Scan file with the true object and probe, in place of drawn ones.'
@@ -86,9 +86,7 @@ def study(
     study.html (curves and pictures on one page), and the files of each run. A run that is done is not done again: the
     same command goes on with an interrupted study and tries failed runs again. Exit code 1 if any run failed.
     """
-    from ..experiments.study import read_description, run_study, runs_of
-
-    overrides = {**given, 'settings': command_line(settings, {})}
+    overrides = {**given, 'settings': read_command_line(settings, {})}
     described = read_description(description, overrides)
     runs = runs_of(described)
     if dry_run:
@@ -96,7 +94,7 @@ def study(
         return
     check_output_folder(output_dir)
     title = 'Study' if description is None else f'Study: {Path(description).stem}'
-    with stoppable() as should_stop, ProgressBar('reading', quiet=quiet) as bar:
+    with catch_stop_signals() as should_stop, ProgressBar('reading', quiet=quiet) as bar:
         try:
             outcome = run_study(
                 described, output_dir, name=title, overwrite=overwrite, emit=bar.emit, should_stop=should_stop
@@ -104,7 +102,7 @@ def study(
         except Interrupted as error:
             raise Interrupted(f'Stopped; what is done is in {output_dir}, and the same command goes on.') from error
     if as_json or not quiet:
-        show(_summary(outcome), as_json=as_json, text=_lines(outcome))
+        show(_summarize(outcome), as_json=as_json, text=_format_lines(outcome))
     if outcome.failed:
         first = outcome.failed[0]
         raise PtychoPINNError(
@@ -121,11 +119,11 @@ def _list_runs(described: Study, runs: list[Run], as_json: bool) -> None:
         'training_cpu_seconds_at_most': len(trainings) * described.max_cpu_seconds,
         'names': [run.name for run in runs],
     }
-    text = [*pairs({key: value for key, value in values.items() if key != 'names'}), *values['names']]  # type: ignore[misc]
+    text = [*format_pairs({key: value for key, value in values.items() if key != 'names'}), *values['names']]  # type: ignore[misc]
     show(values, as_json=as_json, text=text)
 
 
-def _summary(outcome: Outcome) -> dict[str, Any]:
+def _summarize(outcome: Outcome) -> dict[str, Any]:
     return {
         'runs': len(outcome.rows),
         'failed': len(outcome.failed),
@@ -135,26 +133,23 @@ def _summary(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _lines(outcome: Outcome) -> Iterable[str]:
-    from ..experiments.study.table import grouped
-    from ..physics.scoring.metrics import LEADING
-
+def _format_lines(outcome: Outcome) -> Iterable[str]:
     groups = grouped(outcome.rows, list(LEADING))
     names = [name for name in (groups[0].factors if groups else ()) if _varies(name, outcome.rows) or name == 'model']
     rows = [
-        [' '.join(_word(name, group.factors) for name in names), *(group.mean(key) for key in LEADING)]
+        [' '.join(_format_factor(name, group.factors) for name in names), *(group.mean(key) for key in LEADING)]
         for group in groups
     ]
     unscored = [f'{row["model"]}: {row["error"]}' for row in outcome.rows if row['status'] == 'unscored']
-    files = pairs({'table': str(outcome.table), 'page': str(outcome.page)})
-    return [*(table(['mean over the seeds', *LEADING.values()], rows) if rows else []), *unscored, *files]
+    files = format_pairs({'table': str(outcome.table), 'page': str(outcome.page)})
+    return [*(format_table(['mean over the seeds', *LEADING.values()], rows) if rows else []), *unscored, *files]
 
 
 def _varies(name: str, rows: Iterable[Mapping[str, Any]]) -> bool:
     return len({row.get(name) for row in rows} - {None}) > 1
 
 
-def _word(name: str, factors: Mapping[str, Any]) -> str:
+def _format_factor(name: str, factors: Mapping[str, Any]) -> str:
     value = factors[name]
     if name in ('model', 'backend'):
         return str(value or '')

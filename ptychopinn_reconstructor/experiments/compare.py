@@ -25,8 +25,8 @@ from ..errors import ConfigError, InputError, OutputError, ScanError
 from ..events import Emit, ShouldStop, ignore, never
 from ..io import ObjectFile, ScanFile, read_object, read_scan
 from ..io.atomic import write_atomically
+from ..io.plain_json import to_plain_json, write_json
 from ..physics.scoring.metrics import check_truth, default_margin
-from ..reconstruction.writing import finite, write_json
 from ..training.folder import MODEL
 from ..training.setup import complete_config
 from .agreement import independent, notes_of, parity
@@ -130,7 +130,7 @@ def compare(
         'notes': list(dict.fromkeys([*(notice.text for notice in found.notices), *remarks, *notes_of(cells)])),
     }
     report['pictures'] = write_pictures(folder, report, cells, margin)
-    values: dict[str, Any] = finite(report)
+    values: dict[str, Any] = to_plain_json(report)
     with write_atomically(folder / 'report.md') as temporary:
         temporary.write_text(markdown(values), encoding='utf-8')
     write_json(folder / 'report.json', values)

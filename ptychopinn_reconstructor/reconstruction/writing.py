@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..config import Config
 from ..io.atomic import make_folder, write_atomically
+from ..io.plain_json import write_json
 from ..physics.geometry import scan_area
 from ..result import Reconstruction
 
@@ -32,25 +31,6 @@ def write_probe(path: Path, probe: NDArray[np.complex64], **others: NDArray[Any]
     """A probe (modes, N, N) in sqrt(counts) as NPZ, key `probe`, and other arrays that belong to it."""
     with write_atomically(path) as temporary:
         np.savez(temporary, allow_pickle=False, probe=probe, **others)
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Plain JSON; numbers that are not finite become null."""
-    with write_atomically(path) as temporary:
-        temporary.write_text(json.dumps(finite(values), indent=2, allow_nan=False) + '\n')
-
-
-def finite(value: Any) -> Any:
-    """A copy in plain JSON types in which NaN and infinity are None."""
-    if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return finite(value.tolist())
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def write_result(

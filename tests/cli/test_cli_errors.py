@@ -367,7 +367,7 @@ def test_an_unexpected_exception_is_one_line_and_exit_1(monkeypatch: pytest.Monk
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError('a bug\nof ours')
 
-    monkeypatch.setattr('ptychopinn_reconstructor.environment.examine', broken)
+    monkeypatch.setattr('ptychopinn_reconstructor.cli.doctor.examine', broken)
     result = run('doctor')
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,15 +19,15 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from command_line import TRAIN, epochs_in, ok, printed, process, run, snapshot, told
+from command_line import TRAIN, epochs_in, load_commands, ok, printed, process, run, snapshot, told
 from scans import backend_here, backend_options, short_config
 
 import ptychopinn_reconstructor as pp
 from ptychopinn_reconstructor import __version__
 from ptychopinn_reconstructor.backend import installed, missing_modules
-from ptychopinn_reconstructor.cli.main import main
+from ptychopinn_reconstructor.cli.main import COMMANDS, main
 from ptychopinn_reconstructor.cli.progress import ProgressBar
-from ptychopinn_reconstructor.cli.settings import markdown, preset
+from ptychopinn_reconstructor.cli.settings import render_preset, render_table
 from ptychopinn_reconstructor.config import Config, field_table, parse
 from ptychopinn_reconstructor.events import Epoch, Log, Progress
 from ptychopinn_reconstructor.io import read_product, read_scan, write_npz
@@ -211,8 +212,8 @@ def test_a_training_stopped_in_its_first_epoch_leaves_a_checkpoint(work: Path, t
 
 def test_a_second_signal_ends_at_once() -> None:
     program = (
-        'import os, signal, time; from ptychopinn_reconstructor.cli.stopping import stoppable\n'
-        'with stoppable() as should_stop:\n'
+        'import os, signal, time; from ptychopinn_reconstructor.cli.stopping import catch_stop_signals\n'
+        'with catch_stop_signals() as should_stop:\n'
         '    os.kill(os.getpid(), signal.SIGINT); assert should_stop()\n'
         '    os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)\n'
     )
@@ -328,21 +329,21 @@ def test_refine_takes_settings_like_every_other_command(work: Path, tmp_path: Pa
 
 def test_no_command_has_an_option_twice() -> None:
     """A setting called like an option of the command line itself, such as --debug, would take its place."""
-    for name, command in main.commands.items():
+    for name, command in load_commands().items():
         options = [option for one in command.params for option in (*one.opts, *one.secondary_opts)]
         assert len(options) == len(set(options)), name
 
 
 def test_the_documents_of_all_settings_are_in_step() -> None:
     """After a change of a field run ptychopinn_reconstructor.cli.settings, as it says."""
-    assert (ROOT / 'specs' / 'settings.md').read_text(encoding='utf-8') == markdown()
-    assert (ROOT / 'configs' / 'default.yaml').read_text(encoding='utf-8') == preset()
-    assert parse(yaml.safe_load(preset())) == Config()
+    assert (ROOT / 'specs' / 'settings.md').read_text(encoding='utf-8') == render_table()
+    assert (ROOT / 'configs' / 'default.yaml').read_text(encoding='utf-8') == render_preset()
+    assert parse(yaml.safe_load(render_preset())) == Config()
 
 
 def test_every_option_in_the_table_of_settings_exists() -> None:
-    existing = {name for command in main.commands.values() for option in command.params for name in option.opts}
-    rows = [line.split(' | ') for line in markdown().splitlines() if line.startswith('| `')]
+    existing = {name for command in load_commands().values() for option in command.params for name in option.opts}
+    rows = [line.split(' | ') for line in render_table().splitlines() if line.startswith('| `')]
     assert len(rows) == len(list(field_table()))
     for row in rows:
         name = row[2].strip('`()')
@@ -553,7 +554,7 @@ def test_doctor_says_when_keras_is_set_to_another_backend(tmp_path: Path, place:
 
 LIGHT = """
 import json, sys
-from ptychopinn_reconstructor.cli.main import main
+from ptychopinn_reconstructor.cli.main import COMMANDS, main
 for line in json.loads(sys.argv[1]):
     try:
         main(line)
@@ -577,13 +578,35 @@ def test_commands_that_need_no_framework_import_none(work: Path, tmp_path: Path)
     assert result.stdout.splitlines()[-1] == '[]' and result.stderr == ''
 
 
-@pytest.mark.parametrize('name', ['', *main.commands])
+@pytest.mark.parametrize('name', ['', *COMMANDS])
 def test_help_explains_every_option(name: str) -> None:
-    command = main.commands[name] if name else main
+    command = COMMANDS[name].load() if name else main
     assert command.help and 'Usage: ptychopinn' in ok(*name.split(), '--help').stdout
     for option in command.params:
         if option.param_type_name == 'option':
             assert len(getattr(option, 'help', None) or '') > 10, option.name
+
+
+def test_the_list_of_commands_is_printed_without_importing_one() -> None:
+    program = (
+        'import sys\nfrom ptychopinn_reconstructor.cli.main import COMMANDS, main\n'
+        'try:\n    main(["--help"])\nexcept SystemExit:\n'
+        '    modules = {entry.target.partition(":")[0] for entry in COMMANDS.values()}\n'
+        '    print(modules & {*sys.modules}, "numpy" in sys.modules)'
+    )
+    result = subprocess.run(
+        [sys.executable, '-P', '-c', program], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.stdout.splitlines()[-1] == 'set() False', result.stderr
+    listed = result.stdout.partition('Commands:')[2]
+    assert [line.split()[0] for line in listed.splitlines() if re.match(r'  \w', line)] == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_the_list_of_commands_says_of_each_what_its_own_help_says(name: str) -> None:
+    command, line = COMMANDS[name].load(), COMMANDS[name].help
+    assert command.name == name and line.endswith('.')
+    assert line.split()[:4] == (command.help or '').split()[:4]
 
 
 def test_version_and_no_command() -> None:

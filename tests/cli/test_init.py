@@ -13,7 +13,7 @@ import pytest
 from command_line import assert_refused, ok, run, snapshot
 from scans import backend_options
 
-from ptychopinn_reconstructor.cli.configuration import presets
+from ptychopinn_reconstructor.cli.configuration import list_presets
 from ptychopinn_reconstructor.io import read_scan
 
 EXAMPLES = Path(__file__).resolve().parents[2] / 'examples'
@@ -40,7 +40,7 @@ def test_it_writes_presets_and_examples(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [
         'README.md', 'examples', 'presets', 'scan.npz', 'second_scan.npz',
     ]  # fmt: skip
-    assert sorted(path.stem for path in (folder / 'presets').glob('*.yaml')) == presets()
+    assert sorted(path.stem for path in (folder / 'presets').glob('*.yaml')) == list_presets()
     assert (folder / 'presets' / 'studies' / 'dose.yaml').exists()
     written = {path.relative_to(folder / 'examples') for path in (folder / 'examples').rglob('*') if path.is_file()}
     kept = {path.relative_to(EXAMPLES) for path in EXAMPLES.rglob('*') if path.is_file() and path.suffix != '.pyc'}

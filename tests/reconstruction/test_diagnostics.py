@@ -17,6 +17,7 @@ import ptychopinn_reconstructor as pp
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.events import Event, Progress
 from ptychopinn_reconstructor.io.maps import find_window
+from ptychopinn_reconstructor.io.plain_json import to_plain_json
 from ptychopinn_reconstructor.physics.geometry import layout
 from ptychopinn_reconstructor.physics.illumination import illuminated_area, illumination
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, even_batches, prepare_scan
@@ -29,7 +30,7 @@ from ptychopinn_reconstructor.physics.stitching.stitch import contributions, pro
 from ptychopinn_reconstructor.reconstruction.diagnostic_pictures import from_bytes, pictures, to_bytes
 from ptychopinn_reconstructor.reconstruction.diagnostics import Trust, assess
 from ptychopinn_reconstructor.reconstruction.finish import Result
-from ptychopinn_reconstructor.reconstruction.writing import finite, write_result
+from ptychopinn_reconstructor.reconstruction.writing import write_result
 from ptychopinn_reconstructor.result import Reconstruction
 
 # --- disagreement ----------------------------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ def test_an_frc_tells_its_resolution_in_pixels_and_nanometers() -> None:
     assert len(found['curve']['correlation']) == len(found['curve']['half_bit']) == n // 2
     nothing = frc(rng.normal(size=(16, 16)), -rng.normal(size=(16, 16))).to_json()['resolution']
     assert all(one['nm'] is None for one in nothing.values())
-    assert json.loads(json.dumps(finite(found), allow_nan=False)) == found
+    assert json.loads(json.dumps(to_plain_json(found), allow_nan=False)) == found
 
 
 # --- the whole -------------------------------------------------------------------------------------------------------
@@ -228,7 +229,7 @@ def test_every_result_says_how_far_to_trust_it(alone: tuple[Result, list[Event]]
     assert comments.count('\n') == 0 and f'R {trust.misfit.r_factor:.3g}' in comments
     assert f'half-data FRC 1/7 at {seventh["pixels"]:.1f} px = {seventh["nm"]:.3g} nm' in comments
     assert {event.stage for event in events if isinstance(event, Progress)} == {'refine', 'refine half'}
-    assert json.loads(json.dumps(finite(values), allow_nan=False))['split_frc']['area'] == trust.split.area
+    assert json.loads(json.dumps(to_plain_json(values), allow_nan=False))['split_frc']['area'] == trust.split.area
 
 
 def test_the_halves_share_no_pattern_and_are_refined_apart(alone: tuple[Result, list[Event]]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import OutputError
-from ...reconstruction.writing import finite, write_json
+from ...io.plain_json import to_plain_json, write_json
 from .description import Study
 
 FORMAT_VERSION = 1
@@ -26,7 +26,7 @@ def claim(folder: Path, study: Study, overwrite: bool) -> None:
         for name in OWN:
             path = folder / name
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-    fixed = finite(study.fixed())
+    fixed = to_plain_json(study.fixed())
     if file.exists():
         there = read(file)
         before = there.get('fixed', {}) if there else {}

@@ -16,9 +16,9 @@ import numpy as np
 from ...errors import Interrupted, PtychoPINNError
 from ...io import read_object
 from ...io.atomic import write_atomically
+from ...io.plain_json import write_json
 from ...model_file.trained import own_versions
 from ...physics.scoring.metrics import Comparison, default_margin
-from ...reconstruction.writing import write_json
 from ...training.folder import MODEL, can_resume
 from ..processes import Cost
 from ..steps import Steps, Truth, training_facts

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...errors import ScanError
 from ...io.atomic import write_atomically
-from ...reconstruction.writing import finite
+from ...io.plain_json import to_plain_json
 from .grid import FACTORS
 from .records import DONE
 
@@ -32,7 +32,7 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
     with write_atomically(path) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
         writer = csv.DictWriter(file, [*LEADING, *others, *TRAILING])
         writer.writeheader()
-        writer.writerows(finite(row) for row in rows)
+        writer.writerows(to_plain_json(row) for row in rows)
 
 
 def read_table(path: str | Path) -> list[dict[str, Any]]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ..errors import PtychoPINNError, ScanError
+from ..io import read_probe, write_npz
+from ..io.ptychodus_folder import write_ptychodus_folder
+from ..physics.probes import PROBES
+from ..physics.simulation import simulate as simulation
+from ..scan import Scan
 from .app import debug_option, json_option, quiet_option
 from .configuration import read_file
 from .folders import check_output_folder
 from .progress import ProgressBar
-from .report import pairs, show
-
-if TYPE_CHECKING:
-    from ..scan import Scan
+from .report import format_pairs, show
 
 REFINE_PASSES = 2  # of the engine after the network, in the settings.ini of a simulated folder
 
@@ -78,15 +80,13 @@ def simulate(
     """
     check_output_folder(out.absolute().parent if kind == 'npz' else out)
     with ProgressBar('simulate', quiet=quiet):
-        from ..physics.simulation import simulate as simulation
-
         scan = simulation.simulate(
             n=n,
             positions=positions,
             step=step,
             photons=photons,
             object=name,
-            probe=_probe(probe),
+            probe=_read_probe(probe),
             modes=modes,
             seed=seed,
         )
@@ -103,13 +103,10 @@ def simulate(
         'seed': seed,
     }
     if as_json or not quiet:
-        show(values, as_json=as_json, text=pairs(values))
+        show(values, as_json=as_json, text=format_pairs(values))
 
 
 def _write(out: Path, scan: Scan, kind: str) -> None:
-    from ..io import write_npz
-    from ..io.ptychodus_folder import write_ptychodus_folder
-
     if kind == 'npz':
         write_npz(out, scan)
     else:
@@ -117,13 +114,9 @@ def _write(out: Path, scan: Scan, kind: str) -> None:
         write_ptychodus_folder(out, scan, {**quick, 'refinement': {'passes': REFINE_PASSES}})
 
 
-def _probe(probe: str) -> Any:
-    from ..physics.probes import PROBES
-
+def _read_probe(probe: str) -> Any:
     if probe in PROBES:
         return probe
-    from ..io import read_probe
-
     try:
         return read_probe(probe)
     except PtychoPINNError as error:

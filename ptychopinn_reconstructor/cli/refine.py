@@ -1,0 +1,60 @@
+"""`ptychopinn refine`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..config import Config
+from ..errors import ConfigError
+from ..reconstruction.reconstruct import refine_scan
+from .configuration import dump_yaml, read_command_line, read_file
+from .options import field_options, settings_options
+from .progress import ProgressBar
+from .result_job import ResultJob, refuse_settings, result_options
+from .stopping import catch_stop_signals
+
+
+@click.command()
+@click.argument('scan', metavar='SCAN', type=click.Path(path_type=Path))
+@settings_options
+@result_options
+@field_options('refine')
+def refine(
+    scan: Path,
+    file: str | None,
+    settings: tuple[str, ...],
+    print_config: bool,
+    output_dir: Path,
+    probe: str | None,
+    truth: Path | None,
+    margin: int | None,
+    pixel_size: float | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Reconstruct a scan with the classical iterative engine alone, from an empty object: the baseline.
+
+    Writes the same files as reconstruct, and with --refine-probe also probe.npz. No model is needed, and on the CPU no
+    framework; --device auto is a GPU where the backend is installed and there is one.
+    """
+    from_line = read_command_line(settings, options)
+    refuse_settings('refine', from_line, 'is no setting of the engine alone')
+    config = Config().merged(read_file(file) if file is not None else {}, from_line)
+    if config.refinement.passes == 0:
+        raise ConfigError('passes is 0, which leaves the object empty; set --passes to 1 or more, or to auto.')
+    if print_config:
+        click.echo(dump_yaml(config), nl=False)
+        return
+    job = ResultJob(output_dir, truth, margin, pixel_size, as_json, quiet or not config.execution.progress)
+    with catch_stop_signals() as should_stop, ProgressBar('reading', quiet=job.quiet) as bar:
+        job.read(scan, config, probe)
+        given = job.scan.probe if probe is not None else None
+        result = refine_scan(job.scan, config, probe=given, emit=bar.emit, should_stop=should_stop)
+        job.finish(result)
+        if config.refinement.probe:
+            job.keep_probe(result)
+    job.print_summary()

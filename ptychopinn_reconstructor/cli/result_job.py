@@ -1,0 +1,118 @@
+"""What the commands `reconstruct` and `refine` share: their options, and all but the reconstruction itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..config import Config, field_table
+from ..errors import ConfigError
+from ..events import Notice
+from ..io import ObjectFile, read_object, read_scan
+from ..physics.scoring.metrics import Comparison, check_truth, default_margin
+from ..reconstruction.evaluate import as_object_file, evaluate
+from ..reconstruction.finish import Result
+from ..reconstruction.writing import write_probe, write_result
+from .app import Decorator, debug_option, json_option, quiet_option
+from .arguments import margin_option, output_option, probe_option
+from .configuration import Overrides
+from .folders import check_output_folder
+from .options import OWN_ARGUMENTS, list_commands
+from .report import show
+from .result_report import collect_metrics, format_result
+
+
+def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that reconstruct and refine share."""
+    decorators: tuple[Decorator, ...] = (
+        output_option,
+        probe_option,
+        click.option('--truth', type=click.Path(path_type=Path), help='File with the true object, to compare with.'),
+        margin_option,
+        click.option(
+            '--pixel-size',
+            type=click.FloatRange(0, min_open=True),
+            metavar='METERS',
+            help='Size of an object pixel for a scan that is known in pixels only [default: 1e-8, nominal].',
+        ),
+        json_option,
+        quiet_option,
+        debug_option,
+    )
+    for decorate in reversed(decorators):
+        function = decorate(function)
+    return function
+
+
+class ResultJob:
+    """The steps of reconstruct and refine around their work: read and check, compare, write, print."""
+
+    def __init__(
+        self, folder: Path, truth: Path | None, margin: int | None, size: float | None, as_json: bool, quiet: bool
+    ) -> None:
+        check_output_folder(folder)
+        self.folder, self.truth_file, self.margin, self.pixel_size = folder, truth, margin, size
+        self.as_json, self.quiet = as_json, quiet
+        self.cpu = time.process_time()
+        self.truth: ObjectFile | None = None
+        self.metrics: dict[str, Any] = {}
+        self.files: dict[str, Path] = {}
+
+    def read(self, scan: Path, config: Config, probe: str | None) -> None:
+        """Read the scan and the truth; a truth that cannot be compared with is refused before any work."""
+        read = read_scan(scan, domain=config.data.measurement_domain, probe=probe)
+        self.scan, self.notices = read.scan, read.notices
+        if self.margin is None:
+            self.margin = default_margin(self.scan.n_pixels)
+        if self.truth_file is not None:
+            self.truth = read_object(self.truth_file)
+            check_truth(self.truth.object, self.truth.origin, self.scan.positions, margin=self.margin)
+        if self.pixel_size is not None and self.scan.pixel_size is not None:
+            text = '--pixel-size is not used: the scan file has the size of an object pixel.'
+            self.notices = (*self.notices, Notice('pixel_size_ignored', text))
+
+    def finish(self, result: Result) -> None:
+        """Compare with the truth, then write: bad input is found before anything is on disk."""
+        image, network = self._compare(result)
+        self.metrics = collect_metrics(result, image, network, time.process_time() - self.cpu, self.notices)
+        self.files = write_result(
+            self.folder,
+            result.reconstruction,
+            self.metrics,
+            pixel_size=self.pixel_size,
+            trust=result.report.trust,
+        )
+
+    def _compare(self, result: Result) -> tuple[Comparison | None, Comparison | None]:
+        if self.truth is None:
+            return None, None
+        whole = as_object_file(result.reconstruction)
+        image = evaluate(whole, self.truth, margin=self.margin)
+        if result.network is None or not result.report.run.refine_passes:
+            return image, None
+        return image, evaluate(replace(whole, object=result.network), self.truth, margin=self.margin)
+
+    def keep_probe(self, result: Result) -> None:
+        """Write the probe of the result to probe.npz."""
+        self.files['probe'] = self.folder / 'probe.npz'
+        write_probe(self.files['probe'], result.reconstruction.probe)
+
+    def print_summary(self) -> None:
+        """Print the summary."""
+        files = {kind: str(path) for kind, path in self.files.items()}
+        if self.as_json or not self.quiet:
+            values = {**self.metrics, 'files': files}
+            show(values, as_json=self.as_json, text=format_result(self.metrics, files))
+
+
+def refuse_settings(command: str, overrides: Overrides, why: str) -> None:
+    """ConfigError for --set of what a command does not take: it would be ignored."""
+    taken = {row.name for row in field_table() if command in list_commands(row)} | set(OWN_ARGUMENTS)
+    for section, fields in overrides.items():
+        if section != 'execution' and (name := next((key for key in fields if key not in taken), None)):
+            raise ConfigError(f'{name} {why}; leave {name} out.')

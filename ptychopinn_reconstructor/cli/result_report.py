@@ -1,0 +1,84 @@
+"""The figures of a result: metrics.json for programs, the summary for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..events import Notice
+from ..io.system import measure_peak_memory
+from ..physics.scoring.metrics import LEADING, Comparison
+from ..reconstruction.finish import Result
+from .report import format_notes, format_pairs
+
+SMALLEST_PERIOD = 2.0  # pixels: the Nyquist limit, no image holds a finer one
+RESOLUTIONS = {'half': '0.5', 'seventh': '1/7', 'half_bit': 'half-bit'}
+
+
+def collect_metrics(
+    result: Result,
+    image: Comparison | None,
+    network: Comparison | None,
+    cpu_seconds: float,
+    notices: Sequence[Notice] = (),
+) -> dict[str, Any]:
+    """What metrics.json holds: how the result was made, how good it is, and what it has cost.
+
+    `notices` come before those of the result.
+    """
+    report = result.report
+    compared = {'image': image, 'image_network': network}
+    return {
+        **report.run.to_json(),
+        'residual': report.residual,
+        'trust': report.trust.to_json(),
+        'stages': report.stages,
+        'cpu_seconds': round(cpu_seconds, 3),
+        'peak_memory_mib': round(measure_peak_memory(), 1),
+        'notes': [notice.text for notice in (*notices, *report.notices)],
+        **{key: comparison.to_dict() for key, comparison in compared.items() if comparison is not None},
+        'residual_per_pattern': report.residual_per_pattern,
+    }
+
+
+def format_result(metrics: Mapping[str, Any], files: Mapping[str, Any]) -> list[str]:
+    """The summary of a reconstruction."""
+    stages = metrics['stages']
+    speed = ', '.join(f'{name} {stage["patterns_per_second"]:.0f}' for name, stage in stages.items())
+    head = {
+        'patterns': metrics['patterns'],
+        **summarize_trust(metrics['trust']),
+        'patterns per second': speed,
+        'CPU time': f'{metrics["cpu_seconds"]:.1f} s',
+        'peak memory': f'{metrics["peak_memory_mib"]:.0f} MiB',
+    }
+    lines = format_pairs(head)
+    for key, title in (('image_network', 'network alone against the truth'), ('image', 'against the truth')):
+        if key in metrics:
+            lines += [f'{title}:', *(f'  {line}' for line in format_image_metrics(metrics[key]))]
+    return [*lines, *format_notes(metrics['notes']), *format_pairs(files)]
+
+
+def summarize_trust(trust: Mapping[str, Any]) -> dict[str, Any]:
+    """How far a result can be trusted: residual, R-factor, uncertainty and resolution, as far as they are known."""
+    split = trust.get('split_frc')
+    return {
+        'residual': trust['residual'],
+        'R-factor': trust.get('r_factor'),
+        'uncertainty, median': trust.get('uncertainty_median'),
+        'half-data FRC 1/7': format_resolution(split['resolution']['seventh']) if split else None,
+    }
+
+
+def format_resolution(found: Mapping[str, float | None]) -> str:
+    """A resolution of `FRC.to_json` as text, in pixels and where that is known in nanometers."""
+    if found['pixels'] is None:
+        return 'none'
+    nanometers = '' if found['nm'] is None else f' = {found["nm"]:.3g} nm'
+    return f'{found["pixels"]:.2f} px{nanometers}{" or better" if found["pixels"] <= SMALLEST_PERIOD else ""}'
+
+
+def format_image_metrics(metrics: Mapping[str, float]) -> list[str]:
+    """The leading image metrics with their units."""
+    parts = {key: label.partition(', ') for key, label in LEADING.items()}
+    return format_pairs({name: f'{metrics[key]:.4g} {unit}'.rstrip() for key, (name, _, unit) in parts.items()})
