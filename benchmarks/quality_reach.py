@@ -213,10 +213,10 @@ def reconstruct_into(out: Path, model: Path, scan: Path, passes: int, *options: 
     return figures(run(*line, '--output-dir', out, *options))
 
 
-# trust
+# reliability
 
 
-def trust_worth(work: Path) -> Figures:
+def reliability_worth(work: Path) -> Figures:
     """Uncertainty and claimed resolution against the true errors, of the networks trained on A and on the star."""
     rows: Figures = {}
     for name, case in (
@@ -228,7 +228,7 @@ def trust_worth(work: Path) -> Figures:
         if not model.exists():
             raise CommandError(f'{model} is not there; run the case {case!r} first')
         scan, truth, options = scanned(work, name)
-        found = script('trust_worth.py', scan, truth, model, *options)
+        found = script('reliability_worth.py', scan, truth, model, *options)
         rows |= {f'{name} network + {passes}': row for passes, row in found.items()}
     return rows
 
@@ -255,7 +255,7 @@ def cases() -> dict[str, Case]:
     found['pretrained 60 min'] = partial(pretrained_for, ('A', 'B'), LONG, 0)
     for what in ('probe', 'positions', 'probe and positions'):
         found[f'wrong {what}'] = partial(wrong, what)
-    found['what trust is worth'] = trust_worth
+    found['what the reliability figures are worth'] = reliability_worth
     other = 'tensorflow'
     found[f'{TENSORFLOW}trained on A'] = partial(trained_on, 'A', 0, others=('B',), backend=other)
     found[f'{TENSORFLOW}trained on the star'] = partial(trained_on, 'star', 0, backend=other)

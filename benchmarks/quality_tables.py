@@ -15,18 +15,18 @@ from quality_reach import ENGINE
 Row = dict[str, Any]  # a line of results.csv: where it is from, then figures; what a row has not is left out
 ORIGIN = ('case', 'row', 'machine', 'day', 'commit')
 ENGINE_RUN = ('schedule', 'passes')
-TRUST = (
+RELIABILITY = (
     'correlation_details', 'correlation_all', 'uncertainty_rms', 'details_rms', 'split_seventh_px',
     'split_half_bit_px', 'truth_half_px',
 )  # fmt: skip
 TRAINING = ('cpu_seconds', 'patterns_seen', 'epochs', 'parameters')
 # object_seconds: CPU seconds of the stages that make the object, without those that only judge it.
 FIGURES = (
-    *MEASURED, 'residual_to_flat', 'object_difference', *ENGINE_RUN, *TRUST, *TRAINING, 'object_seconds',
+    *MEASURED, 'residual_to_flat', 'object_difference', *ENGINE_RUN, *RELIABILITY, *TRAINING, 'object_seconds',
     'peak_memory_mib',
 )  # fmt: skip
 TEXT = {*ORIGIN, 'schedule'}
-NOT_COUNTED = ('residual', 'trust', 'stitch_halves', 'refine_halves')  # stages that judge the object, not make it
+NOT_COUNTED = ('residual', 'reliability', 'stitch_halves', 'refine_halves')  # stages that judge the object, not make it
 TITLES = {
     'phase_psnr': 'phase dB', 'amplitude_psnr': 'amplitude dB', 'frc_area': 'FRC area', 'amplitude_ratio': 'ratio',
     'cpu_seconds': 'CPU-s', 'peak_memory_mib': 'MiB', 'patterns_seen': 'patterns seen',
@@ -39,7 +39,7 @@ SECTIONS = {
     'Reconstructions': (*MEASURED, 'cpu_seconds', 'peak_memory_mib'),
     'Trainings': TRAINING,
     'The best of all runs of the engine alone': (*ENGINE_RUN, *MEASURED[:4], 'cpu_seconds'),
-    'What trust is worth': TRUST,
+    'What the reliability figures are worth': RELIABILITY,
     'One model, both backends': ('object_difference',),
 }
 INTRODUCTION = """# Quality
@@ -172,7 +172,7 @@ def _section(row: Row) -> str:
         return 'Trainings'
     if row['case'] == EXCHANGED:
         return 'One model, both backends'
-    return 'What trust is worth' if TRUST[0] in row else 'Reconstructions'
+    return 'What the reliability figures are worth' if RELIABILITY[0] in row else 'Reconstructions'
 
 
 def _table(rows: Sequence[Row], columns: Sequence[str]) -> str:

@@ -85,7 +85,7 @@ class ResultJob:
             result.reconstruction,
             self.metrics,
             pixel_size=self.pixel_size,
-            trust=result.report.trust,
+            reliability=result.report.reliability,
         )
 
     def _compare(self, result: Result) -> tuple[Comparison | None, Comparison | None]:

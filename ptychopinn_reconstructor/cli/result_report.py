@@ -31,7 +31,7 @@ def collect_metrics(
     return {
         **report.run.to_json(),
         'residual': report.residual,
-        'trust': report.trust.to_json(),
+        'reliability': report.reliability.to_json(),
         'stages': report.stages,
         'cpu_seconds': round(cpu_seconds, 3),
         'peak_memory_mib': round(measure_peak_memory(), 1),
@@ -47,7 +47,7 @@ def format_result(metrics: Mapping[str, Any], files: Mapping[str, Any]) -> list[
     speed = ', '.join(f'{name} {stage["patterns_per_second"]:.0f}' for name, stage in stages.items())
     head = {
         'patterns': metrics['patterns'],
-        **summarize_trust(metrics['trust']),
+        **summarize_reliability(metrics['reliability']),
         'patterns per second': speed,
         'CPU time': f'{metrics["cpu_seconds"]:.1f} s',
         'peak memory': f'{metrics["peak_memory_mib"]:.0f} MiB',
@@ -59,13 +59,13 @@ def format_result(metrics: Mapping[str, Any], files: Mapping[str, Any]) -> list[
     return [*lines, *format_notes(metrics['notes']), *format_pairs(files)]
 
 
-def summarize_trust(trust: Mapping[str, Any]) -> dict[str, Any]:
+def summarize_reliability(reliability: Mapping[str, Any]) -> dict[str, Any]:
     """How far a result can be trusted: residual, R-factor, uncertainty and resolution, as far as they are known."""
-    split = trust.get('split_frc')
+    split = reliability.get('split_frc')
     return {
-        'residual': trust['residual'],
-        'R-factor': trust.get('r_factor'),
-        'uncertainty, median': trust.get('uncertainty_median'),
+        'residual': reliability['residual'],
+        'R-factor': reliability.get('r_factor'),
+        'uncertainty, median': reliability.get('uncertainty_median'),
         'half-data FRC 1/7': format_resolution(split['resolution']['seventh']) if split else None,
     }
 

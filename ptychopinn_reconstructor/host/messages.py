@@ -63,4 +63,4 @@ def epoch_line(epoch: Epoch) -> str:
 
 def result_line(done: ReconstructDone) -> str:
     """How far to trust the object, for the log."""
-    return f'Done after {done.run.refine_passes} refinement passes: {done.trust}.'
+    return f'Done after {done.run.refine_passes} refinement passes: {done.reliability}.'

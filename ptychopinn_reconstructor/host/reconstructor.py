@@ -17,7 +17,7 @@ from ..io.atomic import write_atomically
 from ..worker.messages import Preview, ReconstructDone
 from ..worker.requests import ReconstructRequest
 from .jobs import Jobs, hand_over
-from .last_trust import Known
+from .last_reliability import Known
 from .messages import WHOLE, preview_output, result_line, result_output
 from .model_file import MODEL_FILTER, MODEL_SUFFIX, ModelFile
 from .model_in_use import ModelInUse
@@ -121,7 +121,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
                         yield preview_output(scan, message, scratch.path, model, config)
                     elif isinstance(message, ReconstructDone):
                         self._log_result(message, warnings)
-                        self._keep_trust(scan, message, scratch.path)
+                        self._keep_reliability(scan, message, scratch.path)
                         yield result_output(scan, message, scratch.path)
 
     def _further_models(self, model: ModelFile, scan: HostScan) -> tuple[Path, ...]:
@@ -133,11 +133,11 @@ class PtychoPINNReconstructor(TrainableReconstructor):
             ModelFile.open(path).check(scan)
         return tuple(paths)
 
-    def _keep_trust(self, scan: HostScan, done: ReconstructDone, scratch: Path) -> None:
+    def _keep_reliability(self, scan: HostScan, done: ReconstructDone, scratch: Path) -> None:
         """Leave what is known of the result where the window finds it."""
-        data = (scratch / done.trust_file).read_bytes()
-        known = Known(str(scan.product.metadata.name), done.trust, data)
-        self.session.foreground(partial(self.session.trust.keep, known))
+        data = (scratch / done.reliability_file).read_bytes()
+        known = Known(str(scan.product.metadata.name), done.reliability, data)
+        self.session.foreground(partial(self.session.reliability.keep, known))
 
     def _log_result(self, done: ReconstructDone, warnings: Sequence[Notice]) -> None:
         """What was decided about the data, unless there was a warning of it, and how far to trust the object."""

@@ -11,7 +11,7 @@ from ptychodus.api.object import Object
 from ptychodus.api.reconstruct import ReconstructInput
 
 from ..events import ShouldStop, never
-from .last_trust import LastTrust
+from .last_reliability import LastReliability
 from .scans import HostScan
 
 
@@ -34,7 +34,7 @@ class Session:
     `closing` says whether the host is about to end, `foreground` runs a function in its main thread. There, `changed`
     lets it look anew for a model and for messages, and `select` shows the product of an index in its window. While a
     training is queued or runs, `is_training` is set; while it runs, `selected` is the scan that was selected in the
-    host, and `training` shows how it goes. `trust` is what is known of the last reconstruction.
+    host, and `training` shows how it goes. `reliability` is what is known of the last reconstruction.
     """
 
     should_stop: ShouldStop = never
@@ -45,7 +45,7 @@ class Session:
     training: TrainingView | None = None
     selected: ReconstructInput | None = None
     is_training: bool = False
-    trust: LastTrust = field(default_factory=LastTrust)
+    reliability: LastReliability = field(default_factory=LastReliability)
 
     @contextmanager
     def training_on(self, selected: ReconstructInput) -> Iterator[None]:

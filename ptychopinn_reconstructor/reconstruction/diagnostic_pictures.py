@@ -14,7 +14,7 @@ from ..io.curves import draw_frc_figure
 from ..io.maps import draw_coverage_map, draw_residual_map, draw_uncertainty_map
 from ..physics.residual import Residual
 from ..physics.scoring.frc import FRC
-from .diagnostics import Trust
+from .diagnostics import Reliability
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,43 +23,45 @@ PICTURES = ('residual_map', 'uncertainty', 'coverage', 'split_frc')
 CURVES = ('frequency', 'curve', 'half_bit')  # of a ring correlation; its other fields are numbers
 
 
-def pictures(trust: Trust) -> dict[str, Figure]:
+def pictures(reliability: Reliability) -> dict[str, Figure]:
     """The pictures of what is known, by their names (PICTURES)."""
-    size, places = trust.pixel_size, trust.positions + trust.origin
-    found = {'residual_map': draw_residual_map(trust.misfit.per_pattern, places, trust.coverage, pixel_size=size)}
-    if trust.uncertainty is not None:
-        label = f'standard deviation of the {"patches" if trust.source == "patches" else "models"}'
-        found['uncertainty'] = draw_uncertainty_map(trust.uncertainty, trust.coverage, label=label, pixel_size=size)
-    found['coverage'] = draw_coverage_map(trust.coverage, places, pixel_size=size)
-    if trust.split is not None:
-        curves = {'half against half': trust.split.to_json()['curve']}
-        found['split_frc'] = draw_frc_figure(curves, title='two halves of the patterns')
-    return found
+    size, coverage = reliability.pixel_size, reliability.coverage
+    places = reliability.positions + reliability.origin
+    figures = {'residual_map': draw_residual_map(reliability.misfit.per_pattern, places, coverage, pixel_size=size)}
+    if reliability.uncertainty is not None:
+        label = f'standard deviation of the {reliability.source}'
+        figures['uncertainty'] = draw_uncertainty_map(reliability.uncertainty, coverage, label=label, pixel_size=size)
+    figures['coverage'] = draw_coverage_map(coverage, places, pixel_size=size)
+    if reliability.split is not None:
+        curves = {'half against half': reliability.split.to_json()['curve']}
+        figures['split_frc'] = draw_frc_figure(curves, title='two halves of the patterns')
+    return figures
 
 
-def to_bytes(trust: Trust) -> bytes:
+def to_bytes(reliability: Reliability) -> bytes:
     """All of it as an NPZ file, for `from_bytes`; nothing is pickled."""
-    arrays: dict[str, NDArray[Any]] = {field.name: getattr(trust.misfit, field.name) for field in fields(Residual)}
-    arrays |= {'positions': trust.positions, 'coverage': trust.coverage}
-    plain = {name: getattr(trust, name) for name in ('origin', 'pixel_size', 'source', 'outside')}
-    if trust.uncertainty is not None:
-        arrays['uncertainty'] = trust.uncertainty
-    if trust.split is not None:
-        arrays |= {name: getattr(trust.split, name) for name in CURVES}
-        numbers = {field.name: getattr(trust.split, field.name) for field in fields(FRC)}
+    misfit = reliability.misfit
+    arrays: dict[str, NDArray[Any]] = {field.name: getattr(misfit, field.name) for field in fields(Residual)}
+    arrays |= {'positions': reliability.positions, 'coverage': reliability.coverage}
+    plain = {name: getattr(reliability, name) for name in ('origin', 'pixel_size', 'source', 'outside')}
+    if reliability.uncertainty is not None:
+        arrays['uncertainty'] = reliability.uncertainty
+    if reliability.split is not None:
+        arrays |= {name: getattr(reliability.split, name) for name in CURVES}
+        numbers = {field.name: getattr(reliability.split, field.name) for field in fields(FRC)}
         plain['split'] = {name: float(value) for name, value in numbers.items() if name not in CURVES}
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, plain=np.array(json.dumps(plain)), **arrays)
     return buffer.getvalue()
 
 
-def from_bytes(data: bytes) -> Trust:
+def from_bytes(data: bytes) -> Reliability:
     """What `to_bytes` was given."""
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         arrays = dict(file)
     plain = json.loads(str(arrays['plain']))
     split = plain.get('split')
-    return Trust(
+    return Reliability(
         misfit=Residual(**{field.name: arrays[field.name] for field in fields(Residual)}),
         positions=arrays['positions'],
         origin=tuple(plain['origin']),

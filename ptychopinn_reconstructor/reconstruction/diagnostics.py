@@ -31,7 +31,7 @@ HIGH = 95  # percentile of the uncertainty that is reported beside the median
 
 
 @dataclass(frozen=True, eq=False)
-class Trust:
+class Reliability:
     """What the data say about a result.
 
     Parameters
@@ -76,7 +76,7 @@ class Trust:
         return float(np.percentile(known, percentile)) if known.size else None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types, as metrics.json holds them under `trust` (specs/data_contracts.md, section 6)."""
+        """Plain JSON types, as metrics.json holds them under `reliability` (specs/data_contracts.md, section 6)."""
         per_pattern = self.misfit.per_pattern
         return {
             'residual': self.misfit.overall,
@@ -122,14 +122,14 @@ def assess(
     source: Literal['patches', 'models'] = 'patches',
     halves: Sequence[NDArray[np.complex64]] = (),
     outside: Sequence[str] = (),
-) -> Trust:
+) -> Reliability:
     """Gather what is known about a result on the canvas of `prepared`.
 
     `misfit` is in canonical order; `probe` (modes, N, N) is that of the result; `halves` are the objects of two halves
     of the patterns, none where no split was asked for.
     """
     scan, layout = prepared.scan, prepared.layout
-    trust = Trust(
+    reliability = Reliability(
         misfit=misfit.ordered(prepared.order),
         positions=scan.positions,
         origin=layout.origin,
@@ -139,7 +139,7 @@ def assess(
         source=source,
         outside=tuple(outside),
     )
-    return replace(trust, split=_split(halves, trust.area)) if halves else trust
+    return replace(reliability, split=_split(halves, reliability.area)) if halves else reliability
 
 
 def refined_halves(

@@ -15,7 +15,7 @@ from ..physics.engine.positions import displace_scan
 from ..physics.engine.refine import Refined, RefineOptions, refine, residuals
 from ..physics.prepare import PreparedScan
 from ..result import Reconstruction, RunInfo
-from .diagnostics import Trust, assess, refined_halves
+from .diagnostics import Reliability, assess, refined_halves
 from .initial_object import InitialObject
 from .report import Report, StageTimes
 
@@ -61,8 +61,8 @@ def finish(
                 halves = refined_halves(prepared, halves, refine_half)
     with times.stage('residual', len(prepared)):
         misfit = residuals(prepared, canvas, probe, arrays=arrays)
-    with times.stage('trust', len(prepared)):
-        trust = assess(
+    with times.stage('reliability', len(prepared)):
+        reliability = assess(
             prepared,
             misfit,
             probe,
@@ -79,11 +79,11 @@ def finish(
         positions=scan.positions,
         pixel_size=scan.pixel_size,
         name=str(scan.metadata.get('name', 'ptychopinn')),
-        comments=comment_on(run, trust),
+        comments=comment_on(run, reliability),
         losses=losses,
         metadata=dict(scan.metadata) | ({} if numbers is None else {'probe_position_indexes': numbers}),
     )
-    report = Report(run, trust, (*notices, *start.notices), times.stages)
+    report = Report(run, reliability, (*notices, *start.notices), times.stages)
     previews.emit(Done(residual=report.residual))
     return Result(reconstruction, start.canvas, report)
 
@@ -123,13 +123,14 @@ def half_refiner(
     return refine_half
 
 
-def comment_on(run: RunInfo, trust: Trust) -> str:
+def comment_on(run: RunInfo, reliability: Reliability) -> str:
     """One line for a product's comments: what made it, and how far it can be trusted."""
     moved = '' if run.displacement_rms is None else f'positions moved by {run.displacement_rms:.2f} px rms, '
     where = '' if run.refine_device is None else f' on {run.refine_device}'
     return (
         f'ptychopinn-reconstructor: {run.model_type}, backend {run.backend}, {run.refine_passes} '
-        f'refinement passes{where}, probe from {run.probe_source}, power {run.probe_power}, {moved}{trust.line()}.'
+        f'refinement passes{where}, probe from {run.probe_source}, power {run.probe_power}, '
+        f'{moved}{reliability.line()}.'
     )
 
 

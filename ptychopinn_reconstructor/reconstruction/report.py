@@ -15,7 +15,7 @@ from ..events import Notice
 from ..result import RunInfo
 
 if TYPE_CHECKING:
-    from .diagnostics import Trust
+    from .diagnostics import Reliability
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,19 +23,19 @@ class Report:
     """What goes into metrics.json beside the image metrics."""
 
     run: RunInfo
-    trust: Trust
+    reliability: Reliability
     notices: tuple[Notice, ...]
     stages: Mapping[str, Mapping[str, float]]
 
     @property
     def residual(self) -> float:
         """Normalized residual of all patterns."""
-        return self.trust.misfit.overall
+        return self.reliability.misfit.overall
 
     @property
     def residual_per_pattern(self) -> NDArray[np.float64]:
         """Normalized residual of each pattern (n,), in the order of the scan file."""
-        return self.trust.misfit.per_pattern
+        return self.reliability.misfit.per_pattern
 
 
 @dataclass(eq=False)

@@ -16,7 +16,7 @@ from ..physics.geometry import scan_area
 from ..result import Reconstruction
 
 if TYPE_CHECKING:
-    from .diagnostics import Trust
+    from .diagnostics import Reliability
 
 
 def write_config(path: Path, config: Config) -> None:
@@ -39,12 +39,12 @@ def write_result(
     metrics: Mapping[str, Any],
     *,
     pixel_size: float | None = None,
-    trust: Trust | None = None,
+    reliability: Reliability | None = None,
 ) -> dict[str, Path]:
     """Write product.h5, the pictures and metrics.json into `folder`; returns their paths by kind.
 
     `pixel_size` in meters is that of an object known in pixels only. The pictures are those of the object's amplitude
-    and phase, and with `trust` those of `write_trust`.
+    and phase, and with `reliability` those of `write_reliability`.
     """
     from ..io.images import write_amplitude_phase
     from ..io.ptychodus import write_product
@@ -55,20 +55,20 @@ def write_result(
     amplitude, phase = write_amplitude_phase(
         folder, result.object, pixel_size=result.pixel_size, area=scan_area(result.positions, result.origin)
     )
-    more = {} if trust is None else write_trust(folder, trust)
+    more = {} if reliability is None else write_reliability(folder, reliability)
     write_json(folder / 'metrics.json', metrics)
     return {'product': product, 'amplitude': amplitude, 'phase': phase, **more, 'metrics': folder / 'metrics.json'}
 
 
-def write_trust(folder: Path, trust: Trust) -> dict[str, Path]:
-    """Write the pictures of `trust` as PNG by their names; their paths by kind.
+def write_reliability(folder: Path, reliability: Reliability) -> dict[str, Path]:
+    """Write the pictures of `reliability` as PNG by their names; their paths by kind.
 
     Those of an earlier result that this one does not have are removed.
     """
     from ..io.drawing import save_figure
     from .diagnostic_pictures import PICTURES, pictures
 
-    figures = pictures(trust)
+    figures = pictures(reliability)
     for name in set(PICTURES) - set(figures):
         (folder / f'{name}.png').unlink(missing_ok=True)
     return {name: save_figure(figure, folder / f'{name}.png') for name, figure in figures.items()}

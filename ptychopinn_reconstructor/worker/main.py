@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..reconstruction.finish import Result
     from ..scan import Scan
 
-TRUST = 'trust.npz'
+RELIABILITY = 'reliability.npz'
 ORPHAN_SECONDS = 1.0  # how long a job may go on after whoever asked for it is gone
 
 
@@ -120,7 +120,7 @@ def devices(name: str) -> list[str]:
 
 
 def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
-    """Reconstruct, and hand object, probe, moved positions and what is known of trust over as files."""
+    """Reconstruct, and hand object, probe, moved positions and what is known of reliability over as files."""
     from ..config import parse
     from ..reconstruction.diagnostic_pictures import to_bytes
     from ..reconstruction.patches import NAME as PATCHES
@@ -139,8 +139,8 @@ def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
         emit=channel.emit,
         should_stop=channel.stopped.is_set,
     )
-    reconstruction, trust = result.reconstruction, result.report.trust
-    Path(TRUST).write_bytes(to_bytes(trust))
+    reconstruction, reliability = result.reconstruction, result.report.reliability
+    Path(RELIABILITY).write_bytes(to_bytes(reliability))
     moved = config.refinement.positions
     positions = channel.save('positions', reconstruction.positions) if moved else None
     channel.say(
@@ -152,8 +152,8 @@ def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
             comments=reconstruction.comments,
             losses=reconstruction.losses,
             residual=result.report.residual,
-            trust=trust.line(),
-            trust_file=Path(TRUST),
+            reliability=reliability.line(),
+            reliability_file=Path(RELIABILITY),
             run=result.report.run,
             notices=result.report.notices,
             stages=result.report.stages,

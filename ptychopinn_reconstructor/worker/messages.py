@@ -82,8 +82,8 @@ class Log(_Message):
 class ReconstructDone(_Message):
     """A reconstruction is complete: its arrays as files, and what is known of it.
 
-    `positions` are those that were refined, None where they were not; `trust` is one line, `trust_file` holds all of it
-    (`diagnostic_pictures.from_bytes`).
+    `positions` are those that were refined, None where they were not; `reliability` is one line, `reliability_file`
+    holds all of it (`diagnostic_pictures.from_bytes`).
     """
 
     event: Literal['done'] = 'done'
@@ -95,8 +95,8 @@ class ReconstructDone(_Message):
     comments: str
     losses: Losses
     residual: Number
-    trust: str
-    trust_file: Path
+    reliability: str
+    reliability_file: Path
     run: RunInfo
     notices: tuple[Notice, ...]
     stages: Mapping[str, Mapping[str, float]]

@@ -87,7 +87,7 @@ def test_the_report_has_every_figure_in_its_section() -> None:
     assert '| net, median of 2 seeds | A network + 2 | 25 | 21 | 0.85 |' in text
     assert '| net, median of 2 seeds | train | 60 |' in text.partition('## Trainings')[2]
     assert '| best engine, A | prior: best phase_psnr | 3 | 29 |' in text.partition('## The best of all runs')[2]
-    assert 'falling, 1 passes' not in text and 'What trust is worth' in text
+    assert 'falling, 1 passes' not in text and 'What the reliability figures are worth' in text
 
 
 def test_the_kept_results_are_of_cases_that_exist_and_make_the_report() -> None:
@@ -149,7 +149,7 @@ def test_a_schedule_ends_where_every_figure_had_its_best_long_ago() -> None:
 
 
 def test_an_uncertainty_correlates_with_the_errors_that_it_foretells() -> None:
-    from trust_worth import correlation
+    from reliability_worth import correlation
 
     errors = np.random.default_rng(0).standard_normal((64, 64)) * np.linspace(0.1, 1, 64)
     uncertainty = 2 * np.abs(errors)

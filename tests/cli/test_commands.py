@@ -376,13 +376,13 @@ def test_metrics_hold_the_residual_of_the_product(results: Path) -> None:
         np.testing.assert_allclose(
             np.array(found['residual_per_pattern'])[prepared.order], again.per_pattern, rtol=1e-4
         )
-        stages = {'prepare', 'network', 'stitch', 'gauge', 'wavefront', 'residual', 'trust'} | (
+        stages = {'prepare', 'network', 'stitch', 'gauge', 'wavefront', 'residual', 'reliability'} | (
             {'refine'} if name == 'refined' else set()
         )
         assert set(found['stages']) == stages
         assert all(stage['patterns_per_second'] > 0 for stage in found['stages'].values())
-        assert found['trust']['r_factor'] == pytest.approx(again.r_factor, rel=1e-5)
-        assert found['trust']['uncertainty_of'] == 'patches' and found['trust']['split_frc'] is None
+        assert found['reliability']['r_factor'] == pytest.approx(again.r_factor, rel=1e-5)
+        assert found['reliability']['uncertainty_of'] == 'patches' and found['reliability']['split_frc'] is None
         assert found['peak_memory_mib'] > 10 and found['cpu_seconds'] > 0
         assert (found['backend'], found['patterns'], found['probe_source']) == (backend_here(), 64, 'scan')
 
@@ -451,7 +451,7 @@ def test_the_engine_alone(work: Path, tmp_path: Path) -> None:
     assert values['residual'] < flat / 3
     assert len(values['residual_by_pass']) == 8 and values['backend'] == 'numpy'
     assert 0.9 < values['image']['amplitude_ratio'] < 1.1 and 'image_network' not in values
-    assert 0.3 < values['trust']['split_frc']['area'] < 1
+    assert 0.3 < values['reliability']['split_frc']['area'] < 1
     assert set(snapshot(tmp_path)) == PRODUCED | {'split_frc.png'}  # no probe.npz: it was held fixed
     np.testing.assert_array_equal(read_product(tmp_path / 'product.h5').probe, prepared.probe)
 

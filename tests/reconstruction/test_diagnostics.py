@@ -1,4 +1,4 @@
-"""How far a result can be trusted: misfit, coverage, disagreement of patches, agreement of halves (clause TRUST)."""
+"""How far a result can be trusted: misfit, coverage, disagreement of patches, agreement of halves (RELIABILITY)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ptychopinn_reconstructor.physics.stitching.average import mean_object
 from ptychopinn_reconstructor.physics.stitching.disagreement import Disagreement
 from ptychopinn_reconstructor.physics.stitching.stitch import contributions, probe_weight, stitch_patches
 from ptychopinn_reconstructor.reconstruction.diagnostic_pictures import from_bytes, pictures, to_bytes
-from ptychopinn_reconstructor.reconstruction.diagnostics import Trust, assess
+from ptychopinn_reconstructor.reconstruction.diagnostics import Reliability, assess
 from ptychopinn_reconstructor.reconstruction.finish import Result
 from ptychopinn_reconstructor.reconstruction.writing import write_result
 from ptychopinn_reconstructor.result import Reconstruction
@@ -213,48 +213,48 @@ def alone() -> tuple[Result, list[Event]]:
     return pp.refine(scan, config.merged({'refinement': {'passes': 6}}), emit=events.append), events
 
 
-def test_every_result_says_how_far_to_trust_it(alone: tuple[Result, list[Event]]) -> None:
+def test_every_result_says_how_far_to_reliability_it(alone: tuple[Result, list[Event]]) -> None:
     result, events = alone
-    trust, report = result.report.trust, result.report
-    assert trust.uncertainty is None and trust.split is not None
-    values = trust.to_json()
+    reliability, report = result.report.reliability, result.report
+    assert reliability.uncertainty is None and reliability.split is not None
+    values = reliability.to_json()
     assert values['residual'] == report.residual and 0.05 < values['r_factor'] < 0.5
     worst = values['residual_largest_pattern']
     assert report.residual_per_pattern[worst] == values['residual_largest']
-    assert values['covered_share'] == 1.0 and not trust.coverage[0, 0]
+    assert values['covered_share'] == 1.0 and not reliability.coverage[0, 0]
     assert values['uncertainty_median'] is None
     seventh = values['split_frc']['resolution']['seventh']
     assert 2 <= seventh['pixels'] < 8 and seventh['nm'] == pytest.approx(10 * seventh['pixels'])
     comments = result.reconstruction.comments
-    assert comments.count('\n') == 0 and f'R {trust.misfit.r_factor:.3g}' in comments
+    assert comments.count('\n') == 0 and f'R {reliability.misfit.r_factor:.3g}' in comments
     assert f'half-data FRC 1/7 at {seventh["pixels"]:.1f} px = {seventh["nm"]:.3g} nm' in comments
     assert {event.stage for event in events if isinstance(event, Progress)} == {'refine', 'refine half'}
-    assert json.loads(json.dumps(to_plain_json(values), allow_nan=False))['split_frc']['area'] == trust.split.area
+    assert json.loads(json.dumps(to_plain_json(values), allow_nan=False))['split_frc']['area'] == reliability.split.area
 
 
 def test_the_halves_share_no_pattern_and_are_refined_apart(alone: tuple[Result, list[Event]]) -> None:
     """Half the patterns replaced by noise ruin one half only, and with it the agreement."""
     result, _ = alone
-    assert result.report.trust.split is not None
+    assert result.report.reliability.split is not None
     scan = small_scan(positions=196)
     order = prepare_scan(scan).order
     spoiled = np.asarray(scan.diffraction).copy()
     mine = order[split_interleaved(len(scan))[0]]
     spoiled[mine] = np.random.default_rng(0).permutation(spoiled[mine].ravel()).reshape(spoiled[mine].shape)
     config = Config().merged({'inference': {'split_frc': True}})
-    bad = pp.refine(replace(scan, diffraction=spoiled), config.merged({'refinement': {'passes': 6}})).report.trust
+    bad = pp.refine(replace(scan, diffraction=spoiled), config.merged({'refinement': {'passes': 6}})).report.reliability
     assert bad.split is not None
-    assert bad.split.area < result.report.trust.split.area - 0.3
+    assert bad.split.area < result.report.reliability.split.area - 0.3
 
 
 def test_the_pictures_are_written_and_old_ones_are_not_left(alone: tuple[Result, list[Event]], tmp_path: Path) -> None:
     result, _ = alone
-    trust = result.report.trust
-    uncertain = replace(trust, uncertainty=np.full(trust.coverage.shape, 0.1, np.float32))
-    files = write_result(tmp_path, result.reconstruction, {}, trust=uncertain)
+    reliability = result.report.reliability
+    uncertain = replace(reliability, uncertainty=np.full(reliability.coverage.shape, 0.1, np.float32))
+    files = write_result(tmp_path, result.reconstruction, {}, reliability=uncertain)
     for kind in ('residual_map', 'uncertainty', 'coverage', 'split_frc'):
         assert files[kind].parent == tmp_path and len(np.unique(imread(files[kind])[..., :3])) > 20
-    again = write_result(tmp_path, result.reconstruction, {}, trust=replace(trust, split=None))
+    again = write_result(tmp_path, result.reconstruction, {}, reliability=replace(reliability, split=None))
     assert 'uncertainty' not in again and not files['uncertainty'].exists() and not files['split_frc'].exists()
     assert again['residual_map'].exists() and again['coverage'].exists()
 
@@ -267,12 +267,12 @@ def test_the_residual_map_shows_each_pattern_at_its_place(tmp_path: Path) -> Non
     predicted = counts.copy()
     worst = int(np.argmax(scan.positions.sum(axis=1)))
     predicted[np.flatnonzero(prepared.order == worst)] = 9.0
-    trust = assess(prepared, residual(predicted, counts), prepared.probe)
-    assert trust.to_json()['residual_largest_pattern'] == worst
+    reliability = assess(prepared, residual(predicted, counts), prepared.probe)
+    assert reliability.to_json()['residual_largest_pattern'] == worst
     result = Reconstruction(
         np.ones(prepared.layout.shape, np.complex64), prepared.layout.origin, prepared.probe, scan.positions
     )
-    picture = imread(write_result(tmp_path, result, {}, trust=trust)['residual_map'])[..., :3]
+    picture = imread(write_result(tmp_path, result, {}, reliability=reliability)['residual_map'])[..., :3]
     height, width = picture.shape[:2]
     yellow = (picture[..., 0] > 0.9) & (picture[..., 1] > 0.85) & (picture[..., 2] < 0.25)
     inside = yellow[:, : int(0.8 * width)]
@@ -282,26 +282,28 @@ def test_the_residual_map_shows_each_pattern_at_its_place(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize('what', ['everything', 'little'])
 def test_another_process_knows_the_same(alone: tuple[Result, list[Event]], what: str) -> None:
-    trust = alone[0].report.trust
+    reliability = alone[0].report.reliability
     if what == 'everything':
-        uncertain = np.random.default_rng(0).random(trust.coverage.shape).astype(np.float32)
-        trust = replace(trust, uncertainty=uncertain, source='models', outside=('dose',))
+        uncertain = np.random.default_rng(0).random(reliability.coverage.shape).astype(np.float32)
+        reliability = replace(reliability, uncertainty=uncertain, source='models', outside=('dose',))
     else:
-        trust = replace(trust, split=None, pixel_size=None)
-    again = from_bytes(to_bytes(trust))
-    assert again.to_json() == trust.to_json() and again.line() == trust.line()
-    assert list(pictures(again)) == list(pictures(trust)) and len(pictures(again)) == (4 if what == 'everything' else 2)
+        reliability = replace(reliability, split=None, pixel_size=None)
+    again = from_bytes(to_bytes(reliability))
+    assert again.to_json() == reliability.to_json() and again.line() == reliability.line()
+    assert list(pictures(again)) == list(pictures(reliability))
+    assert len(pictures(again)) == (4 if what == 'everything' else 2)
     for name in ('positions', 'coverage', 'uncertainty'):
-        np.testing.assert_array_equal(getattr(again, name), getattr(trust, name))
-    np.testing.assert_array_equal(again.misfit.per_pattern, trust.misfit.per_pattern)
-    assert (again.origin, again.pixel_size, again.area) == (trust.origin, trust.pixel_size, trust.area)
+        np.testing.assert_array_equal(getattr(again, name), getattr(reliability, name))
+    np.testing.assert_array_equal(again.misfit.per_pattern, reliability.misfit.per_pattern)
+    for name in ('origin', 'pixel_size', 'area'):
+        assert getattr(again, name) == getattr(reliability, name)
 
 
 def test_a_line_names_only_what_is_known() -> None:
     one = residual(np.full((2, 2, 2), 4.0), np.ones((2, 2, 2)))
     positions = np.array([[0.0, 0.0], [8.0, 8.0]])
-    trust = Trust(one, positions, (0.0, 0.0), None, np.ones((9, 9), dtype=bool))
-    assert trust.line() == 'residual 1, R 1'
+    reliability = Reliability(one, positions, (0.0, 0.0), None, np.ones((9, 9), dtype=bool))
+    assert reliability.line() == 'residual 1, R 1'
     deviation = np.full((9, 9), 0.25, np.float32)
-    outside = replace(trust, uncertainty=deviation, source='models', outside=('dose', 'overlap'))
+    outside = replace(reliability, uncertainty=deviation, source='models', outside=('dose', 'overlap'))
     assert outside.line() == 'residual 1, R 1, models disagree by 0.25 (median), outside of the training: dose, overlap'

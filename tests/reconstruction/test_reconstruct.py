@@ -299,7 +299,7 @@ def test_memory_does_not_grow_with_the_number_of_patterns(
 
 
 def test_a_scan_unlike_the_training_is_told_and_one_like_it_is_not(scan: Scan, model: Path) -> None:
-    """TRUST: the file keeps what the model was trained for; a dose far from it is in the notes and the facts."""
+    """RELIABILITY: the file keeps what the model was trained for; a dose far from it is in the notes and the facts."""
     assert open_model(model).manifest.trained_for.counts == pytest.approx([scan.mean_counts] * 2)
     weak = replace(scan, diffraction=np.floor(np.asarray(scan.diffraction) / 8))
     own, other = (pp.reconstruct(s, model, config_of()).report for s in (scan, weak))
@@ -308,42 +308,42 @@ def test_a_scan_unlike_the_training_is_told_and_one_like_it_is_not(scan: Scan, m
 
 
 def test_where_the_patches_of_a_network_disagree_the_object_is_wrong(scan: Scan, model: Path) -> None:
-    """TRUST: the uncertainty and the true error of the details (high-passed phase and all) rise together."""
+    """RELIABILITY: the uncertainty and the true error of the details (high-passed phase and all) rise together."""
     from scipy import ndimage
 
     from ptychopinn_reconstructor.physics.geometry import scan_area
 
     assert scan.object is not None
     result = pp.reconstruct(scan, model, config_of())
-    found, trust = result.reconstruction, result.report.trust
-    assert trust.uncertainty is not None and trust.source == 'patches'
+    found, reliability = result.reconstruction, result.report.reliability
+    assert reliability.uncertainty is not None and reliability.source == 'patches'
     truth = ObjectFile(scan.object, scan.object_origin, scan.positions)
     compared = pp.evaluate(as_object_file(found), truth, margin=2)
     ratio = compared.result / compared.truth
     detail = ratio - (ndimage.gaussian_filter(ratio.real, 6.0) + 1j * ndimage.gaussian_filter(ratio.imag, 6.0))
-    deviation = trust.uncertainty[scan_area(found.positions, found.origin, 2)]
+    deviation = reliability.uncertainty[scan_area(found.positions, found.origin, 2)]
     assert deviation.shape == detail.shape and np.isfinite(deviation).all()
     smooth = [np.sqrt(ndimage.gaussian_filter(np.abs(values) ** 2, 4.0)) for values in (detail, deviation)]
     assert np.corrcoef(smooth[0].ravel(), smooth[1].ravel())[0, 1] > 0.4
-    assert f'patches disagree by {trust.uncertain(50):.2g}' in found.comments
+    assert f'patches disagree by {reliability.uncertain(50):.2g}' in found.comments
 
 
 @pytest.mark.slow
 def test_an_ensemble_is_the_mean_of_its_networks(scan: Scan, model: Path, tmp_path: Path) -> None:
-    """TRUST: two models: their mean object up to the global phase, and their difference as the uncertainty."""
+    """RELIABILITY: two models: their mean object up to the global phase, and their difference as the uncertainty."""
     other = pp.train([scan], config_of(training__nepochs=8, training__seed=5), tmp_path).model
     one, two, both = (
         pp.reconstruct(scan, first, config_of(inference__split_frc=True), ensemble=rest)
         for first, rest in ((model, ()), (other, ()), (model, (other,)))
     )
-    trust = both.report.trust
-    assert trust.source == 'models' and trust.uncertainty is not None and trust.split is not None
+    reliability = both.report.reliability
+    assert reliability.source == 'models' and reliability.uncertainty is not None and reliability.split is not None
     a, b, mean = (objects(result).astype(complex) for result in (one, two, both))
     b = b * np.exp(-1j * np.angle(np.vdot(a, b)))
     mean = mean * np.exp(-1j * np.angle(np.vdot(a + b, mean)))
     assert np.abs(mean - (a + b) / 2).max() < 0.02
     expected = np.median(np.abs(a - b)) / np.sqrt(2)
-    assert trust.uncertain(50) == pytest.approx(expected, rel=0.05)
+    assert reliability.uncertain(50) == pytest.approx(expected, rel=0.05)
     assert 'models disagree by' in both.reconstruction.comments
     assert both.report.run.ensemble == (str(other),) and both.report.stages['network']['wall_seconds'] > 0
     with pytest.raises(ModelFileError, match='N = 32 pixels but the scan has 64'):

@@ -70,7 +70,7 @@ class Runner:
         line, what = [command, str(scan), *options], f'The reconstruction {run.name}'
         found = self.steps.reconstruct(f'reconstruct {run.name}', what, line, out, truth)
         values |= {key: found.metrics.get(key) for key in ('residual', 'refine_passes')}
-        values |= trained | _cost(found.cost, '') | _trust(found.metrics.get('trust') or {})
+        values |= trained | _cost(found.cost, '') | _reliability(found.metrics.get('reliability') or {})
         if found.image is None:
             return values | {'status': UNSCORED, 'error': f'There are no figures: {found.unscored}'}
         _keep(out / PICTURE, found.image)
@@ -174,9 +174,9 @@ def _sentence(error: Exception) -> str:
     return str(error) if isinstance(error, PtychoPINNError) else f'Unexpected {type(error).__name__}: {error}'
 
 
-def _trust(trust: Mapping[str, Any]) -> Values:
+def _reliability(reliability: Mapping[str, Any]) -> Values:
     """The numbers that say, without a truth, how far to trust a result."""
-    return {f'trust_{key}': value for key, value in trust.items() if type(value) in (int, float)}
+    return {f'reliability_{key}': value for key, value in reliability.items() if type(value) in (int, float)}
 
 
 def _keep(path: Path, image: Comparison) -> None:

@@ -19,8 +19,8 @@ from ..library import PtychoPINNLibrary
 from ..panel import ADVANCED, GROUPS, Field, fields, is_installed, tool_tip
 from .fields import ChoiceViewController, DeviceViewController, PathsViewController, PathViewController, spin_box
 from .layout import ClosedGroup, WhenShown, finish_labels, guard_wheels
+from .reliability import ReliabilityViewController
 from .status import StatusViewController
-from .trust import TrustViewController
 
 
 class PanelFactory(ReconstructorViewControllerFactory):
@@ -44,7 +44,7 @@ class PanelFactory(ReconstructorViewControllerFactory):
         line = StatusViewController(reconstructor)
         builder = ParameterViewBuilder(self._dialogs)
         builder.add_view_controller_to_top(line)
-        builder.add_view_controller_to_top(TrustViewController(self._library.session.trust, self._dialogs))
+        builder.add_view_controller_to_top(ReliabilityViewController(self._library.session.reliability, self._dialogs))
         for group in GROUPS:
             rows = self._rows(group, reconstructor.model_type)
             if group == ADVANCED:

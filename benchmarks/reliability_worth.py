@@ -1,11 +1,11 @@
-"""What the figures of trust are worth: a reconstruction's own uncertainty and resolution beside its true errors.
+"""What the figures of reliability are worth: a reconstruction's own uncertainty and resolution beside its true errors.
 
 Prints JSON: for each number of passes how the uncertainty correlates with the errors of the phase's details (what is
 smoother than 12 px taken out) and with all phase errors, magnitudes smoothed by 5 px; the rms of uncertainty and
 details; and the resolution in pixels that two halves claim, beside the one at which the object and the truth agree
 to 0.5, which 1/7 of half data stands for.
 
-    python benchmarks/trust_worth.py SCAN TRUTH MODEL [--probe FILE:KEY] [--margin 4]
+    python benchmarks/reliability_worth.py SCAN TRUTH MODEL [--probe FILE:KEY] [--margin 4]
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ def row(scan: Scan, truth: ObjectFile, model: Path, passes: int | None, margin: 
     config = Config().merged({'inference': {'split_frc': True}, 'refinement': {'passes': passes}})
     result = reconstruct(scan, model, config, probe=scan.probe)
     found = evaluate(as_object_file(result.reconstruction), truth, margin=margin)
-    trust = result.report.trust
-    assert trust.uncertainty is not None and trust.split is not None
+    reliability = result.report.reliability
+    assert reliability.uncertainty is not None and reliability.split is not None
+    shifts = np.rint(np.subtract(reliability.origin, truth.origin)).astype(int)
     rows, cols = (
-        slice(window.start + shift, window.stop + shift)
-        for window, shift in zip(found.area, np.rint(np.subtract(trust.origin, truth.origin)).astype(int), strict=True)
+        slice(window.start + shift, window.stop + shift) for window, shift in zip(found.area, shifts, strict=True)
     )
-    uncertainty = trust.uncertainty[rows, cols]
+    uncertainty = reliability.uncertainty[rows, cols]
     phase = np.angle(found.result * found.truth.conj())
-    details, own = high_pass(phase), trust.split.to_json()['resolution']
+    details, own = high_pass(phase), reliability.split.to_json()['resolution']
     return {
         'passes': result.report.run.refine_passes,
         'correlation_details': correlation(uncertainty, details),

@@ -1,4 +1,4 @@
-"""The pictures of trust in the window: after Infer, by a button of the panel."""
+"""The pictures of reliability in the window: after Infer, by a button of the panel."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from PyQt5.QtWidgets import QDialog, QLabel, QPushButton, QWidget
 from test_jobs import short, wait
 from window import QTest, Window
 
-from ptychopinn_reconstructor.host.last_trust import LastTrust
-from ptychopinn_reconstructor.host.window.trust import TrustDialog, TrustViewController
+from ptychopinn_reconstructor.host.last_reliability import LastReliability
+from ptychopinn_reconstructor.host.window.reliability import ReliabilityDialog, ReliabilityViewController
 
 pytestmark = pytest.mark.slow
 MAPS = ('residual_map', 'uncertainty', 'coverage')
 
 
 def button_of(window: Window) -> QPushButton:
-    button = window.panel.findChild(QPushButton, 'trust')
+    button = window.panel.findChild(QPushButton, 'reliability')
     assert button is not None
     return button
 
@@ -31,7 +31,7 @@ def colors_in(widget: QWidget) -> int:
 
 
 @pytest.fixture
-def opened(window: Window, tmp_path: Path) -> TrustDialog:
+def opened(window: Window, tmp_path: Path) -> ReliabilityDialog:
     """Train for some seconds, infer with halves, press the button."""
     short(window, epochs=4)
     window.train(tmp_path)
@@ -41,16 +41,16 @@ def opened(window: Window, tmp_path: Path) -> TrustDialog:
     wait(window.is_idle)
     assert button_of(window).isEnabled()
     window.click(button_of(window))
-    (dialog,) = (each for each in window.view.findChildren(QDialog, 'trust-dialog') if each.isVisible())
-    assert isinstance(dialog, TrustDialog)
+    (dialog,) = (each for each in window.view.findChildren(QDialog, 'reliability-dialog') if each.isVisible())
+    assert isinstance(dialog, ReliabilityDialog)
     QTest.qWait(500)
     return dialog
 
 
-def test_the_pictures_of_the_last_reconstruction(window: Window, opened: TrustDialog, tmp_path: Path) -> None:
+def test_the_pictures_of_the_last_reconstruction(window: Window, opened: ReliabilityDialog, tmp_path: Path) -> None:
     """Each with what it tells, under the line that stands in the product's comments; they can be saved."""
-    window.picture('trust', opened)
-    window.picture('trust-button')
+    window.picture('reliability', opened)
+    window.picture('reliability-button')
     comments = window.product(window.products.currentIndex()).get_product().metadata.comments
     said = opened.line.text().rstrip('.')
     assert said[1:] in comments and said.startswith('Residual ') and 'half-data FRC' in said
@@ -68,7 +68,7 @@ def test_the_pictures_of_the_last_reconstruction(window: Window, opened: TrustDi
     opened.close()
 
 
-def test_both_panels_show_the_same_and_one_window_at_a_time(window: Window, opened: TrustDialog) -> None:
+def test_both_panels_show_the_same_and_one_window_at_a_time(window: Window, opened: ReliabilityDialog) -> None:
     """The next reconstruction, without halves, replaces the pictures; the button of the other panel opens them too."""
     window.settings['split_frc'].set_value(False)
     window.infer()
@@ -77,12 +77,12 @@ def test_both_panels_show_the_same_and_one_window_at_a_time(window: Window, open
     assert not opened.isVisible()
     window.select('supervised')
     window.click(button_of(window))
-    shown = [each for each in window.view.findChildren(QDialog, 'trust-dialog') if each.isVisible()]
+    shown = [each for each in window.view.findChildren(QDialog, 'reliability-dialog') if each.isVisible()]
     assert shown and all(each.findChild(QWidget, 'split_frc') is None for each in shown)
     for each in shown:
         each.close()
 
 
 def test_there_is_nothing_to_show_before_a_reconstruction(window: Window) -> None:
-    button = TrustViewController(LastTrust(), None).get_widget()
+    button = ReliabilityViewController(LastReliability(), None).get_widget()
     assert not button.isEnabled() and button.toolTip() == 'Infer first.'

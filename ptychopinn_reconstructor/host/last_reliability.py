@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 from ptychodus.api.observer import Observable
 
 if TYPE_CHECKING:
-    from ..reconstruction.diagnostics import Trust
+    from ..reconstruction.diagnostics import Reliability
 
 
 @dataclass(frozen=True)
 class Known:
-    """Of which product, the one line that is in its comments too, and everything (`trust_pictures.to_bytes`)."""
+    """Of which product, the one line that is in its comments too, and everything (`diagnostic_pictures.to_bytes`)."""
 
     product: str
     line: str
     data: bytes
 
-    def trust(self) -> Trust:
+    def reliability(self) -> Reliability:
         """Everything, to draw it."""
         from ..reconstruction.diagnostic_pictures import from_bytes
 
         return from_bytes(self.data)
 
 
-class LastTrust(Observable):
+class LastReliability(Observable):
     """What is known of the last reconstruction of the session; observers are notified in the host's main thread."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What a reconstruction inside Ptychodus leaves beside the object: trust, moved positions, an ensemble."""
+"""What a reconstruction inside Ptychodus leaves beside the object: reliability, moved positions, an ensemble."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput
 
 from ptychopinn_reconstructor.errors import ModelFileError
-from ptychopinn_reconstructor.host.last_trust import Known
+from ptychopinn_reconstructor.host.last_reliability import Known
 from ptychopinn_reconstructor.host.releases import indexes_of, positions_px
-from ptychopinn_reconstructor.reconstruction.diagnostics import Trust
+from ptychopinn_reconstructor.reconstruction.diagnostics import Reliability
 
 pytestmark = pytest.mark.slow
 
@@ -33,26 +33,26 @@ def infer(host: Host, data: ReconstructInput) -> Product:
     return last.product
 
 
-def known_of(host: Host) -> tuple[Known, Trust]:
-    known = host.library.session.trust.known
+def known_of(host: Host) -> tuple[Known, Reliability]:
+    known = host.library.session.reliability.known
     assert known is not None
-    return known, known.trust()
+    return known, known.reliability()
 
 
-def test_the_session_knows_how_far_to_trust_the_last_reconstruction(host: Host, case: Case) -> None:
+def test_the_session_knows_how_far_to_reliability_the_last_reconstruction(host: Host, case: Case) -> None:
     """The line of the product's comments, and what the pictures are drawn from; observers hear of it."""
-    trust, heard = host.library.session.trust, []
+    reliability, heard = host.library.session.reliability, []
 
     class Listener:
         def _update(self, observable: object) -> None:
             heard.append(observable)
 
     listener: Any = Listener()
-    trust.add_observer(listener)
-    assert trust.known is None
+    reliability.add_observer(listener)
+    assert reliability.known is None
     product = infer(host, case.input)
     known, whole = known_of(host)
-    assert heard == [trust] and known.product == 'demo' and known.line in product.metadata.comments
+    assert heard == [reliability] and known.product == 'demo' and known.line in product.metadata.comments
     assert len(whole.misfit.per_pattern) == len(case.scan) == len(whole.positions)
     assert whole.line() == known.line and whole.uncertainty is not None and whole.source == 'patches'
     assert whole.coverage.shape == whole.uncertainty.shape and 0.3 < whole.coverage.mean() < 1

@@ -20,12 +20,12 @@ from PyQt5.QtWidgets import (
 )
 
 from ...errors import PtychoPINNError
-from ..last_trust import Known, LastTrust
+from ..last_reliability import Known, LastReliability
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BUTTON, DIALOG = 'trust', 'trust-dialog'
+BUTTON, DIALOG = 'reliability', 'reliability-dialog'
 DPI, SIDE, COLUMNS = 75, 340, 2  # of a picture: dots per inch, pixels at least; and how many stand side by side
 SIZE = (940, 960)  # of the window at first, pixels
 WORDS = {
@@ -40,53 +40,53 @@ WORDS = {
 }
 
 
-class TrustViewController(ParameterViewController, Observer):
+class ReliabilityViewController(ParameterViewController, Observer):
     """The button that opens the pictures; there is nothing to show before the first reconstruction of a session."""
 
-    def __init__(self, trust: LastTrust, dialogs: Any) -> None:
+    def __init__(self, reliability: LastReliability, dialogs: Any) -> None:
         super().__init__()
-        self._trust, self._dialogs = trust, dialogs
-        self._dialog: TrustDialog | None = None
-        self._button = QPushButton('Trust of the last reconstruction ...')
+        self._reliability, self._dialogs = reliability, dialogs
+        self._dialog: ReliabilityDialog | None = None
+        self._button = QPushButton('Reliability of the last reconstruction ...')
         self._button.setObjectName(BUTTON)
         self._button.clicked.connect(self._open)
-        trust.add_observer(self)
-        self._update(trust)
+        reliability.add_observer(self)
+        self._update(reliability)
 
     def get_widget(self) -> QWidget:
         """The button."""
         return self._button
 
     def _open(self) -> None:
-        known = self._trust.known
+        known = self._reliability.known
         assert known is not None  # the button is disabled without
         if self._dialog is not None:
             self._dialog.close()
-        self._dialog = TrustDialog(known, self._dialogs, self._button.window())
+        self._dialog = ReliabilityDialog(known, self._dialogs, self._button.window())
         self._dialog.show()
 
     def _update(self, observable: Observable) -> None:
-        known = self._trust.known
+        known = self._reliability.known
         self._button.setEnabled(known is not None)
         self._button.setToolTip('Infer first.' if known is None else f'Of {known.product}: {known.line}.')
 
 
-class TrustDialog(QDialog):
+class ReliabilityDialog(QDialog):
     """The one line, the pictures with what they tell, and a way to save them."""
 
     def __init__(self, known: Known, dialogs: Any, parent: QWidget | None) -> None:
         super().__init__(parent)
         from ...reconstruction.diagnostic_pictures import pictures
 
-        self._trust, self._dialogs = known.trust(), dialogs
+        self._reliability, self._dialogs = known.reliability(), dialogs
         self.setObjectName(DIALOG)
-        self.setWindowTitle(f'Trust of {known.product}')
+        self.setWindowTitle(f'Reliability of {known.product}')
         self.line = QLabel(f'{known.line[:1].upper()}{known.line[1:]}.')
         self.line.setWordWrap(True)
         self.line.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         inside = QWidget()
         grid = QGridLayout(inside)
-        for number, (name, figure) in enumerate(pictures(self._trust).items()):
+        for number, (name, figure) in enumerate(pictures(self._reliability).items()):
             row, column = divmod(number, COLUMNS)
             grid.addWidget(_shown(name, figure), 2 * row, column)
             grid.addWidget(_explained(name), 2 * row + 1, column)
@@ -107,12 +107,12 @@ class TrustDialog(QDialog):
     def _save(self) -> None:
         from ptychodus.view.widgets import ExceptionDialog
 
-        from ...reconstruction.writing import write_trust
+        from ...reconstruction.writing import write_reliability
 
         folder = self._dialogs.get_existing_directory_path(self, 'Choose Folder for the Pictures')
         if folder:
             try:
-                write_trust(Path(folder), self._trust)
+                write_reliability(Path(folder), self._reliability)
             except PtychoPINNError as error:
                 ExceptionDialog.show_exception('Save Pictures', error)
 
