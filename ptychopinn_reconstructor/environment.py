@@ -11,7 +11,7 @@ from typing import Any
 from . import __version__
 
 PACKAGES = (
-    'numpy', 'scipy', 'h5py', 'matplotlib', 'pydantic', 'safetensors', 'click', 'rich', 'pyyaml',
+    'numpy', 'scipy', 'h5py', 'hdf5plugin', 'matplotlib', 'pydantic', 'safetensors', 'click', 'rich', 'pyyaml',
     'torch', 'lightning', 'tensorflow', 'tensorflow-cpu', 'keras', 'tensorboard', 'mlflow', 'ptychodus',
 )  # fmt: skip
 

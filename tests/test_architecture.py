@@ -80,7 +80,7 @@ ALL_FRAMEWORKS = set().union(*FRAMEWORKS.values()) | {'torchmetrics', 'pytorch_l
 QT = {'PyQt5', 'PyQt6', 'PySide2', 'PySide6'}
 WITH_QT = f'{PACKAGE}.host.window.'
 SHIM = ['host', 'ptychodus_plugins']
-LAZY = {'scipy', 'skimage', 'h5py', 'matplotlib', 'ptychodus'} | ALL_FRAMEWORKS | QT
+LAZY = {'scipy', 'skimage', 'h5py', 'hdf5plugin', 'matplotlib', 'ptychodus'} | ALL_FRAMEWORKS | QT
 UNPICKLERS = {'pickle', 'dill', 'cloudpickle', 'joblib', 'marshal', 'shelve', 'jsonpickle'}
 SETTERS: tuple[str, ...] = (
     'os.putenv',
@@ -92,7 +92,18 @@ SETTERS: tuple[str, ...] = (
     'logging.basicConfig',
 )
 SETTERS += ('np.random.seed', 'np.seterr', 'random.seed', 'torch.manual_seed', 'torch.set_', 'matplotlib.use')
-NOT_LOADED = ['PyQt5', 'h5py', 'keras', 'lightning', 'matplotlib', 'ptychodus', 'scipy', 'tensorflow', 'torch']
+NOT_LOADED = [
+    'PyQt5',
+    'h5py',
+    'hdf5plugin',
+    'keras',
+    'lightning',
+    'matplotlib',
+    'ptychodus',
+    'scipy',
+    'tensorflow',
+    'torch',
+]
 
 
 @dataclass(frozen=True)

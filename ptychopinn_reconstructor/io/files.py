@@ -9,10 +9,11 @@ from ..errors import ScanError
 
 Kind = Literal['npz', 'npy', 'hdf5']
 
+HDF5 = b'\x89HDF\r\n\x1a\n'
 _SIGNATURES: tuple[tuple[bytes, Kind], ...] = (
     (b'PK', 'npz'),
     (b'\x93NUMPY', 'npy'),
-    (b'\x89HDF\r\n\x1a\n', 'hdf5'),
+    (HDF5, 'hdf5'),
 )
 
 
@@ -33,4 +34,18 @@ def detect_file_kind(path: Path) -> Kind:
     for signature, kind in _SIGNATURES:
         if head.startswith(signature):
             return kind
+    if _follows_user_block(path):
+        return 'hdf5'
     raise ScanError(f'{path} is neither an NPZ nor an HDF5 file (it begins with {head!r}); pass one of these.')
+
+
+def _follows_user_block(path: Path) -> bool:
+    """Whether HDF5 begins behind a block of the user's own, of 512 bytes, or twice, four times ... as many."""
+    size, offset = path.stat().st_size, 512
+    with path.open('rb') as stream:
+        while offset < size:
+            stream.seek(offset)
+            if stream.read(len(HDF5)) == HDF5:
+                return True
+            offset *= 2
+    return False

@@ -1,4 +1,4 @@
-"""Opening HDF5 files and reading their attributes; failures become a ScanError of one sentence."""
+"""Opening HDF5 files and reading their datasets and attributes; failures become a ScanError of one sentence."""
 
 from __future__ import annotations
 
@@ -12,24 +12,63 @@ from numpy.typing import NDArray
 
 from ..errors import ScanError
 from .files import detect_file_kind
+from .links import check_storage, explain_missing
+
+
+def open_file(path: Path, **access: Any) -> Any:
+    """An HDF5 file open for reading, also while a SWMR writer appends to it; `access` as for h5py.File.
+
+    Raises ScanError when another program is writing it, OSError when it is damaged.
+    """
+    import h5py
+
+    settings = {'locking': 'best-effort', **access}  # some network file systems know no locks
+    try:
+        return h5py.File(path, 'r', **settings)
+    except OSError as error:
+        said = str(error)
+    if 'already open for write' in said:
+        try:  # second, since a file without a writer cannot be opened in this way
+            return h5py.File(path, 'r', swmr=True, libver='latest', **settings)
+        except OSError as error:
+            raise ScanError(
+                f'{path} is in use: another program is writing it, or has ended before it closed the file; wait, '
+                f'or run h5clear -s {path.name} when no program writes it any more.'
+            ) from error
+    if 'lock file' in said:
+        raise ScanError(f'{path} is in use: another program is writing it; try again when it has closed the file.')
+    raise OSError(said)
 
 
 @contextmanager
 def open_hdf5(path: Path, what: str, *keys: str) -> Iterator[Any]:
-    """An HDF5 file that holds the datasets `keys`; anything h5py cannot read becomes a ScanError."""
-    import h5py
+    """An HDF5 file that holds the datasets `keys`, complete and with filters that are installed.
 
+    Raises ScanError when it is in use, damaged, lacks a dataset or a file that one is linked to.
+    """
     if detect_file_kind(path) != 'hdf5':
         raise ScanError(f'{path} is not an HDF5 file; pass a {what}.')
     try:
-        with h5py.File(path, 'r') as file:
-            lacking = [key for key in keys if not isinstance(file.get(key), h5py.Dataset)]
-            if lacking:
-                held = ', '.join(file.keys()) or 'none'
-                raise ScanError(f"{path} is not a {what}: it has no dataset '{lacking[0]}' (it holds: {held}).")
+        with open_file(path) as file:
+            for key in keys:
+                find_dataset(path, file, key, what)
             yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise ScanError(f'{path} is damaged or not a {what} ({error}); copy or write it again.') from error
+
+
+def find_dataset(path: Path, file: Any, key: str, what: str) -> Any:
+    """The dataset `key` of an open file, all of whose parts can be read; ScanError with what is missing otherwise."""
+    import h5py
+
+    dataset = file.get(key)
+    if dataset is None and (broken := explain_missing(file, key, open_file)):
+        raise ScanError(broken)
+    if not isinstance(dataset, h5py.Dataset):
+        held = ', '.join(file.keys()) or 'none'
+        raise ScanError(f"{path} is not a {what}: it has no dataset '{key}' (it holds: {held}).")
+    check_storage(dataset, open_file)
+    return dataset
 
 
 def read_pixel_size(path: Path, attributes: Mapping[str, Any], what: str) -> NDArray[np.float64]:

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from .hdf5 import open_file
+from .links import check_storage
+
 EAGER_BYTES = 64 * 2**20  # a smaller dataset is read at once; the chunk cache of a larger one has this size
 _CACHE_SLOTS = 100_003
 
@@ -47,10 +50,9 @@ class LazyPatterns:
 
     def _open(self) -> Any:
         if self._dataset is None:
-            import h5py
-
-            file = h5py.File(self._path, 'r', rdcc_nbytes=EAGER_BYTES, rdcc_nslots=_CACHE_SLOTS)
+            file = open_file(self._path, rdcc_nbytes=EAGER_BYTES, rdcc_nslots=_CACHE_SLOTS)
             self._dataset = file[self._key]
+            check_storage(self._dataset, open_file)  # in a new process the filters have to be loaded again
         return self._dataset
 
     def _read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
@@ -63,14 +65,16 @@ class LazyPatterns:
         return values
 
 
-def open_patterns(path: Path, dataset: Any, rows: NDArray[np.int64]) -> NDArray[Any]:
+def open_patterns(dataset: Any, rows: NDArray[np.int64]) -> NDArray[Any]:
     """The `rows` of an open (n, H, W) dataset: in memory when small, memory-mapped when contiguous, else on demand."""
     if dataset.size * dataset.dtype.itemsize <= EAGER_BYTES:
         values = dataset[()]
         return values if np.array_equal(rows, np.arange(len(dataset))) else np.ascontiguousarray(values[rows])
     steps = np.diff(rows)
-    offset = dataset.id.get_offset()
-    if offset is not None and dataset.file.userblock_size == 0 and (steps == 1).all():
+    # The file that a link leads to, not the one that holds the link. Only values that lie in that file in one piece
+    # have an offset (it counts a user block); a virtual dataset, external storage and chunks have none.
+    path, offset = Path(dataset.file.filename).absolute(), dataset.id.get_offset()
+    if offset is not None and (steps == 1).all():
         mapped = np.memmap(path, dataset.dtype, 'r', offset, dataset.shape)
         return mapped[rows[0] : rows[-1] + 1]
     return LazyPatterns(path, dataset.name, rows)  # type: ignore[return-value]

@@ -16,7 +16,7 @@ from ..scan import Scan, check_probe, split_into_blocks
 from .arrays import drop_relaxation_axis, extract_object_layer
 from .atomic import write_atomically
 from .domain import DomainChoice, decide_domain
-from .hdf5 import decode_text, open_hdf5, read_number, read_pixel_size
+from .hdf5 import decode_text, find_dataset, open_hdf5, read_number, read_pixel_size
 from .lazy import open_patterns
 from .matching import match_by_index
 from .records import ScanFile
@@ -51,7 +51,8 @@ def read_diffraction_product(
     """
     result = read_product(product)
     path = Path(diffraction)
-    with open_hdf5(path, 'Ptychodus diffraction file', 'patterns', 'indexes') as file:
+    what = 'Ptychodus diffraction file'
+    with open_hdf5(path, what, 'patterns', 'indexes') as file:
         patterns, indexes = file['patterns'], np.asarray(file['indexes'][()])
         if indexes.shape != patterns.shape[:1] or indexes.dtype.kind not in 'ui':
             raise ScanError(
@@ -59,8 +60,8 @@ def read_diffraction_product(
                 'expected one integer per pattern.'
             )
         matched = match_by_index(indexes, result.metadata[INDEXES_KEY], result.positions)
-        stored = open_patterns(path, patterns, matched.rows)
-        bad_pixels = file['bad_pixels'][()] if 'bad_pixels' in file else None
+        stored = open_patterns(patterns, matched.rows)
+        bad_pixels = find_dataset(path, file, 'bad_pixels', what)[()] if 'bad_pixels' in [*file] else None
     chosen, why = decide_domain(stored, 'counts' if domain == 'auto' else domain)
     if domain == 'auto':
         why = 'Measurement domain: counts, as Ptychodus stores them.'

@@ -1,0 +1,322 @@
+"""HDF5 files that are more than one plain file: links, virtual datasets, filters, writers (specs/data_contracts.md)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ptychopinn_reconstructor.errors import ScanError
+from ptychopinn_reconstructor.io import lazy, read_scan, write_diffraction, write_product
+from ptychopinn_reconstructor.result import Reconstruction
+
+COUNT, SIDE = 12, 16
+PATTERNS = np.random.default_rng(0).poisson(30, (COUNT, SIDE, SIDE)).astype(np.uint32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of Ptychodus whose diffraction.h5 a test changes."""
+    random = np.random.default_rng(1)
+    result = Reconstruction(
+        object=np.ones((60, 60), np.complex64),
+        origin=(30.0, 30.0),
+        probe=np.ones((1, SIDE, SIDE), np.complex64),
+        positions=random.uniform(-15, 15, (COUNT, 2)),
+        pixel_size=(1e-8, 1e-8),
+    )
+    write_product(tmp_path / 'product.h5', result)
+    write_diffraction(tmp_path / 'diffraction.h5', PATTERNS)
+    (tmp_path / 'raw').mkdir()
+    return tmp_path
+
+
+@pytest.fixture(params=[False, True], ids=['small', 'large'])
+def large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the patterns are too large to be read at once; 64 MiB of them would take seconds."""
+    if request.param:
+        monkeypatch.setattr(lazy, 'EAGER_BYTES', 1000)
+    return bool(request.param)
+
+
+@contextmanager
+def _changed(folder: Path) -> Iterator[Any]:
+    with h5py.File(folder / 'diffraction.h5', 'a') as file:
+        del file['patterns']
+        yield file
+
+
+def _write_raw(folder: Path, name: str = 'data.h5', values: NDArray[Any] = PATTERNS, **settings: Any) -> Path:
+    with h5py.File(folder / 'raw' / name, 'w') as file:
+        file.create_dataset('entry/data/data', data=values, **settings)
+    return folder / 'raw' / name
+
+
+def _virtual(folder: Path, *sources: tuple[str, int]) -> None:
+    """Patterns put together from files of raw/: (name, patterns), one after the other."""
+    layout = h5py.VirtualLayout((sum(n for _, n in sources), SIDE, SIDE), PATTERNS.dtype)
+    begin = 0
+    for name, n in sources:
+        layout[begin : begin + n] = h5py.VirtualSource(f'raw/{name}', 'entry/data/data', (n, SIDE, SIDE))
+        begin += n
+    with _changed(folder) as file:
+        file.create_virtual_dataset('patterns', layout)
+
+
+def _read(folder: Path) -> NDArray[Any]:
+    diffraction = read_scan(folder).scan.diffraction
+    return np.asarray(diffraction[np.array([7, 2, 2, 11])])
+
+
+def _link_external(folder: Path) -> None:
+    _write_raw(folder)
+    with _changed(folder) as file:
+        file['patterns'] = h5py.ExternalLink('raw/data.h5', '/entry/data/data')
+        file['dark'] = np.full(PATTERNS.shape, 7, np.uint32)  # large and contiguous, and must not be taken for patterns
+
+
+def _link_group(folder: Path) -> None:
+    _write_raw(folder)
+    with _changed(folder) as file:
+        file['entry'] = h5py.ExternalLink('raw/data.h5', '/entry')
+        file['patterns'] = h5py.SoftLink('/entry/data/data')
+
+
+def _make_virtual(folder: Path) -> None:
+    for i in range(3):
+        _write_raw(folder, f'{i}.h5', PATTERNS[4 * i : 4 * i + 4], compression='gzip')
+    _virtual(folder, *((f'{i}.h5', 4) for i in range(3)))
+
+
+def _make_nested(folder: Path) -> None:
+    _link_external(folder)
+    layout = h5py.VirtualLayout(PATTERNS.shape, PATTERNS.dtype)
+    layout[:] = h5py.VirtualSource('.', 'linked', PATTERNS.shape)
+    with _changed(folder) as file:
+        file['linked'] = h5py.ExternalLink('raw/data.h5', '/entry/data/data')
+        file.create_virtual_dataset('patterns', layout)
+
+
+def _add_user_block(folder: Path) -> None:
+    path = folder / 'diffraction.h5'
+    with h5py.File(path, 'w', userblock_size=1024) as file:
+        file['patterns'], file['indexes'] = PATTERNS, np.arange(COUNT)
+    with path.open('rb+') as stream:
+        stream.write(b'# made at the beamline\n')
+
+
+def _store_outside(folder: Path) -> None:
+    PATTERNS.tofile(folder / 'raw' / 'data.raw')
+    with _changed(folder) as file:
+        raw = [(str(folder / 'raw' / 'data.raw'), 0, h5py.h5f.UNLIMITED)]
+        file.create_dataset('patterns', PATTERNS.shape, PATTERNS.dtype, external=raw)
+
+
+def _swap_bytes(folder: Path) -> None:
+    with _changed(folder) as file:
+        file['patterns'] = PATTERNS.astype('>u4')
+
+
+def _compress(**settings: Any) -> Callable[[Path], None]:
+    def build(folder: Path) -> None:
+        with _changed(folder) as file:
+            file.create_dataset('patterns', data=PATTERNS, chunks=(5, SIDE, SIDE), **settings)
+
+    return build
+
+
+LAYOUTS: dict[str, Callable[[Path], None]] = {
+    'external link': _link_external,
+    'link to a linked group': _link_group,
+    'virtual': _make_virtual,
+    'virtual over a link': _make_nested,
+    'user block': _add_user_block,
+    'external storage': _store_outside,
+    'big-endian': _swap_bytes,
+    'chunks': _compress(),
+    'gzip and shuffle': _compress(compression='gzip', shuffle=True),
+    'bitshuffle': _compress(**hdf5plugin.Bitshuffle()),
+    'lz4': _compress(**hdf5plugin.LZ4()),
+    'zstd': _compress(**hdf5plugin.Zstd()),
+    'blosc': _compress(**hdf5plugin.Blosc()),
+}
+
+
+@pytest.mark.usefixtures('large')
+@pytest.mark.parametrize('build', LAYOUTS.values(), ids=LAYOUTS)
+def test_patterns_are_read_however_they_are_stored(folder: Path, build: Callable[[Path], None]) -> None:
+    """D33: small and large, in any order."""
+    build(folder)
+    np.testing.assert_array_equal(_read(folder), PATTERNS[[7, 2, 2, 11]])
+
+
+def _lose_file(folder: Path) -> None:
+    with _changed(folder) as file:
+        file['patterns'] = h5py.ExternalLink('raw/gone.h5', '/entry/data/data')
+
+
+def _lose_name(folder: Path) -> None:
+    _write_raw(folder)
+    with _changed(folder) as file:
+        file['patterns'] = h5py.ExternalLink('raw/data.h5', '/entry/data/frames')
+
+
+def _lose_soft(folder: Path) -> None:
+    with _changed(folder) as file:
+        file['patterns'] = h5py.SoftLink('/measurement/frames')
+
+
+def _lose_second(folder: Path) -> None:
+    with h5py.File(folder / 'raw' / 'master.h5', 'w') as file:
+        file['data'] = h5py.ExternalLink('data_000001.h5', '/entry/data/data')
+    with _changed(folder) as file:
+        file['patterns'] = h5py.ExternalLink('raw/master.h5', '/data')
+
+
+def _lose_part(folder: Path) -> None:
+    _make_virtual(folder)
+    (folder / 'raw' / '1.h5').unlink()
+
+
+def _lose_part_name(folder: Path) -> None:
+    _make_virtual(folder)
+    with h5py.File(folder / 'raw' / '1.h5', 'w') as file:
+        file['something'] = 1
+
+
+def _shorten_part(folder: Path) -> None:
+    _make_virtual(folder)
+    _write_raw(folder, '2.h5', PATTERNS[:3])
+
+
+def _leave_gap(folder: Path) -> None:
+    _write_raw(folder)
+    layout = h5py.VirtualLayout(PATTERNS.shape, PATTERNS.dtype)
+    layout[:5] = h5py.VirtualSource('raw/data.h5', 'entry/data/data', PATTERNS.shape)[:5]
+    with _changed(folder) as file:
+        file.create_virtual_dataset('patterns', layout)
+
+
+def _lose_raw(folder: Path) -> None:
+    _store_outside(folder)
+    (folder / 'raw' / 'data.raw').unlink()
+
+
+def _damage_linked(folder: Path) -> None:
+    path = _write_raw(folder)
+    path.write_bytes(path.read_bytes()[:3000])
+    with _changed(folder) as file:
+        file['patterns'] = h5py.ExternalLink('raw/data.h5', '/entry/data/data')
+
+
+def _lose_mask(folder: Path) -> None:
+    with h5py.File(folder / 'diffraction.h5', 'a') as file:
+        del file['bad_pixels']
+        file['bad_pixels'] = h5py.ExternalLink('mask.h5', '/mask')
+
+
+LOSSES: dict[str, tuple[Callable[[Path], None], str]] = {
+    'file of a link': (_lose_file, r"links 'patterns' to '/entry/data/data' of .*gone\.h5, but that file is not there"),
+    'name in a linked file': (_lose_name, r'/entry/data/frames. of .*data\.h5, but that name is not there'),
+    'soft link': (_lose_soft, r"links 'patterns' to '/measurement/frames', but that name is not there"),
+    'link of a linked file': (
+        _lose_second,
+        r"master\.h5 links 'data' to .*data_000001\.h5, but that file is not there",
+    ),
+    'part of a virtual dataset': (_lose_part, r'lacks a part: .*1\.h5 is not there'),
+    'name of a part': (_lose_part_name, r"lacks a part: 'entry/data/data' of .*1\.h5 is not there"),
+    'end of a part': (_shorten_part, r'lacks a part: .*2\.h5 holds \(3, 16, 16\)'),
+    'gap': (_leave_gap, r'no file provides 7 of its 12 entries \(the first is 5\)'),
+    'external storage': (_lose_raw, r'data\.raw, which is not there'),
+    'damaged file of a link': (_damage_linked, r'data\.h5, to which .*diffraction\.h5 links, is damaged'),
+    'mask': (_lose_mask, r"links 'bad_pixels' to '/mask' of .*mask\.h5"),
+}
+
+
+@pytest.mark.usefixtures('large')
+@pytest.mark.parametrize(('build', 'words'), LOSSES.values(), ids=LOSSES)
+def test_what_is_lost_is_named_and_never_filled_in(folder: Path, build: Callable[[Path], None], words: str) -> None:
+    """D38: HDF5 fills lost parts with a constant."""
+    build(folder)
+    with pytest.raises(ScanError, match=words) as caught:
+        read_scan(folder)
+    assert 'diffraction.h5 is damaged' not in str(caught.value)
+
+
+def test_a_missing_filter_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """D38: the file is not called damaged."""
+    _compress(**hdf5plugin.Bitshuffle())(folder)
+    monkeypatch.setattr(h5py.h5z, 'filter_avail', lambda code: code < 32000)
+    with pytest.raises(ScanError, match=r'filter 32008.*bitshuffle.*install hdf5plugin') as caught:
+        read_scan(folder)
+    assert 'damaged' not in str(caught.value)
+
+
+def test_hdf5plugin_is_loaded_only_for_a_file_that_needs_it(folder: Path) -> None:
+    """D1."""
+    code = 'import sys\nfrom ptychopinn_reconstructor.io import read_scan\nread_scan(sys.argv[1])\n'
+    code += "assert ('hdf5plugin' in sys.modules) == bool(int(sys.argv[2]))\n"
+    subprocess.run([sys.executable, '-c', code, str(folder), '0'], check=True)
+    _compress(**hdf5plugin.Bitshuffle())(folder)
+    subprocess.run([sys.executable, '-c', code, str(folder), '1'], check=True)
+
+
+WRITER = """
+import sys, h5py, numpy as np
+file = h5py.File(sys.argv[1], 'w', libver='latest')
+data = file.create_dataset('patterns', (12, 16, 16), 'u4', maxshape=(None, 16, 16), chunks=(1, 16, 16))
+file['indexes'] = np.arange(12)
+data[:] = 5
+file.flush()
+if sys.argv[2] == 'swmr':
+    file.swmr_mode = True
+print('written', flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def _writer(folder: Path, mode: str) -> Iterator[None]:
+    """Another process that holds diffraction.h5 open for writing."""
+    command = [sys.executable, '-c', WRITER, str(folder / 'diffraction.h5'), mode]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == 'written\n'
+        yield
+        process.kill()
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='locks of files differ elsewhere')
+@pytest.mark.skipif('HDF5_USE_FILE_LOCKING' in os.environ, reason='locks are switched off')
+def test_a_file_that_is_being_written_is_in_use(folder: Path) -> None:
+    """D38: not damaged."""
+    with _writer(folder, 'plain'), pytest.raises(ScanError, match='in use') as caught:
+        read_scan(folder)
+    assert 'damaged' not in str(caught.value)
+    with pytest.raises(ScanError, match='h5clear'):  # the writer was killed
+        read_scan(folder)
+
+
+@pytest.mark.usefixtures('large')
+@pytest.mark.skipif(sys.platform != 'linux', reason='locks of files differ elsewhere')
+def test_a_file_with_a_swmr_writer_is_read(folder: Path) -> None:
+    """D38: frames that are there can be reconstructed while more are measured."""
+    with _writer(folder, 'swmr'):
+        np.testing.assert_array_equal(_read(folder), np.full((4, SIDE, SIDE), 5))
+
+
+def test_a_truncated_file_is_still_called_damaged(folder: Path) -> None:
+    path = folder / 'diffraction.h5'
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ScanError, match='damaged'):
+        read_scan(folder)
