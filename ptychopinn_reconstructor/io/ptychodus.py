@@ -60,7 +60,7 @@ def read_diffraction_product(
                 'expected one integer per pattern.'
             )
         matched = match_by_index(indexes, result.metadata[INDEXES_KEY], result.positions)
-        stored = open_patterns(patterns, matched.rows)
+        stored, storage = open_patterns(patterns, matched.rows)
         bad_pixels = find_dataset(path, file, 'bad_pixels', what)[()] if 'bad_pixels' in [*file] else None
     chosen, why = decide_domain(stored, 'counts' if domain == 'auto' else domain)
     if domain == 'auto':
@@ -78,7 +78,7 @@ def read_diffraction_product(
         pattern_indexes=indexes[matched.rows],
         metadata=_copy_metadata(result),
     )
-    return ScanFile(scan, (Notice('measurement_domain', why), *matched.notices))
+    return ScanFile(scan, (Notice('measurement_domain', why), *matched.notices, *storage))
 
 
 def read_product(path: str | Path) -> Reconstruction:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -318,5 +320,55 @@ def test_a_file_with_a_swmr_writer_is_read(folder: Path) -> None:
 def test_a_truncated_file_is_still_called_damaged(folder: Path) -> None:
     path = folder / 'diffraction.h5'
     path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ScanError, match='damaged'):
+        read_scan(folder)
+
+
+@pytest.mark.parametrize('build', [_compress(compression='gzip'), _make_virtual], ids=['chunks', 'virtual'])
+def test_packed_patterns_are_unpacked_once_and_leave_nothing_behind(
+    folder: Path,
+    build: Callable[[Path], None],
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """D39: a random order would decompress every chunk again and again."""
+    scratch = tmp_path_factory.mktemp('scratch')
+    monkeypatch.setattr(tempfile, 'tempdir', str(scratch))
+    monkeypatch.setattr(lazy, 'EAGER_BYTES', 1000)
+    build(folder)
+    file = read_scan(folder)
+    assert isinstance(file.scan.diffraction, np.memmap) and not file.scan.diffraction.flags.writeable
+    np.testing.assert_array_equal(file.scan.diffraction, PATTERNS)
+    assert not [*scratch.iterdir()] and 'patterns_packed' not in {notice.code for notice in file.notices}
+
+
+@pytest.mark.parametrize('trouble', ['small', 'full'])
+def test_without_room_packed_patterns_are_read_on_demand_and_that_is_said(
+    folder: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D39: a disk that is too small is not filled; one that others fill meanwhile is left as it was."""
+    monkeypatch.setattr(lazy, 'EAGER_BYTES', 1000)
+    if trouble == 'small':
+        usage = type(shutil.disk_usage(folder))(10**9, 10**9, 2 * PATTERNS.nbytes - 1)
+        monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage)
+    else:
+        monkeypatch.setattr(tempfile, 'TemporaryFile', lambda **_: open('/dev/full', 'rb+'))  # noqa: SIM115
+    _compress(compression='gzip')(folder)
+    file = read_scan(folder)
+    assert isinstance(file.scan.diffraction, lazy.LazyPatterns)
+    np.testing.assert_array_equal(file.scan.diffraction, PATTERNS)
+    (notice,) = (notice for notice in file.notices if notice.code == 'patterns_packed')
+    assert 'TMPDIR' in notice.text
+
+
+@pytest.mark.usefixtures('large')
+def test_a_damaged_chunk_is_named(folder: Path) -> None:
+    """D3: wherever in the file it is."""
+    _compress(compression='gzip')(folder)
+    with h5py.File(folder / 'diffraction.h5') as file:
+        chunk = file['patterns'].id.get_chunk_info(1)
+    with (folder / 'diffraction.h5').open('rb+') as stream:
+        stream.seek(chunk.byte_offset)
+        stream.write(bytes(chunk.size))
     with pytest.raises(ScanError, match='damaged'):
         read_scan(folder)

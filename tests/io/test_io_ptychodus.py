@@ -175,12 +175,15 @@ def test_left_out_patterns_are_named_and_keep_their_indexes(tmp_path: Path) -> N
     np.testing.assert_allclose(file.scan.positions, noise_product().positions[::-1], atol=1e-9)
 
 
-@pytest.mark.parametrize('storage', [{}, {'chunks': (7, 16, 16), 'compression': 'lzf'}], ids=['plain', 'chunked'])
+PACKED = {'chunks': (7, 16, 16), 'compression': 'lzf'}
+
+
+@pytest.mark.parametrize('storage', [{}, {'chunks': (1, 16, 16)}, PACKED], ids=['plain', 'chunked', 'packed'])
 @pytest.mark.parametrize('order', ['whole', 'reversed'])
 def test_big_patterns_stay_in_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: dict[str, Any], order: str
 ) -> None:
-    """D33, MEMORY: plain ones are memory-mapped, others read on demand, to the same scan as read at once."""
+    """D33, MEMORY: plain ones are memory-mapped, packed ones unpacked, others read on demand, to the same scan."""
     folder = write_good_folder(tmp_path)
     patterns = np.random.default_rng(1).poisson(9, (10, 16, 16)).astype(np.uint16)
     with h5py.File(folder / 'diffraction.h5', 'a') as file:
@@ -191,7 +194,7 @@ def test_big_patterns_stay_in_the_file(
     at_once = read_scan(folder).scan
     monkeypatch.setattr(lazy_module, 'EAGER_BYTES', 1)
     scan = read_scan(folder).scan
-    expected = np.memmap if not storage and order == 'whole' else LazyPatterns
+    expected = np.memmap if storage is PACKED or (not storage and order == 'whole') else LazyPatterns
     assert isinstance(scan.diffraction, expected) and isinstance(at_once.diffraction, np.ndarray)
     assert scan.mean_counts == at_once.mean_counts
     for index in (slice(2, 5), np.array([8, 0, 8, 3]), np.arange(0)):
