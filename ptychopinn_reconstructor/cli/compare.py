@@ -10,7 +10,7 @@ import click
 from ..config import Config
 from ..errors import ConfigError
 from ..experiments.compare import compare as compare_backends
-from ..experiments.compare_report import summary
+from ..experiments.compare_report import summarize_report
 from .app import debug_option, json_option, quiet_option
 from .arguments import config_option, margin_option, output_option, probe_option, set_option
 from .configuration import read_command_line, resolve
@@ -89,7 +89,7 @@ def compare(
         )
     if as_json or not quiet:
         files = format_pairs({name: str(output_dir / name) for name in ('report.md', 'report.json')})
-        show(report, as_json=as_json, text=[*summary(report), *format_notes(report['notes']), *files])
+        show(report, as_json=as_json, text=[*summarize_report(report), *format_notes(report['notes']), *files])
 
 
 def _resolve_config(file: str | None, settings: tuple[str, ...], options: dict[str, Any]) -> Config:

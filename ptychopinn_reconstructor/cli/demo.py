@@ -13,7 +13,7 @@ import click
 
 from ..config import Config
 from ..errors import Interrupted, PtychoPINNError
-from ..experiments.steps import Measured, Steps, Truth, require_backends
+from ..experiments.steps import ScoredResult, Steps, Truth, check_backends
 from ..io import read_object, read_scan, write_comparison, write_npz
 from ..physics.scoring.metrics import LEADING, Comparison
 from ..physics.simulation.simulate import simulate
@@ -34,7 +34,7 @@ METHODS = {
     'refined': f'network + {PASSES} passes',
     'engine': f'engine alone, {ENGINE_PASSES} passes',
 }
-Objects = dict[tuple[str, str], Measured]  # by scan and method
+Objects = dict[tuple[str, str], ScoredResult]  # by scan and method
 
 
 @click.command()
@@ -67,7 +67,7 @@ def demo(
     training = {'seed': seed, 'max_cpu_seconds': max_cpu_seconds}
     config = Config().merged({'training': training, 'execution': {'backend': backend}})
     with catch_stop_signals() as should_stop, ProgressBar('simulate', quiet=quiet) as bar:
-        require_backends([backend])  # not there: found before anything is written
+        check_backends([backend])  # not there: found before anything is written
         for name in SCANS:
             _write_scan(out, name, seed, positions)
         steps = Steps(bar.emit, should_stop)
@@ -133,13 +133,13 @@ def _list_arguments(out: Path, method: str) -> list[str]:
     return ['reconstruct', '--model', model, '--passes', str(PASSES if method == 'refined' else 0)]
 
 
-def _collect_figures(found: Measured) -> dict[str, float]:
+def _collect_figures(found: ScoredResult) -> dict[str, float]:
     """The leading figures and the residual of a result; PtychoPINNError where it cannot be compared."""
     values = _require_image(found).to_dict()
     return {key: values[key] for key in LEADING} | {'residual': found.metrics['residual']}
 
 
-def _require_image(found: Measured) -> Comparison:
+def _require_image(found: ScoredResult) -> Comparison:
     if found.image is None:
         raise PtychoPINNError(f'The demo failed: {found.unscored}')
     return found.image

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from ..errors import ConfigError, Interrupted, PtychoPINNError
-from ..experiments.study import Outcome, Run, Study, read_description, run_study, runs_of
-from ..experiments.study.table import grouped
+from ..experiments.study import Outcome, Run, Study, list_runs, read_description, run_study
+from ..experiments.study.table import group_by_seed
 from ..physics.scoring.metrics import LEADING
 from .app import Decorator, debug_option, json_option, quiet_option
 from .arguments import output_option, set_option
@@ -88,7 +88,7 @@ def study(
     """
     overrides = {**given, 'settings': read_command_line(settings, {})}
     described = read_description(description, overrides)
-    runs = runs_of(described)
+    runs = list_runs(described)
     if dry_run:
         _list_runs(described, runs, as_json)
         return
@@ -134,7 +134,7 @@ def _summarize(outcome: Outcome) -> dict[str, Any]:
 
 
 def _format_lines(outcome: Outcome) -> Iterable[str]:
-    groups = grouped(outcome.rows, list(LEADING))
+    groups = group_by_seed(outcome.rows, list(LEADING))
     names = [name for name in (groups[0].factors if groups else ()) if _varies(name, outcome.rows) or name == 'model']
     rows = [
         [' '.join(_format_factor(name, group.factors) for name in names), *(group.mean(key) for key in LEADING)]

@@ -1,1 +1,1 @@
-"""Runs of our own commands in processes of their own, scored and drawn."""
+"""Experiments: evaluate, compare and study run our commands in child processes, score and draw their results."""

@@ -1,4 +1,4 @@
-"""How far backends agree: one model in two of them, and models that each has trained for itself."""
+"""Agreement of backends: one model applied in two of them, and models trained independently in each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..io import ObjectFile
 from ..physics.scoring.metrics import LEADING, Comparison
 from ..reconstruction.evaluate import evaluate
-from .steps import Measured
+from .steps import ScoredResult
 
 STAGES = {'network': 'network alone', 'refined': 'refined'}
 IN_DB = ('phase_psnr', 'amplitude_psnr')
@@ -23,19 +23,19 @@ IN_DB = ('phase_psnr', 'amplitude_psnr')
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """The model that one backend trained, reconstructed by one: the network's own object, and the refined one."""
+    """Results of a model trained with one backend and applied with another: before and after refinement."""
 
     trained: str
     reconstructed: str
-    network: Measured
-    refined: Measured | None = None
+    network: ScoredResult
+    refined: ScoredResult | None = None
 
-    def stages(self) -> dict[str, Measured]:
-        """What there is, by the names of STAGES."""
+    def stages(self) -> dict[str, ScoredResult]:
+        """Results by the names of STAGES."""
         return {'network': self.network} | ({} if self.refined is None else {'refined': self.refined})
 
     def to_json(self) -> dict[str, Any]:
-        """A cell as it stands in the report."""
+        """Plain JSON types, as the report holds them under `cells`."""
         stages = {name: found.to_json() for name, found in self.stages().items()}
         return {'trained': self.trained, 'reconstructed': self.reconstructed, **dict.fromkeys(STAGES), **stages}
 
@@ -43,17 +43,20 @@ class Cell:
 Cells = Mapping[str, Cell]  # by 'T_in_R'
 
 
-def notes_of(cells: Cells) -> list[str]:
-    """What the reconstructions had to say, each once; with the cells' names where not all of them say it."""
-    said: dict[str, list[str]] = {}
+def collect_notes(cells: Cells) -> list[str]:
+    """Notes of all reconstructions without repeats, prefixed by the cells' names where not all of them have it."""
+    names_by_note: dict[str, list[str]] = {}
     for name, cell in cells.items():
         for note in dict.fromkeys(note for found in cell.stages().values() for note in found.notes):
-            said.setdefault(note, []).append(name)
-    return [note if len(who) == len(cells) else f'{", ".join(who)}: {note}' for note, who in said.items()]
+            names_by_note.setdefault(note, []).append(name)
+    return [
+        note if len(reported_by) == len(cells) else f'{", ".join(reported_by)}: {note}'
+        for note, reported_by in names_by_note.items()
+    ]
 
 
 def relative_difference(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """max abs(a - b) / max abs(a) of two objects on one canvas (specs/checkpoint_format.md, C10).
+    """Relative maximum difference of two objects on one canvas, max abs(a - b) / max abs(a).
 
     Raises InputError when their shapes differ.
     """
@@ -62,52 +65,54 @@ def relative_difference(a: NDArray[Any], b: NDArray[Any]) -> float:
     return float(np.abs(a - b).max() / np.abs(a).max())
 
 
-def parity(cells: Cells, names: Sequence[str], goal: float) -> dict[str, Any]:
-    """One model in two backends: what a cell differs from the one where the model was trained."""
+def compare_parity(cells: Cells, names: Sequence[str], goal: float) -> dict[str, Any]:
+    """Differences between backends that apply the same model, relative to the backend where it was trained."""
     models: list[dict[str, Any]] = []
     for trained, other in itertools.permutations(names, 2):
         own, foreign = cells[f'{trained}_in_{trained}'], cells[f'{trained}_in_{other}']
-        stages = _by_stage(own, foreign, partial(_parity_of, goal=goal))
+        stages = _compare_stages(own, foreign, partial(_compare_one_model, goal=goal))
         models.append({'trained': trained, 'reconstructed': other, **stages})
     met = all(model[name]['met'] for model in models for name in STAGES if model[name] is not None)
     return {'goal': goal, 'met': met, 'models': models}
 
 
-def independent(cells: Cells, names: Sequence[str], goal_db: float, margin: int) -> dict[str, Any]:
-    """Models trained independently, each in its own backend: what the second's figures differ from the first's."""
+def compare_independent(cells: Cells, names: Sequence[str], goal_db: float, margin: int) -> dict[str, Any]:
+    """Differences of image quality between models trained independently, second backend less first."""
     pairs: list[dict[str, Any]] = []
     for a, b in itertools.combinations(names, 2):
-        compared = partial(_pair_of, goal_db=goal_db, margin=margin)
-        pairs.append({'backends': [a, b], **_by_stage(cells[f'{a}_in_{a}'], cells[f'{b}_in_{b}'], compared)})
-    said = [pair[name]['met'] for pair in pairs for name in STAGES if pair[name] is not None]
-    return {'goal_db': goal_db, 'met': None if None in said else all(said), 'pairs': pairs}
+        compare_pair = partial(_compare_two_models, goal_db=goal_db, margin=margin)
+        pairs.append({'backends': [a, b], **_compare_stages(cells[f'{a}_in_{a}'], cells[f'{b}_in_{b}'], compare_pair)})
+    names_by_note = [pair[name]['met'] for pair in pairs for name in STAGES if pair[name] is not None]
+    return {'goal_db': goal_db, 'met': None if None in names_by_note else all(names_by_note), 'pairs': pairs}
 
 
-def _by_stage(one: Cell, other: Cell, compared: Callable[[Measured, Measured], Any]) -> dict[str, Any]:
-    """What `compared` says of each stage that both have; None for the others."""
+def _compare_stages(
+    one: Cell, other: Cell, compare_pair: Callable[[ScoredResult, ScoredResult], Any]
+) -> dict[str, Any]:
+    """Result of `compare_pair` for each stage that both cells have; None for the others."""
     a, b = one.stages(), other.stages()
-    return {name: compared(a[name], b[name]) if name in a and name in b else None for name in STAGES}
+    return {name: compare_pair(a[name], b[name]) if name in a and name in b else None for name in STAGES}
 
 
-def _parity_of(own: Measured, other: Measured, goal: float) -> dict[str, Any]:
+def _compare_one_model(own: ScoredResult, other: ScoredResult, goal: float) -> dict[str, Any]:
     difference = relative_difference(own.object.object, other.object.object)
     a, b = own.metrics['residual'], other.metrics['residual']
     return {'object_difference': difference, 'residual_difference': abs(b - a) / a, 'met': difference <= goal}
 
 
-def _pair_of(a: Measured, b: Measured, goal_db: float, margin: int) -> dict[str, Any]:
+def _compare_two_models(a: ScoredResult, b: ScoredResult, goal_db: float, margin: int) -> dict[str, Any]:
     figures: dict[str, float] = {'residual': b.metrics['residual'] - a.metrics['residual']}
     met = None
     if a.image is not None and b.image is not None:
         one, two = a.image.to_dict(), b.image.to_dict()
         figures |= {key: two[key] - one[key] for key in LEADING}
         met = all(abs(figures[key]) <= goal_db for key in IN_DB)
-    between = agreement(a.object, b.object, margin)
+    between = register_objects(a.object, b.object, margin)
     return {'figures': figures, 'agreement': None if between is None else between.to_dict(), 'met': met}
 
 
-def agreement(a: ObjectFile, b: ObjectFile, margin: int) -> Comparison | None:
-    """The second object with the first in the truth's place; None where they are too far apart to be registered."""
+def register_objects(a: ObjectFile, b: ObjectFile, margin: int) -> Comparison | None:
+    """Comparison of the second object with the first as reference; None where they cannot be registered."""
     try:
         return evaluate(replace(b, positions=a.positions), a, margin=margin)
     except InputError:

@@ -29,10 +29,10 @@ from ..io.plain_json import to_plain_json, write_json
 from ..physics.scoring.metrics import check_truth, default_margin
 from ..training.folder import MODEL
 from ..training.setup import complete_config
-from .agreement import independent, notes_of, parity
-from .compare_report import markdown, write_pictures
-from .exchange import Exchange, changed_settings
-from .steps import Steps, Truth, require_backends
+from .agreement import collect_notes, compare_independent, compare_parity
+from .compare_report import format_report, write_pictures
+from .exchange import Exchange, select_changed_settings
+from .steps import Steps, Truth, check_backends
 
 FORMAT_VERSION = 1
 GOAL = 1e-5  # largest difference of one model in two backends, of the amplitude range
@@ -102,56 +102,58 @@ def compare(
     InputError, PtychoPINNError, Interrupted
         When a step fails or is stopped, with its own sentence; what was trained before stays.
     """
-    names = chosen_backends(backends)
+    names = resolve_backends(backends)
     config, folder = config or Config(), Path(output_dir)
-    found = read_scan(scan, domain=config.data.measurement_domain, probe=probe)
-    if found.scan.probe is None:
+    scan_file = read_scan(scan, domain=config.data.measurement_domain, probe=probe)
+    if scan_file.scan.probe is None:
         raise ScanError(f'{scan} has no probe (probeGuess); pass one with --probe FILE[:KEY].')
-    complete_config([found.scan], config)  # what every training would refuse
-    margin = default_margin(found.scan.n_pixels) if margin is None else margin
-    true, source, remarks = true_object(found, truth, margin)
-    refuse_to_replace(folder, names, overwrite)
+    complete_config([scan_file.scan], config)  # what every training would refuse
+    margin = default_margin(scan_file.scan.n_pixels) if margin is None else margin
+    true, source, truth_notes = find_truth(scan_file, truth, margin)
+    check_replaceable(folder, names, overwrite)
     exchange = Exchange(str(scan), folder, config, probe, initial, overwrite)
     training, cells = exchange.run(Steps(emit, should_stop), names, true)
     report: dict[str, Any] = {
         'format_version': FORMAT_VERSION,
         'scan': str(scan),
-        'patterns': len(found.scan),
-        'N': found.scan.n_pixels,
+        'patterns': len(scan_file.scan),
+        'N': scan_file.scan.n_pixels,
         'truth': source,
         'margin': margin,
         'backends': names,
-        'settings': changed_settings(config),
-        'machine': machine(),
+        'settings': select_changed_settings(config),
+        'machine': describe_machine(),
         'training': training,
         'cells': {name: cell.to_json() for name, cell in cells.items()},
-        'parity': parity(cells, names, GOAL),
-        'independent': independent(cells, names, GOAL_DB, margin),
-        'notes': list(dict.fromkeys([*(notice.text for notice in found.notices), *remarks, *notes_of(cells)])),
+        'parity': compare_parity(cells, names, GOAL),
+        'independent': compare_independent(cells, names, GOAL_DB, margin),
+        'notes': list(
+            dict.fromkeys([*(notice.text for notice in scan_file.notices), *truth_notes, *collect_notes(cells)])
+        ),
     }
     report['pictures'] = write_pictures(folder, report, cells, margin)
     values: dict[str, Any] = to_plain_json(report)
     with write_atomically(folder / 'report.md') as temporary:
-        temporary.write_text(markdown(values), encoding='utf-8')
+        temporary.write_text(format_report(values), encoding='utf-8')
     write_json(folder / 'report.json', values)
     return values
 
 
-def chosen_backends(names: Sequence[str] | None) -> list[str]:
-    """At least two backends of different names, all of them installed; nothing is imported to find out.
+def resolve_backends(names: Sequence[str] | None) -> list[str]:
+    """Names of at least two different installed backends, without importing a framework.
 
     Raises BackendError when one that is named is unknown or not installed, ConfigError when there are not two.
     """
     if names is None:
-        there = installed()
-        if len(there) < 2:
+        available = installed()
+        if len(available) < 2:
             raise ConfigError(
-                f'A comparison needs two backends but {" and ".join(there) or "none"} is all that is installed here; '
-                "install the others with: pip install 'ptychopinn-reconstructor[all]'"
+                f'A comparison needs two backends but {" and ".join(available) or "none"} is all that is installed '
+                "here; install the others with: pip install 'ptychopinn-reconstructor[all]'"
             )
-        return there
+        return available
     chosen = list(dict.fromkeys(name_of(name) for name in map(str.strip, names)))
-    require_backends(chosen)
+    check_backends(chosen)
     if len(chosen) < 2:
         raise ConfigError(
             f'A comparison needs two different backends but only {", ".join(chosen) or "none"} is named; '
@@ -160,27 +162,27 @@ def chosen_backends(names: Sequence[str] | None) -> list[str]:
     return chosen
 
 
-def refuse_to_replace(folder: Path, names: Sequence[str], overwrite: bool) -> None:
-    """OutputError when the folder is a file, or holds an earlier comparison that is not to be replaced."""
+def check_replaceable(folder: Path, names: Sequence[str], overwrite: bool) -> None:
+    """Raise OutputError if the folder is a file, or holds an earlier comparison that `overwrite` does not replace."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"Cannot write into the folder '{folder}': it is a file; choose another output folder.")
-    own = ('report.json', *(f'{name}/model/{MODEL}' for name in names))
-    there = [path for path in own if (folder / path).exists()]
-    if there and not overwrite:
+    replaced = ('report.json', *(f'{name}/model/{MODEL}' for name in names))
+    available = [path for path in replaced if (folder / path).exists()]
+    if available and not overwrite:
         raise OutputError(
-            f'The folder {folder} already holds a comparison ({there[0]}); '
+            f'The folder {folder} already holds a comparison ({available[0]}); '
             'pass --overwrite to replace it, or another --output-dir.'
         )
 
 
-def true_object(
-    found: ScanFile, given: str | Path | None, margin: int
+def find_truth(
+    scan_file: ScanFile, given: str | Path | None, margin: int
 ) -> tuple[Truth | None, str | None, tuple[str, ...]]:
-    """The true object, where it is from, and what to know about it: the given one, or the scan's own if it can serve.
+    """True object, its source and notes on it: the object given, or the scan's own where it covers the scanned area.
 
     Raises InputError when the given one cannot.
     """
-    scan = found.scan
+    scan = scan_file.scan
     if given is not None:
         read = read_object(given)
         check_truth(read.object, read.origin, scan.positions, margin=margin)
@@ -198,11 +200,11 @@ def true_object(
     return own, "the scan's own object", (note,)
 
 
-def machine() -> dict[str, Any]:
-    """What this runs on: processor, operating system, versions."""
+def describe_machine() -> dict[str, Any]:
+    """Processor, number of CPUs, operating system and package versions of this machine."""
     path = Path('/proc/cpuinfo')
     lines = path.read_text().splitlines() if path.exists() else []
     models = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
     processor = models[0] if models else platform.processor() or platform.machine()
-    found = examine(quick=True)
-    return {'processor': processor, **{key: found[key] for key in ('cpus', 'platform', 'python', 'packages')}}
+    scan_file = examine(quick=True)
+    return {'processor': processor, **{key: scan_file[key] for key in ('cpus', 'platform', 'python', 'packages')}}

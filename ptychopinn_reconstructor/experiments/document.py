@@ -23,11 +23,11 @@ class Heading:
 
     text: str
 
-    def markdown(self) -> str:
+    def to_markdown(self) -> str:
         """As Markdown."""
         return f'## {self.text}'
 
-    def html(self) -> str:
+    def to_html(self) -> str:
         """As HTML."""
         return f'<h2>{html.escape(self.text)}</h2>'
 
@@ -38,11 +38,11 @@ class Text:
 
     text: str
 
-    def markdown(self) -> str:
+    def to_markdown(self) -> str:
         """As Markdown."""
         return self.text
 
-    def html(self) -> str:
+    def to_html(self) -> str:
         """As HTML."""
         return f'<p class="note">{html.escape(self.text)}</p>'
 
@@ -53,11 +53,11 @@ class Items:
 
     texts: Sequence[str]
 
-    def markdown(self) -> str:
+    def to_markdown(self) -> str:
         """As Markdown."""
         return '\n'.join(f'- {text}' for text in self.texts) or 'None.'
 
-    def html(self) -> str:
+    def to_html(self) -> str:
         """As HTML."""
         return '<ul>' + ''.join(f'<li>{html.escape(text)}</li>' for text in self.texts or ['None.']) + '</ul>'
 
@@ -69,46 +69,46 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Sequence[Any]]
 
-    def markdown(self) -> str:
+    def to_markdown(self) -> str:
         """As Markdown."""
-        rows = ([cell_text(cell).replace('|', '\\|') for cell in row] for row in self.rows)
+        rows = ([format_cell(cell).replace('|', '\\|') for cell in row] for row in self.rows)
         return '\n'.join(f'| {" | ".join(line)} |' for line in (self.head, ['---'] * len(self.head), *rows))
 
-    def html(self) -> str:
+    def to_html(self) -> str:
         """As HTML."""
-        lines = [_line('th', self.head), *(_line('td', map(cell_text, row)) for row in self.rows)]
+        lines = [_format_row('th', self.head), *(_format_row('td', map(format_cell, row)) for row in self.rows)]
         return '\n'.join(['<table>', *lines, '</table>'])
 
 
-def cell_text(value: Any) -> str:
-    """A value as a table shows it."""
+def format_cell(value: Any) -> str:
+    """Text of a table's cell: numbers with four digits, None as a dash."""
     if value is None:
         return '–'
     return f'{value:.4g}' if isinstance(value, float) else str(value)
 
 
-def _line(tag: str, cells: Iterable[str]) -> str:
+def _format_row(tag: str, cells: Iterable[str]) -> str:
     return '<tr>' + ''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells) + '</tr>'
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture by its address relative to the report, or held in it (`embedded`)."""
+    """A picture by its address relative to the report, or held in it (`embed`)."""
 
     address: str
     caption: str
 
     @classmethod
-    def embedded(cls, data: bytes, kind: str, caption: str) -> Picture:
-        """A picture that needs no file; `kind` is png or svg."""
+    def embed(cls, data: bytes, kind: str, caption: str) -> Picture:
+        """Picture held in the page itself; `kind` of `data` is png or svg."""
         media = 'svg+xml' if kind == 'svg' else kind
         return cls(f'data:image/{media};base64,{base64.b64encode(data).decode()}', caption)
 
-    def markdown(self) -> str:
+    def to_markdown(self) -> str:
         """As Markdown, the caption below it."""
         return f'![{self.caption}]({self.address})\n\n{self.caption}.'
 
-    def html(self) -> str:
+    def to_html(self) -> str:
         """As HTML."""
         return f'<p><img alt="{html.escape(self.caption)}" src="{self.address}"></p>'
 
@@ -116,14 +116,14 @@ class Picture:
 Part = Heading | Text | Items | Table | Picture
 
 
-def as_markdown(title: str, parts: Sequence[Part]) -> str:
-    """A report as Markdown."""
-    return '\n\n'.join([f'# {title}', *(part.markdown() for part in parts)]) + '\n'
+def format_markdown(title: str, parts: Sequence[Part]) -> str:
+    """Markdown text of a report."""
+    return '\n\n'.join([f'# {title}', *(part.to_markdown() for part in parts)]) + '\n'
 
 
-def as_html(title: str, parts: Sequence[Part]) -> str:
-    """A report as one page."""
+def format_html(title: str, parts: Sequence[Part]) -> str:
+    """HTML page of a report."""
     title = html.escape(title)
     head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
-    body = '\n'.join([f'<h1>{title}</h1>', *(part.html() for part in parts)])
+    body = '\n'.join([f'<h1>{title}</h1>', *(part.to_html() for part in parts)])
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'

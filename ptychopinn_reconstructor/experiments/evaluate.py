@@ -1,4 +1,4 @@
-"""Results against a truth, or against each other: every figure of each, side by side, and a picture of them."""
+"""Image quality of several results against one truth: tables of metrics and a picture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluated:
+class EvaluatedFile:
     """One result against the truth; `pixel_size` (height, width) in meters, or None."""
 
     path: Path
@@ -29,7 +29,7 @@ class Evaluation:
     """Results by their short names, in the order in which they were given."""
 
     truth: Path
-    results: Mapping[str, Evaluated]
+    results: Mapping[str, EvaluatedFile]
 
     def to_json(self) -> dict[str, Any]:
         """Every figure in plain JSON types, numbers finite or None.
@@ -69,28 +69,28 @@ def evaluate_files(
     Raises ScanError when a file holds no object or no positions are known, InputError when an object does not cover
     the area, or lies elsewhere; the sentence names the file where there are several.
     """
-    true, found = read_object(truth), {}
-    for name, path in zip(short_names([Path(path) for path in results]), results, strict=True):
+    true, evaluated = read_object(truth), {}
+    for name, path in zip(shorten_paths([Path(path) for path in results]), results, strict=True):
         try:
-            found[name] = _evaluated(Path(path), true, margin, pistons)
+            evaluated[name] = _evaluate_file(Path(path), true, margin, pistons)
         except InputError as error:
-            raise error if len(results) == 1 else _named(error, path) from error
-    return Evaluation(Path(truth), found)
+            raise error if len(results) == 1 else _prefix_error(error, path) from error
+    return Evaluation(Path(truth), evaluated)
 
 
-def _evaluated(path: Path, truth: ObjectFile, margin: int | None, pistons: bool) -> Evaluated:
+def _evaluate_file(path: Path, truth: ObjectFile, margin: int | None, pistons: bool) -> EvaluatedFile:
     result = read_object(path)
     comparison = evaluate(result, truth, margin=margin, pistons=pistons)
-    return Evaluated(path, comparison, result.pixel_size or truth.pixel_size)
+    return EvaluatedFile(path, comparison, result.pixel_size or truth.pixel_size)
 
 
-def _named(error: PtychoPINNError, path: str | Path) -> PtychoPINNError:
+def _prefix_error(error: PtychoPINNError, path: str | Path) -> PtychoPINNError:
     return type(error)(f'{path}: {error}')
 
 
-def short_names(paths: Sequence[Path]) -> list[str]:
-    """As much of the end of each path as tells it from the others; a product.h5 goes by its folder."""
-    parts = [_telling_parts(path) for path in paths]
+def shorten_paths(paths: Sequence[Path]) -> list[str]:
+    """Shortest distinct ends of the paths; a product.h5 is named by its folder."""
+    parts = [_split_path(path) for path in paths]
     names = []
     for number, own in enumerate(parts):
         others = parts[:number] + parts[number + 1 :]
@@ -104,6 +104,6 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _telling_parts(path: Path) -> list[str]:
+def _split_path(path: Path) -> list[str]:
     whole = path.absolute()
     return list((whole.parent if whole.name == 'product.h5' else whole.with_suffix('')).parts)

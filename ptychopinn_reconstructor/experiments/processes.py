@@ -1,4 +1,4 @@
-"""A command of ours in a process of its own, with what it cost as the operating system counts it."""
+"""Running one of our commands in a child process, with its cost as the operating system counts it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ POLL, PATIENCE = 0.05, 10.0  # seconds between two looks at a child, and from SI
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process took, from its start to its end; nan where the operating system does not tell."""
+    """Wall time, CPU time and peak memory of a process; NaN where the operating system does not report them."""
 
     wall_seconds: float
     cpu_seconds: float
@@ -29,23 +29,23 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """What a process that ended well has printed, and its cost."""
+class CompletedCommand:
+    """Standard output and cost of a process that ended with exit code 0."""
 
     output: str
     cost: Cost
 
 
-def run_command(arguments: Sequence[str], what: str, *, should_stop: ShouldStop = never) -> Finished:
+def run_command(arguments: Sequence[str], what: str, *, should_stop: ShouldStop = never) -> CompletedCommand:
     """Run `ptychopinn ARGUMENTS` in a new process; `what` ('The training with torch') begins its error's sentence.
 
     Raises InputError where the command ends with exit code 2, Interrupted with 130 or when asked to stop, otherwise
     PtychoPINNError; the sentence is the command's own. The process never outlives this call.
     """
     command = [sys.executable, '-P', '-m', 'ptychopinn_reconstructor', *arguments]
-    with tempfile.TemporaryFile('w+') as out, tempfile.TemporaryFile('w+') as said:
+    with tempfile.TemporaryFile('w+') as out, tempfile.TemporaryFile('w+') as stderr:
         start = time.perf_counter()
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=said) as process:
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=stderr) as process:
             try:
                 used = _wait(process, should_stop)
             finally:
@@ -55,13 +55,13 @@ def run_command(arguments: Sequence[str], what: str, *, should_stop: ShouldStop 
         if should_stop():
             raise Interrupted(f'{what} was stopped on request; nothing is reported.')
         if process.returncode:
-            raise _error(process.returncode, _whole(said), what)
+            raise _make_error(process.returncode, _read_all(stderr), what)
         seconds, memory = used
-        return Finished(_whole(out), Cost(round(wall, 2), round(seconds, 2), round(memory, 1)))
+        return CompletedCommand(_read_all(out), Cost(round(wall, 2), round(seconds, 2), round(memory, 1)))
 
 
 def _wait(process: subprocess.Popen[bytes], should_stop: ShouldStop) -> tuple[float, float]:
-    """CPU seconds and memory at the end; on a request to stop SIGTERM, obeyed at the next batch, then SIGKILL."""
+    """CPU seconds and peak memory (MiB); a request to stop sends SIGTERM, obeyed at the next batch, then SIGKILL."""
     stopped = None
     while (used := collect_cost(process)) is None:
         if stopped is None and should_stop():
@@ -73,13 +73,13 @@ def _wait(process: subprocess.Popen[bytes], should_stop: ShouldStop) -> tuple[fl
     return used
 
 
-def _whole(file: IO[str]) -> str:
+def _read_all(file: IO[str]) -> str:
     file.seek(0)
     return file.read()
 
 
-def _error(code: int, said: str, what: str) -> PtychoPINNError:
-    lines = [line for line in said.splitlines() if line.strip()]
+def _make_error(code: int, stderr: str, what: str) -> PtychoPINNError:
+    lines = [line for line in stderr.splitlines() if line.strip()]
     own = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
     reason = (own or lines or ['it said nothing.'])[-1].strip()
     if code < 0:

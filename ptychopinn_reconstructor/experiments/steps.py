@@ -1,4 +1,4 @@
-"""The steps of an experiment: commands of ours, each in a process of its own, and what each has left.
+"""Steps of an experiment: training and reconstruction commands in child processes, and their scored results.
 
 Every experiment (study, comparison, demo) runs its commands, reads their metrics.json and scores their objects here.
 """
@@ -31,8 +31,8 @@ class Truth:
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """What one reconstruction left: metrics.json, its object, what it cost, and where there is a truth its figures.
+class ScoredResult:
+    """Result of one reconstruction: metrics.json, object, cost and, where there is a truth, image quality.
 
     `unscored` says why an object has no figures though there is a truth.
     """
@@ -45,11 +45,11 @@ class Measured:
 
     @property
     def notes(self) -> list[str]:
-        """What the reconstruction and the comparison with the truth had to say."""
+        """Notes of the reconstruction, and why it has no image quality where it has none."""
         return [*self.metrics['notes'], *([f'No figures against the truth: {self.unscored}'] if self.unscored else [])]
 
     def to_json(self) -> dict[str, Any]:
-        """device, residual, stages, image (or None) and process, as plain JSON types."""
+        """Plain JSON types: device, residual, stages, image (or None) and process."""
         return {
             **{key: self.metrics[key] for key in ('device', 'residual', 'stages')},
             'image': None if self.image is None else self.image.to_dict(),
@@ -57,47 +57,47 @@ class Measured:
         }
 
 
-def measure(folder: Path, cost: Cost, truth: Truth | None) -> Measured:
-    """A reconstruction from its folder; one that cannot be compared with the truth says why."""
+def score_result(folder: Path, cost: Cost, truth: Truth | None) -> ScoredResult:
+    """Result read from the folder of a reconstruction and compared with the truth, if there is one."""
     metrics = json.loads((folder / 'metrics.json').read_text(encoding='utf-8'))
-    found = read_object(folder / 'product.h5')
+    result_object = read_object(folder / 'product.h5')
     if truth is None:
-        return Measured(metrics, found, cost)
+        return ScoredResult(metrics, result_object, cost)
     try:
-        image = evaluate(found, truth.object, margin=truth.margin, pistons=truth.pistons)
+        image = evaluate(result_object, truth.object, margin=truth.margin, pistons=truth.pistons)
     except InputError as error:
-        return Measured(metrics, found, cost, unscored=str(error))
-    return Measured(metrics, found, cost, image)
+        return ScoredResult(metrics, result_object, cost, unscored=str(error))
+    return ScoredResult(metrics, result_object, cost, image)
 
 
 @dataclass(eq=False)
 class Steps:
-    """Runs the commands of an experiment one after the other and tells how many of `total` parts are done."""
+    """Runs the commands of an experiment in sequence and reports progress, `done` of `total`."""
 
     emit: Emit = ignore
     should_stop: ShouldStop = never
     total: int = 0
     done: int = 0
 
-    def tell(self, stage: str) -> None:
-        """Say what is being done."""
+    def report_stage(self, stage: str) -> None:
+        """Emit the progress with the name of the current stage."""
         self.emit(Progress(stage, self.done, self.total))
 
     def run(self, stage: str, what: str, arguments: Sequence[str], folder: Path) -> Cost:
-        """Run a command that writes to `folder`; `what` begins the sentence of an error. Raises as `run_command`."""
-        self.tell(stage)
+        """Cost of a command run with `folder` as output; `what` begins an error's sentence. Raises as `run_command`."""
+        self.report_stage(stage)
         line = [*arguments, '--output-dir', str(folder), '--quiet']
         return run_command(line, what, should_stop=self.should_stop).cost
 
     def reconstruct(
         self, stage: str, what: str, arguments: Sequence[str], folder: Path, truth: Truth | None
-    ) -> Measured:
-        """Run a command that reconstructs into `folder`, and measure what it left."""
-        return measure(folder, self.run(stage, what, arguments, folder), truth)
+    ) -> ScoredResult:
+        """Scored result of a reconstruction command run with `folder` as output."""
+        return score_result(folder, self.run(stage, what, arguments, folder), truth)
 
 
-def training_facts(model: Path) -> dict[str, Any]:
-    """What a model tells of its training: device, epochs, patterns seen, CPU seconds, parameters, versions."""
+def summarize_model(model: Path) -> dict[str, Any]:
+    """Training summary of a model file: device, epochs, patterns seen, CPU seconds, parameters, versions."""
     manifest = open_model(model).manifest
     return {
         'device': manifest.training.device,
@@ -109,10 +109,10 @@ def training_facts(model: Path) -> dict[str, Any]:
     }
 
 
-def require_backends(names: Iterable[str]) -> None:
-    """BackendError, with the sentence that says how to install it, when one is unknown or not installed.
+def check_backends(names: Iterable[str]) -> None:
+    """Raise BackendError, which says how to install it, if a backend is unknown or not installed.
 
-    A backend that is installed is not imported to find out.
+    Installed backends are not imported.
     """
     for name in names:
         if name not in installed():

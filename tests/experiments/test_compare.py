@@ -24,12 +24,22 @@ from scans import small_scan
 from ptychopinn_reconstructor.backend import installed, missing_modules
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import BackendError, ConfigError, InputError, Interrupted
-from ptychopinn_reconstructor.experiments.agreement import Cell, independent, notes_of, parity, relative_difference
-from ptychopinn_reconstructor.experiments.compare import chosen_backends, true_object
-from ptychopinn_reconstructor.experiments.compare_report import markdown, summary, write_pictures
-from ptychopinn_reconstructor.experiments.exchange import best_epoch, changed_settings, probe_arguments
+from ptychopinn_reconstructor.experiments.agreement import (
+    Cell,
+    collect_notes,
+    compare_independent,
+    compare_parity,
+    relative_difference,
+)
+from ptychopinn_reconstructor.experiments.compare import find_truth, resolve_backends
+from ptychopinn_reconstructor.experiments.compare_report import format_report, summarize_report, write_pictures
+from ptychopinn_reconstructor.experiments.exchange import (
+    find_best_epoch,
+    format_probe_arguments,
+    select_changed_settings,
+)
 from ptychopinn_reconstructor.experiments.processes import Cost, run_command
-from ptychopinn_reconstructor.experiments.steps import Truth, measure
+from ptychopinn_reconstructor.experiments.steps import Truth, score_result
 from ptychopinn_reconstructor.io import ObjectFile, ScanFile, read_product, write_npz, write_product
 from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.result import Reconstruction
@@ -75,7 +85,7 @@ def cells_of(folder: Path, objects: dict[str, np.ndarray], truth: ObjectFile | N
         result(folder / name, values, residuals.get(name, 0.5), (f'note of {name}', 'note of all'))
         trained, _, other = name.partition('_in_')
         true = None if truth is None else Truth(truth, MARGIN)
-        found[name] = Cell(trained, other, measure(folder / name, Cost(3.0, 2.0, 100.0), true))
+        found[name] = Cell(trained, other, score_result(folder / name, Cost(3.0, 2.0, 100.0), true))
     return found
 
 
@@ -98,7 +108,7 @@ def test_the_difference_is_the_largest_over_the_largest_amplitude() -> None:
 
 def test_parity_of_known_differences(tmp_path: Path) -> None:
     cells = cells_of(tmp_path, four(TRUTH, TRUTH * 0.5), None, one_in_two=0.51, two_in_one=0.5)
-    found = parity(cells, ['one', 'two'], 1e-5)
+    found = compare_parity(cells, ['one', 'two'], 1e-5)
     first, second = found['models']
     assert (first['trained'], first['reconstructed'], first['refined']) == ('one', 'two', None)
     assert first['network']['object_difference'] == pytest.approx(3e-6, rel=0.05) and first['network']['met'] is True
@@ -106,7 +116,7 @@ def test_parity_of_known_differences(tmp_path: Path) -> None:
     assert (second['trained'], second['reconstructed']) == ('two', 'one')
     assert second['network']['object_difference'] == pytest.approx(3e-5, rel=0.05) and second['network']['met'] is False
     assert second['network']['residual_difference'] == 0
-    assert found['met'] is False and parity(cells, ['one', 'two'], 1e-4)['met'] is True
+    assert found['met'] is False and compare_parity(cells, ['one', 'two'], 1e-4)['met'] is True
 
 
 def test_models_trained_independently_differ_by_known_decibels(tmp_path: Path) -> None:
@@ -115,7 +125,7 @@ def test_models_trained_independently_differ_by_known_decibels(tmp_path: Path) -
     objects = four(TRUTH * np.exp(1j * noise), 0.5 * TRUTH * np.exp(2j * noise))
     truth = ObjectFile(TRUTH.astype(np.complex64), (0.0, 0.0), POSITIONS)
     cells = cells_of(tmp_path, objects, truth, one_in_one=0.25, two_in_two=0.75)
-    (pair,) = independent(cells, ['one', 'two'], 1.0, MARGIN)['pairs']
+    (pair,) = compare_independent(cells, ['one', 'two'], 1.0, MARGIN)['pairs']
     figures = pair['network']['figures']
     assert pair['backends'] == ['one', 'two'] and figures['residual'] == 0.5
     assert figures['phase_psnr'] == pytest.approx(-20 * np.log10(2), abs=0.1)
@@ -125,13 +135,13 @@ def test_models_trained_independently_differ_by_known_decibels(tmp_path: Path) -
     expected = 10 * np.log10(2.4**2 / np.mean(noise**2))
     assert pair['network']['agreement']['phase_psnr'] == pytest.approx(expected, abs=0.5)
     assert pair['network']['agreement']['amplitude_ratio'] == pytest.approx(0.5, abs=1e-3)
-    assert independent(cells, ['one', 'two'], 7.0, MARGIN)['met'] is True
+    assert compare_independent(cells, ['one', 'two'], 7.0, MARGIN)['met'] is True
     assert cells['one_in_one'].to_json()['network']['image'] == cells['one_in_one'].network.image.to_dict()
 
 
 def test_without_a_truth_backends_are_compared_with_each_other(tmp_path: Path) -> None:
     cells = cells_of(tmp_path, four(TRUTH, TRUTH), None)
-    found = independent(cells, ['one', 'two'], 1.0, MARGIN)
+    found = compare_independent(cells, ['one', 'two'], 1.0, MARGIN)
     assert found['met'] is None and found['pairs'][0]['network']['agreement']['phase_psnr'] > 100
     assert list(found['pairs'][0]['network']['figures']) == ['residual']
 
@@ -141,8 +151,8 @@ def test_a_result_that_cannot_be_compared_is_noted(tmp_path: Path) -> None:
     truth = ObjectFile(TRUTH.astype(np.complex64), (0.0, 0.0), POSITIONS)
     cells = cells_of(tmp_path, four(TRUTH, np.roll(TRUTH, (7, 6), axis=(0, 1))), truth)
     assert cells['one_in_one'].network.image is not None and cells['two_in_two'].network.image is None
-    assert independent(cells, ['one', 'two'], 1.0, MARGIN)['met'] is None
-    said = notes_of(cells)
+    assert compare_independent(cells, ['one', 'two'], 1.0, MARGIN)['met'] is None
+    said = collect_notes(cells)
     assert any(note.startswith('two_in_one, two_in_two: No figures against the truth: ') for note in said)
     assert 'note of all' in said and 'one_in_two: note of one_in_two' in said and len(said) == 6
 
@@ -161,8 +171,8 @@ def report_of(folder: Path, cells: Any, truth: ObjectFile | None) -> dict[str, A
         'backends': ['one', 'two'], 'settings': {}, 'training': {'one': training, 'two': training}, 'notes': [],
         'machine': {'processor': 'p', 'cpus': 2, 'platform': 'Linux'},
         'cells': {name: cell.to_json() for name, cell in cells.items()},
-        'parity': parity(cells, ['one', 'two'], 1e-5),
-        'independent': independent(cells, ['one', 'two'], 1.0, MARGIN),
+        'parity': compare_parity(cells, ['one', 'two'], 1e-5),
+        'independent': compare_independent(cells, ['one', 'two'], 1.0, MARGIN),
     }  # fmt: skip
     return report | {'pictures': write_pictures(folder, report, cells, MARGIN)}
 
@@ -176,24 +186,24 @@ def test_the_report_is_written_from_what_there_is(tmp_path: Path, known: bool) -
     # one object and the truth can be shown side by side; two objects too far apart, without a truth, cannot
     pictures = {'losses', 'parity'} | ({'network', 'network_difference'} if known else set())
     assert set(report['pictures']) == pictures
-    text = markdown(report)
-    assert 'goal 1e-05): not met' in text and '3.0e-05' in summary(report)[0]
+    text = format_report(report)
+    assert 'goal 1e-05): not met' in text and '3.0e-05' in summarize_report(report)[0]
     assert ('| one | one | network alone | 0.5 | 200 |' in text) is known  # a perfect phase, 200 dB
     assert '| two | two | network alone | 0.5 | – | – | – | – | 1.5 | 2 | 100 |' in text
-    assert 'residual +0 (no truth)' in summary(report)[1]
+    assert 'residual +0 (no truth)' in summarize_report(report)[1]
 
 
 def test_the_best_epoch_is_that_of_the_monitored_loss() -> None:
     history = [EpochLosses(1, 3.5, 4.5), EpochLosses(2, 2.5, None), EpochLosses(3, 2.0, 5.0)]
-    assert best_epoch(history, 'val_loss') == 1 and best_epoch(history, 'train_loss') == 3
-    assert best_epoch([EpochLosses(1, 3.5, None)], 'val_loss') is None
+    assert find_best_epoch(history, 'val_loss') == 1 and find_best_epoch(history, 'train_loss') == 3
+    assert find_best_epoch([EpochLosses(1, 3.5, None)], 'val_loss') is None
 
 
 def test_changed_settings_are_those_that_matter() -> None:
     config = Config().merged(
         {'training': {'nepochs': 3, 'output_dir': 'x'}, 'execution': {'backend': 'tensorflow', 'threads': 2}}
     )
-    assert changed_settings(config) == {'training.nepochs': 3, 'execution.threads': 2}
+    assert select_changed_settings(config) == {'training.nepochs': 3, 'execution.threads': 2}
 
 
 def test_the_probe_of_a_reconstruction_is_the_trained_one(tmp_path: Path) -> None:
@@ -204,22 +214,22 @@ def test_the_probe_of_a_reconstruction_is_the_trained_one(tmp_path: Path) -> Non
     with np.load(tmp_path / 'scan.npz') as arrays:
         make_model(tmp_path / 'model.safetensors', dict(arrays))
     model, file = tmp_path / 'model.safetensors', tmp_path / 'probe.npz'
-    assert probe_arguments('p.npz:key', Config(), model, file) == ['--probe', 'p.npz:key'] and not file.exists()
+    assert format_probe_arguments('p.npz:key', Config(), model, file) == ['--probe', 'p.npz:key'] and not file.exists()
     refined = Config().merged({'training': {'refine_probe_first': 2}})
-    assert probe_arguments('p.npz:key', refined, model, file) == ['--probe', str(file)]
+    assert format_probe_arguments('p.npz:key', refined, model, file) == ['--probe', str(file)]
     np.testing.assert_array_equal(np.load(file)['probe'], open_model(model).probe)
     scaled = Config().merged({'training': {'intensity_scale_trainable': True}})
-    assert probe_arguments('p', scaled, model, file)[2:] == ['--probe-power', 'absolute']
+    assert format_probe_arguments('p', scaled, model, file)[2:] == ['--probe-power', 'absolute']
 
 
 def test_the_truth_is_the_one_given_or_the_scan_s_own(tmp_path: Path) -> None:
     scan = small_scan()
     assert scan.object is not None
     np.savez(tmp_path / 'other.npz', object=scan.object.conj())
-    given, source, notes = true_object(ScanFile(scan), tmp_path / 'other.npz', 2)
+    given, source, notes = find_truth(ScanFile(scan), tmp_path / 'other.npz', 2)
     assert source == str(tmp_path / 'other.npz') and given is not None and given.margin == 2 and notes == ()
     np.testing.assert_array_equal(given.object.object, scan.object.conj())
-    own, source, notes = true_object(ScanFile(scan), None, 2)
+    own, source, notes = find_truth(ScanFile(scan), None, 2)
     assert own is not None and own.object.origin == scan.object_origin and '--truth' in notes[0]
     assert source == "the scan's own object"
     np.testing.assert_array_equal(own.object.object, scan.object)
@@ -232,7 +242,7 @@ def test_the_truth_is_the_one_given_or_the_scan_s_own(tmp_path: Path) -> None:
 def test_an_object_that_is_no_truth_is_noted(values: np.ndarray | None, said: str) -> None:
     """A scan without one, with an empty guess, and with one that the scan does not lie on."""
     scan = replace(small_scan(), object=None if values is None else values.astype(np.complex64))
-    found, source, notes = true_object(ScanFile(scan), None, 2)
+    found, source, notes = find_truth(ScanFile(scan), None, 2)
     assert found is None and source is None and said in notes[0]
 
 
@@ -263,26 +273,26 @@ def test_a_process_that_is_stopped_is_interrupted() -> None:
 
 def test_backends_must_be_two_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BackendError, match='jax backend selected, but no backend of that name'):
-        chosen_backends(['jax', 'caffe'])
+        resolve_backends(['jax', 'caffe'])
     monkeypatch.setitem(sys.modules, 'tensorflow', None)
     with pytest.raises(BackendError, match=r'TensorFlow backend selected.*pip install .*\[tensorflow\]'):
-        chosen_backends(['TensorFlow'])
+        resolve_backends(['TensorFlow'])
     monkeypatch.setitem(sys.modules, 'torch', None)
     with pytest.raises(ConfigError, match=r'needs two backends but none is all that is installed.*pip install'):
-        chosen_backends(None)
+        resolve_backends(None)
 
 
 def test_one_backend_alone_is_refused(backend_name: str) -> None:
     title = {'torch': 'PyTorch', 'tensorflow': 'TensorFlow'}[backend_name]
     for names in ([backend_name], [backend_name, backend_name], [backend_name, title]):
         with pytest.raises(ConfigError, match=f'needs two different backends but only {backend_name} is named'):
-            chosen_backends(names)
+            resolve_backends(names)
 
 
 @needs_both
 def test_all_installed_backends_are_the_default() -> None:
-    assert chosen_backends(None)[:2] == BOTH and set(chosen_backends(None)) == set(installed())
-    assert chosen_backends(['TensorFlow', ' torch']) == ['tensorflow', 'torch']
+    assert resolve_backends(None)[:2] == BOTH and set(resolve_backends(None)) == set(installed())
+    assert resolve_backends(['TensorFlow', ' torch']) == ['tensorflow', 'torch']
 
 
 @pytest.fixture(scope='module')

@@ -16,7 +16,7 @@ from pictures import imread
 from scans import small_scan
 
 from ptychopinn_reconstructor.errors import InputError, ScanError
-from ptychopinn_reconstructor.experiments.evaluate import evaluate_files, short_names
+from ptychopinn_reconstructor.experiments.evaluate import evaluate_files, shorten_paths
 from ptychopinn_reconstructor.io import ObjectFile, read_object, write_npz, write_product
 from ptychopinn_reconstructor.physics.scoring.similarity import SCALE_WEIGHTS, count_scales, ms_ssim
 from ptychopinn_reconstructor.reconstruction.evaluate import evaluate
@@ -187,7 +187,7 @@ def test_a_result_that_cannot_be_compared_is_named(files: Path) -> None:
     ],
 )
 def test_names_tell_results_apart(paths: list[str], names: list[str]) -> None:
-    found = short_names([Path(path) for path in paths])
+    found = shorten_paths([Path(path) for path in paths])
     assert len(set(found)) == len(found)
     assert [name.lstrip('/') for name in found] == names
 

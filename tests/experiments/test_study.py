@@ -22,11 +22,11 @@ from pictures import imread
 from scans import backend_here
 
 from ptychopinn_reconstructor.errors import ConfigError
-from ptychopinn_reconstructor.experiments.study import Run, Study, read_description, runs_of, study_names
-from ptychopinn_reconstructor.experiments.study.curves import curves, label, varied
-from ptychopinn_reconstructor.experiments.study.grid import FACTORS, short_dose
+from ptychopinn_reconstructor.experiments.study import Run, Study, list_runs, list_studies, read_description
+from ptychopinn_reconstructor.experiments.study.curves import find_varied_factors, group_curves, label_curve
+from ptychopinn_reconstructor.experiments.study.grid import FACTORS, format_dose
 from ptychopinn_reconstructor.experiments.study.scans import Sample
-from ptychopinn_reconstructor.experiments.study.table import grouped, read_table, write_table
+from ptychopinn_reconstructor.experiments.study.table import group_by_seed, read_table, write_table
 from ptychopinn_reconstructor.io import read_object, read_scan
 from ptychopinn_reconstructor.physics.probes import energy_diameter
 from ptychopinn_reconstructor.reconstruction.evaluate import evaluate
@@ -49,7 +49,7 @@ def told(*args: object) -> Any:
 
 
 def test_every_combination_is_a_run_of_its_own() -> None:
-    runs = runs_of(Study(dose=(1e3, 1e5), overlap=(0.0, 50.0), model=('pinn', 'engine'), passes=(0, 'auto'), seeds=2))
+    runs = list_runs(Study(dose=(1e3, 1e5), overlap=(0.0, 50.0), model=('pinn', 'engine'), passes=(0, 'auto'), seeds=2))
     assert len(runs) == len(set(runs)) == len({one.name for one in runs}) == 2 * 2 * 2 * (2 + 1)
     assert [one.seed for one in runs] == [0] * 12 + [1] * 12
     assert {one.passes for one in runs if one.model == 'pinn'} == {0, None}
@@ -62,7 +62,7 @@ def test_a_factor_counts_only_where_it_means_something() -> None:
     every = Study(
         gridsize=(1, 2), train_patterns=(64, 128), model=('pinn', 'supervised', 'pretrained', 'engine'), seeds=1
     )
-    found = runs_of(every)
+    found = list_runs(every)
     counts = {model: sum(one.model == model for one in found) for model in every.model}
     assert counts == {'pinn': 4, 'supervised': 2, 'pretrained': 1, 'engine': 1}
     pretrained = next(one for one in found if one.model == 'pretrained')
@@ -71,17 +71,17 @@ def test_a_factor_counts_only_where_it_means_something() -> None:
 
 @pytest.mark.parametrize(('photons', 'text'), [(1e5, '1e5'), (100.0, '1e2'), (2500.0, '2.5e3'), (1.0, '1e0')])
 def test_a_dose_is_written_shortly(photons: float, text: str) -> None:
-    assert short_dose(photons) == text
+    assert format_dose(photons) == text
 
 
-@pytest.mark.parametrize('name', study_names())
+@pytest.mark.parametrize('name', list_studies())
 def test_a_shipped_study_can_be_read(name: str) -> None:
-    found = runs_of(read_description(name, {}))
+    found = list_runs(read_description(name, {}))
     assert len(found) >= 24 and {one.seed for one in found} == {0, 1, 2}
 
 
 def test_the_shipped_studies_ask_what_the_field_argues_about() -> None:
-    studies = {name: read_description(name, {}) for name in study_names()}
+    studies = {name: read_description(name, {}) for name in list_studies()}
     assert studies['dose'].dose == (1e2, 1e3, 1e4, 1e5, 1e6, 1e7)
     assert min(studies['overlap'].overlap) == 0 and max(studies['overlap'].overlap) == 90
     assert studies['training-size'].train_patterns == (128, 256, 512, 1024, 2048, 4096)
@@ -158,7 +158,7 @@ def test_a_scan_lies_on_the_same_object_at_any_overlap(tmp_path: Path, overlap: 
 def test_a_network_that_trains_on_another_object_never_sees_the_scan(tmp_path: Path) -> None:
     sample = Sample.of(Study(n=32, area=60.0))
     wanted = Run('pinn', 1e4, 60.0, 0, 'torch', None, 50)
-    sample.write_for_training(tmp_path / 't.npz', wanted)
+    sample.write_training_scan(tmp_path / 't.npz', wanted)
     sample.write(tmp_path / 's.npz', wanted)
     trained, seen = (read_scan(tmp_path / name).scan for name in ('t.npz', 's.npz'))
     assert len(trained) == 50 and trained.object is not None and seen.object is not None
@@ -211,7 +211,7 @@ def test_the_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_mean_and_spread_are_over_the_seeds() -> None:
-    first, second = grouped([*rows(), {**rows()[0], 'status': 'failed'}], ['phase_psnr', 'residual'])
+    first, second = group_by_seed([*rows(), {**rows()[0], 'status': 'failed'}], ['phase_psnr', 'residual'])
     assert (first.mean('phase_psnr'), second.mean('phase_psnr')) == (30.0, 50.0)
     assert first.spread('phase_psnr') == pytest.approx(np.sqrt(2)) and first.count('phase_psnr') == 2
     assert np.isnan(first.mean('residual')) and first.spread('residual') == 0
@@ -219,20 +219,20 @@ def test_mean_and_spread_are_over_the_seeds() -> None:
 
 def test_what_varies_makes_curves_and_labels() -> None:
     table: list[dict[str, Any]] = [*rows(), *rows('pinn', passes=2, backend='torch')]
-    assert varied(table) == ['dose']
-    one, two = curves(table, 'dose')
+    assert find_varied_factors(table) == ['dose']
+    one, two = group_curves(table, 'dose')
     assert (one.label, two.label) == ('engine, 20 passes', 'pinn')
     assert [(x, group.mean('phase_psnr')) for x, group in one.points] == [(1e3, 30.0), (1e5, 50.0)]
-    assert label({**table[-1], 'passes': None}, 'overlap', [*table, *rows('pinn', passes=3)]) == (
+    assert label_curve({**table[-1], 'passes': None}, 'overlap', [*table, *rows('pinn', passes=3)]) == (
         'pinn, 1e5 photons, auto passes'
     )
     same_dose = [row for row in table if row['dose'] == 1e3]
     assert (
-        varied(same_dose) == ['model']
-        and [curve.level is not None for curve in curves(same_dose, 'model')] == [True] * 2
+        find_varied_factors(same_dose) == ['model']
+        and [curve.level is not None for curve in group_curves(same_dose, 'model')] == [True] * 2
     )
     sizes: list[dict[str, Any]] = [{**row, 'train_patterns': n} for n in (64, 128) for row in rows('pinn')]
-    trained = curves([row for row in [*rows(), *sizes] if row['dose'] == 1e3], 'train_patterns')
+    trained = group_curves([row for row in [*rows(), *sizes] if row['dose'] == 1e3], 'train_patterns')
     assert trained[0].level is not None and trained[0].points == []  # the engine: a level beside the curve
     assert [x for x, _ in trained[1].points] == [64.0, 128.0]
 

@@ -1,4 +1,4 @@
-"""The pictures of a study: curves with mean and spread over the seeds, and the objects beside the truth."""
+"""Plots of a study: metrics against each factor (mean and spread over the seeds), and images of the objects."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ...io.drawing import (
     scale_phase,
 )
 from ...physics.scoring.metrics import LEADING
-from .grid import short_dose
-from .table import Group, Row, grouped
+from .grid import format_dose
+from .table import Group, Row, group_by_seed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,16 +42,18 @@ MOST_COLUMNS = 6  # pictures side by side
 _SIDE = 1.5  # inches of a picture
 
 
-def varied(rows: Sequence[Row]) -> list[str]:
-    """The factors along which there are curves, or 'model' where only the methods differ."""
+def find_varied_factors(rows: Sequence[Row]) -> list[str]:
+    """Names of the factors with several values, which become abscissas; 'model' where only the methods differ."""
     found = [
-        name for name in NAMES if name != 'model' and _most(rows, name) >= (FEWEST_PASSES if name == 'passes' else 2)
+        name
+        for name in NAMES
+        if name != 'model' and _count_values(rows, name) >= (FEWEST_PASSES if name == 'passes' else 2)
     ]
     return found or ['model']
 
 
-def _most(rows: Sequence[Row], name: str) -> int:
-    """Most values of a factor that one kind of model has."""
+def _count_values(rows: Sequence[Row], name: str) -> int:
+    """Largest number of distinct values of a factor within one kind of model."""
     values: dict[Any, set[Any]] = {}
     for row in rows:
         if row.get(name) is not None:
@@ -59,42 +61,42 @@ def _most(rows: Sequence[Row], name: str) -> int:
     return max((len(found) for found in values.values()), default=0)
 
 
-def label(factors: Mapping[str, Any], along: str, rows: Sequence[Row]) -> str:
-    """What tells a curve from the others: the model, and every other factor that varies."""
+def label_curve(factors: Mapping[str, Any], along: str, rows: Sequence[Row]) -> str:
+    """Legend label of a curve: the model and every factor that varies besides the abscissa `along`."""
     words = [str(factors['model'])]
     if len({row.get('backend') for row in rows} - {None}) > 1 and factors.get('backend'):
         words.append(str(factors['backend']))
     for name in ('dose', 'overlap', 'gridsize', 'train_patterns'):
-        if name != along and _most(rows, name) > 1 and factors.get(name) is not None:
-            words.append(_with_unit(name, factors[name]))
-    if along != 'passes' and (_most(rows, 'passes') > 1 or factors['model'] == 'engine'):
+        if name != along and _count_values(rows, name) > 1 and factors.get(name) is not None:
+            words.append(_format_with_unit(name, factors[name]))
+    if along != 'passes' and (_count_values(rows, 'passes') > 1 or factors['model'] == 'engine'):
         passes = factors.get('passes')
         words.append(f'{"auto" if passes is None else passes} pass{"" if passes == 1 else "es"}')
     return ', '.join(words)
 
 
-def _with_unit(name: str, value: float) -> str:
-    return f'gridsize {value:g}' if name == 'gridsize' else f'{_tick(name, value)} {UNITS[name]}'
+def _format_with_unit(name: str, value: float) -> str:
+    return f'gridsize {value:g}' if name == 'gridsize' else f'{_format_tick(name, value)} {UNITS[name]}'
 
 
-def _tick(name: str, value: float) -> str:
-    return short_dose(value) if name == 'dose' else f'{value:g}'
+def _format_tick(name: str, value: float) -> str:
+    return format_dose(value) if name == 'dose' else f'{value:g}'
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Groups of one label by growing `x`; one group without `x` holds for all of them."""
+    """Groups with one label in order of `x`; `level` is a group that does not depend on `x`."""
 
     label: str
     points: list[tuple[float, Group]]
     level: Group | None = None
 
 
-def curves(rows: Sequence[Row], along: str) -> list[Curve]:
-    """The curves along a factor, in the order of the runs."""
+def group_curves(rows: Sequence[Row], along: str) -> list[Curve]:
+    """Curves against the factor `along`, in the order of the runs."""
     found: dict[str, Curve] = {}
-    for group in grouped(rows, list(FIGURES)):
-        name = label(group.factors, along, rows)
+    for group in group_by_seed(rows, list(FIGURES)):
+        name = label_curve(group.factors, along, rows)
         x = group.factors.get(along) if along != 'model' else None
         old = found.get(name, Curve(name, []))
         if x is None:
@@ -104,13 +106,13 @@ def curves(rows: Sequence[Row], along: str) -> list[Curve]:
     return list(found.values())
 
 
-def curve_picture(rows: Sequence[Row], along: str) -> bytes:
-    """All figures along a factor, as SVG: mean, one standard deviation over the seeds, and each run as a dot."""
-    found = curves(rows, along)
+def draw_curves(rows: Sequence[Row], along: str) -> bytes:
+    """SVG plot of all metrics against a factor: mean, one standard deviation over the seeds, and each run as a dot."""
+    found = group_curves(rows, along)
     figure = make_figure(11.0, 6.4 + 0.22 * math.ceil(len(found) / 3))
     axes = figure.subplots(2, 3).ravel()
     for axis, (key, title) in zip(axes, FIGURES.items(), strict=True):
-        draw = _draw_levels if along == 'model' else _draw_curves
+        draw = _draw_levels if along == 'model' else _draw_lines
         draw(axis, found, key)
         axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.3)
@@ -120,17 +122,17 @@ def curve_picture(rows: Sequence[Row], along: str) -> bytes:
         if along in LOGARITHMIC:
             axis.set_xscale('log')
         ticks = sorted({x for curve in found for x, _ in curve.points})
-        axis.set_xticks(ticks, [_tick(along, x) for x in ticks], fontsize=8)
+        axis.set_xticks(ticks, [_format_tick(along, x) for x in ticks], fontsize=8)
         axis.set_xticks([], minor=True)
-    _reference(axes, found)
+    _mark_references(axes, found)
     if along != 'model':
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc='outside lower center', ncols=3, fontsize=9, frameon=False)
     return encode_figure(figure, 'svg')
 
 
-def _reference(axes: Sequence[Axes], found: Sequence[Curve]) -> None:
-    """A line where the amplitude ratio should be, and logarithmic axes where values differ much."""
+def _mark_references(axes: Sequence[Axes], found: Sequence[Curve]) -> None:
+    """Mark the amplitude ratio of 1, and use logarithmic axes where values span more than a factor of 10."""
     for axis, key in zip(axes, FIGURES, strict=True):
         if key == 'amplitude_ratio':
             axis.axhline(1.0, color='#888888', linewidth=0.8, linestyle=':')
@@ -141,7 +143,7 @@ def _reference(axes: Sequence[Axes], found: Sequence[Curve]) -> None:
                 axis.set_yscale('log')
 
 
-def _draw_curves(axis: Axes, found: Sequence[Curve], key: str) -> None:
+def _draw_lines(axis: Axes, found: Sequence[Curve], key: str) -> None:
     for i, curve in enumerate(found):
         color = f'C{i % 10}'
         if curve.level is not None:
@@ -175,8 +177,8 @@ Object = NDArray[np.complex64]
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
-    """A result and its truth, (h, w) complex, aligned; where it stands among the pictures."""
+class AlignedObject:
+    """Result and truth (h, w), complex and registered, with row label, abscissa and caption in the image grid."""
 
     label: str
     x: float | None
@@ -185,14 +187,14 @@ class Shown:
     caption: str
 
 
-def object_picture(shown: Sequence[Shown], along: str, kind: str) -> bytes:
-    """Phase or amplitude (`kind`) of results as PNG, a row a curve, a column a value, the truth above each column."""
-    columns = _chosen(sorted({one.x for one in shown if one.x is not None})) or [None]
+def draw_objects(shown: Sequence[AlignedObject], along: str, kind: str) -> bytes:
+    """PNG grid of phase or amplitude (`kind`): a row for each curve, a column for each value, the truth on top."""
+    columns = _choose_columns(sorted({one.x for one in shown if one.x is not None})) or [None]
     labels = list(dict.fromkeys(one.label for one in shown))
     at = {(one.label, one.x): one for one in shown}
     figure = make_figure(_SIDE * len(columns) + 1.6, _SIDE * 1.12 * (len(labels) + 1) + 0.3)
     grid = figure.subplots(len(labels) + 1, len(columns), squeeze=False)
-    look = _look(shown, kind)
+    scale = _color_scale(shown, kind)
     image = None
     for j, x in enumerate(columns):
         cells = [at.get((name, x)) or at.get((name, None)) for name in labels]
@@ -200,7 +202,7 @@ def object_picture(shown: Sequence[Shown], along: str, kind: str) -> bytes:
         pictures = [None if first is None else first.truth, *(None if cell is None else cell.result for cell in cells)]
         for i, (axis, values) in enumerate(zip(grid[:, j], pictures, strict=True)):
             if values is not None:
-                image = draw_image(axis, _part(values, kind), look, None)
+                image = draw_image(axis, _select_part(values, kind), scale, None)
                 axis.set_axis_on()  # its labels say which result it is
             axis.set(xticks=[], yticks=[])
             cell = cells[i - 1] if i else None
@@ -209,24 +211,24 @@ def object_picture(shown: Sequence[Shown], along: str, kind: str) -> bytes:
                 name = labels[i - 1].replace(', ', ',\n') if i else 'truth'
                 axis.set_ylabel(name, fontsize=8, rotation=0, ha='right', va='center')
         if x is not None:
-            grid[0, j].set_title(_with_unit(along, x), fontsize=8)
+            grid[0, j].set_title(_format_with_unit(along, x), fontsize=8)
     if image is not None:
-        add_color_bar(figure, image, list(grid.ravel()), look)
+        add_color_bar(figure, image, list(grid.ravel()), scale)
     return encode_figure(figure, 'png')
 
 
-def _chosen(values: list[float]) -> list[float | None]:
-    """At most MOST_COLUMNS of the values, the first and the last among them."""
+def _choose_columns(values: list[float]) -> list[float | None]:
+    """At most MOST_COLUMNS evenly spaced values, including the first and the last."""
     if len(values) <= MOST_COLUMNS:
         return list(values)
     return [values[i] for i in np.linspace(0, len(values) - 1, MOST_COLUMNS).round().astype(int)]
 
 
-def _look(shown: Sequence[Shown], kind: str) -> ColorScale:
-    """Colors for all of the truths; results are shown in the same."""
-    values = np.concatenate([_part(one.truth, kind).ravel() for one in shown])
+def _color_scale(shown: Sequence[AlignedObject], kind: str) -> ColorScale:
+    """Color scale that spans all truths, shared by the results."""
+    values = np.concatenate([_select_part(one.truth, kind).ravel() for one in shown])
     return scale_amplitude(values) if kind == 'amplitude' else scale_phase(values)
 
 
-def _part(values: Object, kind: str) -> NDArray[Any]:
+def _select_part(values: Object, kind: str) -> NDArray[Any]:
     return np.abs(values) if kind == 'amplitude' else np.angle(values)

@@ -1,4 +1,4 @@
-"""What a study varies and what it holds fixed: from a YAML file or a shipped study, and the command line over it."""
+"""Description of a study: varied and fixed parameters, from a YAML file or a shipped study and the command line."""
 
 from __future__ import annotations
 
@@ -74,49 +74,49 @@ class Study(BaseModel):
 
     @field_validator(*VARIED, mode='before')
     @classmethod
-    def _one_is_a_list(cls, value: Any) -> Any:
+    def _wrap_single_value(cls, value: Any) -> Any:
         return (value,) if isinstance(value, (int, float, str)) else value
 
     @field_validator('dose')
     @classmethod
-    def _photons(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        return _within(values, 1.0, 1e9, 'photons')
+    def _check_photons(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        return _check_range(values, 1.0, 1e9, 'photons')
 
     @field_validator('overlap')
     @classmethod
-    def _percent(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        return _within(values, -100.0, 95.0, 'percent')
+    def _check_percent(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        return _check_range(values, -100.0, 95.0, 'percent')
 
     @field_validator('backend')
     @classmethod
-    def _names(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+    def _resolve_names(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name_of(name) for name in values))
 
     def fixed(self) -> dict[str, Any]:
-        """What must be the same for runs in one folder: everything that is not varied, as plain JSON types."""
+        """Fixed parameters as plain JSON types, which must be equal for all runs in one folder."""
         return self.model_dump(mode='json', exclude={*VARIED, 'seeds'})
 
 
-def _within(values: tuple[float, ...], low: float, high: float, unit: str) -> tuple[float, ...]:
+def _check_range(values: tuple[float, ...], low: float, high: float, unit: str) -> tuple[float, ...]:
     for value in values:
         if not low <= value <= high:
             raise ValueError(f'{value:g} is not between {low:g} and {high:g} {unit}')
     return tuple(dict.fromkeys(values))
 
 
-def study_names() -> list[str]:
+def list_studies() -> list[str]:
     """Names of the shipped studies."""
     found = (resource.name for resource in resources.files(STUDIES).joinpath(FOLDER).iterdir())
     return sorted(name.removesuffix('.yaml') for name in found if name.endswith('.yaml'))
 
 
 def read_description(source: str | None, overrides: Mapping[str, Any]) -> Study:
-    """A study from a file, a shipped study or neither, `overrides` (field -> value) over it.
+    """Study read from a file or a shipped description, or the default, with `overrides` (field -> value) applied.
 
     Raises ConfigError when there is no such file, or a value is unknown or out of range.
     """
     values = {} if source is None else _read(source)
-    settings = _joined(values.pop('settings', None) or {}, overrides.get('settings') or {}, source)
+    settings = _merge_settings(values.pop('settings', None) or {}, overrides.get('settings') or {}, source)
     given = {key: value for key, value in overrides.items() if key != 'settings' and value is not None}
     try:
         study = Study.model_validate({**values, **given, 'settings': settings})
@@ -132,17 +132,17 @@ def read_description(source: str | None, overrides: Mapping[str, Any]) -> Study:
     return study
 
 
-def settings_of(study: Study, model: str) -> list[dict[str, dict[str, Any]]]:
-    """Layers of settings for a kind of network: what it is, and those of the study that have an effect for it."""
+def layer_settings(study: Study, model: str) -> list[dict[str, dict[str, Any]]]:
+    """Layers of settings for a kind of network: its type, and the study's settings that apply to it."""
     model_type, source = KINDS[model]
     kind = {'model': {'model_type': model_type}, 'data': {'source': source}}
     return [kind, applicable(study.settings, model_type, source)]
 
 
 def check_settings(study: Study) -> None:
-    """ConfigError when a setting of a study is wrong, or has no effect for any of its networks."""
+    """Raise ConfigError if a setting of a study is invalid, or applies to none of its networks."""
     models = [model for model in study.model if model in KINDS] or ['pinn']
-    layers = {model: settings_of(study, model) for model in models}
+    layers = {model: layer_settings(study, model) for model in models}
     for model in models:
         Config().merged(*layers[model])
     for section, fields in study.settings.items():
@@ -151,7 +151,7 @@ def check_settings(study: Study) -> None:
                 Config().merged(layers[models[0]][0], {section: {name: value}})
 
 
-def _joined(own: Any, more: Mapping[str, Mapping[str, Any]], source: str | None) -> dict[str, dict[str, Any]]:
+def _merge_settings(own: Any, more: Mapping[str, Mapping[str, Any]], source: str | None) -> dict[str, dict[str, Any]]:
     if not isinstance(own, dict) or not all(isinstance(fields, dict) for fields in own.values()):
         raise ConfigError(f'The settings of {source} must be sections of key: value, as --print-config shows.')
     return {
@@ -164,7 +164,7 @@ def _joined(own: Any, more: Mapping[str, Mapping[str, Any]], source: str | None)
 def _read(source: str) -> dict[str, Any]:
     import yaml
 
-    text = _text(source)
+    text = _read_text(source)
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -176,14 +176,14 @@ def _read(source: str) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def _text(source: str) -> str:
+def _read_text(source: str) -> str:
     path = Path(source)
-    if not path.exists() and source in study_names():
+    if not path.exists() and source in list_studies():
         return resources.files(STUDIES).joinpath(FOLDER, f'{source}.yaml').read_text(encoding='utf-8')
     try:
         return path.read_text(encoding='utf-8')
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, 'strerror', None) or 'it is not text'
         raise ConfigError(
-            f'Cannot read the study {source} ({reason}); pass a YAML file or one of {", ".join(study_names())}.'
+            f'Cannot read the study {source} ({reason}); pass a YAML file or one of {", ".join(list_studies())}.'
         ) from error

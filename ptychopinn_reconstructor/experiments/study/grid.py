@@ -1,4 +1,4 @@
-"""The runs of a study: every combination of its factors, each once, under names that a folder can have."""
+"""Runs of a study: every combination of its factors once, with names that are valid folder names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Run:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Run:
-        """The run of a row of the table."""
+        """Run that a row of study.csv describes."""
         return cls(**{name: row.get(name) for name in FACTORS})  # type: ignore[arg-type]
 
     def factors(self) -> dict[str, Any]:
@@ -41,14 +41,14 @@ class Run:
 
     @property
     def name(self) -> str:
-        """A name that tells the factors apart."""
+        """Unique name of the run, made of its factors."""
         passes = AUTO if self.passes is None else str(self.passes)
         return f'{self.training}_passes-{passes}' if self.backend else f'engine_{self.scan}_passes-{passes}'
 
     @property
     def scan(self) -> str:
         """The name of the scan that is reconstructed."""
-        return f'{short_dose(self.dose)}-photons_{self.overlap:g}-overlap_seed-{self.seed}'
+        return f'{format_dose(self.dose)}-photons_{self.overlap:g}-overlap_seed-{self.seed}'
 
     @property
     def training_scan(self) -> str:
@@ -64,19 +64,19 @@ class Run:
     @property
     def pretraining(self) -> str:
         """The name of the pretraining, which runs at any overlap share."""
-        return f'{self.model}-{self.backend}_{short_dose(self.dose)}-photons_seed-{self.seed}'
+        return f'{self.model}-{self.backend}_{format_dose(self.dose)}-photons_seed-{self.seed}'
 
 
-def runs_of(study: Study) -> list[Run]:
-    """The runs of a study, seed by seed, so that an interrupted study shows whole curves early."""
+def list_runs(study: Study) -> list[Run]:
+    """Runs of a study, seed by seed, so that an interrupted study shows whole curves early."""
     found: dict[Run, None] = {}
     for seed in range(study.seeds):
         for model, dose, overlap in product(study.model, study.dose, study.overlap):
-            found.update(dict.fromkeys(_runs(study, Run(model, dose, overlap, seed))))
+            found.update(dict.fromkeys(_expand_run(study, Run(model, dose, overlap, seed))))
     return list(found)
 
 
-def _runs(study: Study, run: Run) -> Iterator[Run]:
+def _expand_run(study: Study, run: Run) -> Iterator[Run]:
     if run.model == 'engine':
         yield from (replace(run, passes=passes) for passes in study.engine_passes)
         return
@@ -88,7 +88,7 @@ def _runs(study: Study, run: Run) -> Iterator[Run]:
             yield replace(run, backend=backend, gridsize=gridsize, train_patterns=count, passes=number)
 
 
-def short_dose(photons: float) -> str:
-    """A number of photons as people write it: 1e5, 2.5e3."""
+def format_dose(photons: float) -> str:
+    """Number of photons in short scientific notation: 1e5, 2.5e3."""
     mantissa, exponent = f'{photons:.3e}'.split('e')
     return f'{float(mantissa):g}e{int(exponent)}'

@@ -1,4 +1,4 @@
-"""What is kept of each run and each training: a JSON file of plain values, in place only when the work is done."""
+"""Records of runs and trainings: JSON files that are written only when the work is done."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ DONE, UNSCORED, FAILED = 'done', 'unscored', 'failed'
 Values = dict[str, Any]
 
 
-def claim(folder: Path, study: Study, overwrite: bool) -> None:
-    """Make the folder this study's: OutputError when it holds one in which something else is held fixed."""
+def claim_folder(folder: Path, study: Study, overwrite: bool) -> None:
+    """Mark the folder as this study's; OutputError if it holds a study with other fixed parameters."""
     file = folder / STUDY_FILE
     if overwrite:
         for name in OWN:
@@ -28,7 +28,7 @@ def claim(folder: Path, study: Study, overwrite: bool) -> None:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     fixed = to_plain_json(study.fixed())
     if file.exists():
-        there = read(file)
+        there = read_record(file)
         before = there.get('fixed', {}) if there else {}
         for name in sorted(fixed.keys() | before.keys()):
             if fixed.get(name) != before.get(name):
@@ -39,8 +39,8 @@ def claim(folder: Path, study: Study, overwrite: bool) -> None:
     write_json(file, {'format_version': FORMAT_VERSION, 'fixed': fixed})
 
 
-def read(file: Path) -> Values | None:
-    """The values of a record; None when there is none, or none that can be read."""
+def read_record(file: Path) -> Values | None:
+    """Values of a record; None if it does not exist or cannot be read."""
     try:
         values = json.loads(file.read_text(encoding='utf-8'))
     except (OSError, ValueError):
@@ -48,6 +48,6 @@ def read(file: Path) -> Values | None:
     return values if isinstance(values, dict) else None
 
 
-def finished(values: Values | None) -> bool:
-    """Whether a run need not be done again; one that failed is."""
+def is_finished(values: Values | None) -> bool:
+    """Whether a run is complete; a failed run is repeated."""
     return values is not None and values.get('status') in (DONE, UNSCORED)

@@ -1,4 +1,4 @@
-"""The scans of a study: an area, a probe and an object, seen with another dose, another overlap, another seed."""
+"""Simulated scans of a study: one area, probe and object at varied dose, overlap and seed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRAINED_ON = 1_000_003  # added to the seed of a scan that only serves to train,
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """What the scans of a study have in common: probe (modes, N, N), and of a given scan the object (H, W)."""
+    """Sample shared by the scans of a study: probe (modes, N, N) and, where a scan is given, its object (H, W)."""
 
     study: Study
     probe: NDArray[np.complex128]
@@ -34,7 +34,7 @@ class Sample:
 
     @classmethod
     def of(cls, study: Study) -> Sample:
-        """ScanError or ConfigError when there is no such scan, probe or object."""
+        """Sample that a study describes; ScanError or ConfigError if its scan, probe or object does not exist."""
         if study.scan is None:
             if study.object not in OBJECTS:
                 raise ConfigError(f'The object {study.object!r} is unknown; choose one of {", ".join(OBJECTS)}.')
@@ -47,17 +47,17 @@ class Sample:
 
     @cached_property
     def diameter(self) -> float:
-        """Pixels of the circle that holds 90 % of the probe's energy."""
+        """Diameter (pixels) of the circle that holds 90 % of the probe's energy."""
         return energy_diameter(self.probe)
 
     def step(self, run: Run) -> float:
-        """Distance of neighboring positions, pixels."""
+        """Step between neighboring positions, pixels."""
         return self.diameter * (1 - run.overlap / 100)
 
     def patterns(self, run: Run) -> int:
-        """Patterns of the scan that is reconstructed: those that cover the area, as far as the object reaches."""
-        step, room = self.step(run), min(self._shape) - self._side - 1
-        wide = 2 * _jitter(step)
+        """Number of patterns that cover the area, limited by the extent of the object."""
+        step, room = self.step(run), min(self._object_shape) - self._patch_size - 1
+        wide = 2 * _limit_jitter(step)
         intervals = min(round((self.study.area - wide) / step), int((room - wide) / step))
         if intervals < 1:
             raise ConfigError(
@@ -71,13 +71,13 @@ class Sample:
         step, rng = self.step(run), np.random.default_rng([run.seed, 1])
         truth = self.given
         if truth is None:
-            truth = make_object(self.study.object, self._shape, np.random.default_rng([run.seed, 2]))
-        drawn = raster(self.patterns(run), step, _jitter(step), self._side, rng)
+            truth = make_object(self.study.object, self._object_shape, np.random.default_rng([run.seed, 2]))
+        drawn = raster(self.patterns(run), step, _limit_jitter(step), self._patch_size, rng)
         middle = (np.asarray(truth.shape) - 1) / 2
         centers = drawn + middle - (drawn.min(axis=0) + drawn.max(axis=0)) / 2
         self._write(path, run, run.seed, centers, truth)
 
-    def write_for_training(self, path: Path, run: Run) -> None:
+    def write_training_scan(self, path: Path, run: Run) -> None:
         """Simulate a scan of another object for a run that trains on one, with the same probe, step and dose."""
         assert run.train_patterns is not None
         self._write(path, run, run.seed + TRAINED_ON, run.train_patterns, self.study.object)
@@ -90,7 +90,7 @@ class Sample:
         scan = simulate(
             positions=positions,
             step=step,
-            jitter=_jitter(step),
+            jitter=_limit_jitter(step),
             photons=run.dose,
             object=truth,
             probe=self.probe,
@@ -100,17 +100,17 @@ class Sample:
         write_npz(path, scan)
 
     @property
-    def _side(self) -> int:
+    def _patch_size(self) -> int:
         return int(self.probe.shape[-1])
 
     @property
-    def _shape(self) -> tuple[int, int]:
-        """Of the object: large enough for the area and half a patch more, whatever the step."""
+    def _object_shape(self) -> tuple[int, int]:
+        """Shape of the object: the area and half a patch on each side, independent of the step."""
         if self.given is not None:
             return self.given.shape[0], self.given.shape[1]
-        size = ceil(self.study.area + 1.5 * self._side) + SLACK
+        size = ceil(self.study.area + 1.5 * self._patch_size) + SLACK
         return size, size
 
 
-def _jitter(step: float) -> float:
+def _limit_jitter(step: float) -> float:
     return min(LARGEST_JITTER, JITTER * step)

@@ -1,4 +1,4 @@
-"""A study from its description to its table and page."""
+"""Executing a study: from its description to study.csv and study.html."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from ...errors import Interrupted
 from ...events import Emit, ShouldStop, ignore, never
 from ...model_file.opening import open_model
-from ..steps import Steps, require_backends
+from ..steps import Steps, check_backends
 from .description import Study
-from .grid import runs_of
+from .grid import list_runs
 from .page import write_page
-from .records import FAILED, Values, claim, finished
+from .records import FAILED, Values, claim_folder, is_finished
 from .runner import Runner
 from .scans import Sample
 from .table import write_table
@@ -25,7 +25,7 @@ PAGE_EVERY = 60.0  # seconds between two pages while runs go on; the table is wr
 
 @dataclass(frozen=True)
 class Outcome:
-    """The rows of all runs, and the two files that show them."""
+    """Rows of all runs, and the paths of study.csv and study.html."""
 
     rows: Sequence[Mapping[str, Any]]
     table: Path
@@ -33,7 +33,7 @@ class Outcome:
 
     @property
     def failed(self) -> list[Mapping[str, Any]]:
-        """The rows of the runs that failed."""
+        """Rows of the failed runs."""
         return [row for row in self.rows if row['status'] == FAILED]
 
 
@@ -46,7 +46,7 @@ def run_study(
     emit: Emit = ignore,
     should_stop: ShouldStop = never,
 ) -> Outcome:
-    """Do the runs of a study that are not done yet; write study.csv and study.html to `output_dir`.
+    """Execute the runs of a study that are not complete; write study.csv and study.html to `output_dir`.
 
     Every training and every reconstruction is a command in a process of its own. A run that fails is noted in its row,
     is tried again when the study is started again, and stops no other. Runs of an earlier call are taken as they are;
@@ -59,18 +59,18 @@ def run_study(
     Interrupted
         When asked to stop; table and page show what is done, and the same call goes on.
     """
-    folder, runs = Path(output_dir), runs_of(study)
+    folder, runs = Path(output_dir), list_runs(study)
     sample = Sample.of(study)
-    require_backends({run.backend for run in runs if run.backend is not None})
+    check_backends({run.backend for run in runs if run.backend is not None})
     for run in runs:
         sample.patterns(run)
     if study.pretrained is not None and any(run.model == 'pretrained' for run in runs):
         open_model(study.pretrained)
-    claim(folder, study, overwrite)
+    claim_folder(folder, study, overwrite)
     outcome = Outcome([], folder / 'study.csv', folder / 'study.html')
     steps = Steps(emit, should_stop, len(runs))
     runner = Runner(study, sample, folder, steps)
-    known = {run: record for run in runs if finished(record := runner.record(run)) and record is not None}
+    known = {run: record for run in runs if is_finished(record := runner.read_record(run)) and record is not None}
     shown = time.monotonic()
 
     def rows() -> list[Values]:
@@ -81,7 +81,7 @@ def run_study(
             if should_stop():
                 raise Interrupted('Stopped on request.')
             if run not in known:
-                known[run] = runner.do(run)
+                known[run] = runner.execute(run)
                 write_table(outcome.table, rows())
             if time.monotonic() - shown > PAGE_EVERY:
                 write_page(outcome.page, study, name, rows(), folder, len(runs))

@@ -1,4 +1,4 @@
-"""study.csv: a row a run, all factors and figures; and the mean and spread of what repeats under several seeds."""
+"""study.csv, one row for each run with its factors and metrics; mean and spread over the seeds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
 
 
 def read_table(path: str | Path) -> list[dict[str, Any]]:
-    """The rows of a study.csv: numbers as int or float, empty cells as None.
+    """Rows of a study.csv: numbers as int or float, empty cells as None.
 
     Raises ScanError when the file cannot be read or is no such table.
     """
@@ -47,10 +47,10 @@ def read_table(path: str | Path) -> list[dict[str, Any]]:
         raise ScanError(f'Cannot read the table {path} ({error}); pass the study.csv of a study.') from error
     if rows and not {*FACTORS, 'status'} <= rows[0].keys():
         raise ScanError(f'{path} lacks the columns of a study, such as {FACTORS[0]}; pass the study.csv of a study.')
-    return [{key: _value(key, text) for key, text in row.items() if key is not None} for row in rows]
+    return [{key: _parse_cell(key, text) for key, text in row.items() if key is not None} for row in rows]
 
 
-def _value(key: str, text: str | None) -> Any:
+def _parse_cell(key: str, text: str | None) -> Any:
     if not text:
         return None
     if key in TEXTS:
@@ -61,27 +61,27 @@ def _value(key: str, text: str | None) -> Any:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ by their seed only: their factors, and of each figure all values."""
+    """Runs that differ by their seed only: shared factors, and all values of each metric."""
 
     factors: Mapping[str, Any]
     values: Mapping[str, list[float]]
 
     def mean(self, figure: str) -> float:
-        """NaN where no run has the figure."""
+        """Mean of a metric over the seeds; NaN where no run has it."""
         return fmean(self.values[figure]) if self.values.get(figure) else math.nan
 
     def spread(self, figure: str) -> float:
-        """Standard deviation over the seeds; 0 for a single one."""
+        """Standard deviation of a metric over the seeds; 0 for a single one."""
         found = self.values.get(figure, [])
         return stdev(found) if len(found) > 1 else 0.0
 
     def count(self, figure: str) -> int:
-        """How many runs have the figure."""
+        """Number of runs that have a metric."""
         return len(self.values.get(figure, []))
 
 
-def grouped(rows: Iterable[Row], figures: Sequence[str]) -> list[Group]:
-    """The runs that were scored, by all factors but the seed, in their first order."""
+def group_by_seed(rows: Iterable[Row], figures: Sequence[str]) -> list[Group]:
+    """Scored runs grouped by all factors but the seed, in order of appearance."""
     found: dict[tuple[Any, ...], list[Row]] = {}
     names = [name for name in FACTORS if name != 'seed']
     for row in rows:
