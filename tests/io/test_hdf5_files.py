@@ -355,8 +355,9 @@ def test_without_room_packed_patterns_are_read_on_demand_and_that_is_said(
         monkeypatch.setattr(tempfile, 'TemporaryFile', lambda **_: open('/dev/full', 'rb+'))  # noqa: SIM115
     _compress(compression='gzip')(folder)
     file = read_scan(folder)
-    assert isinstance(file.scan.diffraction, lazy.LazyPatterns)
-    np.testing.assert_array_equal(file.scan.diffraction, PATTERNS)
+    patterns: Any = file.scan.diffraction
+    assert isinstance(patterns, lazy.LazyPatterns)
+    np.testing.assert_array_equal(patterns, PATTERNS)
     (notice,) = (notice for notice in file.notices if notice.code == 'patterns_packed')
     assert 'TMPDIR' in notice.text
 
