@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import ptychodus
 from ptychodus.api.workflow import ProductWorkflowAPI
@@ -92,9 +93,17 @@ def compare_with_truth(scan: dict[str, Path], folder: Path, backend: str) -> flo
     return image.phase_psnr
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence, like all others of this script; argparse prints the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print it and exit with 2."""
+        self.exit(2, f'demo.py: error: {message[:1].upper()}{message[1:]}; see demo.py --help.\n')
+
+
 def main() -> int:
     """Run the session that the command line asks for; 1 if the object is not as good as it must be."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument('--out', type=Path, default=Path('demo'), help='folder for all files')
     parser.add_argument('--backend', default='torch', help='torch or tensorflow')
     parser.add_argument('--gui', action='store_true', help='open the window of Ptychodus on the scan instead')

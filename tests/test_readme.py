@@ -1,20 +1,20 @@
 """The commands of README.md run as they stand there, in one folder and in their order, and leave the files they name.
 
 A block is what stands between ```console and ```; a command begins with `$ ` and goes on in the next line after a
-backslash. Commands of ours run, and `cd`; those of others (pip, make, ptychodus) do not. Trainings get a few seconds.
+backslash. Commands of ours run, and `cd`; those of others (pip, make, ptychodus) do not. They run in this process,
+which spares each the import of a framework; trainings get a few seconds.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import shlex
-import subprocess
-import sys
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
+from command_line import run
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / 'shared' / 'data'
@@ -56,12 +56,9 @@ class Shell:
         if words[0] == 'cd':
             self.folder = (self.folder / words[1]).resolve(strict=True)
         elif words[0] == 'ptychopinn':
-            command = [sys.executable, '-P', '-m', 'ptychopinn_reconstructor', *words[1:], *LIMITED.get(words[1], ())]
-            done = subprocess.run(
-                command, cwd=self.folder, env=os.environ | {'COLUMNS': '120'}, capture_output=True, text=True,
-                timeout=600, check=False,
-            )  # fmt: skip
-            assert done.returncode == 0, f'{line}\n{done.stderr}'
+            with chdir(self.folder):
+                done = run(*words[1:], *LIMITED.get(words[1], ()))
+            assert done.exit_code == 0, f'{line}\n{done.stderr}'
             for name in files_of(words[2:]):
                 assert (self.folder / name).exists(), f'{line}: {name} is not there'
 

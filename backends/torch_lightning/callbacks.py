@@ -67,13 +67,28 @@ class Watch(Callback):
             pl_module.network.train()
 
 
+class Saving(ModelCheckpoint):
+    """Lightning's own, which also goes on in a folder that was moved: it would forget which epoch was the best."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint; the files that it names lie where they lie now."""
+
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        paths = ('best_model_path', 'kth_best_model_path', 'last_model_path')
+        best = {here(path): score for path, score in state_dict['best_k_models'].items()}
+        moved = {'dirpath': self.dirpath, 'best_k_models': best, **{name: here(state_dict[name]) for name in paths}}
+        super().load_state_dict({**state_dict, **moved})
+
+
 def checkpoints(folder: Path, job: TrainingJob, monitor: str) -> list[Callback]:
     """last.ckpt after every epoch, best.ckpt by `monitor`, early stopping when asked for."""
     training = job.config.training
     common: dict[str, Any] = {'dirpath': folder, 'save_on_train_epoch_end': True, 'enable_version_counter': False}
     callbacks: list[Callback] = [
-        ModelCheckpoint(filename='best', monitor=monitor, save_top_k=1, **common),
-        ModelCheckpoint(filename='last', save_top_k=1, **common),
+        Saving(filename='best', monitor=monitor, save_top_k=1, **common),
+        Saving(filename='last', save_top_k=1, **common),
     ]
     if training.early_stop_patience:
         callbacks.append(EarlyStopping(monitor, patience=training.early_stop_patience))

@@ -178,6 +178,15 @@ class PtychoPINN(pl.LightningModule):
         )
         return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Give the probe a gradient of 0 where the batches had labels, which say nothing of it: AdamW skips None.
+
+        With 0 its momentum acts in such a step too, as in every backend.
+        """
+        for parameter in (self.probe_change, self.log_scale):
+            if parameter is not None and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+
     def progress(self, steps_done: float) -> float:
         """Part of the training that is over, `steps_done` being that of its steps."""
         return self.clock.progress(steps_done, self.config.training)

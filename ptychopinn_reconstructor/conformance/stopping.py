@@ -74,20 +74,24 @@ class StoppingChecks:
     def test_what_was_best_is_remembered_across_a_resume(
         self, backend: Backend, conformance_runs: Runs, tmp_path: Path
     ) -> None:
-        """B32, B35, B38: where nothing is learnt, the first epoch stays the best, and patience counts from there."""
+        """B32, B35, B38: where nothing is learnt, the first epoch stays the best, and patience counts from there.
+
+        Also where the folder was moved in between.
+        """
         settings: dict[str, Any] = {
             'training__nepochs': 10,
             'training__early_stop_patience': 3,
             'training__learning_rate': jobs.STILL,
         }
         stop = jobs.StopAfter(2 * conformance_runs.reference.steps + 1)
-        stopped = jobs.train(backend, tmp_path, should_stop=stop, **settings)
+        stopped = jobs.train(backend, tmp_path / 'job', should_stop=stop, **settings)
         assert stopped.interrupted and len(stopped.losses) == 2
-        (best,) = tmp_path.glob('checkpoints/best*')
+        moved = (tmp_path / 'job').rename(tmp_path / 'moved')
+        (best,) = moved.glob('checkpoints/best*')
         before = best.read_bytes()
-        resumed = jobs.train(backend, tmp_path, resume=True, **settings)
+        resumed = jobs.train(backend, moved, resume=True, **settings)
         assert not resumed.interrupted and len(resumed.losses) == 1 + 3
-        assert best.read_bytes() == before
+        assert best.read_bytes() == before and not (tmp_path / 'job').exists()
 
     def test_nothing_to_resume_is_refused(self, backend: Backend, tmp_path: Path) -> None:
         """B38: a folder without checkpoints."""

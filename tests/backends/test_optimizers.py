@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from frameworks import BACKENDS, lazy, needs
 from numpy.typing import NDArray
 from scans import short_config
 
-from ptychopinn_reconstructor.backend.common import schedule
+from ptychopinn_reconstructor.backend import TrainingJob
+from ptychopinn_reconstructor.backend.common import Journal, schedule
 from ptychopinn_reconstructor.config import Config
 
-torch, tf = lazy('torch'), lazy('tensorflow')
+torch, tf, keras = lazy('torch'), lazy('tensorflow'), lazy('keras')
+callbacks = lazy(f'{BACKENDS}.tensorflow_keras.callbacks')
 module, model = lazy(f'{BACKENDS}.torch_lightning.module'), lazy(f'{BACKENDS}.tensorflow_keras.model')
 
 Real = NDArray[np.float64]
@@ -101,3 +105,21 @@ def test_keras_steps_as_adamw_does() -> None:
     for number, (name, v) in enumerate(variables.items()):
         clipped = [2 / norm * step[number] for norm, step in zip(norms, gradients, strict=True)]
         compare(units[number] * v.numpy(), start[number], clipped, name, corrected=False)
+
+
+@needs('tensorflow')
+def test_keras_is_given_the_rate_of_every_step() -> None:
+    """B28: by the number of steps, those of earlier epochs included, in groups of accum_steps; or constant."""
+    trained = {'training__nepochs': 4, 'training__accum_steps': 2}
+    journal = Journal(TrainingJob((), (), configuration(**trained), Path()))
+    watch = callbacks.Watch(journal, 'cpu', steps=6, patterns_of_step=16)
+    found = keras.Sequential([keras.layers.Dense(1)])
+    found.compile(optimizer=keras.optimizers.AdamW())
+    watch.set_model(found)
+    for watch.epoch in (0, 2):
+        for batch in range(6):
+            watch.on_train_batch_begin(batch)
+            done = (6 * watch.epoch + batch) // 2 * 2 / 24
+            assert float(found.optimizer.learning_rate) == pytest.approx(0.1 * schedule(done, 'cosine'), rel=1e-6)
+    watch.training = watch.training.model_copy(update={'scheduler': 'constant'})
+    assert [watch.learning_rate(batch) for batch in (0, 5)] == [pytest.approx(0.1)] * 2

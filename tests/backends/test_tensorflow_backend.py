@@ -15,19 +15,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from frameworks import lazy, needs
+from frameworks import BACKENDS, lazy, needs
 from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.backend import Backend, TrainedModel, load_backend
-from ptychopinn_reconstructor.backend.batches import steps_of
+from ptychopinn_reconstructor.backend.batches import Step, Steps, steps_of
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.conformance.jobs import configuration, distance, job, mixed_job, run, scan, train
 from ptychopinn_reconstructor.errors import ModelFileError, ScanError
 from ptychopinn_reconstructor.physics.grouping import Split
 from ptychopinn_reconstructor.physics.prepare import Patterns, prepare_scan
+from ptychopinn_reconstructor.training.run import procedural_patterns
 
 pytestmark = needs('tensorflow')
 keras, tf = lazy('keras'), lazy('tensorflow')
+callbacks, data, training = (lazy(f'{BACKENDS}.tensorflow_keras.{name}') for name in ('callbacks', 'data', 'training'))
 
 
 @pytest.fixture(scope='module')
@@ -130,6 +132,8 @@ def test_checkpoint_describes_itself(done: Done, backend: Backend) -> None:
     assert np.abs(amplitude * np.exp(1j * phase) - expected).max() < 1e-6
     assert np.array_equal(model.current_probes()[0], done.trained.probes[0])
     assert np.abs(done.trained.probes[0] - done.probe).max() > 0
+    powers = [float((np.abs(probe) ** 2).sum()) for probe in (done.trained.probes[0], done.probe)]
+    assert powers[0] == pytest.approx(powers[1], rel=1e-5)
 
 
 @pytest.mark.slow
@@ -147,15 +151,17 @@ def test_checkpoint_opens_in_another_process(done: Done, backend: Backend, tmp_p
 
 @pytest.mark.slow
 @needs('torch')
-@pytest.mark.parametrize('model_type', ['pinn', 'supervised'])
+@pytest.mark.parametrize('model_type', ['pinn', 'supervised', 'mixed'])
 def test_twenty_steps_lose_as_pytorch_does(tmp_path: Path, backend: Backend, model_type: str) -> None:
     """Same initial weights, data order and seed: the loss of each of 20 steps agrees to 1e-3 relative.
 
-    Measured: 1.1e-4 (pinn) and 7e-5 (supervised); epsilon in the first steps is all that differs.
+    Measured: 1.1e-4 (pinn) and 7e-5 (supervised); epsilon in the first steps is all that differs. In a mixed training
+    the probe is moved by momentum alone in every step with labels.
     """
-    pinn = model_type == 'pinn'
+    pinn, mixed = model_type != 'supervised', model_type == 'mixed'
     settings: dict[str, Any] = {
-        'model__model_type': model_type,
+        'model__model_type': 'pinn' if mixed else model_type,
+        'data__source': 'mixed' if mixed else 'scans',
         'data__n_groups': 2 if pinn else 16,  # a step is an epoch, so that its loss is told
         'training__nepochs': 20,
         'training__probe_trainable': pinn,
@@ -167,6 +173,8 @@ def test_twenty_steps_lose_as_pytorch_does(tmp_path: Path, backend: Backend, mod
     for name in ('torch', 'tensorflow'):
         other = load_backend(name)
         asked = job(other, tmp_path / name, splits=(everything,), initial=first, **settings)
+        if mixed:
+            asked = replace(asked, procedural=procedural_patterns(asked.scans[0].probe, None, asked.config))
         trained = other.train(asked)
         losses.append([loss for _, loss in trained.losses])
         probes.append(trained.probes[0] - asked.scans[0].probe)
@@ -195,6 +203,50 @@ def test_keras_on_another_framework_is_refused(tmp_path: Path) -> None:
     assert 'TensorFlow backend selected' in result.stderr and 'KERAS_BACKEND=tensorflow' in result.stderr
 
 
+def test_what_goes_wrong_in_the_pipeline_is_kept_as_it_was(tmp_path: Path, backend: Backend) -> None:
+    """B42: TensorFlow wraps what is raised in its own words; the second of two epochs is the one that goes wrong."""
+    steps = steps_of(job(backend, tmp_path, training__nepochs=2))
+    broken, source = ScanError('the file is gone'), data.Source(steps)
+
+    def of_epoch(epoch: int) -> list[Step]:
+        if epoch:
+            raise broken
+        return Steps.of_epoch(steps, 0)
+
+    steps.of_epoch = of_epoch  # type: ignore[method-assign]
+    batches = iter(source.training(0))
+    assert [next(batches).counts.shape[-1] for _ in range(len(steps))] == [32] * len(steps)
+    with pytest.raises(tf.errors.OpError):
+        next(batches)
+    assert source.error is broken
+
+
+def test_a_resumed_training_takes_over_all_that_was_saved(done: Done, backend: Backend, tmp_path: Path) -> None:
+    """B38: weights, the optimizer's moments and its count of steps, and what the journal remembers."""
+    asked, path = job(backend, tmp_path, initial=done.trained.weights), done.folder / 'checkpoints' / 'last.keras'
+    with pytest.raises(ModelFileError, match='another network or probe'):
+        training.take_over(training.new_model(asked), path)  # without the trained probe
+    model, saved = training.new_model(replace(asked, config=done.config)), training.load(path)
+    state = training.take_over(model, path)
+    for mine, other in ((model.variables, saved.variables), (model.optimizer.variables, saved.optimizer.variables)):
+        assert len(mine) == len(other) and all(np.array_equal(a, b) for a, b in zip(mine, other, strict=True))
+    assert int(model.optimizer.iterations) == done.trained.summary['patterns_seen'] // 16
+    assert state['epoch'] == 2 and state['patterns_seen'] == done.trained.summary['patterns_seen']
+    assert state['losses'] == [list(pair) for pair in done.trained.losses]
+
+
+@pytest.mark.parametrize(('earlier', 'best'), [([], None), ([{'val_loss': 3.0}, {'val_loss': 5.0}], 3.0)])
+def test_the_best_checkpoint_is_one_that_beats_all_earlier_epochs(
+    earlier: list[dict[str, float]], best: float | None, tmp_path: Path
+) -> None:
+    """B32: wherever the folder lies now; the last one is written last, since a resume believes it."""
+    first, last = callbacks.checkpoints(tmp_path / '{a}', 'val_loss', earlier)
+    assert (first.monitor, first.save_best_only, first.best) == ('val_loss', True, best)
+    assert first.mode == 'min' and not last.save_best_only
+    assert [Path(one.filepath.format()).name for one in (first, last)] == ['best.keras', 'last.keras']
+
+
+@pytest.mark.slow
 def test_what_goes_wrong_in_the_pipeline_reaches_the_caller(tmp_path: Path, backend: Backend) -> None:
     """B42: an error in the thread that prepares batches arrives as itself, not in TensorFlow's wrapping."""
     whole = scan()

@@ -6,10 +6,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from frameworks import lazy, needs
+from frameworks import BACKENDS, lazy, needs
 
 from ptychopinn_reconstructor.backend import Backend, load_backend
 from ptychopinn_reconstructor.backend.batches import PROCEDURAL, steps_of
@@ -18,6 +19,7 @@ from ptychopinn_reconstructor.errors import TrainingError
 
 pytestmark = needs('torch')
 torch = lazy('torch')
+module, training = (lazy(f'{BACKENDS}.torch_lightning.{name}') for name in ('module', 'training'))
 
 
 @pytest.fixture(scope='module')
@@ -37,13 +39,27 @@ np.savez(sys.argv[3], patches=patches, probe=module.current_probes()[0].detach()
 
 
 def test_checkpoint_describes_itself(tmp_path: Path, backend: Backend) -> None:
-    """CHECKPOINT: readable with weights_only, plain JSON inside, rebuilt elsewhere from the path alone."""
+    """CHECKPOINT: readable with weights_only, plain JSON inside, rebuilt from the path alone."""
     asked = job(backend, tmp_path, training__probe_trainable=True)
     trained = backend.train(asked)
     path = tmp_path / 'checkpoints' / 'best.ckpt'
     content = torch.load(path, weights_only=True)
     assert json.loads(json.dumps(content['hyper_parameters'])) == content['hyper_parameters']
     assert content['hyper_parameters']['config'] == asked.config.to_json()
+    data = asked.scans[0].patterns(np.arange(4))
+    rebuilt = module.PtychoPINN.load_from_checkpoint(path).eval()
+    with torch.no_grad():
+        patches = rebuilt(torch.from_numpy(data.root4), torch.from_numpy(data.backprojection)).numpy()
+    expected = backend.network(asked.config, trained.weights, 'cpu').predict(data.root4, data.backprojection)
+    assert np.abs(patches - expected).max() < 1e-6
+    assert np.array_equal(rebuilt.current_probes()[0].detach().numpy(), trained.probes[0])
+
+
+@pytest.mark.slow
+def test_checkpoint_opens_in_another_process(tmp_path: Path, backend: Backend) -> None:
+    """CHECKPOINT: with nothing but the module that describes the network imported."""
+    asked = job(backend, tmp_path, training__probe_trainable=True)
+    trained, path = backend.train(asked), tmp_path / 'checkpoints' / 'best.ckpt'
     data = asked.scans[0].patterns(np.arange(4))
     np.savez(tmp_path / 'in.npz', root4=data.root4, back=data.backprojection)
     arguments: list[str | Path] = [sys.executable, '-P', '-c', OPEN, path, tmp_path / 'in.npz', tmp_path / 'out.npz']
@@ -102,3 +118,19 @@ def test_labels_do_not_train_the_probe(tmp_path: Path, backend: Backend) -> None
         assert module.probe_change is not None and module.log_scale is not None
         assert (module.probe_change.grad is None) is (module.log_scale.grad is None) is simulated
         assert max(float(each.grad.abs().max()) for each in module.network.parameters() if each.grad is not None) > 0
+
+
+def test_the_probe_keeps_its_momentum_in_a_step_with_labels(tmp_path: Path, backend: Backend) -> None:
+    """S10, B28: AdamW leaves out what has no gradient; with one of 0 the probe goes on, as it does in TensorFlow."""
+    found = training.new_module(mixed_job(backend, tmp_path))
+    found._trainer = SimpleNamespace(estimated_stepping_batches=10)
+    optimizer = found.configure_optimizers()['optimizer']
+    places = []
+    for gradient in (torch.ones_like(found.probe_change), None):
+        found.probe_change.grad = gradient
+        found.on_before_optimizer_step(optimizer)
+        assert found.log_scale.grad is not None and not found.log_scale.grad.any()
+        optimizer.step()
+        places.append(float(found.probe_change.flatten()[0].detach()))
+    m, v = 0.9 * 0.1 / (1 - 0.9**2), 0.99 * 0.01 / (1 - 0.99**2)
+    assert places[1] / places[0] == pytest.approx(1 + m / v**0.5, rel=1e-4)

@@ -247,6 +247,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     return folder, told(*TINY, '--overlap', '0,70', '--seeds', 1, '--output-dir', folder)
 
 
+@pytest.mark.slow
 def test_a_study_measures_every_run(done: tuple[Path, Any]) -> None:
     folder, values = done
     assert (values['runs'], values['failed']) == (2, 0)
@@ -275,6 +276,7 @@ def _scan_of(folder: Path, row: dict[str, Any]) -> Path:
     return folder / 'scans' / f'1e5-photons_{row["overlap"]:g}-overlap_seed-0.npz'
 
 
+@pytest.mark.slow
 def test_the_page_stands_alone_and_shows_curves_and_objects(done: tuple[Path, Any]) -> None:
     text = (done[0] / 'study.html').read_text(encoding='utf-8')
     assert 'piston' in text and '2 of 2 runs' in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.probes import make_probe
 from ptychopinn_reconstructor.physics.scaling import probe_power
 from ptychopinn_reconstructor.physics.simulation.procedural import ProceduralPatterns
-from ptychopinn_reconstructor.training.instrument import Instrument, read_instrument
+from ptychopinn_reconstructor.training.instrument import Instrument, instrument_of, read_instrument
 from ptychopinn_reconstructor.training.pretraining import held_out_scans, pretrain
 from ptychopinn_reconstructor.training.run import procedural_patterns
 from ptychopinn_reconstructor.training.setup import split_of
@@ -44,6 +45,7 @@ def config_of(backend: str, **changes: Any) -> Config:
     return short_config(execution__backend=backend, **settings | changes)
 
 
+@pytest.mark.slow
 @BACKENDS
 def test_a_pretrained_network_reconstructs_what_it_has_never_seen(backend: str, tmp_path: Path) -> None:
     """Better than an empty object, and closer to the patterns than the network it started from."""
@@ -77,6 +79,7 @@ def test_steps_are_numbered_through_the_epochs_and_validate_on_held_out_scans(tm
     assert (steps.batch(held_out[0]).dose == 1).all()
 
 
+@pytest.mark.slow
 @BACKENDS
 def test_mixed_training_learns_from_the_scan_and_from_procedural_patterns(backend: str, tmp_path: Path) -> None:
     """Half of the steps each, in an order of their own."""
@@ -135,6 +138,23 @@ def test_the_instrument_is_kept_with_its_bad_pixels(tmp_path: Path) -> None:
     assert np.array_equal(found.probe, PROBE)
 
 
+def test_a_pretraining_is_resumed_for_its_own_probe_only(tmp_path: Path) -> None:
+    """The kept instrument is what is resumed: a scan may have its probe in another unit, or none, but no other one."""
+    scan, config = small_scan(), config_of('torch')
+    assert scan.probe is not None
+    kept = Instrument.of_scan(scan, photons=2e3)
+    kept.write(tmp_path / 'probe.npz')
+    for probe in (scan.probe, 7j * scan.probe, None):
+        found = instrument_of(replace(scan, probe=probe), config, tmp_path, resume=True)
+        assert np.array_equal(found.probe, kept.probe)
+    turned = np.ascontiguousarray(np.exp(0.2j * np.arange(N) ** 2) * scan.probe)
+    for other in (turned.astype(np.complex64), np.concatenate([scan.probe, 0.1 * scan.probe])):
+        with pytest.raises(ConfigError, match='is for another probe than that of the scan'):
+            instrument_of(replace(scan, probe=other), config, tmp_path, resume=True)
+        fresh = instrument_of(replace(scan, probe=other), config, tmp_path, resume=False)
+        assert np.allclose(fresh.probe / other.max(), other / other.max(), atol=0.05)
+
+
 @BACKENDS
 def test_a_stopped_pretraining_goes_on_from_the_command_line(backend: str, tmp_path: Path) -> None:
     """--resume needs nothing but the folder, and continues the numbering of the steps."""
@@ -179,8 +199,6 @@ def test_mistakes_end_in_one_sentence(
 
 
 def test_a_scan_without_a_probe_is_refused() -> None:
-    from dataclasses import replace
-
     with pytest.raises(ScanError, match='no probe'):
         Instrument.of_scan(replace(small_scan(), probe=None), photons=1e4)
 

@@ -168,7 +168,7 @@ def test_an_exception_ends_the_worker(scratch: Path, tmp_path: Path, backend_nam
     [
         'at once',
         pytest.param('while the framework is imported', marks=pytest.mark.slow),
-        'in training',
+        pytest.param('in training', marks=pytest.mark.slow),
         pytest.param('in refinement', marks=pytest.mark.slow),
     ],
 )

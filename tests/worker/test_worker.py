@@ -395,7 +395,8 @@ def wait_for_training(worker: Process, job: Path, output: Path, backend: str) ->
 
 
 @pytest.mark.parametrize(
-    'wait', [wait_for_nothing, pytest.param(wait_for_import, marks=pytest.mark.slow), wait_for_training]
+    'wait',
+    [wait_for_nothing, *(pytest.param(wait, marks=pytest.mark.slow) for wait in (wait_for_import, wait_for_training))],
 )
 def test_a_worker_whose_stdin_is_closed_ends_and_takes_its_folder_along(
     wait: Callable[..., None], scan: Scan, tmp_path: Path, backend_name: str

@@ -133,6 +133,33 @@ def test_noise_is_not_taken_for_a_wavefront() -> None:
     assert errors[1] < 0.6 * errors[0]
 
 
+def test_noise_makes_the_wavefront_as_small_as_it_must_be() -> None:
+    """Of drawn phases and noise: no factor makes the error smaller than the share that two halves support does."""
+    case = Case(side=16)
+    layout = case.prepared().layout
+    weight = (np.abs(case.probe) ** 2).sum(axis=0, dtype=np.float64)
+    x = np.arange(N) - np.arange(N) @ weight.sum(axis=1) / weight.sum()
+    y = np.arange(N) - np.arange(N) @ weight.sum(axis=0) / weight.sum()
+    arms = [weight * x[:, None] / (weight * x[:, None] ** 2).sum(), weight * y / (weight * y**2).sum()]
+    frequency = np.hypot(*np.ix_(*map(np.fft.fftfreq, layout.shape))) * layout.shape[0]
+
+    def slopes_of(phase: Image) -> Image:
+        patches = gather_patches(phase, layout.corners, N)
+        seen = np.stack([(patches * arm).sum(axis=(1, 2)) for arm in arms], axis=1)
+        return np.asarray(seen - seen.mean(axis=0))  # without the plane, which is taken as it is
+
+    common = power = 0.0
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        spectrum = np.fft.fft2(rng.normal(size=layout.shape)) * np.exp(-((frequency / 6) ** 2))
+        true, noise = slopes_of(np.fft.ifft2(spectrum).real), rng.normal(size=(len(layout.corners), 2))
+        measured = true / true.std() + 2 * (noise - noise.mean(axis=0))
+        information = np.broadcast_to(np.eye(2), (len(true), 2, 2))
+        found = slopes_of(long_range_phase(layout, Slopes(measured, information), case.probe).astype(np.float64))
+        common, power = common + float((found * true).sum() / true.std()), power + float((found**2).sum())
+    assert common / power == pytest.approx(1.0, abs=0.15)  # that factor
+
+
 def test_what_is_not_known_stays_empty() -> None:
     case = Case()
     prepared = case.prepared()
