@@ -102,6 +102,7 @@ class SettingsChecks:
             section, name = key.split('__')
             assert value != getattr(getattr(Config(), section), name)
 
+    @pytest.mark.slow
     def test_half_precision_changes_rounding_only(self, conformance_runs: Runs) -> None:
         """B29, SETTINGS: the losses stay as they are, to what precision costs, and the weights in single precision."""
         half, plain = conformance_runs.of(execution__precision='bf16-mixed').trained, conformance_runs.reference.trained

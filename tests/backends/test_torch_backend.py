@@ -14,7 +14,7 @@ from frameworks import BACKENDS, lazy, needs
 
 from ptychopinn_reconstructor.backend import Backend, load_backend
 from ptychopinn_reconstructor.backend.batches import PROCEDURAL, steps_of
-from ptychopinn_reconstructor.conformance.jobs import job, mixed_job, train
+from ptychopinn_reconstructor.conformance.jobs import configuration, job, mixed_job, prepared, train, weights_for
 from ptychopinn_reconstructor.errors import TrainingError
 
 pytestmark = needs('torch')
@@ -92,6 +92,15 @@ def test_the_first_step_after_a_resume_has_the_new_rate(tmp_path: Path, backend:
     further = train(backend, tmp_path, resume=True, training__nepochs=4, training__learning_rate=1e-6, **constant)
     moved = max(float(np.abs(first.weights[k] - further.weights[k]).max()) for k in first.weights)
     assert 0 < moved < 2e-5
+
+
+def test_half_precision_changes_patches_by_rounding_only(backend: Backend) -> None:
+    """B29: whole trainings in half precision are compared by conformance."""
+    plain, half = (configuration(backend, execution__precision=kind) for kind in ('32', 'bf16-mixed'))
+    weights, data = weights_for(backend, plain), prepared(backend).patterns(np.arange(4))
+    one, two = (backend.network(c, weights, 'cpu').predict(data.root4, data.backprojection) for c in (plain, half))
+    away = np.abs(two - one).max() / np.abs(one).max()
+    assert two.dtype == np.complex64 and 1e-6 < away < 0.1
 
 
 @pytest.mark.slow

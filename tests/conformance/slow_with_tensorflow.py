@@ -18,7 +18,6 @@ SLOW_WITH_TENSORFLOW = (
     'test_a_trained_probe_keeps_its_power[tensorflow',
     'test_a_trained_scale_stays_within_its_bound[tensorflow',
     'test_accumulated_gradients_equal_the_large_batch[tensorflow',
-    'test_half_precision_changes_rounding_only[tensorflow',
     'test_inspecting_after_a_resume[tensorflow',
     'test_more_epochs_can_be_added[tensorflow',
     'test_nothing_held_out_is_no_obstacle[tensorflow',

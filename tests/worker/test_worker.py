@@ -28,6 +28,7 @@ from ptychopinn_reconstructor.scan import Scan
 from ptychopinn_reconstructor.training.folder import can_resume
 from ptychopinn_reconstructor.worker import main
 from ptychopinn_reconstructor.worker.handover import PREFIX, Scratch, write_arrays
+from ptychopinn_reconstructor.worker.messages import Message
 from ptychopinn_reconstructor.worker.requests import DevicesRequest, ReconstructRequest, Request, TrainRequest
 
 LONG = 400  # epochs that no test waits for
@@ -38,10 +39,8 @@ INSTALLED = [name for name in ('torch', 'tensorflow') if not missing_modules(nam
 
 pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='signals and processes of POSIX')
 BACKENDS = [
-    pytest.param(
-        name, marks=[pytest.mark.skipif(bool(missing_modules(name)), reason=f'{name} is not installed'), *more]
-    )
-    for name, more in (('torch', []), ('tensorflow', [pytest.mark.slow]))
+    pytest.param(name, marks=[pytest.mark.skipif(bool(missing_modules(name)), reason=f'{name} is not installed')])
+    for name in ('torch', 'tensorflow')
 ]
 
 
@@ -176,6 +175,7 @@ sys.addaudithook(hear)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_train_stop_resume_reconstruct(backend: str, scan: Scan, job: Path, tmp_path: Path) -> None:
     """The life of a model, in three processes; the second of them has a library that prints to stdout."""
@@ -220,7 +220,13 @@ def test_train_stop_resume_reconstruct(backend: str, scan: Scan, job: Path, tmp_
             ReconstructRequest(scan=job / 'scan', model=output / 'model.safetensors', config=asked, preview_seconds=0)
         )
         assert worker.rest() == 0
-    final = worker.said[-1]
+    check_reconstruction(worker.said, job, scan)
+    assert np.allclose(worker.said[-1]['losses'], losses) and worker.said[-1]['import_seconds'] > 0
+
+
+def check_reconstruction(told: list[Said], job: Path, scan: Scan) -> None:
+    """What is said of a reconstruction in batches of 16 with two passes, and the object that it leaves."""
+    final = told[-1]
     found, probe = np.load(job / final['object']), np.load(job / final['probe'])
     assert found.dtype == np.complex64 and probe.shape == scan.probe.shape  # type: ignore[union-attr]
     # On the grid of the true object, whose phase it has but for a constant.
@@ -228,20 +234,61 @@ def test_train_stop_resume_reconstruct(backend: str, scan: Scan, job: Path, tmp_
     truth = scan.object[20:50, 20:50]  # type: ignore[index]
     product = found[rows, columns] * truth.conj()
     assert abs(product.sum()) / np.abs(product).sum() > 0.9
-    assert np.allclose(final['losses'], losses) and 0 < final['residual'] < 1
-    assert {'network', 'refine', 'prepare'} <= final['stages'].keys() and final['import_seconds'] > 0
-    network = [said for said in worker.of('preview') if said['stage'] == 'network']
+    assert 0 < final['residual'] < 1 and {'network', 'refine', 'prepare'} <= final['stages'].keys()
+    previews = [said for said in told if said['event'] == 'preview']
+    network = [said for said in previews if said['stage'] == 'network']
     assert network[0]['patterns'] == 16 and network[-1]['complete']
-    assert [said['epoch'] for said in worker.of('preview') if said['stage'] == 'refine'][-1] == 2
-    assert np.array_equal(np.load(job / worker.of('preview')[-1]['object']), found)
+    assert [said['epoch'] for said in previews if said['stage'] == 'refine'][-1] == 2
+    assert np.array_equal(np.load(job / previews[-1]['object']), found)
 
 
-def answered(asked: Request | str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[Said]]:
+class Channel(main.Channel):
+    """One that keeps what is said, and is asked to stop when that is what it is."""
+
+    def __init__(self, stop_at: Callable[[Said], bool]) -> None:
+        super().__init__(io.StringIO())
+        self.said: list[Said] = []
+        self.stop_at = stop_at
+
+    def say(self, message: Message) -> None:
+        self.said.append(json.loads(message.model_dump_json()))
+        if self.stop_at(self.said[-1]):
+            self.stopped.set()
+
+
+def answered(
+    asked: Request | str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop_at: Callable[[Said], bool] = lambda _: False,
+) -> tuple[int, list[Said]]:
     """The exit code and what is said of a request that is answered in this process, in its scratch folder."""
     monkeypatch.chdir(folder)
-    out = io.StringIO()
-    code = main.answer(main.Channel(out), asked if isinstance(asked, str) else asked.model_dump_json())
-    return code, [json.loads(line) for line in out.getvalue().splitlines()]
+    channel = Channel(stop_at)
+    code = main.answer(channel, asked if isinstance(asked, str) else asked.model_dump_json())
+    return code, channel.said
+
+
+def test_the_life_of_a_model(
+    scan: Scan, job: Path, tmp_path: Path, backend_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped, resumed, used to reconstruct, all in this process."""
+    output = tmp_path / 'out'
+    request = train_request(job, output, config=config(backend_name, training__nepochs=3, training__batch_size=8))
+    code, first = answered(request, job, monkeypatch, is_epoch)
+    assert code == 130 and first[-1]['event'] == 'stopped' and 'last checkpoint' in first[-1]['message']
+    assert can_resume(output) and not (output / 'model.safetensors').exists()
+    code, further = answered(request.model_copy(update={'resume': True}), job, monkeypatch)
+    losses = [(said['epoch'], said['train_loss']) for said in (*first, *further) if is_epoch(said)]
+    assert [epoch for epoch, _ in losses] == [1, 2, 3]
+    assert code == 0 and further[-1]['event'] == 'done' and np.allclose(further[-1]['losses'], losses)
+    asked = config(backend_name, refinement__passes=2, inference__inference_batch_size=16)
+    model = output / 'model.safetensors'
+    code, said = answered(
+        ReconstructRequest(scan=job / 'scan', model=model, config=asked, preview_seconds=0), job, monkeypatch
+    )
+    assert code == 0 and np.allclose(said[-1]['losses'], losses)
+    check_reconstruction(said, job, scan)
 
 
 @pytest.mark.parametrize('there', [[], pytest.param(INSTALLED, marks=pytest.mark.slow)], ids=['none', 'all'])
