@@ -28,7 +28,7 @@ from timing import (
     rate_row,
 )
 
-from ptychopinn_reconstructor.backend import missing_modules
+from ptychopinn_reconstructor.backend import find_missing_modules
 
 if TYPE_CHECKING:
     from ptychopinn_reconstructor.physics.prepare import PreparedScan
@@ -148,7 +148,7 @@ def engine(n: int, quick: bool) -> Iterator[Row]:
     for with_probe, what in ((False, f'engine, a pass, N = {n}'), (True, f'engine, a pass, probe too, N = {n}')):
         timed = paired(one_pass(NUMPY, with_probe=with_probe), reference, repeats=repeats)
         yield per_pattern_row(what, timed, total, reference.name)
-    if missing_modules('torch'):
+    if find_missing_modules('torch'):
         yield Row("- on PyTorch's tensors", 'not installed')
         return
     import torch
@@ -193,7 +193,7 @@ def training(n: int, quick: bool) -> Iterator[Row]:
         for key in ('physics forward', 'physics backward'):
             yield per_pattern_row(f'{key}, N = {n}', physics[key], patterns, f'FFT2 of {n} x {n}')
         what = f'TensorFlow: whole step, N = {n}, {patterns} patterns'
-        if missing_modules('tensorflow'):
+        if find_missing_modules('tensorflow'):
             yield Row(what, 'not installed')
             return
         other = whole_step('tensorflow', job, reference)

@@ -10,7 +10,7 @@ from typing import Any
 
 from timing import Reference, Row, Work, gemm_reference, gigaflops, paired, rate_row
 
-from ptychopinn_reconstructor.backend import Network, load_backend, missing_modules
+from ptychopinn_reconstructor.backend import Network, find_missing_modules, load_backend
 from ptychopinn_reconstructor.config import Config
 
 BATCH = 64
@@ -39,7 +39,7 @@ def inference(n: int, quick: bool) -> Iterator[Row]:
         work = gigaflops(lambda: network(*inputs))
         timed = paired(lambda: network(*inputs), gemm_reference(), repeats=repeats)
     yield rate_row(f'network, N = {n}, batch {BATCH}, {work / BATCH * 1e3:.0f} MFLOP a pattern', timed, BATCH, work)
-    if missing_modules('tensorflow'):
+    if find_missing_modules('tensorflow'):
         yield Row('- TensorFlow', 'not installed')
         return
     by_torch, by_tensorflow = (predictions(name, n) for name in ('torch', 'tensorflow'))
@@ -53,7 +53,7 @@ def predictions(name: str, n: int) -> Work:
     """A call of a backend's network, as reconstruct calls it."""
     config = Config().merged({'model': {'N': n}})
     # Drawn by PyTorch for both: the first tensor of TensorFlow would settle its number of threads.
-    network: Network = load_backend(name).network(config, load_backend('torch').fresh_weights(config, 0), 'cpu')
+    network: Network = load_backend(name).network(config, load_backend('torch').draw_weights(config, 0), 'cpu')
     return partial(network.predict, *(part.numpy() for part in network_input(n, BATCH)))
 
 
@@ -65,7 +65,7 @@ def compiled(n: int, quick: bool) -> Iterator[Row]:
         work, repeats = gigaflops(calls[0]), 3 if quick else 9
         what = f'{"forward and backward" if training else "inference"}, N = {n}, batch {batch}'
         yield from gain_rows(f'PyTorch: {what}', 'torch.compile', calls, batch, work, repeats)
-        if missing_modules('tensorflow'):
+        if find_missing_modules('tensorflow'):
             yield Row(f'TensorFlow: {what}', 'not installed')
         else:
             calls = tensorflow_calls(inputs, training)

@@ -14,7 +14,7 @@ from typing import Any
 
 from import_cost import REPEATS, cpu_seconds
 
-from ptychopinn_reconstructor.backend import missing_modules
+from ptychopinn_reconstructor.backend import find_missing_modules
 
 THREADS = {name: '1' for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')}
 CLI = ('-P', '-m', 'ptychopinn_reconstructor')
@@ -81,7 +81,7 @@ def import_rows() -> Iterator[Cells]:
     base = 'import numpy, pydantic'
     known = (base, f'{base}; import ptychopinn_reconstructor')
     frameworks = {'import torch': 'torch', 'import lightning.pytorch': 'torch', BARE['tensorflow']: 'tensorflow'}
-    there = [statement for statement, backend in frameworks.items() if not missing_modules(backend)]
+    there = [statement for statement, backend in frameworks.items() if not find_missing_modules(backend)]
     times: dict[str, list[float]] = {statement: [] for statement in (*known, *there)}
     for repeat in range(REPEATS):
         for statement in known if repeat >= FRAMEWORK_REPEATS else times:
@@ -124,7 +124,7 @@ def command_line_rows(work: Path, sizes: tuple[int, int]) -> Iterator[Cells]:
     small, large = (runs.reconstructed[size][0] for size in sizes)
     yield from import_time_rows(work, scans[sizes[0]], small)
     yield from growth_rows(sizes, small, large)
-    if missing_modules('tensorflow'):
+    if find_missing_modules('tensorflow'):
         yield 'TensorFlow', 'not installed', '', ''
     else:
         yield from whole_rows(backend_runs(work, 'tensorflow', scans), beside=runs)

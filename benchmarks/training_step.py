@@ -13,9 +13,9 @@ from timing import Reference, Timed, cpu, gigaflops, middle
 
 from ptychopinn_reconstructor.backend import TrainingJob, load_backend
 from ptychopinn_reconstructor.backend.batches import Steps
-from ptychopinn_reconstructor.backends.torch_lightning.data import EpochSteps, StepData, loader
+from ptychopinn_reconstructor.backends.torch_lightning.data import EpochSteps, StepData, make_loader
 from ptychopinn_reconstructor.backends.torch_lightning.module import Batch, PtychoPINN
-from ptychopinn_reconstructor.backends.torch_lightning.training import make_trainer, new_module, quiet_lightning
+from ptychopinn_reconstructor.backends.torch_lightning.training import build_module, make_trainer, silence_lightning
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.events import Epoch, Event, Progress
 from ptychopinn_reconstructor.physics.grouping import Split
@@ -77,15 +77,15 @@ class Parts:
     """One step of the PyTorch backend taken apart: each method leaves what the next one needs."""
 
     def __init__(self, job: TrainingJob) -> None:
-        with quiet_lightning():
+        with silence_lightning():
             trainer = make_trainer(job, 'cpu', [])
             trainer.limit_train_batches = 2  # enough to have an optimizer with all that it keeps
-            trainer.fit(new_module(job), loader(Steps(job), EpochSteps(Steps(job))))
+            trainer.fit(build_module(job), make_loader(Steps(job), EpochSteps(Steps(job))))
         module = trainer.lightning_module
         assert isinstance(module, PtychoPINN)
         self.module, self.optimizer = module.train(), trainer.optimizers[0]
         self.clip = job.config.training.gradient_clip_val
-        self.dataset, self.step = StepData(Steps(job)), Steps(job).of_epoch(0)[0]
+        self.dataset, self.step = StepData(Steps(job)), Steps(job).draw_epoch(0)[0]
         self.batch: Batch = self.dataset[self.step]
 
     def data(self) -> None:

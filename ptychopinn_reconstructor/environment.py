@@ -18,7 +18,7 @@ PACKAGES = (
 
 def examine(*, quick: bool = False) -> dict[str, Any]:
     """Versions, backends and host as plain JSON types; `quick` imports no framework and lists no devices."""
-    from .backend import backend_entry_points
+    from .backend import find_entry_points
 
     return {
         'ptychopinn_reconstructor': __version__,
@@ -26,7 +26,7 @@ def examine(*, quick: bool = False) -> dict[str, Any]:
         'platform': platform.platform(),
         'cpus': os.cpu_count(),
         'packages': {name: result for name in PACKAGES if (result := installed_version(name)) is not None},
-        'backends': {name: examine_backend(name, quick=quick) for name in sorted(backend_entry_points())},
+        'backends': {name: examine_backend(name, quick=quick) for name in sorted(find_entry_points())},
         'ptychodus': examine_host(),
     }
 
@@ -56,14 +56,14 @@ def examine_backend(name: str, *, quick: bool = False) -> dict[str, Any]:
 
 def find_obstacle(name: str) -> str:
     """Why a backend cannot be loaded, as far as known without importing it; '' where nothing stands against it."""
-    from .backend import describe, missing_modules
+    from .backend import describe, find_missing_modules
     from .errors import BackendError
 
     try:
         described = describe(name)
     except BackendError as error:
         return str(error)
-    missing = missing_modules(name)
+    missing = find_missing_modules(name)
     return f'{" and ".join(missing)} cannot be imported' if missing else described.obstacle()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from scans import backend_here
 
-from ptychopinn_reconstructor.backend import missing_modules
+from ptychopinn_reconstructor.backend import find_missing_modules
 
 TESTS = Path(__file__).resolve().parent
 SHARED_DATA = TESTS.parents[1] / 'shared' / 'data'
@@ -49,7 +49,7 @@ def shared_data() -> Path:
 def backend_name() -> str:
     """The backend that scans.short_config chooses, PyTorch where it is installed; skips where there is none at all."""
     name = backend_here()
-    if missing := missing_modules(name):
+    if missing := find_missing_modules(name):
         pytest.skip(f'no backend is installed: neither TensorFlow nor PyTorch ({" and ".join(missing)})')
     return name
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ptychopinn_reconstructor.backend import missing_modules
+from ptychopinn_reconstructor.backend import find_missing_modules
 
 BACKENDS = 'ptychopinn_reconstructor.backends'
 
@@ -31,5 +31,5 @@ def lazy(name: str) -> Any:
 
 def needs(*backends: str) -> pytest.MarkDecorator:
     """Skip where the framework of one of these backends is not installed, and name what is missing."""
-    missing = [module for name in backends for module in missing_modules(name)]
+    missing = [module for name in backends for module in find_missing_modules(name)]
     return pytest.mark.skipif(bool(missing), reason=f'{" and ".join(missing)} cannot be imported')

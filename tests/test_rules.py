@@ -26,7 +26,7 @@ from ptychopinn_reconstructor.physics.scaling import probe_power
 from ptychopinn_reconstructor.physics.scoring.metrics import check_truth, compare
 from ptychopinn_reconstructor.reconstruction.writing import write_result
 from ptychopinn_reconstructor.scan import Scan
-from ptychopinn_reconstructor.training.setup import split_of
+from ptychopinn_reconstructor.training.setup import split_scan
 
 
 def refined(case: Case, mode: Any, factor: float = 1.0) -> tuple[float, float]:
@@ -198,7 +198,7 @@ def test_too_few_patterns_for_a_region_are_found_before_anything_is_written(tmp_
             pp.train([few], config_of(**change), tmp_path)
         assert list(tmp_path.iterdir()) == []
     prepared = prepare_scan(few, stride=16)
-    alone = split_of(prepared, config_of(data__n_subsample=5, model__object_big=False))
+    alone = split_scan(prepared, config_of(data__n_subsample=5, model__object_big=False))
     assert 1 <= len(alone.training) <= 5
 
 

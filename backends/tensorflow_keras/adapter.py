@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ptychopinn_reconstructor.backend import TrainingJob, Weights
 from ptychopinn_reconstructor.backend.base import BackendBase, Training
 from ptychopinn_reconstructor.backends.tensorflow_keras.description import DESCRIPTION
-from ptychopinn_reconstructor.backends.tensorflow_keras.framework import has_one_dnn, tf
+from ptychopinn_reconstructor.backends.tensorflow_keras.framework import tf, uses_one_dnn
 from ptychopinn_reconstructor.backends.tensorflow_keras.prediction import TensorFlowNetwork
 from ptychopinn_reconstructor.config import Config
 
@@ -32,7 +32,7 @@ class TensorFlowBackend(BackendBase):
         """Versions of the framework's packages."""
         return {'tensorflow': str(tf.__version__), 'keras': version('keras')}
 
-    def fresh_weights(self, config: Config, seed: int) -> dict[str, NDArray[np.float32]]:
+    def draw_weights(self, config: Config, seed: int) -> dict[str, NDArray[np.float32]]:
         """Freshly drawn weights; no global random state is touched."""
         from ptychopinn_reconstructor.backends.tensorflow_keras.weights import to_neutral
 
@@ -75,7 +75,7 @@ def claim_runtime(config: Config, device: str) -> None:
     N = 128 without, 1.56 with); where there is no oneDNN it works, and gains a tenth.
     """
     execution = config.execution
-    if has_one_dnn():
+    if uses_one_dnn():
         tf.config.optimizer.set_experimental_options({'remapping': False})
     if device != 'cpu':
         tf.config.experimental.enable_op_determinism()

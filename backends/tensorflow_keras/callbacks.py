@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from ptychopinn_reconstructor.backend.common import LOSS_CHECK_STEPS, Journal, schedule
+from ptychopinn_reconstructor.backend.common import LOSS_CHECK_STEPS, Journal, compute_rate_factor
 from ptychopinn_reconstructor.backends.tensorflow_keras.prediction import TensorFlowNetwork
 
 Logs = dict[str, Any] | None
@@ -49,7 +49,7 @@ class Watch(keras.callbacks.Callback):
 
     def learning_rate(self, batches: int) -> float:
         """Of the next batch."""
-        return self.training.learning_rate * schedule(self.progress(batches), self.training.scheduler)
+        return self.training.learning_rate * compute_rate_factor(self.progress(batches), self.training.scheduler)
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         """Set the learning rate of this step."""
@@ -62,7 +62,7 @@ class Watch(keras.callbacks.Callback):
         limit = self.training.max_cpu_seconds
         if limit and self.journal.clock.seconds() >= limit:
             self.model.stop_training = True
-        self.journal.after_step(self.patterns_of_step, self.progress(batch + 1))
+        self.journal.record_step(self.patterns_of_step, self.progress(batch + 1))
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Check and emit the losses of the epoch, and give the model what its checkpoints must remember.
@@ -75,7 +75,7 @@ class Watch(keras.callbacks.Callback):
             self.journal.check(metrics['val_loss'], epoch + 1)
         rate = self.learning_rate(self.steps)
         self.epoch = epoch + 1
-        self.journal.after_epoch(self.epoch, metrics, learning_rate=rate)
+        self.journal.record_epoch(self.epoch, metrics, learning_rate=rate)
         self.metrics.append(metrics)
         self.model.state = self.state()
         if logs is not None:  # under the name that `monitor` has in every backend
@@ -84,7 +84,9 @@ class Watch(keras.callbacks.Callback):
             self.job.inspect(self.network)
 
 
-def checkpoints(folder: Path, monitor: str, earlier: list[dict[str, float]]) -> list[keras.callbacks.Callback]:
+def make_checkpoint_callbacks(
+    folder: Path, monitor: str, earlier: list[dict[str, float]]
+) -> list[keras.callbacks.Callback]:
     """Saves best.keras when `monitor` is smaller than ever before, the `earlier` epochs included, and last.keras.
 
     The last one comes last: a resume believes it, and repeats the epoch whose saving was cut short.
@@ -136,7 +138,7 @@ class MLflow(keras.callbacks.Callback):
         self.client.set_terminated(self.run)
 
 
-def loggers(kind: str, folder: Path) -> list[keras.callbacks.Callback]:
+def make_loggers(kind: str, folder: Path) -> list[keras.callbacks.Callback]:
     """The callbacks of a logger; csv is written from the events by the pipeline, whatever the backend."""
     if kind == 'tensorboard':
         return [keras.callbacks.TensorBoard(folder / 'tensorboard', write_graph=False)]

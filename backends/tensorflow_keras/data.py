@@ -28,11 +28,11 @@ class Source:
     def training(self, first_epoch: int) -> tf.data.Dataset:
         """All epochs from `first_epoch` on, one after the other."""
         steps = self.steps
-        of_epoch = lru_cache(maxsize=2)(steps.of_epoch)
+        draw_epoch = lru_cache(maxsize=2)(steps.draw_epoch)
 
         def step(number: int) -> Step:
             epoch, place = divmod(number, len(steps))
-            return of_epoch(epoch)[place]
+            return draw_epoch(epoch)[place]
 
         return self._dataset(range(first_epoch * len(steps), self.steps.config.training.nepochs * len(steps)), step)
 

@@ -9,15 +9,15 @@ from pathlib import Path
 from ptychopinn_reconstructor.backend.description import BackendDescription
 
 
-def wrong_keras() -> str:
+def check_keras() -> str:
     """Where Keras is set to run on something else than TensorFlow, and the remedy; '' if it is not."""
-    chosen, where = keras_backend()
+    chosen, where = find_keras_backend()
     if chosen == 'tensorflow':
         return ''
     return f'Keras is set to its backend {chosen} in {where}; set KERAS_BACKEND=tensorflow, or that to tensorflow'
 
 
-def keras_backend() -> tuple[str, str]:
+def find_keras_backend() -> tuple[str, str]:
     """The backend that Keras will choose, and the environment variable or file that says so (Keras 3, config.py)."""
     if chosen := os.environ.get('KERAS_BACKEND'):
         return chosen, 'KERAS_BACKEND'
@@ -35,5 +35,5 @@ DESCRIPTION = BackendDescription(
     install='ptychopinn-reconstructor[tensorflow]',
     backend='ptychopinn_reconstructor.backends.tensorflow_keras.adapter:TensorFlowBackend',
     architectures={'s2d_unet': 'ptychopinn_reconstructor.backends.tensorflow_keras.s2d_unet:build_network'},
-    obstacle=wrong_keras,
+    obstacle=check_keras,
 )

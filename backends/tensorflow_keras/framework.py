@@ -14,7 +14,7 @@ STDERR = 2
 EARLY = re.compile(rb'I\d{4} |WARNING: All log messages before absl::InitializeLog\(\)')
 
 
-def imported(name: str = 'tensorflow') -> Any:
+def import_framework(name: str = 'tensorflow') -> Any:
     """A module, imported.
 
     On processors where it computes with oneDNN, TensorFlow (2.21) writes two lines to stderr before it looks at
@@ -39,10 +39,10 @@ def imported(name: str = 'tensorflow') -> Any:
                     os.write(STDERR, line)
 
 
-tf: Any = imported()
+tf: Any = import_framework()
 
 
-def has_one_dnn() -> bool:
+def uses_one_dnn() -> bool:
     """Whether TensorFlow computes with oneDNN, which it decides by the processor and TF_ENABLE_ONEDNN_OPTS."""
     try:
         from tensorflow.python.util._pywrap_util_port import IsMklEnabled

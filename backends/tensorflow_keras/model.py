@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ptychopinn_reconstructor.backend.batches import patterns_of_region
+from ptychopinn_reconstructor.backend.batches import count_region_patterns
 from ptychopinn_reconstructor.backend.common import BETAS, EPSILON, PROBE_PULL, PROBE_RATE, SCALE_LIMIT, WEIGHT_DECAY
 from ptychopinn_reconstructor.backends.tensorflow_keras import physics
 from ptychopinn_reconstructor.backends.tensorflow_keras.description import DESCRIPTION
@@ -60,7 +60,7 @@ class PtychoPINN(keras.Model):
             self.probe_change = self.add_weight(shape=(*probe_shape, 2), initializer='zeros', name='probe_change')
         if training.intensity_scale_trainable:
             self.log_scale = self.add_weight(shape=(scans,), initializer='zeros', name='log_scale')
-        self.k = patterns_of_region(self.settings)
+        self.k = count_region_patterns(self.settings)
         self.mean_loss = keras.metrics.Mean(name='loss')
         self.built = True
 

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ptychopinn_reconstructor.backend.common import widths_of
+from ptychopinn_reconstructor.backend.common import compute_widths
 from ptychopinn_reconstructor.config import Config
 
 AMPLITUDES: dict[str, Callable[[tf.Tensor, float], tf.Tensor]] = {  # each is 1 at 0
@@ -80,7 +80,7 @@ def build_network(config: Config, precision: str = 'float32', seed: int = 0) -> 
     1/sqrt(fan-in), without touching any global state.
     """
     model, draw = config.model, np.random.default_rng(seed)
-    w1, w2, w3 = widths_of(model.n_filters_scale)
+    w1, w2, w3 = compute_widths(model.n_filters_scale)
     single: dict[str, Any] = {'dtype': 'float32'}  # rearranging has no kernel for half precision on some devices
 
     def conv(x: Any, width: int, name: str, size: int = 3, stride: int = 1, gain: float = 1.0) -> Any:

@@ -15,8 +15,13 @@ from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.backend import TrainingJob, Weights
 from ptychopinn_reconstructor.backend.base import Training
-from ptychopinn_reconstructor.backend.batches import good_of, probes_of
-from ptychopinn_reconstructor.backends.tensorflow_keras.callbacks import EarlyStopping, Watch, checkpoints, loggers
+from ptychopinn_reconstructor.backend.batches import stack_good_pixels, stack_probes
+from ptychopinn_reconstructor.backends.tensorflow_keras.callbacks import (
+    EarlyStopping,
+    Watch,
+    make_checkpoint_callbacks,
+    make_loggers,
+)
 from ptychopinn_reconstructor.backends.tensorflow_keras.data import Source
 from ptychopinn_reconstructor.backends.tensorflow_keras.model import PtychoPINN
 from ptychopinn_reconstructor.backends.tensorflow_keras.weights import load_neutral, to_neutral
@@ -28,21 +33,21 @@ class KerasTraining(Training[PtychoPINN]):
 
     suffix = '.keras'
 
-    def new_module(self) -> PtychoPINN:
+    def build_module(self) -> PtychoPINN:
         """The model of the job, compiled."""
-        return new_model(self.job)
+        return build_model(self.job)
 
     def fit(self, module: PtychoPINN) -> None:
         """Run Keras' fit to its end."""
         watch = Watch(self.journal, self.device, len(self.steps), self.steps.r * self.steps.k)
         if self.job.resume:
-            watch.restore(take_over(module, self.last))
+            watch.restore(restore_checkpoint(module, self.last))
         else:  # so that a training killed in its first epoch resumes too
             module.state = watch.state()
             module.save(self.last)
         source = Source(self.steps)
         try:
-            with quiet_tensorflow():
+            with silence_tensorflow():
                 module.fit(
                     source.training(watch.epoch),
                     steps_per_epoch=len(self.steps),
@@ -63,29 +68,29 @@ class KerasTraining(Training[PtychoPINN]):
         patience = config.training.early_stop_patience
         return [
             watch,
-            *loggers(config.execution.logger_backend, self.job.output_dir),
+            *make_loggers(config.execution.logger_backend, self.job.output_dir),
             *([EarlyStopping(self.monitor, patience, earlier)] if patience else []),
-            *checkpoints(self.last.parent, self.monitor, earlier),
+            *make_checkpoint_callbacks(self.last.parent, self.monitor, earlier),
         ]
 
     def load(self, checkpoint: Path) -> PtychoPINN:
         """The model of a checkpoint."""
         return load(checkpoint, compile=False)
 
-    def weights_of(self, module: PtychoPINN) -> Weights:
+    def export_weights(self, module: PtychoPINN) -> Weights:
         """Its network's weights in the neutral layout."""
         return to_neutral(module.network)
 
-    def probes_of(self, module: PtychoPINN) -> NDArray[np.complex64]:
+    def export_probes(self, module: PtychoPINN) -> NDArray[np.complex64]:
         """Its probes as they have been trained."""
         return np.array(module.current_probes().numpy(), dtype=np.complex64)
 
 
-def new_model(job: TrainingJob) -> PtychoPINN:
+def build_model(job: TrainingJob) -> PtychoPINN:
     """A compiled model for a job, its weights those to begin with or drawn from the seed."""
-    probes = probes_of(job)
+    probes = stack_probes(job)
     model = PtychoPINN(job.config.to_json(), list(probes.shape))
-    model.set_probes(probes, good_of(job))
+    model.set_probes(probes, stack_good_pixels(job))
     if job.initial is not None:
         load_neutral(model.network, job.initial)
     model.prepare()
@@ -101,7 +106,7 @@ def load(path: Path, *, compile: bool = True) -> PtychoPINN:
     return model
 
 
-def take_over(model: PtychoPINN, path: Path) -> dict[str, object]:
+def restore_checkpoint(model: PtychoPINN, path: Path) -> dict[str, object]:
     """Fill a model and its optimizer from a checkpoint; returns the state saved with it."""
     saved = load(path)
     for mine, other in ((model.variables, saved.variables), (model.optimizer.variables, saved.optimizer.variables)):
@@ -117,7 +122,7 @@ def take_over(model: PtychoPINN, path: Path) -> dict[str, object]:
 
 
 @contextmanager
-def quiet_tensorflow() -> Iterator[None]:
+def silence_tensorflow() -> Iterator[None]:
     """Keeps its advice about repeated tracing off a user's terminal: every training traces its own steps, once."""
     logger = tf.get_logger()
 

@@ -13,7 +13,7 @@ from ptychopinn_reconstructor.backend import TrainingJob, Weights
 from ptychopinn_reconstructor.backend.base import BackendBase, Training
 from ptychopinn_reconstructor.backends.torch_lightning.arrays import TorchArrays
 from ptychopinn_reconstructor.backends.torch_lightning.description import DESCRIPTION
-from ptychopinn_reconstructor.backends.torch_lightning.prediction import TorchNetwork, threads
+from ptychopinn_reconstructor.backends.torch_lightning.prediction import TorchNetwork, limit_threads
 from ptychopinn_reconstructor.backends.torch_lightning.weights import load_neutral, to_neutral
 from ptychopinn_reconstructor.config import Config
 
@@ -28,7 +28,7 @@ class TorchBackend(BackendBase):
         found = ['cpu', *(f'cuda:{i}' for i in range(torch.cuda.device_count()))]
         return [*found, 'mps'] if torch.backends.mps.is_available() else found
 
-    def fresh_weights(self, config: Config, seed: int) -> dict[str, NDArray[np.float32]]:
+    def draw_weights(self, config: Config, seed: int) -> dict[str, NDArray[np.float32]]:
         """Freshly drawn weights; the global random state is left as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -48,7 +48,7 @@ class TorchBackend(BackendBase):
 
     def runtime(self, config: Config, device: str) -> AbstractContextManager[None]:
         """So many CPU threads inside."""
-        return threads(config.execution.threads)
+        return limit_threads(config.execution.threads)
 
     def training(self, job: TrainingJob, device: str) -> Training[Any]:
         """A training with Lightning."""

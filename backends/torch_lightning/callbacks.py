@@ -44,7 +44,7 @@ class Watch(Callback):
         if limit and self.journal.clock.seconds() >= limit:
             trainer.should_stop = True
         regions, k = batch.counts.shape[:2]
-        self.journal.after_step(
+        self.journal.record_step(
             regions * k, pl_module.progress(trainer.global_step / trainer.estimated_stepping_batches)
         )
 
@@ -56,7 +56,7 @@ class Watch(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Emit the metrics of the epoch, and show the network as it stands to whoever wants to see it."""
         assert isinstance(pl_module, PtychoPINN)
-        self.journal.after_epoch(
+        self.journal.record_epoch(
             trainer.current_epoch + 1,
             {name: float(value) for name, value in trainer.callback_metrics.items()},
             learning_rate=float(trainer.optimizers[0].param_groups[0]['lr']),
@@ -82,7 +82,7 @@ class Saving(ModelCheckpoint):
         super().load_state_dict({**state_dict, **moved})
 
 
-def checkpoints(folder: Path, job: TrainingJob, monitor: str) -> list[Callback]:
+def make_checkpoint_callbacks(folder: Path, job: TrainingJob, monitor: str) -> list[Callback]:
     """last.ckpt after every epoch, best.ckpt by `monitor`, early stopping when asked for."""
     training = job.config.training
     common: dict[str, Any] = {'dirpath': folder, 'save_on_train_epoch_end': True, 'enable_version_counter': False}

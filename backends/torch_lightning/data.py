@@ -27,7 +27,7 @@ class EpochSteps(Sampler[Step]):
         return len(self.steps)
 
     def __iter__(self) -> Iterator[Step]:
-        yield from self.steps.of_epoch(self.epoch)
+        yield from self.steps.draw_epoch(self.epoch)
 
 
 @dataclass(eq=False)
@@ -64,7 +64,7 @@ class StepData(Dataset[Batch]):
         )
 
 
-def loader(steps: Steps, chosen: Sampler[Step]) -> DataLoader[Batch]:
+def make_loader(steps: Steps, chosen: Sampler[Step]) -> DataLoader[Batch]:
     """A loader whose items are whole steps."""
     execution = steps.config.execution
     return DataLoader(

@@ -16,7 +16,7 @@ from ptychopinn_reconstructor.backend.common import (
     SCALE_LIMIT,
     WEIGHT_DECAY,
     CpuClock,
-    schedule,
+    compute_rate_factor,
 )
 from ptychopinn_reconstructor.backends.torch_lightning import physics
 from ptychopinn_reconstructor.backends.torch_lightning.description import DESCRIPTION
@@ -174,7 +174,7 @@ class PtychoPINN(pl.LightningModule):
         )
         total = max(1, int(self.trainer.estimated_stepping_batches))
         scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: schedule(self.progress(step / total), training.scheduler)
+            optimizer, lambda step: compute_rate_factor(self.progress(step / total), training.scheduler)
         )
         return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
 

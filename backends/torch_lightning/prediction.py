@@ -15,7 +15,7 @@ from ptychopinn_reconstructor.config import Config
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
+def limit_threads(count: int) -> Iterator[None]:
     """So many CPU threads inside, the process's own number afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
@@ -38,7 +38,7 @@ class TorchNetwork:
     def predict(self, root4: NDArray[np.float32], backprojection: NDArray[np.float32]) -> NDArray[np.complex64]:
         """Object patches (b, n, n) from the network's input (b, N, N) and (b, 2, n, n)."""
         mixed = torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
-        with threads(self.threads), torch.inference_mode(), mixed:
+        with limit_threads(self.threads), torch.inference_mode(), mixed:
             inputs = (torch.from_numpy(array).to(self.device) for array in (root4, backprojection))
             patches = physics.smooth_patches(torch.polar(*self.network(*inputs)), self.sigma)
         return np.asarray(patches.cpu().numpy(), dtype=np.complex64)

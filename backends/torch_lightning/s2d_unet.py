@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
-from ptychopinn_reconstructor.backend.common import widths_of
+from ptychopinn_reconstructor.backend.common import compute_widths
 from ptychopinn_reconstructor.backends.torch_lightning.weights import NeutralModule
 from ptychopinn_reconstructor.config import Config
 
@@ -100,5 +100,7 @@ class SpaceToDepthUNet(NeutralModule):
 def build_network(config: Config) -> SpaceToDepthUNet:
     """The network that a configuration describes, weights as PyTorch draws them."""
     model = config.model
-    network = SpaceToDepthUNet(widths_of(model.n_filters_scale), model.block, model.amp_activation, model.amplitude_max)
+    network = SpaceToDepthUNet(
+        compute_widths(model.n_filters_scale), model.block, model.amp_activation, model.amplitude_max
+    )
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.backend import TrainingJob, Weights
 from ptychopinn_reconstructor.backend.base import Training
-from ptychopinn_reconstructor.backend.batches import good_of, probes_of
+from ptychopinn_reconstructor.backend.batches import stack_good_pixels, stack_probes
 from ptychopinn_reconstructor.backend.common import StopRequested
-from ptychopinn_reconstructor.backends.torch_lightning.callbacks import Watch, checkpoints
-from ptychopinn_reconstructor.backends.torch_lightning.data import EpochSteps, HeldOutSteps, loader
+from ptychopinn_reconstructor.backends.torch_lightning.callbacks import Watch, make_checkpoint_callbacks
+from ptychopinn_reconstructor.backends.torch_lightning.data import EpochSteps, HeldOutSteps, make_loader
 from ptychopinn_reconstructor.backends.torch_lightning.module import PtychoPINN
 from ptychopinn_reconstructor.backends.torch_lightning.weights import load_neutral, to_neutral
 
@@ -30,21 +30,21 @@ class TorchTraining(Training[PtychoPINN]):
 
     suffix = '.ckpt'
 
-    def new_module(self) -> PtychoPINN:
+    def build_module(self) -> PtychoPINN:
         """The module of the job."""
-        return new_module(self.job)
+        return build_module(self.job)
 
     def fit(self, module: PtychoPINN) -> None:
         """Run Lightning's fit to its end."""
         module.clock = self.journal.clock
-        saving = checkpoints(self.last.parent, self.job, self.monitor)
-        with quiet_lightning(), algorithms_restored():
+        saving = make_checkpoint_callbacks(self.last.parent, self.job, self.monitor)
+        with silence_lightning(), restore_algorithms():
             trainer = make_trainer(self.job, self.device, [Watch(self.journal), *saving])
             try:
                 trainer.fit(
                     module,
-                    loader(self.steps, EpochSteps(self.steps)),
-                    loader(self.steps, HeldOutSteps(self.held_out)) if self.held_out else None,
+                    make_loader(self.steps, EpochSteps(self.steps)),
+                    make_loader(self.steps, HeldOutSteps(self.held_out)) if self.held_out else None,
                     ckpt_path=str(self.last) if self.job.resume else None,
                     weights_only=True,  # no pickle is executed; before PyTorch 2.6 that is not the default
                 )
@@ -55,22 +55,22 @@ class TorchTraining(Training[PtychoPINN]):
         """The module of a checkpoint, on the CPU."""
         return PtychoPINN.load_from_checkpoint(checkpoint, map_location='cpu', weights_only=True)
 
-    def weights_of(self, module: PtychoPINN) -> Weights:
+    def export_weights(self, module: PtychoPINN) -> Weights:
         """Its network's weights in the neutral layout."""
         return to_neutral(module.network)
 
-    def probes_of(self, module: PtychoPINN) -> NDArray[np.complex64]:
+    def export_probes(self, module: PtychoPINN) -> NDArray[np.complex64]:
         """Its probes as they have been trained."""
         return np.asarray(module.current_probes().detach().cpu().numpy(), dtype=np.complex64)
 
 
-def new_module(job: TrainingJob) -> PtychoPINN:
+def build_module(job: TrainingJob) -> PtychoPINN:
     """A module for a job: probes padded with empty modes to a common number, weights initial or drawn from the seed."""
-    probes = probes_of(job)
+    probes = stack_probes(job)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.config.training.seed)
         module = PtychoPINN(job.config.to_json(), list(probes.shape))
-    module.set_probes(torch.from_numpy(probes), torch.from_numpy(good_of(job)))
+    module.set_probes(torch.from_numpy(probes), torch.from_numpy(stack_good_pixels(job)))
     if job.initial is not None:
         load_neutral(module.network, job.initial)
     return module
@@ -113,7 +113,7 @@ def make_logger(kind: str, folder: Path) -> Any:
 
 
 @contextmanager
-def algorithms_restored() -> Iterator[None]:
+def restore_algorithms() -> Iterator[None]:
     """Leaves PyTorch's deterministic mode as it was; inside, new tensors are not filled with NaN.
 
     That filling helps in debugging and costs 3 % of a step.
@@ -129,7 +129,7 @@ def algorithms_restored() -> Iterator[None]:
 
 
 @contextmanager
-def quiet_lightning() -> Iterator[None]:
+def silence_lightning() -> Iterator[None]:
     """Keeps Lightning's banners, and its warnings about our deliberate choices, off a user's terminal."""
     logger = logging.getLogger('lightning.pytorch')
     level = logger.level

@@ -1,35 +1,35 @@
 """What a deep-learning framework must offer, and how one is found."""
 
 from .description import BackendDescription
-from .interface import Backend, Computes, Network, TrainedModel, TrainingJob, Weights, arrays_on
+from .interface import ArrayBackend, Backend, Network, TrainedModel, TrainingJob, Weights, select_arrays
 from .loading import (
     GROUP,
-    backend_entry_points,
     describe,
-    descriptions,
+    describe_backends,
+    find_entry_points,
+    find_missing_modules,
     installed,
     load_backend,
-    missing_modules,
-    name_of,
-    title_of,
+    resolve_name,
+    resolve_title,
 )
 
 __all__ = [
     'GROUP',
+    'ArrayBackend',
     'Backend',
     'BackendDescription',
-    'Computes',
     'Network',
     'TrainedModel',
     'TrainingJob',
     'Weights',
-    'arrays_on',
-    'backend_entry_points',
     'describe',
-    'descriptions',
+    'describe_backends',
+    'find_entry_points',
+    'find_missing_modules',
     'installed',
     'load_backend',
-    'missing_modules',
-    'name_of',
-    'title_of',
+    'resolve_name',
+    'resolve_title',
+    'select_arrays',
 ]

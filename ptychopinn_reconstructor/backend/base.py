@@ -1,4 +1,4 @@
-"""The base of a backend and of its trainings: what is the same whichever framework it is, and the hooks it fills in."""
+"""Base classes of a backend and of its trainings, with the hooks that a framework fills in."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ..config import Config
 from ..errors import ModelFileError
-from .batches import steps_of, unpadded
-from .common import Journal, StopRequested, check_logger, chosen_device
+from .batches import make_steps, split_probes
+from .common import Journal, StopRequested, check_logger, choose_device
 from .description import BackendDescription
 from .interface import Network, TrainedModel, TrainingJob, Weights
 
@@ -36,14 +36,14 @@ class Training(ABC, Generic[Module]):
         self.best, self.last = (job.output_dir / 'checkpoints' / f'{name}{self.suffix}' for name in ('best', 'last'))
         if job.resume and not self.last.exists():
             raise ModelFileError(f'There is nothing to resume: {self.last} does not exist; leave out --resume.')
-        self.steps = steps_of(job)
-        self.held_out = self.steps.of_validation()
+        self.steps = make_steps(job)
+        self.held_out = self.steps.list_validation_steps()
         self.monitor = job.config.training.checkpoint_monitor_metric if self.held_out else 'train_loss'
         self.journal = Journal(job)
 
     def run(self) -> TrainedModel:
-        """Train; the weights returned are those of the best epoch, or as they stand where none was complete."""
-        module, interrupted = self.new_module(), False
+        """Trained model with the weights of the best epoch, or the current ones if none is complete."""
+        module, interrupted = self.build_module(), False
         self.last.parent.mkdir(parents=True, exist_ok=True)
         try:
             self.fit(module)
@@ -51,17 +51,17 @@ class Training(ABC, Generic[Module]):
             interrupted = True
         complete = bool(self.journal.losses) and self.best.exists()  # a best epoch of an earlier run is not ours
         chosen = self.load(self.best) if complete else module
-        weights, probes = self.weights_of(chosen), unpadded(self.probes_of(chosen), self.job)
-        summary = self._summary(weights) if complete else {}
+        weights, probes = self.export_weights(chosen), split_probes(self.export_probes(chosen), self.job)
+        summary = self._summarize(weights) if complete else {}
         return TrainedModel(weights, probes, tuple(self.journal.losses), summary, interrupted)
 
-    def _summary(self, weights: Weights) -> dict[str, Any]:
+    def _summarize(self, weights: Weights) -> dict[str, Any]:
         parameters = sum(values.size for values in weights.values())
         return self.journal.summary(device=self.device, monitor=self.monitor, parameters=parameters)
 
     @abstractmethod
-    def new_module(self) -> Module:
-        """The job's network with its initial weights, or drawn from the seed, and its probes."""
+    def build_module(self) -> Module:
+        """Module with the job's network, its initial or randomly drawn weights, and its probes."""
 
     @abstractmethod
     def fit(self, module: Module) -> None:
@@ -72,19 +72,19 @@ class Training(ABC, Generic[Module]):
 
     @abstractmethod
     def load(self, checkpoint: Path) -> Module:
-        """The module of a checkpoint, on the CPU."""
+        """Module read from a checkpoint, on the CPU."""
 
     @abstractmethod
-    def weights_of(self, module: Module) -> Weights:
-        """Its network's weights in the neutral layout."""
+    def export_weights(self, module: Module) -> Weights:
+        """Network weights in the neutral layout."""
 
     @abstractmethod
-    def probes_of(self, module: Module) -> NDArray[np.complex64]:
-        """Its probes as they have been trained, (scans, modes, N, N) in sqrt(counts)."""
+    def export_probes(self, module: Module) -> NDArray[np.complex64]:
+        """Trained probes (scans, modes, N, N) in sqrt(counts)."""
 
 
 class BackendBase(ABC):
-    """A `Backend` but for what depends on the framework."""
+    """The parts of a `Backend` that do not depend on the framework."""
 
     description: ClassVar[BackendDescription]
     stride: ClassVar[int] = 16
@@ -94,29 +94,29 @@ class BackendBase(ABC):
 
     @property
     def name(self) -> str:
-        """That of the entry point."""
+        """Name of the entry point."""
         return self.description.name
 
     @property
     def title(self) -> str:
-        """The name in INI files and in the GUI."""
+        """Name in INI files and in the GUI."""
         return self.description.title
 
     def resolve_device(self, device: str) -> str:
-        """The framework's name of `device`; 'auto' is the first GPU or the CPU. DeviceError names those there are."""
-        return chosen_device(device, self.devices(), self.gpu)
+        """Framework's name of `device`; 'auto' is the first GPU or the CPU. DeviceError lists the available ones."""
+        return choose_device(device, self.devices(), self.gpu)
 
     def check(self, config: Config) -> None:
-        """ConfigError when the architecture is not offered, or the package of the chosen logger is not installed."""
+        """Raise ConfigError if the architecture is not offered, or the chosen logger is not installed."""
         self.description.builder(config.model.architecture)
         check_logger(config)
 
     def versions(self) -> dict[str, str]:
-        """Versions of the packages that the description names."""
+        """Versions of the packages named in the description."""
         return {package: version(package) for package in self.description.requires}
 
     def train(self, job: TrainingJob) -> TrainedModel:
-        """Train on the device that the job asks for; the weights returned are those of the best epoch."""
+        """Trained model with the weights of the best epoch, trained on the device of the job's configuration."""
         device = self.resolve_device(job.config.execution.device)
         self.check(job.config)
         with self.runtime(job.config, device):
@@ -124,20 +124,20 @@ class BackendBase(ABC):
 
     @abstractmethod
     def devices(self) -> list[str]:
-        """The devices that are there, 'cpu' first."""
+        """Names of the available devices, 'cpu' first."""
 
     @abstractmethod
-    def fresh_weights(self, config: Config, seed: int) -> dict[str, NDArray[np.float32]]:
-        """Freshly drawn weights in the neutral layout; the global random state is left as it was."""
+    def draw_weights(self, config: Config, seed: int) -> dict[str, NDArray[np.float32]]:
+        """Randomly drawn weights in the neutral layout; the global random state is unchanged."""
 
     @abstractmethod
     def network(self, config: Config, weights: Weights, device: str) -> Network:
-        """A network with these weights on `device`."""
+        """Network with these weights on `device`."""
 
     @abstractmethod
     def runtime(self, config: Config, device: str) -> AbstractContextManager[None]:
-        """Threads and device of what runs inside, as the configuration asks for them."""
+        """Context in which threads and device are those of the configuration."""
 
     @abstractmethod
     def training(self, job: TrainingJob, device: str) -> Training[Any]:
-        """A training of the job on a resolved device."""
+        """Training of the job on a resolved device."""

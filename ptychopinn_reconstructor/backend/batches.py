@@ -22,14 +22,14 @@ PROCEDURAL, PROCEDURAL_PATTERNS = -1, 4096  # the number of a scan that is none;
 
 
 class Step(NamedTuple):
-    """R regions (R, K) of patterns, in canonical order, of the scan with this number."""
+    """Indices (R, K) of R regions of K patterns, in canonical order, of one scan."""
 
     scan: int
     regions: NDArray[np.int64]
 
 
 class RegionBatch(NamedTuple):
-    """The arrays of a step; labels are None unless supervised."""
+    """Arrays of a step; labels are None unless supervised."""
 
     counts: NDArray[np.float32]  # (R, K, N, N)
     root4: NDArray[np.float32]  # (R K, N, N)
@@ -42,17 +42,17 @@ class RegionBatch(NamedTuple):
     canvas: tuple[int, int]
 
 
-def patterns_of_region(config: Config) -> int:
-    """K: patterns that share a canvas; 1 where nothing needs to overlap."""
+def count_region_patterns(config: Config) -> int:
+    """Number K of patterns that share a canvas; 1 where no overlap is needed."""
     model = config.model
     if model.model_type == 'supervised' or not model.object_big or not config.data.positions_provided:
         return 1
     return region_size(model.gridsize, config.data.neighbor_count)
 
 
-def regions_of_step(config: Config, n_pixels: int) -> int:
-    """R: regions in a step, from batch_size or so that a step holds about 65,000 detector pixels."""
-    k = patterns_of_region(config)
+def count_step_regions(config: Config, n_pixels: int) -> int:
+    """Number R of regions in a step, from batch_size or so that a step holds about 65,000 detector pixels."""
+    k = count_region_patterns(config)
     patterns = config.training.batch_size or PIXELS_A_STEP // n_pixels**2
     return max(1, patterns // k)
 
@@ -65,11 +65,11 @@ class Steps:
 
     def __init__(self, job: TrainingJob) -> None:
         self.scans, self.splits, self.config = job.scans, job.splits, job.config
-        self.k = patterns_of_region(job.config)
-        self.r = regions_of_step(job.config, job.scans[0].n_pixels)
-        self.counts = [self._steps_of(len(split.training)) for split in job.splits]
+        self.k = count_region_patterns(job.config)
+        self.r = count_step_regions(job.config, job.scans[0].n_pixels)
+        self.counts = [self._count_steps(len(split.training)) for split in job.splits]
 
-    def _steps_of(self, patterns: int) -> int:
+    def _count_steps(self, patterns: int) -> int:
         if not patterns:  # a scan that only validates
             return 0
         groups = self.config.data.n_groups or patterns // self.k
@@ -79,15 +79,15 @@ class Steps:
     def __len__(self) -> int:
         return sum(self.counts)
 
-    def of_epoch(self, epoch: int) -> list[Step]:
-        """The steps of an epoch (counted from 0) over all scans."""
-        steps = [step for number in range(len(self.scans)) for step in self._of_scan(number, epoch)]
+    def draw_epoch(self, epoch: int) -> list[Step]:
+        """Shuffled steps of an epoch (counted from 0) over all scans."""
+        steps = [step for number in range(len(self.scans)) for step in self._draw_scan_steps(number, epoch)]
         if len(self.scans) > 1:
             order = np.random.default_rng([self.config.training.seed, epoch]).permutation(len(steps))
             steps = [steps[i] for i in order]
         return steps
 
-    def _of_scan(self, number: int, epoch: int) -> list[Step]:
+    def _draw_scan_steps(self, number: int, epoch: int) -> list[Step]:
         count = self.counts[number]
         if not count:
             return []
@@ -103,10 +103,10 @@ class Steps:
 
     def batch(self, step: Step) -> RegionBatch:
         """The arrays of a step."""
-        return region_batch(self.scans[step.scan], step, supervised=self.config.model.model_type == 'supervised')
+        return load_region_batch(self.scans[step.scan], step, supervised=self.config.model.model_type == 'supervised')
 
-    def of_validation(self) -> list[Step]:
-        """Regions that cover the held-out patterns once; none where too few are held out."""
+    def list_validation_steps(self) -> list[Step]:
+        """Steps that cover the held-out patterns once; none where too few are held out."""
         steps = []
         for number, (scan, split) in enumerate(zip(self.scans, self.splits, strict=True)):
             if len(split.validation) >= self.k:
@@ -117,7 +117,7 @@ class Steps:
 
 
 class ProceduralSteps(Steps):
-    """The steps of a pretraining: patterns drawn on the fly, numbered through all epochs; scans only validate."""
+    """Steps of a pretraining: procedural patterns, numbered through all epochs; scans only validate."""
 
     def __init__(self, job: TrainingJob, source: ProceduralPatterns) -> None:
         super().__init__(job)
@@ -127,16 +127,16 @@ class ProceduralSteps(Steps):
         patterns = self.config.data.n_groups or PROCEDURAL_PATTERNS
         return max(1, patterns // (self.r * self.config.training.accum_steps)) * self.config.training.accum_steps
 
-    def of_epoch(self, epoch: int) -> list[Step]:
+    def draw_epoch(self, epoch: int) -> list[Step]:
         """The steps of an epoch (counted from 0)."""
-        return self._drawn(epoch * len(self), len(self))
+        return self._number_steps(epoch * len(self), len(self))
 
-    def _drawn(self, first: int, count: int) -> list[Step]:
+    def _number_steps(self, first: int, count: int) -> list[Step]:
         """`count` steps whose regions hold the step's number instead of patterns."""
         return [Step(PROCEDURAL, np.array([[number]])) for number in range(first, first + count)]
 
     def batch(self, step: Step) -> RegionBatch:
-        """Draw the patterns of a step, or read those of a scan."""
+        """Arrays of a step: procedural patterns, or those of a scan."""
         if step.scan != PROCEDURAL:
             return super().batch(step)
         count = self.r * self.k
@@ -154,29 +154,29 @@ class ProceduralSteps(Steps):
 
 
 class MixedSteps(ProceduralSteps):
-    """Steps on the scans and as many on procedural patterns, shuffled: what keeps a fine-tuned network general."""
+    """Steps on scans and as many on procedural patterns, shuffled, so that fine-tuning keeps a network general."""
 
     def __len__(self) -> int:
         return 2 * Steps.__len__(self)
 
-    def of_epoch(self, epoch: int) -> list[Step]:
+    def draw_epoch(self, epoch: int) -> list[Step]:
         """The steps of an epoch (counted from 0)."""
-        scanned = Steps.of_epoch(self, epoch)
-        both = [*scanned, *self._drawn(epoch * len(scanned), len(scanned))]
+        scanned = Steps.draw_epoch(self, epoch)
+        both = [*scanned, *self._number_steps(epoch * len(scanned), len(scanned))]
         order = np.random.default_rng([self.config.training.seed, 1, epoch]).permutation(len(both))
         return [both[i] for i in order]
 
 
-def steps_of(job: TrainingJob) -> Steps:
-    """The steps of a job: those of its scans, procedural, or both."""
+def make_steps(job: TrainingJob) -> Steps:
+    """Steps of a job: on its scans, procedural, or mixed."""
     if job.procedural is None:
         return Steps(job)
     kind = MixedSteps if job.config.data.source == 'mixed' else ProceduralSteps
     return kind(job, job.procedural)
 
 
-def region_batch(scan: PreparedScan, step: Step, *, supervised: bool) -> RegionBatch:
-    """Read and scale the patterns of a step of `scan`; labels only where `supervised`."""
+def load_region_batch(scan: PreparedScan, step: Step, *, supervised: bool) -> RegionBatch:
+    """Arrays of a step of `scan`, read and scaled; labels only where `supervised`."""
     r, k = step.regions.shape
     data = scan.patterns(step.regions.ravel())
     corners = data.corners.reshape(r, k, 2)
@@ -195,7 +195,7 @@ def region_batch(scan: PreparedScan, step: Step, *, supervised: bool) -> RegionB
     )
 
 
-def probes_of(job: TrainingJob) -> NDArray[np.complex64]:
+def stack_probes(job: TrainingJob) -> NDArray[np.complex64]:
     """The probes of a job's scans, padded with empty modes to a common number: (scans, modes, N, N).
 
     Raises ConfigError when the scans have patterns of several sizes.
@@ -210,11 +210,11 @@ def probes_of(job: TrainingJob) -> NDArray[np.complex64]:
     return probes
 
 
-def good_of(job: TrainingJob) -> NDArray[np.float32]:
-    """1 where a pixel of a job's scans can be trusted, else 0: (scans, N, N)."""
+def stack_good_pixels(job: TrainingJob) -> NDArray[np.float32]:
+    """Masks (scans, N, N) of a job's scans: 1 for good pixels, 0 for bad ones."""
     return np.stack([scan.good for scan in job.scans]).astype(np.float32)
 
 
-def unpadded(probes: NDArray[np.complex64], job: TrainingJob) -> tuple[NDArray[np.complex64], ...]:
-    """The probe of each scan, with the modes it came with."""
+def split_probes(probes: NDArray[np.complex64], job: TrainingJob) -> tuple[NDArray[np.complex64], ...]:
+    """Probe of each scan without padded modes."""
     return tuple(probe[: len(scan.probe)] for probe, scan in zip(probes, job.scans, strict=True))

@@ -26,14 +26,14 @@ PROBE_PULL = 0.01  # loss of a trained probe whose change has the power of the p
 LOSS_CHECK_STEPS = 8  # reading a loss waits for the device, so not at every step
 
 
-def widths_of(n_filters_scale: float) -> tuple[int, int, int]:
+def compute_widths(n_filters_scale: float) -> tuple[int, int, int]:
     """Channel widths of the network: (32, 48, 64) at a scale of 2, in proportion otherwise."""
     w1, w2, w3 = (max(4, round(width * n_filters_scale / 2)) for width in (32, 48, 64))
     return w1, w2, w3
 
 
 def check_weights(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise ModelFileError naming the weights that are missing, superfluous or of another shape than a network's."""
+    """Raise ModelFileError that names missing, superfluous or ill-shaped weights of a network."""
     for problem, names in (
         ('lack', sorted(shapes.keys() - weights.keys())),
         ('hold the unknown', sorted(weights.keys() - shapes.keys())),
@@ -50,7 +50,7 @@ def check_weights(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> No
             )
 
 
-def chosen_device(device: str, there: Sequence[str], gpu: str) -> str:
+def choose_device(device: str, there: Sequence[str], gpu: str) -> str:
     """The one of a backend's devices that `device` names, `gpu` being its word for cuda and gpu; 'auto' is the best.
 
     Raises DeviceError naming those that are there.
@@ -65,7 +65,7 @@ def chosen_device(device: str, there: Sequence[str], gpu: str) -> str:
 
 
 def check_logger(config: Config) -> None:
-    """ConfigError when the package of the chosen logger is not installed."""
+    """Raise ConfigError if the package of the chosen logger is not installed."""
     package = config.execution.logger_backend
     if package in ('tensorboard', 'mlflow') and find_spec(package) is None:
         raise ConfigError(
@@ -75,10 +75,10 @@ def check_logger(config: Config) -> None:
 
 
 class StopRequested(Exception):  # noqa: N818 - a signal, not an error
-    """Leaves a framework's fit at once; the last checkpoint stays as it is."""
+    """Raised to leave a framework's fit at once; the last checkpoint is unchanged."""
 
 
-def schedule(progress: float, kind: str) -> float:
+def compute_rate_factor(progress: float, kind: str) -> float:
     """Learning-rate factor at `progress` (0 to 1) of the training: warm-up, then a cosine to 2 % or constant."""
     if progress < WARM_UP:
         return max(progress / WARM_UP, 1e-3)
@@ -89,21 +89,21 @@ def schedule(progress: float, kind: str) -> float:
 
 
 class CpuClock:
-    """CPU seconds of this process spent in training, those before a resume included."""
+    """Clock of the CPU seconds spent in training, including those before a resume."""
 
     def __init__(self, before: float = 0.0) -> None:
-        self.go_on_from(before)
+        self.resume_from(before)
 
-    def go_on_from(self, seconds: float) -> None:
-        """Count from here on, so many having been spent before."""
+    def resume_from(self, seconds: float) -> None:
+        """Restart the clock at the CPU seconds that were spent before a resume."""
         self.before, self.start = seconds, time.process_time()
 
     def seconds(self) -> float:
-        """So far."""
+        """CPU seconds spent in training."""
         return self.before + time.process_time() - self.start
 
     def progress(self, steps_done: float, training: TrainingConfig) -> float:
-        """Part of the training that is over: of its steps, or of its CPU time if that is limited and further on."""
+        """Completed fraction of the training, by steps or by limited CPU time, whichever is larger."""
         limit = training.max_cpu_seconds
         return max(steps_done, self.seconds() / limit) if limit else steps_done
 
@@ -121,7 +121,7 @@ class Journal:
         self.clock = CpuClock()
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run goes on from."""
+        """State to save in a checkpoint, plain JSON types."""
         return {
             'losses': [list(pair) for pair in self.losses],
             'patterns_seen': self.patterns_seen,
@@ -129,20 +129,20 @@ class Journal:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state saved in a checkpoint."""
         self.losses = [(int(epoch), float(value)) for epoch, value in state['losses']]
         self.patterns_seen = int(state['patterns_seen'])
-        self.clock.go_on_from(float(state['cpu_seconds']))
+        self.clock.resume_from(float(state['cpu_seconds']))
 
-    def after_step(self, patterns: int, progress: float) -> None:
-        """Count and tell; raises StopRequested when the job is asked to stop."""
+    def record_step(self, patterns: int, progress: float) -> None:
+        """Count the patterns of a step and emit progress; raises StopRequested if the job is to stop."""
         self.patterns_seen += patterns
         self.job.emit(Progress('train', progress, 1.0))
         if self.job.should_stop():
             raise StopRequested
 
-    def after_epoch(self, epoch: int, metrics: Mapping[str, float], *, learning_rate: float) -> None:
-        """Check and keep the losses of an epoch, counted from 1, and tell them."""
+    def record_epoch(self, epoch: int, metrics: Mapping[str, float], *, learning_rate: float) -> None:
+        """Check, record and emit the losses of an epoch, counted from 1."""
         if 'train_loss' in metrics:
             self.check(metrics['train_loss'], epoch)
             self.losses.append((epoch, metrics['train_loss']))
@@ -160,7 +160,7 @@ class Journal:
         )
 
     def check(self, loss: float, epoch: int) -> None:
-        """Raise TrainingError when a loss is not finite."""
+        """Raise TrainingError if a loss is not finite."""
         if not isfinite(loss):
             raise TrainingError(
                 f'The loss became {loss} in epoch {epoch}; the last good checkpoint is kept in '
@@ -168,7 +168,7 @@ class Journal:
             )
 
     def summary(self, *, device: str, monitor: str, parameters: int) -> dict[str, Any]:
-        """How the training went, for the model file: plain JSON types."""
+        """Summary of the training for the model file, plain JSON types."""
         return {
             'device': device,
             'epochs': len(self.losses),

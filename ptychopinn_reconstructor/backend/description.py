@@ -1,4 +1,4 @@
-"""What a backend says of itself before its framework is imported."""
+"""Description of a backend, available without importing its framework."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class BackendDescription:
     obstacle: Callable[[], str] = str
 
     def builder(self, architecture: str) -> Any:
-        """What builds the network of that name; ConfigError names those that the backend offers."""
+        """Function that builds the network of this architecture; ConfigError lists those the backend offers."""
         if architecture not in self.architectures:
             raise ConfigError(
                 f'model.architecture is {architecture!r}, which the {self.title} backend does not offer; '
@@ -40,5 +40,5 @@ class BackendDescription:
 
 
 def resolve(reference: str) -> Any:
-    """What 'module:name' stands for, its module imported."""
+    """Object that 'module:name' refers to, its module imported."""
     return pkgutil.resolve_name(reference)

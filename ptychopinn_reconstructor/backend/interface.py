@@ -1,4 +1,4 @@
-"""The interface between the package and a deep-learning framework: arrays in, arrays out.
+"""Interface between the package and a deep-learning framework: arrays in, arrays out.
 
 See specs/backend_contract.md for what an implementation must fulfill.
 """
@@ -27,7 +27,7 @@ Weights = Mapping[str, NDArray[np.float32]]  # neutral names and layout, specs/c
 
 @dataclass(frozen=True, eq=False)
 class TrainingJob:
-    """Everything that a training needs.
+    """Inputs of a training.
 
     `scans` are prepared and in canonical order, `splits` say which of their patterns to train and validate on.
     `configuration` is complete (N is set). `initial` are weights to start from, None: freshly drawn from the seed.
@@ -51,7 +51,7 @@ class TrainingJob:
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """What a training leaves: weights in the neutral layout, the probe of each scan, and how it went."""
+    """Outcome of a training: weights in the neutral layout, probe of each scan, losses and summary."""
 
     weights: Weights
     probes: tuple[NDArray[np.complex64], ...]
@@ -61,60 +61,60 @@ class TrainedModel:
 
 
 class Network(Protocol):
-    """A network on a device, ready to predict."""
+    """Network on a device, ready to predict."""
 
     def predict(self, root4: NDArray[np.float32], backprojection: NDArray[np.float32]) -> NDArray[np.complex64]:
         """Object patches (b, n, n) in the probe's frame from the network's input (physics/scaling.NetworkInput)."""
 
 
 class Backend(Protocol):
-    """One deep-learning framework; base.BackendBase has all of it that does not depend on which."""
+    """Deep-learning framework; base.BackendBase implements all that does not depend on which."""
 
     @property
     def name(self) -> str:
-        """That of the entry point."""
+        """Name of the entry point."""
 
     @property
     def title(self) -> str:
-        """The name in INI files and in the GUI."""
+        """Name in INI files and in the GUI."""
 
     @property
     def stride(self) -> int:
-        """N must be a multiple of so many pixels."""
+        """Number of pixels of which N must be a multiple."""
 
     def devices(self) -> list[str]:
-        """The devices that are there, 'cpu' among them."""
+        """Names of the available devices, 'cpu' among them."""
 
     def resolve_device(self, device: str) -> str:
-        """The framework's name of a device ('auto' picks the best); DeviceError names those that are there."""
+        """Framework's name of a device ('auto' is the best); DeviceError lists the available ones."""
 
     def check(self, config: Config) -> None:
-        """Before anything is written: ConfigError when what the configuration asks for is not installed."""
+        """Raise ConfigError, before anything is written, if the configuration asks for what is not installed."""
 
     def versions(self) -> dict[str, str]:
-        """Versions of the framework's packages."""
+        """Versions of the framework's packages, by name."""
 
-    def fresh_weights(self, config: Config, seed: int) -> dict[str, NDArray[np.float32]]:
-        """Freshly drawn weights in the neutral layout."""
+    def draw_weights(self, config: Config, seed: int) -> dict[str, NDArray[np.float32]]:
+        """Randomly drawn weights in the neutral layout."""
 
     def network(self, config: Config, weights: Weights, device: str) -> Network:
-        """A network with these weights; ModelFileError when any is missing, superfluous or of another shape."""
+        """Network with these weights; ModelFileError if any is missing, superfluous or ill-shaped."""
 
     def train(self, job: TrainingJob) -> TrainedModel:
-        """Train; raises TrainingError on a loss that is not finite."""
+        """Trained model; raises TrainingError on a loss that is not finite."""
 
 
 @runtime_checkable
-class Computes(Protocol):
-    """What a backend may offer besides: its devices for the refinement engine, which is stated once, in physics."""
+class ArrayBackend(Protocol):
+    """Backend that also runs the refinement engine, which is stated once in physics, on its devices."""
 
     def arrays(self, device: str) -> Arrays | None:
-        """Arrays on a device that `resolve_device` accepts; None where numpy on the CPU is the better choice."""
+        """Array operations on a device that `resolve_device` accepts; None where numpy on the CPU is faster."""
 
 
-def arrays_on(backend: Backend, device: str) -> Arrays:
-    """Where the refinement engine runs when a job has `device`: there, or else in numpy on the CPU."""
+def select_arrays(backend: Backend, device: str) -> Arrays:
+    """Array operations for the refinement engine on `device`; numpy where the backend offers none."""
     from ..physics.arrays import NUMPY
 
-    found = backend.arrays(device) if isinstance(backend, Computes) else None
+    found = backend.arrays(device) if isinstance(backend, ArrayBackend) else None
     return NUMPY if found is None else found

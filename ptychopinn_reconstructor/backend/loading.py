@@ -1,4 +1,4 @@
-"""Backends by entry point, described before they are imported: the rest of the package names none."""
+"""Finding, describing and loading backends by their entry points."""
 
 from __future__ import annotations
 
@@ -13,70 +13,70 @@ from .interface import Backend
 GROUP = 'ptychopinn_reconstructor.backends'
 
 
-def backend_entry_points() -> dict[str, EntryPoint]:
-    """The registered backends by name; nothing is imported."""
+def find_entry_points() -> dict[str, EntryPoint]:
+    """Entry points of the registered backends by name; nothing is imported."""
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
-def descriptions() -> dict[str, BackendDescription]:
+def describe_backends() -> dict[str, BackendDescription]:
     """What the registered backends say of themselves, by name in the order of their titles; no framework is imported.
 
     One that cannot be read is left out; `load_backend` says why.
     """
-    found = []
-    for point in backend_entry_points().values():
+    described = []
+    for point in find_entry_points().values():
         try:
-            found.append(_read(point))
+            described.append(_read(point))
         except BackendError:
             continue
-    return {one.name: one for one in sorted(found, key=lambda one: one.title.casefold())}
+    return {one.name: one for one in sorted(described, key=lambda one: one.title.casefold())}
 
 
-def name_of(backend: str) -> str:
-    """The entry-point name of a backend that is named by it or by its title; an unknown one stays as it is."""
-    return {one.title: one.name for one in descriptions().values()}.get(backend, backend)
+def resolve_name(backend: str) -> str:
+    """Entry-point name of a backend given by that name or by its title; an unknown one is returned unchanged."""
+    return {one.title: one.name for one in describe_backends().values()}.get(backend, backend)
 
 
-def title_of(name: str) -> str:
-    """The title of a backend in INI files and in the GUI; an unknown one has its name."""
-    found = descriptions().get(name)
-    return found.title if found else name
+def resolve_title(name: str) -> str:
+    """Title of a backend in INI files and in the GUI; the name itself if unknown."""
+    described = describe_backends().get(name)
+    return described.title if described else name
 
 
-def missing_modules(name: str) -> list[str]:
-    """What a registered backend needs and cannot be imported here; nothing is imported to find out."""
-    found = descriptions().get(name)
-    return [module for module in (found.requires if found else ()) if not _is_there(module)]
+def find_missing_modules(name: str) -> list[str]:
+    """Modules that a registered backend needs and that are not installed; nothing is imported."""
+    described = describe_backends().get(name)
+    return [module for module in (described.requires if described else ()) if not _can_import(module)]
 
 
 def installed() -> list[str]:
-    """The described backends whose frameworks are there, those that `load_backend` can hope to load, by name."""
-    return [name for name in descriptions() if not missing_modules(name)]
+    """Names of the described backends whose frameworks are installed."""
+    return [name for name in describe_backends() if not find_missing_modules(name)]
 
 
 def load_backend(name: str) -> Backend:
-    """The backend registered as `name` ('torch'), or with it as its title ('PyTorch').
+    """Backend registered as `name` ('torch') or with that title ('PyTorch').
 
     Raises BackendError when it is unknown or its framework is not installed; there is never a fallback.
     """
-    described = describe(name_of(name))
-    if missing := missing_modules(described.name):
+    described = describe(resolve_name(name))
+    if missing := find_missing_modules(described.name):
         raise BackendError(
             f'{described.title} backend selected, but {" and ".join(missing)} cannot be imported; '
-            f"install it with: pip install '{described.install}'{_alternatives()}"
+            f"install it with: pip install '{described.install}'{_list_alternatives()}"
         )
     if reason := described.obstacle():
         raise BackendError(f'{described.title} backend selected, but {reason}.')
     try:
         factory: Callable[[], Backend] = resolve(described.backend)
     except (ImportError, OSError) as error:  # OSError: a shared library of the framework is missing
-        raise _unusable(described.title, str(error), described.install) from error
+        raise _make_error(described.title, str(error), described.install) from error
     return factory()
 
 
 def describe(name: str) -> BackendDescription:
-    """The description of a backend by its entry-point name; BackendError when there is none, or it cannot be read."""
-    points = backend_entry_points()
+    """Description of a backend by its entry-point name; BackendError if there is none, or it cannot be read."""
+    points = find_entry_points()
     if name not in points:
         raise BackendError(
             f'{name} backend selected, but no backend of that name is registered; '
@@ -86,35 +86,35 @@ def describe(name: str) -> BackendDescription:
 
 
 def _read(point: EntryPoint) -> BackendDescription:
-    """The description that an entry point names."""
+    """Description that an entry point names."""
     package = point.dist.name if point.dist else point.module.partition('.')[0]
     try:
-        found = point.load()
+        described = point.load()
     except (ImportError, AttributeError, OSError) as error:
-        raise _unusable(point.name, str(error), package) from error
-    if not isinstance(found, BackendDescription) or found.name != point.name:
-        raise _unusable(point.name, f'{point.value} is no BackendDescription of that name', package)
-    return found
+        raise _make_error(point.name, str(error), package) from error
+    if not isinstance(described, BackendDescription) or described.name != point.name:
+        raise _make_error(point.name, f'{point.value} is no BackendDescription of that name', package)
+    return described
 
 
-def _unusable(title: str, reason: str, package: str) -> BackendError:
+def _make_error(title: str, reason: str, package: str) -> BackendError:
     return BackendError(
         f'{title} backend selected, but it cannot be imported ({reason}); '
         f"reinstall it with: pip install --force-reinstall '{package}'"
     )
 
 
-def _alternatives() -> str:
-    """What else can be chosen here, for a command line, an INI file and a program alike; empty when nothing is."""
+def _list_alternatives() -> str:
+    """Clause that lists the installed backends, by name and title; empty if there is none."""
     there = installed()
     if not there:
         return ''
-    options, titles = (' or '.join(n) for n in ([f'--backend {key}' for key in there], map(title_of, there)))
+    options, titles = (' or '.join(n) for n in ([f'--backend {key}' for key in there], map(resolve_title, there)))
     return f', or choose what is installed: {options} ({titles} in INI files, execution.backend in YAML and Python)'
 
 
-def _is_there(module: str) -> bool:
-    """Whether a module would be found, without importing it."""
+def _can_import(module: str) -> bool:
+    """Whether a module can be found, without importing it."""
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):  # an import hook refuses it, or it is a stand-in without a spec

@@ -13,7 +13,7 @@ from ..events import Emit, ShouldStop
 from ..io import read_probe
 from ..training.instrument import Instrument, read_instrument
 from ..training.pretraining import pretrain as pretrain_for
-from ..training.run import Trained
+from ..training.run import TrainingResult
 from .options import field_options
 from .training_job import begin_training, read_with_probe, run_job, training_options
 
@@ -69,7 +69,7 @@ def pretrain(
         raise ConfigError(f'{folder} holds no pretraining to resume; go on with ptychopinn train --resume.')
     notes: list[str] = []
 
-    def work(emit: Emit, should_stop: ShouldStop) -> Trained:
+    def work(emit: Emit, should_stop: ShouldStop) -> TrainingResult:
         instrument = _build_instrument(scan, probe, photons, folder if resume else None, config, notes)
         return pretrain_for(
             instrument, config, folder, initial=initial, resume=resume, emit=emit, should_stop=should_stop

@@ -11,7 +11,7 @@ import click
 from ..config import Config
 from ..errors import ConfigError
 from ..events import Emit, ShouldStop
-from ..training.run import Trained
+from ..training.run import TrainingResult
 from ..training.train import train as train_scans
 from .options import field_options
 from .training_job import begin_training, read_with_probe, run_job, training_options
@@ -82,11 +82,11 @@ def run_training(
     resume: bool = False,
     quiet: bool = False,
     as_json: bool = False,
-) -> Trained:
+) -> TrainingResult:
     """Train on the scans of these files; raises Interrupted, with the command that resumes it, when stopped."""
     notes: list[str] = []
 
-    def work(emit: Emit, should_stop: ShouldStop) -> Trained:
+    def work(emit: Emit, should_stop: ShouldStop) -> TrainingResult:
         scans = [read_with_probe(path, config, probe, notes) for path in paths]
         held_out = None if validation is None else read_with_probe(validation, config, probe, notes)
         return train_scans(

@@ -16,8 +16,8 @@ from ..events import Emit, ShouldStop
 from ..io import read_scan
 from ..io.system import measure_peak_memory
 from ..scan import Scan
-from ..training.folder import LAST, LEFT_BY_TRAINING, check_resumable, replacing, stored_config
-from ..training.run import Trained
+from ..training.folder import LAST, LEFT_BY_TRAINING, check_resumable, read_stored_config, replace_earlier
+from ..training.run import TrainingResult
 from .app import Decorator, debug_option, json_option, quiet_option
 from .arguments import config_option, set_option
 from .configuration import dump_yaml, resolve
@@ -83,7 +83,7 @@ def begin_training(
 
 
 def run_job(
-    work: Callable[[Emit, ShouldStop], Trained],
+    work: Callable[[Emit, ShouldStop], TrainingResult],
     config: Config,
     folder: Path,
     command: str,
@@ -92,7 +92,7 @@ def run_job(
     resume: bool,
     quiet: bool,
     as_json: bool,
-) -> Trained:
+) -> TrainingResult:
     """Run a training and print its summary; raises Interrupted, with the command that resumes it, when stopped."""
     quiet_bar = quiet or not config.execution.progress
     cpu = time.process_time()
@@ -103,7 +103,7 @@ def run_job(
     ):
         emit = output.watching(bar.emit)
         try:
-            trained = work(emit if resume else replacing(folder, emit), should_stop)
+            trained = work(emit if resume else replace_earlier(folder, emit), should_stop)
         except (Interrupted, VerificationError) as error:
             if not should_stop():
                 raise
@@ -143,7 +143,7 @@ def require_folder(folder: Path | None) -> Path:
 
 def read_resumed_config(folder: Path, file: str | None, settings: Sequence[str], options: dict[str, Any]) -> Config:
     """The configuration of the training in `folder`, with what the command line changes; never another network."""
-    stored = stored_config(folder)
+    stored = read_stored_config(folder)
     config = resolve(stored, file, settings, options)
     check_resumable(folder, stored, config)
     return config
@@ -158,7 +158,7 @@ def read_with_probe(path: Path, config: Config, probe: str | None, notes: list[s
     return read.scan
 
 
-def _summarize(trained: Trained, notes: Sequence[str], cpu_seconds: float) -> dict[str, Any]:
+def _summarize(trained: TrainingResult, notes: Sequence[str], cpu_seconds: float) -> dict[str, Any]:
     losses = trained.trained.losses
     return {
         'model': str(trained.model),

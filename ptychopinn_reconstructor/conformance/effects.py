@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ..backend import Backend, descriptions
+from ..backend import Backend, describe_backends
 from ..config import Config, field_table
 from ..errors import ConfigError
-from ..training.setup import split_of
+from ..training.setup import split_scan
 from ..training.train import train
 from . import jobs
 from .runs import Runs
@@ -108,7 +108,7 @@ class SettingsChecks:
         half, plain = conformance_runs.of(execution__precision='bf16-mixed').trained, conformance_runs.reference.trained
         losses = [[loss for _, loss in one.losses] for one in (half, plain)]
         assert losses[0] == pytest.approx(losses[1], rel=0.05, abs=0)
-        assert jobs.distance(half.weights, plain.weights) > 0
+        assert jobs.largest_difference(half.weights, plain.weights) > 0
         assert {values.dtype for values in half.weights.values()} == {np.dtype(np.float32)}
 
     @pytest.mark.slow
@@ -124,7 +124,7 @@ class SettingsChecks:
 
         def drawn(number: int, seed: int) -> list[Any]:
             config = jobs.configuration(backend, data__n_subsample=number, training__seed=seed)
-            return list(split_of(scan, config).training)
+            return list(split_scan(scan, config).training)
 
         assert 20 < len(drawn(40, 0)) <= 40
         assert drawn(40, 0) == drawn(40, 0) != drawn(40, 1)
@@ -134,15 +134,15 @@ class SettingsChecks:
     def test_an_unknown_architecture_is_refused(self, backend: Backend, tmp_path: Path) -> None:
         """B13, SETTINGS: the error names those that the backend offers, whoever asks; nothing is written."""
         config = jobs.configuration(backend, model__architecture='unheard of')
-        weights = backend.fresh_weights(jobs.configuration(backend), 0)
+        weights = backend.draw_weights(jobs.configuration(backend), 0)
         calls = (
             lambda: backend.check(config),
-            lambda: backend.fresh_weights(config, 0),
+            lambda: backend.draw_weights(config, 0),
             lambda: backend.network(config, weights, 'cpu'),
             lambda: jobs.train(backend, tmp_path, model__architecture='unheard of'),
         )
         for call in calls:
-            with pytest.raises(ConfigError, match=', '.join(descriptions()[backend.name].architectures)):
+            with pytest.raises(ConfigError, match=', '.join(describe_backends()[backend.name].architectures)):
                 call()
         assert not list(tmp_path.iterdir())
 
@@ -161,7 +161,7 @@ class SettingsChecks:
     def test_a_probe_refined_first_is_nearer_to_the_true_one(self, backend: Backend, tmp_path: Path) -> None:
         """SETTINGS: refine_probe_first improves a wrong guess, and the model keeps the better probe."""
         from ..model_file.opening import open_model
-        from ..model_file.probes import probe_likeness
+        from ..model_file.probes import correlate_probes
 
         scan = jobs.scan()
         assert scan.probe is not None
@@ -170,7 +170,7 @@ class SettingsChecks:
         config = jobs.configuration(backend, training__refine_probe_first=10)
         model = train([guess], config, tmp_path).model
         assert guess.probe is not None
-        before, after = (probe_likeness(probe, scan.probe) for probe in (guess.probe, open_model(model).probe))
+        before, after = (correlate_probes(probe, scan.probe) for probe in (guess.probe, open_model(model).probe))
         assert before < 0.95 and after > before + 0.02
 
     @pytest.mark.slow
@@ -186,4 +186,4 @@ class SettingsChecks:
         left = better.positions - scan.positions
         assert np.sqrt((left**2).mean()) < 0.5 * np.sqrt((off**2).mean())
         again = train([better], jobs.configuration(backend), tmp_path / 'better').trained.weights
-        assert jobs.distance(first, again) == 0
+        assert jobs.largest_difference(first, again) == 0

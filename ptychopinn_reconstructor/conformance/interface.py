@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ..backend import Backend, arrays_on, backend_entry_points, descriptions, load_backend
+from ..backend import Backend, describe_backends, find_entry_points, load_backend, select_arrays
 from ..errors import BackendError, DeviceError
 from ..physics.engine.refine import RefineOptions, refine
 from . import jobs, oracle
@@ -21,9 +21,9 @@ import numpy as np
 from ptychopinn_reconstructor import backend, physics
 
 name, frameworks = sys.argv[1], sys.argv[2:]
-point = backend.backend_entry_points()[name]
-factory = backend.descriptions()[name].backend.partition(':')[0]
-backend.missing_modules(name)
+point = backend.find_entry_points()[name]
+factory = backend.describe_backends()[name].backend.partition(':')[0]
+backend.find_missing_modules(name)
 early = sorted({factory, *frameworks} & set(sys.modules))
 for framework in frameworks:
     try:
@@ -109,11 +109,11 @@ class InterfaceChecks:
         """B4: also for a name that is nearly right."""
         with pytest.raises(BackendError, match='selected') as error:
             load_backend(f'{conformance_backend}-2')
-        assert all(name in str(error.value) for name in backend_entry_points())
+        assert all(name in str(error.value) for name in find_entry_points())
 
     def test_it_says_who_it_is(self, conformance_backend: str, backend: Backend) -> None:
         """B2, B5: name, title and stride, as in its description; the title loads the same backend."""
-        described = descriptions()[conformance_backend]
+        described = describe_backends()[conformance_backend]
         assert backend.name == conformance_backend
         assert backend.title == described.title and described.architectures
         assert backend.stride >= 1
@@ -148,7 +148,7 @@ class InterfaceChecks:
     @pytest.mark.parametrize('device', ['cuda:99', 'gpu:77', 'cpu:5', 'tpu', '', 'cuda:-1', 'cuda:x'])
     def test_a_device_that_is_not_there_is_refused(self, backend: Backend, tmp_path: Path, device: str) -> None:
         """B11, DEVICE: the error names the value and the devices there are, whoever asks; nothing is written."""
-        weights = jobs.drawn_weights(oracle.shapes(jobs.configuration(backend)))
+        weights = jobs.draw_test_weights(oracle.shapes(jobs.configuration(backend)))
         calls = (
             lambda: backend.resolve_device(device),
             lambda: backend.network(jobs.configuration(backend), weights, device),
@@ -168,7 +168,7 @@ class InterfaceChecks:
         if not others:
             pytest.skip('there is no other device than the CPU here')
         config = jobs.configuration(backend)
-        weights = jobs.drawn_weights(oracle.shapes(config))
+        weights = jobs.draw_test_weights(oracle.shapes(config))
         data = jobs.prepared(backend).patterns(np.arange(8))
         inputs = data.root4, data.backprojection
         expected = backend.network(config, weights, 'cpu').predict(*inputs)
@@ -192,7 +192,7 @@ class InterfaceChecks:
         expected = refine(prepared, start, options)
         assert expected.displacements is not None and np.abs(expected.displacements).max() > 0.01
         for device in backend.devices():
-            found = refine(prepared, start, options, arrays=arrays_on(backend, device))
+            found = refine(prepared, start, options, arrays=select_arrays(backend, device))
             assert found.displacements is not None
             assert np.abs(found.canvas - expected.canvas).max() < 1e-4
             assert np.abs(found.probe - expected.probe).max() < 1e-4 * np.abs(expected.probe).max()

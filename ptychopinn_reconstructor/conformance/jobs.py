@@ -23,8 +23,8 @@ from ..physics.grouping import Split
 from ..physics.prepare import Patterns, PreparedScan, prepare_scan
 from ..physics.simulation.simulate import simulate
 from ..scan import Scan
-from ..training.run import procedural_patterns
-from ..training.setup import split_of
+from ..training.run import make_procedural_patterns
+from ..training.setup import split_scan
 
 STILL = 1e-30  # a learning rate at which no weight moves
 BAD = np.zeros((32, 32), dtype=bool)
@@ -51,7 +51,7 @@ def prepared(backend: Backend, *, masked: bool = False, patch_size: int | None =
     return prepare_scan(one, mode='absolute', stride=backend.stride, patch_size=patch_size)
 
 
-def scan_with(original: Scan, diffraction: NDArray[Any]) -> PreparedScan:
+def replace_patterns(original: Scan, diffraction: NDArray[Any]) -> PreparedScan:
     """The same scan with other patterns, prepared."""
     return prepare_scan(replace(original, diffraction=diffraction), mode='absolute')
 
@@ -83,15 +83,15 @@ def job(
     scans = scans or (
         prepare_scan(scan(), mode=config.data.probe_power, stride=backend.stride, patch_size=config.model.patch_size),
     )
-    splits = splits or tuple(split_of(one, config) for one in scans)
+    splits = splits or tuple(split_scan(one, config) for one in scans)
     return TrainingJob(scans, splits, config, folder, **rest)
 
 
-def mixed_job(backend: Backend, folder: Path) -> TrainingJob:
+def make_mixed_job(backend: Backend, folder: Path) -> TrainingJob:
     """A job that learns from a scan and from simulated patterns, in which all that can be trained is."""
     trainable: dict[str, Any] = {'training__probe_trainable': True, 'training__intensity_scale_trainable': True}
     asked = job(backend, folder, data__source='mixed', training__realspace_weight=1.0, **trainable)
-    return replace(asked, procedural=procedural_patterns(asked.scans[0].probe, None, asked.config))
+    return replace(asked, procedural=make_procedural_patterns(asked.scans[0].probe, None, asked.config))
 
 
 def train(backend: Backend, folder: Path, **changes: Any) -> TrainedModel:
@@ -99,22 +99,22 @@ def train(backend: Backend, folder: Path, **changes: Any) -> TrainedModel:
     return backend.train(job(backend, folder, **changes))
 
 
-def distance(one: Weights, other: Weights) -> float:
+def largest_difference(one: Weights, other: Weights) -> float:
     """Largest difference of two sets of weights."""
     assert one.keys() == other.keys()
     return max(float(np.abs(one[name] - other[name]).max()) for name in one)
 
 
-def drawn_weights(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, NDArray[np.float32]]:
+def draw_test_weights(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, NDArray[np.float32]]:
     """Weights of a plausible size, no bias zero, the same for every backend."""
     rng = np.random.default_rng(seed)
     spread = {name: 0.1 if len(shape) == 1 else np.prod(shape[:-1]) ** -0.5 for name, shape in shapes.items()}
     return {name: rng.normal(0, spread[name], shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def weights_for(backend: Backend, config: Config, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+def draw_network_weights(backend: Backend, config: Config, seed: int = 0) -> dict[str, NDArray[np.float32]]:
     """Such weights for the network that a configuration describes, whatever its layers."""
-    return drawn_weights({name: values.shape for name, values in backend.fresh_weights(config, 0).items()}, seed)
+    return draw_test_weights({name: values.shape for name, values in backend.draw_weights(config, 0).items()}, seed)
 
 
 @dataclass(eq=False)
@@ -144,7 +144,7 @@ class Listener:
 
 
 @dataclass(eq=False)
-class Looks:
+class PredictionRecorder:
     """An `inspect` that remembers what the network predicts: epochs heard so far, thread and patches."""
 
     data: Patterns

@@ -18,12 +18,12 @@ from . import jobs, oracle
 CLOSE = 1e-5  # of the amplitude range
 
 
-def predicted(network: Network, data: Patterns, index: Any = slice(None)) -> NDArray[np.complex64]:
+def predict_patches(network: Network, data: Patterns, index: Any = slice(None)) -> NDArray[np.complex64]:
     """Patches of the patterns at `index`."""
     return network.predict(np.ascontiguousarray(data.root4[index]), np.ascontiguousarray(data.backprojection[index]))
 
 
-def range_of(patches: NDArray[Any]) -> float:
+def amplitude_range(patches: NDArray[Any]) -> float:
     """The amplitude range: the unit of every tolerance."""
     return float(np.abs(patches).max())
 
@@ -46,14 +46,14 @@ class NetworkChecks:
             backend, model__N=side, model__n_filters_scale=scale, model__amp_activation=activation,
             model__amplitude_max=top,
         )  # fmt: skip
-        weights = jobs.drawn_weights(oracle.shapes(config))
+        weights = jobs.draw_test_weights(oracle.shapes(config))
         data = jobs.prepared(backend, n=side, positions=9).patterns(np.arange(5))
-        found = predicted(backend.network(config, weights, 'cpu'), data)
+        patches = predict_patches(backend.network(config, weights, 'cpu'), data)
         expected = oracle.patches_of(config, weights, data.root4, data.backprojection)
-        assert found.dtype == np.complex64 and found.shape == (5, side // 2, side // 2)
-        assert np.abs(found - expected).max() < CLOSE * range_of(expected)
+        assert patches.dtype == np.complex64 and patches.shape == (5, side // 2, side // 2)
+        assert np.abs(patches - expected).max() < CLOSE * amplitude_range(expected)
         assert np.abs(expected - expected.mean()).max() > 0.1  # or any two networks would agree
-        assert (range_of(expected) > top) is (activation != 'sigmoid')
+        assert (amplitude_range(expected) > top) is (activation != 'sigmoid')
 
     @pytest.mark.parametrize(('setting', 'size'), [({'probe_big': True}, 36), ({'pad_object': False}, 48)])
     def test_larger_patches_equal_those_of_the_reference(
@@ -61,36 +61,38 @@ class NetworkChecks:
     ) -> None:
         """B14, B19, B21, SETTINGS: probe_big and pad_object widen the patch; the NumPy network gives the same."""
         config = jobs.configuration(backend, model__N=48, **{f'model__{name}': on for name, on in setting.items()})
-        weights = jobs.drawn_weights(oracle.shapes(config))
-        fresh = backend.fresh_weights(config, 0)
+        weights = jobs.draw_test_weights(oracle.shapes(config))
+        fresh = backend.draw_weights(config, 0)
         assert {name: values.shape for name, values in fresh.items()} == oracle.shapes(config)
         data = jobs.prepared(backend, n=48, positions=9, patch_size=size).patterns(np.arange(5))
-        found = predicted(backend.network(config, weights, 'cpu'), data)
+        patches = predict_patches(backend.network(config, weights, 'cpu'), data)
         expected = oracle.patches_of(config, weights, data.root4, data.backprojection)
-        assert found.shape == (5, size, size)
-        assert np.abs(found - expected).max() < CLOSE * range_of(expected)
+        assert patches.shape == (5, size, size)
+        assert np.abs(patches - expected).max() < CLOSE * amplitude_range(expected)
 
     def test_smoothing_flattens_patches(self, backend: Backend) -> None:
         """S5, SETTINGS: gaussian_smoothing_sigma is the last step of the network; the wider, the smoother."""
         data = jobs.prepared(backend).patterns(np.arange(5))
         sharp = jobs.configuration(backend)
-        patches = oracle.patches_of(sharp, jobs.drawn_weights(oracle.shapes(sharp)), data.root4, data.backprojection)
+        patches = oracle.patches_of(
+            sharp, jobs.draw_test_weights(oracle.shapes(sharp)), data.root4, data.backprojection
+        )
         roughness = [total_variation(patches, np.ones(patches.shape[1:]))]
         for sigma in (1.0, 3.0):
             config = jobs.configuration(backend, model__gaussian_smoothing_sigma=sigma)
-            weights = jobs.drawn_weights(oracle.shapes(config))
-            found = predicted(backend.network(config, weights, 'cpu'), data)
+            weights = jobs.draw_test_weights(oracle.shapes(config))
+            smooth = predict_patches(backend.network(config, weights, 'cpu'), data)
             expected = oracle.patches_of(config, weights, data.root4, data.backprojection)
-            assert found.dtype == np.complex64
-            assert np.abs(found - expected).max() < CLOSE * range_of(expected)
-            roughness.append(total_variation(found, np.ones(found.shape[1:])))
+            assert smooth.dtype == np.complex64
+            assert np.abs(smooth - expected).max() < CLOSE * amplitude_range(expected)
+            roughness.append(total_variation(smooth, np.ones(smooth.shape[1:])))
         assert roughness[1] < 0.7 * roughness[0] and roughness[2] < 0.7 * roughness[1]
 
     @pytest.mark.parametrize('scale', [0.1, 1.0, 2.0])
     def test_weights_have_the_neutral_layout(self, backend: Backend, scale: float) -> None:
         """B18, B21: names, shapes and type, and nothing else; widths follow n_filters_scale and are at least 4."""
         config = jobs.configuration(backend, model__n_filters_scale=scale)
-        weights = backend.fresh_weights(config, 0)
+        weights = backend.draw_weights(config, 0)
         assert {name: values.shape for name, values in weights.items()} == oracle.shapes(config)
         assert all(values.dtype == np.float32 and values.flags.c_contiguous for values in weights.values())
 
@@ -98,12 +100,12 @@ class NetworkChecks:
         """B16: equal for equal seeds, different otherwise, and near an empty object; NumPy's own state stays."""
         config = jobs.configuration(backend, model__architecture=conformance_architecture)
         state = repr(np.random.get_state())
-        one, two, other = (backend.fresh_weights(config, seed) for seed in (3, 3, 4))
+        one, two, other = (backend.draw_weights(config, seed) for seed in (3, 3, 4))
         assert repr(np.random.get_state()) == state
-        assert jobs.distance(one, two) == 0
+        assert jobs.largest_difference(one, two) == 0
         kernels = [name for name in one if name.endswith('kernel')]
         assert all(np.abs(one[name] - other[name]).max() > 1e-3 for name in kernels)
-        patches = predicted(backend.network(config, one, 'cpu'), jobs.prepared(backend).patterns(np.arange(16)))
+        patches = predict_patches(backend.network(config, one, 'cpu'), jobs.prepared(backend).patterns(np.arange(16)))
         assert np.isfinite(patches).all()
         assert 0.7 < np.abs(patches).mean() < 1.4
 
@@ -114,37 +116,37 @@ class NetworkChecks:
         """B15, COVERAGE, DENSE: for every batch size to 33 one patch a position, equal to that of a batch of one."""
         config = jobs.configuration(backend, model__architecture=conformance_architecture, model__gridsize=gridsize)
         scan = jobs.prepared(backend, positions=36)
-        network = backend.network(config, jobs.weights_for(backend, config, gridsize), 'cpu')
+        network = backend.network(config, jobs.draw_network_weights(backend, config, gridsize), 'cpu')
         data = scan.patterns(np.arange(len(scan)))
-        single = np.concatenate([predicted(network, data, index) for index in scan.batches(1)])
+        single = np.concatenate([predict_patches(network, data, index) for index in scan.batches(1)])
         assert len(single) == len(scan)
         for size in range(2, 34):
             batches = list(scan.batches(size))
-            found = np.full_like(single, np.nan)
+            patches = np.full_like(single, np.nan)
             for index in batches:
-                found[index] = predicted(network, data, index)
+                patches[index] = predict_patches(network, data, index)
             assert sum(map(len, batches)) == len(scan)
-            assert np.abs(found - single).max() < CLOSE * range_of(single), f'batch size {size}'
+            assert np.abs(patches - single).max() < CLOSE * amplitude_range(single), f'batch size {size}'
 
     def test_a_patch_depends_on_its_pattern_only(self, backend: Backend, conformance_architecture: str) -> None:
         """B8, B15: whatever the order and the other patterns; twice gives equal arrays; what is handed out stays."""
         config = jobs.configuration(backend, model__architecture=conformance_architecture)
-        weights = jobs.weights_for(backend, config)
+        weights = jobs.draw_network_weights(backend, config)
         given = {name: values.copy() for name, values in weights.items()}
         network = backend.network(config, weights, 'cpu')
         data = jobs.prepared(backend).patterns(np.arange(24))
         inputs = data.root4.copy(), data.backprojection.copy()
         state = repr(np.random.get_state())
-        whole = predicted(network, data)
+        whole = predict_patches(network, data)
         kept = whole.copy()
         order = np.random.default_rng(0).permutation(24)
-        turned = predicted(network, data, order)
-        assert np.abs(turned - whole[order]).max() < CLOSE * range_of(whole)
+        turned = predict_patches(network, data, order)
+        assert np.abs(turned - whole[order]).max() < CLOSE * amplitude_range(whole)
         brighter = data._replace(root4=np.where(np.arange(24)[:, None, None] > 3, 5 * data.root4, data.root4))
-        assert np.abs(predicted(network, brighter)[:4] - whole[:4]).max() < CLOSE * range_of(whole)
-        assert np.array_equal(predicted(network, data), kept) and np.array_equal(whole, kept)
+        assert np.abs(predict_patches(network, brighter)[:4] - whole[:4]).max() < CLOSE * amplitude_range(whole)
+        assert np.array_equal(predict_patches(network, data), kept) and np.array_equal(whole, kept)
         assert np.array_equal(data.root4, inputs[0]) and np.array_equal(data.backprojection, inputs[1])
-        assert jobs.distance(weights, given) == 0
+        assert jobs.largest_difference(weights, given) == 0
         assert repr(np.random.get_state()) == state
         assert whole.flags.c_contiguous
 
@@ -152,12 +154,12 @@ class NetworkChecks:
         """B8, B13: two networks live side by side, and an array changed by the caller later changes neither."""
         config = jobs.configuration(backend, model__architecture=conformance_architecture)
         data = jobs.prepared(backend).patterns(np.arange(3))
-        weights = [jobs.weights_for(backend, config, seed) for seed in (0, 1)]
+        weights = [jobs.draw_network_weights(backend, config, seed) for seed in (0, 1)]
         networks = [backend.network(config, values, 'cpu') for values in weights]
-        before = [predicted(network, data) for network in networks]
+        before = [predict_patches(network, data) for network in networks]
         for values in weights[0].values():
             values[...] = 0
-        after = [predicted(network, data) for network in networks]
+        after = [predict_patches(network, data) for network in networks]
         assert all(np.array_equal(a, b) for a, b in zip(after, before, strict=True))
         assert np.abs(before[0] - before[1]).max() > 1e-2
 
@@ -167,7 +169,7 @@ class NetworkChecks:
     ) -> None:
         """B13, BADLOAD: never are they left as drawn, skipped or broadcast; the error names them."""
         config = jobs.configuration(backend, model__architecture=conformance_architecture)
-        weights = jobs.weights_for(backend, config)
+        weights = jobs.draw_network_weights(backend, config)
         name = [name for name in weights if name.endswith('.kernel')][1]
         bad: dict[str, dict[str, NDArray[np.float32]]] = {
             'missing': {key: values for key, values in weights.items() if key != name},
@@ -182,6 +184,6 @@ class NetworkChecks:
     def test_weights_of_another_width_are_refused(self, backend: Backend) -> None:
         """B13: a network is built as its configuration says, not as its weights are."""
         wide = jobs.configuration(backend, model__n_filters_scale=1.0)
-        narrow = jobs.drawn_weights(oracle.shapes(jobs.configuration(backend)))
+        narrow = jobs.draw_test_weights(oracle.shapes(jobs.configuration(backend)))
         with pytest.raises(ModelFileError, match='stem'):
             backend.network(wide, narrow, 'cpu')

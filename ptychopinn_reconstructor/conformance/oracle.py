@@ -122,7 +122,7 @@ def drawn(scan: PreparedScan, split: Split, config: Config) -> NDArray[np.int64]
     return epoch_regions(scan.positions, split.training, k, n_groups=steps * r, seed=config.training.seed, epoch=0)
 
 
-def epoch_losses(
+def compute_epoch_losses(
     scans: Sequence[PreparedScan], splits: Sequence[Split], config: Config, weights: Weights
 ) -> tuple[float, float]:
     """Training and validation loss of the first epoch for weights that do not move, one region a step (B26, B27)."""
@@ -157,7 +157,7 @@ def _region_loss(scan: PreparedScan, region: NDArray[np.int64], config: Config, 
     return loss
 
 
-def drawn_loss(source: ProceduralPatterns, step: int, count: int, config: Config, weights: Weights) -> float:
+def procedural_loss(source: ProceduralPatterns, step: int, count: int, config: Config, weights: Weights) -> float:
     """The supervised loss of the procedural patterns of a step, under the probe at their dose (B27, B44)."""
     drawn = source.draw(step, count)
     patches = patches_of(config, weights, *drawn.input)

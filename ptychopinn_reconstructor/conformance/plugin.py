@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ..backend import backend_entry_points, descriptions, load_backend, missing_modules
+from ..backend import describe_backends, find_entry_points, find_missing_modules, load_backend
 
 SLOW = "slow: trains a network or starts several processes; deselect with -m 'not slow'"
 
@@ -16,23 +16,25 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line('markers', SLOW)
 
 
-@pytest.fixture(scope='session', params=sorted(backend_entry_points()))
+@pytest.fixture(scope='session', params=sorted(find_entry_points()))
 def conformance_backend(request: pytest.FixtureRequest) -> str:
     """The entry-point name of the backend under test: every registered one in turn.
 
     Skipped with the reason where a framework is not installed. Override it, in session scope, to name yours alone.
     """
     name = str(request.param)
-    if missing := missing_modules(name):
+    if missing := find_missing_modules(name):
         pytest.skip(f'the backend {name} needs {" and ".join(missing)}, not installed here')
     return name
 
 
-@pytest.fixture(scope='session', params=sorted({name for one in descriptions().values() for name in one.architectures}))
+@pytest.fixture(
+    scope='session', params=sorted({name for one in describe_backends().values() for name in one.architectures})
+)
 def conformance_architecture(request: pytest.FixtureRequest, conformance_backend: str) -> str:
     """Each network that the backend under test offers, in turn."""
     name = str(request.param)
-    if name not in descriptions()[conformance_backend].architectures:
+    if name not in describe_backends()[conformance_backend].architectures:
         pytest.skip(f'the backend {conformance_backend} does not offer the architecture {name}')
     return name
 

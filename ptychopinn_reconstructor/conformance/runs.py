@@ -29,7 +29,7 @@ class Run:
 
     trained: TrainedModel
     heard: jobs.Listener
-    looks: jobs.Looks
+    looks: jobs.PredictionRecorder
     asked: int  # how often whether to stop
     folder: Path
     strays: list[Path]  # files in the working folder, which is another
@@ -110,7 +110,7 @@ class Runs:
         folder = folder or Path(tempfile.mkdtemp(dir=self.folder))
         (folder / 'checkpoints').mkdir(exist_ok=True)
         heard, stop = jobs.Listener(folder / 'checkpoints'), jobs.StopAfter(stop_after)
-        looks = jobs.Looks(jobs.prepared(self.backend).patterns(np.arange(40)), heard)
+        looks = jobs.PredictionRecorder(jobs.prepared(self.backend).patterns(np.arange(40)), heard)
         state = repr(np.random.get_state())
         with tempfile.TemporaryDirectory(dir=self.folder) as elsewhere, chdir(elsewhere):
             job = jobs.job(self.backend, folder, emit=heard, should_stop=stop, **changes)

@@ -41,7 +41,7 @@ class StoppingChecks:
         assert list(stopped.trained.losses) == list(whole.trained.losses[:2])
         assert all(np.isfinite(values).all() for values in stopped.trained.weights.values())
         assert list(resumed.trained.losses) == list(whole.trained.losses)
-        assert jobs.distance(resumed.trained.weights, whole.trained.weights) == 0
+        assert jobs.largest_difference(resumed.trained.weights, whole.trained.weights) == 0
         assert [row['epoch'] for row in resumed.heard.epochs] == [3]
         for key in ('patterns_seen', 'learning_rate', 'train_loss', 'val_loss'):
             assert resumed.heard.epochs[0][key] == whole.heard.epochs[2][key], key
@@ -56,7 +56,7 @@ class StoppingChecks:
         resumed = jobs.train(backend, tmp_path / 'job', resume=True)
         whole = conformance_runs.reference.trained
         assert list(resumed.losses) == list(whole.losses)
-        assert jobs.distance(resumed.weights, whole.weights) == 0
+        assert jobs.largest_difference(resumed.weights, whole.weights) == 0
 
     def test_more_epochs_can_be_added(self, conformance_runs: Runs) -> None:
         """B38: with a lower learning rate and more epochs, a finished training goes on from its end."""
@@ -136,9 +136,9 @@ class StoppingChecks:
         """
         scan, patience, heard = jobs.scan(), 2, jobs.Listener()
         nonsense = np.random.default_rng(0).permutation(scan.diffraction[60:].reshape(-1)).reshape(-1, 32, 32)
-        spoiled = jobs.scan_with(scan, np.concatenate([scan.diffraction[:60], nonsense]))
+        spoiled = jobs.replace_patterns(scan, np.concatenate([scan.diffraction[:60], nonsense]))
         split = Split(np.flatnonzero(spoiled.order < 60), np.flatnonzero(spoiled.order >= 60))
-        looks = jobs.Looks(spoiled.patterns(np.arange(40)), heard)
+        looks = jobs.PredictionRecorder(spoiled.patterns(np.arange(40)), heard)
         found = jobs.train(
             backend, tmp_path, scans=(spoiled,), splits=(split,), emit=heard, inspect=looks, training__nepochs=6,
             training__early_stop_patience=patience, training__checkpoint_monitor_metric=monitor,

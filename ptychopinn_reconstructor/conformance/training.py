@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from ..backend import Backend, TrainingJob
-from ..backend.common import schedule
+from ..backend.common import compute_rate_factor
 from ..errors import ConfigError, ModelFileError, ScanError, TrainingError
 from ..events import Event, Progress
 from ..physics.forward import total_variation
 from ..physics.grouping import Split
 from ..physics.prepare import PreparedScan, prepare_scan
-from ..training.run import procedural_patterns
+from ..training.run import make_procedural_patterns
 from . import jobs, oracle
 from .runs import Run, Runs
 
@@ -68,7 +68,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # settings, and the
 NOT_ALONE = {'model__model_type', 'model__probe_big', 'model__pad_object', 'training__batch_size'}
 
 
-def loss_job(backend: Backend, folder: Path, case: str, *without: str, **changes: Any) -> TrainingJob:
+def make_loss_job(backend: Backend, folder: Path, case: str, *without: str, **changes: Any) -> TrainingJob:
     """A case's job of one epoch in which no weight moves, less some of its settings."""
     settings, about = CASES[case]
     settings = {name: value for name, value in settings.items() if name not in without}
@@ -85,7 +85,7 @@ def loss_job(backend: Backend, folder: Path, case: str, *without: str, **changes
     return jobs.job(backend, folder, scans, splits, **still, **settings, **changes)
 
 
-def spoiled(backend: Backend, case: str, scan: PreparedScan) -> PreparedScan:
+def spoil_scan(backend: Backend, case: str, scan: PreparedScan) -> PreparedScan:
     """The first scan of a case, changed in all that must not matter.
 
     Garbage in bad pixels and in patterns outside the split, an object whose phase is turned.
@@ -117,23 +117,23 @@ class TrainingChecks:
         The weights do not move and come back bit by bit, the probes as they were, one a scan. Nothing is printed.
         """
         heard = jobs.Listener()
-        job = loss_job(backend, tmp_path, case, emit=heard)
+        job = make_loss_job(backend, tmp_path, case, emit=heard)
         if 'fresh' in case:
-            weights = backend.fresh_weights(job.config, job.config.training.seed)
+            weights = backend.draw_weights(job.config, job.config.training.seed)
         else:
-            weights = jobs.drawn_weights(oracle.shapes(job.config))
+            weights = jobs.draw_test_weights(oracle.shapes(job.config))
         given = {name: values.copy() for name, values in weights.items()}
-        scans = (spoiled(backend, case, job.scans[0]), *job.scans[1:])
+        scans = (spoil_scan(backend, case, job.scans[0]), *job.scans[1:])
         trained = backend.train(replace(job, scans=scans, initial=None if 'fresh' in case else weights))
         moved = 1e-25 if 'fresh' in case else 0  # a bias that is 0 takes the smallest step
-        assert jobs.distance(trained.weights, given) <= moved and jobs.distance(weights, given) == 0
+        assert jobs.largest_difference(trained.weights, given) <= moved and jobs.largest_difference(weights, given) == 0
         assert all(np.array_equal(probe, scan.probe) for probe, scan in zip(trained.probes, job.scans, strict=True))
         assert {probe.dtype for probe in trained.probes} == {np.dtype(np.complex64)}
         sizes = [len(split.training) for split in job.splits if len(split.training)]
         plans = [oracle.plan(job.config, job.scans[0].n_pixels, size) for size in sizes]
         assert heard.epochs[0]['patterns_seen'] == sum(k * r * steps for k, r, steps in plans)
         assert heard.steps >= sum(steps for _, _, steps in plans)
-        expected = oracle.epoch_losses(job.scans, job.splits, job.config, weights)
+        expected = oracle.compute_epoch_losses(job.scans, job.splits, job.config, weights)
         assert trained.losses[0][1] == pytest.approx(expected[0], rel=1e-4)
         assert heard.epochs[0]['val_loss'] == pytest.approx(expected[1], rel=1e-4)
         assert capfd.readouterr().out == ''
@@ -142,12 +142,12 @@ class TrainingChecks:
     @pytest.mark.parametrize('case', CASES)
     def test_every_setting_of_a_case_matters(self, backend: Backend, tmp_path: Path, case: str) -> None:
         """SETTINGS: without it NumPy gives another loss, so that a backend that ignores it is found out."""
-        whole = loss_job(backend, tmp_path, case)
-        weights = jobs.drawn_weights(oracle.shapes(whole.config))
-        expected = oracle.epoch_losses(whole.scans, whole.splits, whole.config, weights)[0]
+        whole = make_loss_job(backend, tmp_path, case)
+        weights = jobs.draw_test_weights(oracle.shapes(whole.config))
+        expected = oracle.compute_epoch_losses(whole.scans, whole.splits, whole.config, weights)[0]
         for key in CASES[case][0].keys() - NOT_ALONE:
-            plain = loss_job(backend, tmp_path, case, key)
-            found = oracle.epoch_losses(plain.scans, plain.splits, plain.config, weights)[0]
+            plain = make_loss_job(backend, tmp_path, case, key)
+            found = oracle.compute_epoch_losses(plain.scans, plain.splits, plain.config, weights)[0]
             assert found != pytest.approx(expected, rel=2e-4), key
 
     def test_equal_jobs_give_equal_weights(self, conformance_runs: Runs) -> None:
@@ -158,7 +158,7 @@ class TrainingChecks:
         """
         reference, again = conformance_runs.reference, conformance_runs.inspected
         assert again.state_stayed
-        assert jobs.distance(again.trained.weights, reference.trained.weights) == 0
+        assert jobs.largest_difference(again.trained.weights, reference.trained.weights) == 0
         assert np.array_equal(again.trained.probes[0], reference.trained.probes[0])
         assert again.trained.losses == reference.trained.losses
         for mine, other in zip(again.heard.epochs, reference.heard.epochs, strict=True):
@@ -200,7 +200,7 @@ class TrainingChecks:
         large, small = conformance_runs.with_probe, conformance_runs.accumulated
         assert small.heard.epochs[-1]['patterns_seen'] == large.heard.epochs[-1]['patterns_seen']
         assert small.heard.steps == 2 * large.heard.steps
-        assert jobs.distance(small.trained.weights, large.trained.weights) < 2e-4
+        assert jobs.largest_difference(small.trained.weights, large.trained.weights) < 2e-4
         change, moved = (
             one.trained.probes[0] - other
             for one, other in ((small, large.trained.probes[0]), (large, conformance_runs.reference.trained.probes[0]))
@@ -211,10 +211,10 @@ class TrainingChecks:
 
     def test_gradients_are_clipped_by_norm(self, backend: Backend, conformance_runs: Runs) -> None:
         """B28, SETTINGS: gradient_clip_val: far below AdamW's epsilon hardly anything moves."""
-        start = backend.fresh_weights(jobs.configuration(backend), 0)
+        start = backend.draw_weights(jobs.configuration(backend), 0)
         held = conformance_runs.of(training__gradient_clip_val=1e-10)
-        moved = jobs.distance(conformance_runs.reference.trained.weights, start)
-        assert jobs.distance(held.trained.weights, start) < 0.05 * moved
+        moved = jobs.largest_difference(conformance_runs.reference.trained.weights, start)
+        assert jobs.largest_difference(held.trained.weights, start) < 0.05 * moved
 
     def test_a_step_is_one_of_adamw(self, backend: Backend, tmp_path: Path) -> None:
         """B28, SETTINGS: the first moves a weight by the rate whatever its gradient, after it has decayed; 0 clips not.
@@ -225,7 +225,7 @@ class TrainingChecks:
             backend, tmp_path, training__learning_rate=1.0, training__nepochs=1, training__batch_size=2000,
             training__gradient_clip_val=0,
         )  # fmt: skip
-        weights = jobs.drawn_weights(oracle.shapes(job.config))
+        weights = jobs.draw_test_weights(oracle.shapes(job.config))
         trained = backend.train(replace(job, initial=weights))
         name, rate = 'dec1.conv1.kernel', 1e-3
         moved = np.abs(trained.weights[name] - weights[name] * (1 - 0.01 * rate)).ravel()
@@ -236,7 +236,7 @@ class TrainingChecks:
         constant = conformance_runs.everything
         assert [row['learning_rate'] for row in constant.heard.epochs] == pytest.approx([1e-3] * 3)
         cosine = [row['learning_rate'] for row in conformance_runs.reference.heard.epochs]
-        assert cosine == pytest.approx([2e-3 * schedule(done / 3, 'cosine') for done in (1, 2, 3)], rel=1e-4)
+        assert cosine == pytest.approx([2e-3 * compute_rate_factor(done / 3, 'cosine') for done in (1, 2, 3)], rel=1e-4)
 
     def test_supervised_learns_from_the_object(self, backend: Backend, conformance_runs: Runs, tmp_path: Path) -> None:
         """B27, LABELS, SUPERVISED, SETTINGS: both losses fall; without a label nothing is trained.
@@ -266,15 +266,15 @@ class TrainingChecks:
             backend, tmp_path, (scan,), splits, model__model_type=kind, data__source=source, data__n_groups=32,
             training__dose_range=5.0, training__nepochs=1, training__learning_rate=jobs.STILL, training__batch_size=16,
         )  # fmt: skip
-        weights = jobs.drawn_weights(oracle.shapes(job.config))
-        patterns = procedural_patterns(scan.probe, scan.scan.bad_pixels, job.config)
+        weights = jobs.draw_test_weights(oracle.shapes(job.config))
+        patterns = make_procedural_patterns(scan.probe, scan.scan.bad_pixels, job.config)
         losses = backend.train(replace(job, initial=weights, procedural=patterns)).losses
         doses = [patterns.draw(step, 1).dose for step in range(20)]
         assert 0.2 < min(doses) < 0.4 and 2.5 < max(doses) < 5
         steps = 2 if source == 'procedural' else 16  # 32 patterns, or as many steps as 32 regions need
-        expected = np.mean([oracle.drawn_loss(patterns, n, 16, job.config, weights) for n in range(steps)])
+        expected = np.mean([oracle.procedural_loss(patterns, n, 16, job.config, weights) for n in range(steps)])
         if source == 'mixed':
-            expected = (expected + oracle.epoch_losses((scan,), job.splits, job.config, weights)[0]) / 2
+            expected = (expected + oracle.compute_epoch_losses((scan,), job.splits, job.config, weights)[0]) / 2
         assert losses[0][1] == pytest.approx(expected, rel=1e-4)
 
     def test_a_trained_probe_keeps_its_power(self, backend: Backend, conformance_runs: Runs) -> None:
@@ -312,7 +312,7 @@ class TrainingChecks:
     def test_weights_to_begin_with_that_do_not_fit_are_refused(self, backend: Backend, tmp_path: Path) -> None:
         """B13, B30: before the first step."""
         heard = jobs.Listener()
-        fresh = backend.fresh_weights(jobs.configuration(backend), 7)
+        fresh = backend.draw_weights(jobs.configuration(backend), 7)
         bad = {**fresh, 'head.bias': np.zeros(3, np.float32)}
         with pytest.raises(ModelFileError, match=r'head\.bias'):
             jobs.train(backend, tmp_path, initial=bad, emit=heard)

@@ -13,7 +13,7 @@ from ..backend import Backend, load_backend
 from ..errors import ConfigError, Interrupted, ModelFileError, ScanError
 from ..io import ObjectFile, read_scan, write_npz
 from ..model_file.opening import open_model
-from ..model_file.trained import in_single_precision, verify_model
+from ..model_file.trained import set_single_precision, verify_model
 from ..physics.prepare import prepare_scan
 from ..reconstruction.evaluate import as_object_file, evaluate
 from ..reconstruction.reconstruct import reconstruct
@@ -180,7 +180,7 @@ class PipelineChecks:
             reconstruct(shipped.scan, shipped.model, config, patches_file=tmp_path / 'patches.h5')
             assert (tmp_path / 'patches.h5').exists() is debug
         model = open_model(shipped.model)
-        network = backend.network(in_single_precision(model.config), model.weights, 'cpu')
+        network = backend.network(set_single_precision(model.config), model.weights, 'cpu')
         prepared = prepare_scan(shipped.scan)
         with h5py.File(tmp_path / 'patches.h5') as file:
             assert np.array_equal(shipped.scan.positions[file['pattern'][:]], file['positions'][:])
@@ -226,7 +226,7 @@ class PipelineChecks:
             train([each], config, tmp_path / str(number)).trained.weights
             for number, each in enumerate((scan, stretched))
         )
-        assert jobs.distance(one, two) == 0
+        assert jobs.largest_difference(one, two) == 0
         with pytest.raises(ConfigError, match='positions_provided = False has no effect'):
             jobs.configuration(backend, data__positions_provided=False, model__model_type='supervised')
 
@@ -241,8 +241,8 @@ class PipelineChecks:
         model = train([normalized], config, tmp_path).model
         notices = reconstruct(normalized, model, config).report.notices
         assert any(notice.code == 'photons' for notice in notices)
-        moved = jobs.distance(reference, backend.fresh_weights(config, 0))
-        assert jobs.distance(open_model(model).weights, reference) < 1e-2 * moved
+        moved = jobs.largest_difference(reference, backend.draw_weights(config, 0))
+        assert jobs.largest_difference(open_model(model).weights, reference) < 1e-2 * moved
 
     def test_the_measurement_domain_is_the_unit_of_a_file(self, backend: Backend, tmp_path: Path) -> None:
         """SETTINGS: measurement_domain amplitude squares what the file holds."""
@@ -297,16 +297,16 @@ class PipelineChecks:
             train([jobs.scan()], config, tmp_path, should_stop=jobs.StopAfter(1))
         assert not (tmp_path / 'model.safetensors').exists()
         resumed = train([jobs.scan()], config, tmp_path, resume=True).trained
-        assert jobs.distance(resumed.weights, conformance_runs.reference.trained.weights) == 0
+        assert jobs.largest_difference(resumed.weights, conformance_runs.reference.trained.weights) == 0
         with pytest.raises(Interrupted):
             reconstruct(shipped.scan, shipped.model, shipped.config, should_stop=lambda: True)
 
     @pytest.mark.slow
     def test_other_backends_give_the_same_patches(self, backend: Backend, shipped: Shipped) -> None:
         """B17: the same model, replayed by every other backend that is installed."""
-        from ..backend import backend_entry_points, missing_modules
+        from ..backend import find_entry_points, find_missing_modules
 
-        others = [n for n in backend_entry_points() if n != backend.name and not missing_modules(n)]
+        others = [n for n in find_entry_points() if n != backend.name and not find_missing_modules(n)]
         if not others:
             pytest.skip('no other backend is installed here')
         for name in others:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import backend_entry_points, installed, name_of
+from ..backend import find_entry_points, installed, resolve_name
 from ..config import Config
 from ..environment import examine
 from ..errors import ConfigError, InputError, OutputError, ScanError
@@ -152,12 +152,12 @@ def resolve_backends(names: Sequence[str] | None) -> list[str]:
                 "here; install the others with: pip install 'ptychopinn-reconstructor[all]'"
             )
         return available
-    chosen = list(dict.fromkeys(name_of(name) for name in map(str.strip, names)))
+    chosen = list(dict.fromkeys(resolve_name(name) for name in map(str.strip, names)))
     check_backends(chosen)
     if len(chosen) < 2:
         raise ConfigError(
             f'A comparison needs two different backends but only {", ".join(chosen) or "none"} is named; '
-            f'there are: {", ".join(sorted(backend_entry_points()))}.'
+            f'there are: {", ".join(sorted(find_entry_points()))}.'
         )
     return chosen
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ptychodus.api.observer import Observable
 
-from ..backend import missing_modules
+from ..backend import find_missing_modules
 from ..errors import Interrupted, PtychoPINNError
 from ..worker.handover import Scratch
 from ..worker.messages import DevicesDone
@@ -50,7 +50,7 @@ class Devices(Observable):
             backend = self._settings.backend()
         except PtychoPINNError:  # the settings name a backend that is none: told when a job is started
             return
-        if backend in self._asked or missing_modules(backend):
+        if backend in self._asked or find_missing_modules(backend):
             return
         self._asked.add(backend)
         threading.Thread(target=self._ask, args=(backend,), daemon=True).start()

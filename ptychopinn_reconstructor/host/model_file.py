@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..backend import title_of
+from ..backend import resolve_title
 from ..config import FINE_TUNING, Config
 from ..errors import ModelFileError
 from ..events import Notice
 from ..model_file.manifest import NETWORK_SETTINGS, Manifest
 from ..model_file.opening import Model, open_model
-from ..model_file.probes import likeness_of_another
+from ..model_file.probes import find_probe_mismatch
 from ..model_file.training_range import TrainingRange
 from ..scan import check_probe
 from .scans import HostScan
@@ -74,7 +74,7 @@ class ModelFile:
         model = self.config.model
         written_by = self.manifest.backend
         return (
-            f'{self.path.name}: {model.model_type}, {title_of(written_by)}, N = {model.N}, '
+            f'{self.path.name}: {model.model_type}, {resolve_title(written_by)}, N = {model.N}, '
             f'gridsize {model.gridsize}, {self.learned_from}'
         )
 
@@ -111,7 +111,7 @@ class ModelFile:
         mine, asked = self.config.data.probe_power, config.data.probe_power
         yield from self._unlike_settings(config)
         probe = check_probe(scan.product.probes.get_probe_no_opr().get_array())
-        if (likeness := likeness_of_another(probe, self.model)) is not None:
+        if (likeness := find_probe_mismatch(probe, self.model)) is not None:
             text = (
                 f'The probe differs from the one that the model was trained with (correlation {likeness:.3f}); '
                 'use that one, or train with this one, if the object looks wrong.'
@@ -129,7 +129,7 @@ class ModelFile:
             )
             yield Notice('power_unit', text)
         here = TrainingRange.of_scan(counts, gauge.probe, scan.positions)
-        yield from self.manifest.trained_for.departures(here)
+        yield from self.manifest.trained_for.list_departures(here)
 
     def _unlike_settings(self, config: Config) -> Iterator[Notice]:
         """Where the settings ask for something else than the training had."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..backend import installed, name_of, title_of
+from ..backend import installed, resolve_name, resolve_title
 from ..config import PLUGIN_SECTION, FieldInfo
 from ..errors import PtychoPINNError
 from .model_file import MODEL_FILTER
@@ -183,7 +183,7 @@ def train_button(settings: PluginSettings) -> str:
 
 def is_installed(backend: str) -> bool:
     """Whether a backend, by its name in the settings, can be used."""
-    return name_of(backend) in installed()
+    return resolve_name(backend) in installed()
 
 
 def _can_be_empty(field: Field, parameter: Any) -> bool:
@@ -232,9 +232,9 @@ def status(reconstructor: PtychoPINNReconstructor) -> Status:
         path = reconstructor.settings.model_path()
         return Status(NO_MODEL) if path is None else Status(html.escape(f'There is no file {path}.'), wrong=True)
     network = model.config.model
-    written_by = model.manifest.backend
+    title = resolve_title(model.manifest.backend)
     lines = [
-        f'{MODEL_TYPES[network.model_type]}, {title_of(written_by)}, N = {network.N}, grid size {network.gridsize}',
+        f'{MODEL_TYPES[network.model_type]}, {title}, N = {network.N}, grid size {network.gridsize}',
         model.learned_from,
     ]
     text = f'<b>{html.escape(model.path.name)}</b><br>{"<br>".join(html.escape(line) for line in lines)}'

@@ -22,7 +22,7 @@ from ptychodus.api.parameters import (
 )
 from ptychodus.api.settings import SettingsRegistry
 
-from ..backend import backend_entry_points, descriptions, installed, name_of, title_of
+from ..backend import describe_backends, find_entry_points, installed, resolve_name, resolve_title
 from ..config import AUTO, PLUGIN_SECTION, SECTIONS, Config, FieldInfo, field_table, parse
 from ..errors import ConfigError
 
@@ -66,14 +66,14 @@ class PluginSettings:
     def choices(self, name: str) -> list[str]:
         """The values that a setting can have, as they are shown; empty where it is free."""
         if name == 'backend':
-            return [described.title for described in descriptions().values()]
+            return [described.title for described in describe_backends().values()]
         return [str(value) for value in _literals(self.rows[name])]
 
     def backend(self) -> str:
         """The entry-point name of the chosen backend; ConfigError names the choices when there is no such."""
         title = str(self['backend'].get_value())
-        name = name_of(title)
-        if name not in backend_entry_points():
+        name = resolve_name(title)
+        if name not in find_entry_points():
             raise self._unknown(self.rows['backend'], title, self.choices('backend'))
         return name
 
@@ -141,7 +141,7 @@ class PluginSettings:
     def _create(self, group: ParameterGroup, key: str, row: FieldInfo) -> Parameter[Any]:
         kinds = _kinds(row)
         if row.name == 'backend':
-            return group.create_string_parameter(key, title_of(_first_backend()))
+            return group.create_string_parameter(key, resolve_title(_first_backend()))
         if bool in kinds:
             return group.create_boolean_parameter(key, bool(SHOWN_DEFAULTS.get(row.name, row.default)))
         if int in kinds or float in kinds:

@@ -16,7 +16,7 @@ from ptychodus.api.reconstruct import TrainOutput
 
 from ..config import Config
 from ..io.atomic import write_atomically
-from ..training.folder import MODEL, can_resume, start_of
+from ..training.folder import MODEL, can_resume, find_start_model
 from ..training.metrics_table import read_losses
 from ..worker.messages import Epoch, Preview, TrainDone
 from ..worker.requests import TrainRequest
@@ -86,7 +86,7 @@ class Training:
         A resumed training has its own, whatever the settings say now.
         """
         if resume:
-            own = start_of(folder, None, resume=True)
+            own = find_start_model(folder, None, resume=True)
             return None if own is None else ModelFile.open(own)
         if not self.settings['start_from_model'].get_value():
             return None

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import title_of
+from ..backend import resolve_title
 from ..config import Config, field_table
 from ..errors import ScanError
 from ..result import NOMINAL_PIXEL_SIZE, Reconstruction
@@ -98,6 +98,6 @@ def write_settings(path: str | Path, settings: Settings) -> None:
             section, key = row.ini.split('.')
             if section not in ini:
                 ini.add_section(section)
-            ini[section][key] = title_of(value) if row.name == 'backend' else str(value)
+            ini[section][key] = resolve_title(value) if row.name == 'backend' else str(value)
     with write_atomically(path) as temporary, temporary.open('w') as file:
         ini.write(file)

@@ -44,18 +44,18 @@ def encode(manifest: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> 
     from safetensors.numpy import save
 
     arrays = {name: np.asarray(tensor, dtype='<f4', order='C') for name, tensor in tensors.items()}
-    complete = {**manifest, DIGEST: digest(manifest, arrays)}
-    return save(arrays, metadata={MANIFEST: canonical(complete)})
+    complete = {**manifest, DIGEST: compute_digest(manifest, arrays)}
+    return save(arrays, metadata={MANIFEST: canonicalize(complete)})
 
 
-def canonical(manifest: Mapping[str, Any]) -> str:
-    """The one way to write a manifest: keys sorted, no spaces, ASCII."""
+def canonicalize(manifest: Mapping[str, Any]) -> str:
+    """Canonical JSON of a manifest: sorted keys, no spaces, ASCII."""
     return json.dumps(manifest, sort_keys=True, separators=(',', ':'), allow_nan=False)
 
 
-def digest(manifest: Mapping[str, Any], tensors: Mapping[str, Float32]) -> str:
+def compute_digest(manifest: Mapping[str, Any], tensors: Mapping[str, Float32]) -> str:
     """SHA-256 of a manifest, its own entry `sha256` left out, and of name, type, shape and bytes of each array."""
-    found = hashlib.sha256(canonical({key: value for key, value in manifest.items() if key != DIGEST}).encode())
+    found = hashlib.sha256(canonicalize({key: value for key, value in manifest.items() if key != DIGEST}).encode())
     for name in sorted(tensors):
         found.update(f'\n{json.dumps([name, "F32", tensors[name].shape])}\n'.encode())
         found.update(np.ascontiguousarray(tensors[name], dtype='<f4').tobytes())
@@ -69,8 +69,8 @@ def decode(file: Path) -> tuple[Json, Tensors]:
     """
     data = _read(file)
     manifest = _check_header(file, data)
-    tensors = _load(file, data)
-    if digest(manifest, tensors) != manifest.get(DIGEST):
+    tensors = _load_tensors(file, data)
+    if compute_digest(manifest, tensors) != manifest.get(DIGEST):
         raise ModelFileError(f"'{file}' was altered: its SHA-256 is not the recorded one; copy the file again.")
     return manifest, tensors
 
@@ -112,7 +112,7 @@ def _check_header(file: Path, data: bytes) -> Json:
         )
     _check_layout(file, header, len(data) - 8 - length)
     manifest = _parse_json(file, 'manifest', metadata[MANIFEST].encode('utf-8', 'surrogatepass'))
-    if canonical(manifest) != metadata[MANIFEST]:
+    if canonicalize(manifest) != metadata[MANIFEST]:
         raise ModelFileError(f"The manifest of '{file}' is not written as this format is; copy the file again.")
     return manifest
 
@@ -146,7 +146,7 @@ def _check_layout(file: Path, header: Json, size: int) -> None:
         )
 
 
-def _load(file: Path, data: bytes) -> Tensors:
+def _load_tensors(file: Path, data: bytes) -> Tensors:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -163,7 +163,7 @@ def _load(file: Path, data: bytes) -> Tensors:
 def _parse_json(file: Path, what: str, text: bytes) -> Json:
     """A JSON object without NaN and without a key that is there twice."""
     try:
-        values = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        values = json.loads(text.decode(), object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"The {what} of '{file}' is damaged ({error}); copy the file again.") from error
     if not isinstance(values, dict):
@@ -171,7 +171,7 @@ def _parse_json(file: Path, what: str, text: bytes) -> Json:
     return values
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> Json:
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> Json:
     values = dict(pairs)
     if len(values) < len(pairs):
         twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))

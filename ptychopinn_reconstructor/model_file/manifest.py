@@ -1,4 +1,4 @@
-"""The manifest of a model file: what a model says of itself, every entry typed (specs/checkpoint_format.md)."""
+"""Typed manifest of a model file (specs/checkpoint_format.md)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ StoredConfig = Annotated[Config, PlainValidator(_parse_config), PlainSerializer(
 
 
 class Architecture(Entry):
-    """All that is needed to build the network, whatever the backend: see `config.ModelConfig` for the settings."""
+    """Parameters from which any backend builds the network; the settings are those of `config.ModelConfig`."""
 
     name: Word
     N: Length
@@ -41,13 +41,13 @@ class Architecture(Entry):
 
     @classmethod
     def of(cls, config: Config, *, stride: int, parameters: int) -> Self:
-        """That of a complete configuration (N is set)."""
+        """Architecture of a complete configuration (N is set)."""
         settings = {key: getattr(config.model, key) for key in NETWORK_SETTINGS}
         return cls(name=config.model.architecture, stride=stride, parameters=parameters, **settings)
 
 
 class ArrayInfo(Entry):
-    """Axes, unit and meaning of an array that the network takes or gives; None is a free length."""
+    """Axes, unit and meaning of a network input or output; None is a free length."""
 
     name: Word
     shape: Annotated[tuple[Length | None, ...], Field(max_length=8)]
@@ -58,7 +58,7 @@ class ArrayInfo(Entry):
 
 
 class Scaling(Entry):
-    """The constants between counts and the network's input; probes are named by the SHA-256 of their values."""
+    """Scaling constants from counts to network input; probes are identified by the SHA-256 of their values."""
 
     probe_power: Literal['absolute', 'from_counts']
     power_ratio: Positive
@@ -69,7 +69,7 @@ class Scaling(Entry):
 
 
 class Training(Entry):
-    """Where the weights are from: scans, epochs, losses, device; the residuals are those of a fine-tuning."""
+    """Origin of the weights: scans, epochs, losses, device; residuals before and after a fine-tuning."""
 
     scans: Annotated[tuple[Text, ...], Field(max_length=10_000)]
     patterns: Count
@@ -94,7 +94,7 @@ class SelfTestInfo(Entry):
 
 
 class Description(Entry):
-    """The part of the manifest that whoever has trained the model knows."""
+    """Part of the manifest that the training supplies."""
 
     backend: Word
     architecture: Architecture
@@ -106,7 +106,7 @@ class Description(Entry):
     card: Text | None
 
     @model_validator(mode='after')
-    def _agree(self) -> Self:
+    def _check_agreement(self) -> Self:
         for key, stored in (('name', 'architecture'), *((key, key) for key in NETWORK_SETTINGS)):
             mine, other = getattr(self.architecture, key), getattr(self.config.model, stored)
             if mine != other:
@@ -131,7 +131,7 @@ class Manifest(Description):
 
 
 def parse_manifest(values: dict[str, Any], where: str) -> Manifest:
-    """The manifest from plain JSON types; `where` names the file in the sentences of ModelFileError."""
+    """Manifest parsed from plain JSON types; `where` names the file in a ModelFileError."""
     if values.get('format') != FORMAT:
         raise ModelFileError(f'The manifest of {where} does not say format {FORMAT!r}; hand in a model.safetensors.')
     version = values.get('format_version')
@@ -146,17 +146,17 @@ def parse_manifest(values: dict[str, Any], where: str) -> Manifest:
         raise ModelFileError(f'The configuration in the model {where} cannot be used: {error}') from error
     except ValidationError as error:
         raise ModelFileError(
-            f'The manifest of {where} does not fit the format: {_first(error)}; copy the file again.'
+            f'The manifest of {where} does not fit the format: {_format_first_error(error)}; copy the file again.'
         ) from error
 
 
-def _first(error: ValidationError) -> str:
+def _format_first_error(error: ValidationError) -> str:
     detail = error.errors(include_url=False, include_input=False)[0]
     return ': '.join(filter(None, ('.'.join(map(str, detail['loc'])), detail['msg'].removeprefix('Value error, '))))
 
 
 def describe_input(n_pixels: int) -> ArrayInfo:
-    """What the network takes: counts (b, N, N)."""
+    """Description of the network input: counts (b, N, N)."""
     return ArrayInfo(
         name='counts',
         shape=(None, n_pixels, n_pixels),
@@ -168,7 +168,7 @@ def describe_input(n_pixels: int) -> ArrayInfo:
 
 
 def describe_output(n_patch: int) -> ArrayInfo:
-    """What the network gives: patches (b, n, n)."""
+    """Description of the network output: patches (b, n, n)."""
     return ArrayInfo(
         name='patches',
         shape=(None, n_patch, n_patch),

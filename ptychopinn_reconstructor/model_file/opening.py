@@ -1,4 +1,4 @@
-"""Opening a model file: all of it checked, no framework needed (specs/checkpoint_format.md)."""
+"""Opening and checking a model file without a framework (specs/checkpoint_format.md)."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class Model:
 
     @property
     def config(self) -> Config:
-        """The configuration that it was trained with; N is set."""
+        """Configuration of the training, N included."""
         return self.manifest.config
 
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """What `inspect` shows of a model file: path, size in bytes, manifest, and the shape of each array."""
+    """Summary of a model file for `inspect`: path, size in bytes, manifest and array shapes."""
 
     path: Path
     size: int
@@ -84,8 +84,8 @@ def open_model(path: str | os.PathLike[str]) -> Model:
         raise ModelFileError(f"The model '{file}' is not usable: {error}") from error
 
 
-def open_fitting(path: str | os.PathLike[str], config: Config) -> Model:
-    """A model to train further; ModelFileError when its N or its network differs from the configuration's."""
+def open_start_model(path: str | os.PathLike[str], config: Config) -> Model:
+    """Model to train further; ModelFileError if its N or its network differs from the configuration's."""
     model = open_model(path)
     for key in ('architecture', *NETWORK_SETTINGS):
         mine, other = getattr(config.model, key), getattr(model.config.model, key)
@@ -95,7 +95,7 @@ def open_fitting(path: str | os.PathLike[str], config: Config) -> Model:
 
 
 def inspect_model(path: str | os.PathLike[str]) -> Inspection:
-    """What a model file holds, after every check of `open_model`."""
+    """Summary of a model file, after every check of `open_model`."""
     file = Path(path)
     model = open_model(file)
     arrays = {
@@ -109,7 +109,7 @@ def inspect_model(path: str | os.PathLike[str]) -> Inspection:
 
 
 def _assemble(manifest: Manifest, tensors: Tensors) -> Model:
-    """The model of these arrays; ModelFileError or ScanError when one is missing, superfluous or does not fit."""
+    """Model assembled from its arrays; ModelFileError or ScanError if one is missing, superfluous or ill-shaped."""
     weights = {name.removeprefix(WEIGHTS): array for name, array in tensors.items() if name.startswith(WEIGHTS)}
     others = {name for name in tensors if not name.startswith(WEIGHTS)}
     expected = {*PROBE, COUNTS, *PATCHES}
@@ -132,9 +132,9 @@ def _check_sizes(manifest: Manifest, test: SelfTest) -> None:
         'self-test output': (test.patches.shape[1:], (manifest.config.model.patch_size,) * 2),
         'output': (manifest.output.shape, (None, *test.patches.shape[1:])),
     }
-    for name, (found, expected) in sizes.items():
-        if found != expected:
-            raise ModelFileError(f'the {name} has shape {found}, not {expected}; do not use it.')
+    for name, (actual, expected) in sizes.items():
+        if actual != expected:
+            raise ModelFileError(f'the {name} has shape {actual}, not {expected}; do not use it.')
     # Processors differ in the last digit of an absolute value.
     if not math.isclose(manifest.self_test.amplitude_range, test.amplitude_range, rel_tol=MAX_TOLERANCE):
         raise ModelFileError(
@@ -143,7 +143,7 @@ def _check_sizes(manifest: Manifest, test: SelfTest) -> None:
 
 
 def join_complex(tensors: Tensors, real: str, imaginary: str) -> NDArray[np.complex64]:
-    """A complex array from its two parts; ModelFileError when their shapes differ."""
+    """Complex array of its real and imaginary parts; ModelFileError if their shapes differ."""
     if tensors[real].shape != tensors[imaginary].shape:
         raise ModelFileError(f'{real!r} and {imaginary!r} have different shapes; do not use it.')
     joined = np.empty(tensors[real].shape, np.complex64)

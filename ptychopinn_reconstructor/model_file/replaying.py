@@ -1,4 +1,4 @@
-"""Replaying the self-test of a model: building its network from the file alone gives the recorded output again."""
+"""Replaying the self-test of a model: the network built from the file alone must reproduce the recorded output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Predict = Callable[[Model, NDArray[np.float32]], NDArray[Any]]
 
 @dataclass(frozen=True)
 class Replay:
-    """What replaying a self-test gave; lengths in units of the amplitude range."""
+    """Outcome of a replayed self-test; differences in units of the amplitude range."""
 
     path: Path
     written_by: str

@@ -1,4 +1,4 @@
-"""The self-test of a model: a recorded input and output that any backend must reproduce."""
+"""Self-test of a model: recorded network input and output that any backend must reproduce."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class SelfTest:
 
     @property
     def amplitude_range(self) -> float:
-        """Largest recorded amplitude: the unit of the tolerance."""
+        """Largest recorded amplitude, the unit of the tolerance."""
         return float(np.abs(self.patches).max())
 
     def difference(self, patches: NDArray[Any]) -> float:

@@ -1,4 +1,4 @@
-"""The model file of a training, and its self-test replayed by a backend."""
+"""Writing the model file of a training, and replaying its self-test with a backend."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..errors import ModelFileError
 from ..physics.scaling import InputScaler
 from .manifest import Architecture, Description, Scaling, Training
 from .opening import Model, open_model
-from .probes import probe_digest
+from .probes import hash_probe
 from .replaying import Predict, Replay, replay
 from .self_test import SelfTest
 from .training_range import TrainingRange
@@ -50,10 +50,10 @@ def write_trained_model(
     probe = trained.probes[0]
     counts = prepared.counts(np.linspace(0, len(prepared) - 1, SELF_TEST_PATTERNS).astype(np.int64))
     scaler = InputScaler(probe, patch_size=config.model.patch_size)
-    fresh_weights = backend.fresh_weights(config, config.training.seed)
+    draw_weights = backend.draw_weights(config, config.training.seed)
     patches, fresh = (
-        backend.network(in_single_precision(config), weights, 'cpu').predict(*scaler.counts_to_input(counts))
-        for weights in (trained.weights, fresh_weights)
+        backend.network(set_single_precision(config), weights, 'cpu').predict(*scaler.counts_to_input(counts))
+        for weights in (trained.weights, draw_weights)
     )
     try:
         description = Description(
@@ -67,12 +67,12 @@ def write_trained_model(
                 power_ratio=float(prepared.gauge.ratio),
                 mean_counts=float(prepared.scan.mean_counts),
                 amplitude_unit=float(scaler.amplitude_unit),
-                refined_from=None if guess is None else probe_digest(guess),
-                other_probes=tuple(probe_digest(other) for other in others),
+                refined_from=None if guess is None else hash_probe(guess),
+                other_probes=tuple(hash_probe(other) for other in others),
             ),
             training=describe_training(trained, len(prepared), sources),
             trained_for=trained_for or TrainingRange.of_scans(prepared),
-            versions=backend.versions() | own_versions(),
+            versions=backend.versions() | collect_versions(),
             card=None,
         )
     except ValidationError as error:
@@ -89,19 +89,19 @@ def write_trained_model(
         probe=probe,
         self_test=SelfTest(counts, patches),
         fresh_patches=fresh,
-        predict=predictor(backend),
+        predict=make_predictor(backend),
     )
 
 
 def describe_training(trained: TrainedModel, patterns: int, sources: Sequence[str]) -> Training:
-    """What a model file says of its training."""
+    """Entry `training` of the manifest."""
     known = {key: value for key, value in trained.summary.items() if key in Training.model_fields}
     return Training(
         **{
             'start_residual': None,
             'residual': None,
             'start_kept': None,
-            **{key: _finite(value) for key, value in known.items()},
+            **{key: _drop_non_finite(value) for key, value in known.items()},
             'scans': tuple(sources),
             'patterns': patterns,
             'losses': tuple((int(epoch), float(loss)) for epoch, loss in trained.losses),
@@ -110,30 +110,30 @@ def describe_training(trained: TrainedModel, patterns: int, sources: Sequence[st
     )
 
 
-def _finite(value: Any) -> Any:
+def _drop_non_finite(value: Any) -> Any:
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
-def own_versions() -> dict[str, str]:
-    """Versions of this package, of Python and of numpy."""
+def collect_versions() -> dict[str, str]:
+    """Versions of this package, Python and numpy."""
     from .. import __version__
 
     return {'ptychopinn-reconstructor': __version__, 'python': platform.python_version(), 'numpy': np.__version__}
 
 
-def predictor(backend: Backend, device: str = 'cpu') -> Predict:
-    """A function of a model and counts (b, N, N) that gives the patches of a network built from the model alone."""
+def make_predictor(backend: Backend, device: str = 'cpu') -> Predict:
+    """Function that maps a model and counts (b, N, N) to the patches of a network built from the model alone."""
 
     def predict(model: Model, counts: NDArray[np.float32]) -> NDArray[np.complex64]:
-        network = backend.network(in_single_precision(model.config), model.weights, device)
+        network = backend.network(set_single_precision(model.config), model.weights, device)
         scaler = InputScaler(model.probe, patch_size=model.config.model.patch_size)
         return network.predict(*scaler.counts_to_input(counts))
 
     return predict
 
 
-def in_single_precision(config: Config) -> Config:
-    """The same configuration in single precision: a self-test must not depend on how the training was run."""
+def set_single_precision(config: Config) -> Config:
+    """Configuration in single precision, so that a self-test does not depend on the precision of the training."""
     return config.merged({'execution': {'precision': '32'}})
 
 
@@ -144,4 +144,4 @@ def verify_model(path: str | Path, backend: str | None = None) -> Replay:
     more than the tolerance.
     """
     model = open_model(path)
-    return replay(Path(path), model, predictor(load_backend(backend or model.manifest.backend)))
+    return replay(Path(path), model, make_predictor(load_backend(backend or model.manifest.backend)))

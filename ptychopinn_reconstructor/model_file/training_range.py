@@ -1,4 +1,4 @@
-"""What a model was trained for, kept in its file, and whether a scan lies within it."""
+"""Training range of a model: dose, probe power and overlap, and whether a scan lies within it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
     from ..physics.prepare import PreparedScan
 
-DOSE_FACTOR = 3.0  # beyond the range of the training, from which on a word is due
+DOSE_FACTOR = 3.0  # outside of the training range, beyond which a notice is due
 OVERLAP_MARGIN = 0.15  # the same for the overlap, in its own unit
 
 
 class TrainingRange(Entry):
-    """What was trained on, or what one scan is: smallest and largest value of each; None where unknown.
+    """Smallest and largest dose, probe power and overlap of one or more scans; None where unknown.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class TrainingRange(Entry):
 
     @classmethod
     def of_scan(cls, counts: float, probe: NDArray[np.complex64], positions: NDArray[np.float64]) -> Self:
-        """That of one scan: mean counts a pattern, probe (modes, N, N) in sqrt(counts), positions (n, 2) in pixels."""
+        """Range of one scan: mean counts a pattern, probe (modes, N, N) in sqrt(counts), positions (n, 2) in pixels."""
         from ..physics.sampling import scan_overlap
         from ..physics.scaling import probe_power
 
@@ -45,7 +45,7 @@ class TrainingRange(Entry):
 
     @classmethod
     def of_scans(cls, *prepared: PreparedScan) -> Self:
-        """That of scans that are trained on together, one at least."""
+        """Smallest range that contains all scans, at least one."""
         from ..physics.prepare import incident_counts
 
         first, *others = (
@@ -54,33 +54,33 @@ class TrainingRange(Entry):
         return first.join(*others)
 
     def join(self, *others: TrainingRange) -> Self:
-        """The smallest range that holds this one and the others."""
+        """Smallest range that contains this one and the others."""
         parts: list[TrainingRange] = [self, *others]
         return type(self)(
-            counts=_hull([part.counts for part in parts]),
-            probe_power=_hull([part.probe_power for part in parts]),
-            overlap=_hull([part.overlap for part in parts]),
+            counts=_join_ranges([part.counts for part in parts]),
+            probe_power=_join_ranges([part.probe_power for part in parts]),
+            overlap=_join_ranges([part.overlap for part in parts]),
         )
 
     def widen(self, factor: float) -> Self:
-        """Doses within a factor of this one's, any overlap: what a pretraining is for."""
+        """Range widened by a factor of dose and with any overlap, as a pretraining covers it."""
         return type(self)(
-            counts=_widen(self.counts, factor), probe_power=_widen(self.probe_power, factor), overlap=None
+            counts=_widen_range(self.counts, factor), probe_power=_widen_range(self.probe_power, factor), overlap=None
         )
 
-    def departures(self, scan: TrainingRange) -> tuple[Notice, ...]:
-        """In what a scan lies outside of this range: a notice for each of dose (or probe power) and overlap."""
+    def list_departures(self, scan: TrainingRange) -> tuple[Notice, ...]:
+        """Notices for dose (or probe power) and overlap of a scan outside of this range."""
         notices = []
         if _is_far(scan.counts, self.counts):
             text = (
-                f'The patterns hold {_text(scan.counts)} counts on average but the model was trained on '
-                f'{_text(self.counts)}; train on patterns of a similar dose if the object looks wrong.'
+                f'The patterns hold {_format_range(scan.counts)} counts on average but the model was trained on '
+                f'{_format_range(self.counts)}; train on patterns of a similar dose if the object looks wrong.'
             )
             notices.append(Notice('dose', text))
         elif _is_far(scan.probe_power, self.probe_power):
             text = (
-                f'The probe has a power of {_text(scan.probe_power)} counts but the model was trained with '
-                f'{_text(self.probe_power)}; check the probe, or set probe_power, if the object looks wrong.'
+                f'The probe has a power of {_format_range(scan.probe_power)} counts but the model was trained with '
+                f'{_format_range(self.probe_power)}; check the probe, or set probe_power, if the object looks wrong.'
             )
             notices.append(Notice('probe_power', text))
         if scan.overlap and self.overlap and scan.overlap[0] < self.overlap[0] - OVERLAP_MARGIN:
@@ -93,21 +93,21 @@ class TrainingRange(Entry):
         return tuple(notices)
 
 
-def _hull(ranges: list[Range | None]) -> Range | None:
+def _join_ranges(ranges: list[Range | None]) -> Range | None:
     known = [entry for entry in ranges if entry is not None]
     return (min(low for low, _ in known), max(high for _, high in known)) if known else None
 
 
-def _widen(entry: Range | None, factor: float) -> Range | None:
+def _widen_range(entry: Range | None, factor: float) -> Range | None:
     return entry and (entry[0] / factor, entry[1] * factor)
 
 
 def _is_far(scan: Range | None, trained: Range | None) -> bool:
-    """Whether a scan's dose lies further outside than by DOSE_FACTOR."""
+    """Whether a scan's dose lies outside by more than DOSE_FACTOR."""
     if scan is None or trained is None:
         return False
     return scan[1] > trained[1] * DOSE_FACTOR or scan[0] * DOSE_FACTOR < trained[0]
 
 
-def _text(entry: Range | None) -> str:
+def _format_range(entry: Range | None) -> str:
     return ' to '.join(dict.fromkeys(f'{value:.3g}' for value in entry or ()))

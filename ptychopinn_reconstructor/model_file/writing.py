@@ -68,17 +68,17 @@ def write_model(
             'distance_to_fresh': distance,
         },
     }
-    data = encode(manifest, _tensors(weights, probe, self_test))
+    data = encode(manifest, _name_tensors(weights, probe, self_test))
     with write_atomically(path) as temporary:
         temporary.write_bytes(data)
         replay(Path(path), open_model(temporary), predict)
     return Path(path)
 
 
-def _tensors(
+def _name_tensors(
     weights: Mapping[str, Float32], probe: NDArray[Any], self_test: SelfTest
 ) -> dict[str, NDArray[np.float32]]:
-    """The arrays under their names in the file; a complex one as its two parts, which every reader knows."""
+    """Arrays by their names in the file; complex ones split in real and imaginary parts, which every reader knows."""
     if not weights:
         raise ModelFileError('The network handed over no weights; export them before writing the model.')
     for name, weight in weights.items():

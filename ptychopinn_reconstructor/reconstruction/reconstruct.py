@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import Backend, arrays_on, load_backend
+from ..backend import Backend, load_backend, select_arrays
 from ..config import Config
 from ..errors import ModelFileError
 from ..events import OUTSIDE_TRAINING, Emit, Notice, Previews, ShouldStop, Started, ignore, never
@@ -62,8 +62,8 @@ def reconstruct(
     emit(Started('reconstruct', device, backend.title))
     with times.stage('prepare', len(scan)):
         prepared = prepare_for_model(scan, chosen, trained.config, config, backend.stride, own=source == 'model')
-    departures = trained.manifest.trained_for.departures(TrainingRange.of_scans(prepared))
-    notices = [*scaled, *chosen_notices, *scan_notices(prepared), *departures]
+    list_departures = trained.manifest.trained_for.list_departures(TrainingRange.of_scans(prepared))
+    notices = [*scaled, *chosen_notices, *scan_notices(prepared), *list_departures]
     run = replace(
         run_info(prepared, backend.name, device, trained.config.model.model_type, source),
         model=str(model),
@@ -77,7 +77,7 @@ def reconstruct(
         notices += [
             Notice('further_model', f'{path}: {notice.text}') for notice in choose_probe(scan, other, chosen)[2]
         ]
-    previews, arrays = Previews(emit, preview_seconds), arrays_on(backend, device)
+    previews, arrays = Previews(emit, preview_seconds), select_arrays(backend, device)
     start = models_object(
         prepared,
         [trained, *others],

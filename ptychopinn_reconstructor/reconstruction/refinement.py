@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Final, Literal
 
-from ..backend import arrays_on, installed, load_backend
+from ..backend import installed, load_backend, select_arrays
 from ..config import Config, RefinementConfig
 from ..physics.arrays import NUMPY, Arrays
 from ..physics.engine.refine import RefineOptions, scan_dose
@@ -59,7 +59,7 @@ def engine_arrays(config: Config) -> tuple[Arrays, str]:
     if device == 'cpu' or (device == 'auto' and not (may_have_gpu() and name in installed())):
         return NUMPY, 'numpy'
     backend = load_backend(name)
-    arrays = arrays_on(backend, backend.resolve_device(device))
+    arrays = select_arrays(backend, backend.resolve_device(device))
     return arrays, 'numpy' if arrays is NUMPY else backend.name
 
 

@@ -1,4 +1,4 @@
-"""Fine-tuning never makes the result worse: what it started from is kept where that explains the patterns better.
+"""Choice between the fine-tuned and the initial weights, by the residual of a refined reconstruction.
 
 What counts is the object that a user gets by default, so both networks reconstruct the first scan, with the passes of
 the engine that its dose and overlap ask for, and the smaller residual wins. The network's own residual would not do:
@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import Backend, TrainedModel, Weights, arrays_on
+from ..backend import Backend, TrainedModel, Weights, select_arrays
 from ..config import Config, RefinementConfig
 from ..events import Emit, Log, Notice
 from ..physics.engine.refine import RefineOptions, refine, residuals
@@ -33,15 +33,15 @@ def keep_better_model(
     *,
     emit: Emit,
 ) -> tuple[TrainedModel, Notice]:
-    """The trained model or, where that reconstructs `prepared` less well, one with the weights it started from.
+    """Trained model, or the same with its initial weights where these reconstruct `prepared` with a smaller residual.
 
-    The summary gets `start_residual`, `residual` and `start_kept`; the notice says which was kept.
+    The summary gets `start_residual`, `residual` and `start_kept`; the notice names the one kept.
     """
-    # Not config.refinement: what a user gets by default is compared, and with no passes nothing could be told.
+    # Default settings instead of config.refinement: without passes the residual does not rank the networks.
     options = refinement_options(RefinementConfig(), prepared, start='network', seed=config.training.seed)
     scan = prepared.part(np.arange(min(len(prepared), COMPARED_PATTERNS)))
     before, after = (
-        refined_residual(weights, backend, config, with_probe(scan, probe), options)
+        compute_refined_residual(weights, backend, config, replace_probe(scan, probe), options)
         for weights, probe in ((start, prepared.probe), (trained.weights, trained.probes[0]))
     )
     kept = not after < before  # a residual that is not a number is no improvement
@@ -56,17 +56,17 @@ def keep_better_model(
     return replace(trained, weights=start, probes=probes, summary=summary), notice
 
 
-def refined_residual(
+def compute_refined_residual(
     weights: Weights, backend: Backend, config: Config, scan: PreparedScan, options: RefineOptions
 ) -> float:
-    """Overall normalized residual of a scan reconstructed with these weights and so refined."""
+    """Overall normalized residual of a scan reconstructed with these weights and refined with `options`."""
     network = backend.network(config, weights, config.execution.device)
-    arrays = arrays_on(backend, config.execution.device)
+    arrays = select_arrays(backend, config.execution.device)
     canvas = network_object(scan, network, config, arrays=arrays).canvas
     refined = refine(scan, canvas, options, arrays=arrays)
     return residuals(scan, refined.canvas, refined.probe, arrays=arrays).overall
 
 
-def with_probe(scan: PreparedScan, probe: NDArray[np.complex64]) -> PreparedScan:
-    """The same scan under another probe (modes, N, N) in sqrt(counts)."""
+def replace_probe(scan: PreparedScan, probe: NDArray[np.complex64]) -> PreparedScan:
+    """Scan with its probe replaced by (modes, N, N) in sqrt(counts)."""
     return replace(scan, gauge=scan.gauge._replace(probe=probe))

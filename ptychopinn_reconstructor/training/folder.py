@@ -1,4 +1,4 @@
-"""The folder of a training: what of an earlier one is in it, how to go on with it, how to replace it."""
+"""Output folder of a training: finding, resuming and replacing an earlier training."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ FREE_ON_RESUME = {
 
 
 def can_resume(folder: Path) -> bool:
-    """Whether a folder holds what a training goes on from."""
+    """Whether a folder holds a checkpoint and a configuration to resume from."""
     return any(folder.glob(LAST)) and (folder / CONFIG).exists()
 
 
-def stored_config(folder: Path) -> Config:
-    """The configuration of the training in `folder`; ConfigError when there is none to go on with."""
+def read_stored_config(folder: Path) -> Config:
+    """Configuration of the training in `folder`; ConfigError if there is none to resume."""
     import yaml
 
     for needed in (LAST, CONFIG):
@@ -45,7 +45,9 @@ def stored_config(folder: Path) -> Config:
 
 
 def check_resumable(folder: Path, stored: Config, config: Config) -> None:
-    """ConfigError when `config` would go on with another training than the `stored` one, or is behind it already."""
+    """Raise ConfigError if `config` differs from `stored` in a setting that a resume cannot change, or asks for fewer
+    epochs than are complete.
+    """
     for section in ('model', 'data', 'training'):
         old, new = stored.to_json()[section], config.to_json()[section]
         for key in old.keys() - FREE_ON_RESUME:
@@ -54,89 +56,89 @@ def check_resumable(folder: Path, stored: Config, config: Config) -> None:
                     f'--resume goes on with the same training, whose {key} is {old[key]}, not {new[key]}; '
                     f'leave {key} out, or train anew in another folder.'
                 )
-    done = epochs_done(folder)
+    done = count_epochs(folder)
     if config.training.nepochs < done:
         raise ConfigError(f'The training in {folder} has {done} epochs already; pass a larger --epochs than that.')
 
 
-def start_of(folder: Path, given: str | Path | None, *, resume: bool) -> Path | None:
-    """The model that a training in `folder` starts from, or has started from when it is resumed; None: from no model.
+def find_start_model(folder: Path, given: str | Path | None, *, resume: bool) -> Path | None:
+    """Path of the model that a training in `folder` starts from (its own copy on resume); None for random weights.
 
     Raises ConfigError when a resumed training is `given` another model than its own.
     """
     named = None if given is None else Path(given)
     if not resume:
         return named
-    kept = folder / START
-    if not kept.exists():
+    copy = folder / START
+    if not copy.exists():
         if named is not None:
             raise ConfigError(f'The training in {folder} did not start from a model; leave {named} out to resume it.')
         return None
-    if named is not None and not (named.is_file() and filecmp.cmp(named, kept, shallow=False)):
+    if named is not None and not (named.is_file() and filecmp.cmp(named, copy, shallow=False)):
         raise ConfigError(f'The training in {folder} started from another model than {named}; leave it out to resume.')
-    return kept
+    return copy
 
 
-def keep_start(folder: Path, start: Path | None) -> None:
-    """Keep a copy of the model that a training starts from, for when it is resumed; that of an earlier one goes."""
-    kept = folder / START
+def copy_start_model(folder: Path, start: Path | None) -> None:
+    """Copy the model that a training starts from into `folder`, for a later resume; an earlier copy is removed."""
+    copy = folder / START
     if start is None:
-        kept.unlink(missing_ok=True)
-    elif not (kept.exists() and kept.samefile(start)):
-        with write_atomically(kept) as temporary:
+        copy.unlink(missing_ok=True)
+    elif not (copy.exists() and copy.samefile(start)):
+        with write_atomically(copy) as temporary:
             shutil.copyfile(start, temporary)
 
 
-def epochs_done(folder: Path) -> int:
-    """Complete epochs of the training in `folder`, from its metrics.csv."""
+def count_epochs(folder: Path) -> int:
+    """Number of complete epochs of the training in `folder`, from its metrics.csv."""
     return max((losses.epoch for losses in read_losses(folder)), default=0)
 
 
-def replacing(folder: Path, emit: Emit) -> Emit:
-    """An `emit` that removes an earlier training when the first step of the new one is done.
+def replace_earlier(folder: Path, emit: Emit) -> Emit:
+    """Callback `emit` that also removes an earlier training once the first step of the new one is complete.
 
-    What the new one has written by then, its first checkpoint, stays.
+    Files that the new one has written by then, its first checkpoint, stay.
     """
-    earlier = _versions(folder)
+    earlier = _list_versions(folder)
 
-    def both(event: Event) -> None:
+    def emit_and_remove(event: Event) -> None:
         if earlier and isinstance(event, Progress) and event.stage == 'train':
-            for path, version in _versions(folder).items():
+            for path, version in _list_versions(folder).items():
                 if earlier.get(path) == version:
                     path.unlink()
             earlier.clear()
         emit(event)
 
-    return both
+    return emit_and_remove
 
 
-def _versions(folder: Path) -> dict[Path, tuple[int, int]]:
-    """The files of a training in `folder`, with what changes when one is written anew."""
+def _list_versions(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Files of a training in `folder` with inode and modification time, which change when one is rewritten."""
     paths = [path for pattern in LEFT_BY_TRAINING for path in folder.glob(pattern)]
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
 
 def set_aside(folder: Path) -> list[Path]:
-    """Keep what an earlier training has left in `folder` under names with its date; the new names.
+    """New paths of an earlier training's files, renamed to carry its date.
 
     Its model stays in its place too, until a new one replaces it: it may be in use. Checkpoints are kept where no model
     was made of them yet.
     """
-    kept = []
+    copy = []
     model, checkpoints = folder / MODEL, folder / 'checkpoints'
     if model.exists():
-        kept.append(_dated(model))
-        if not kept[-1].exists():
-            os.link(model, kept[-1])
+        copy.append(_add_date(model))
+        if not copy[-1].exists():
+            os.link(model, copy[-1])
     last = max((path.stat().st_mtime for path in folder.glob(LAST)), default=None)
     if last is not None and not (model.exists() and model.stat().st_mtime >= last):
-        kept.append(_dated(checkpoints))
-        checkpoints.rename(kept[-1])
-    return kept
+        copy.append(_add_date(checkpoints))
+        checkpoints.rename(copy[-1])
+    return copy
 
 
-def _dated(path: Path) -> Path:
-    """The name for keeping `path`: with its date, and with a number where another of the same second has that name."""
+def _add_date(path: Path) -> Path:
+    """Path with the date of modification in its name, numbered where that name is taken."""
     stamp = time.strftime('%Y%m%d-%H%M%S', time.localtime(path.stat().st_mtime))
     numbers = chain([''], (f'-{number}' for number in count(2)))
     names = (path.with_name(f'{path.stem}-{stamp}{number}{path.suffix}') for number in numbers)

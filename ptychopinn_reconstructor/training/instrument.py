@@ -1,4 +1,4 @@
-"""The instrument that a pretraining is for: its probe with the photons per pattern, and its bad pixels."""
+"""Instrument of a pretraining: probe, photons per pattern and bad pixels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..config import Config
 from ..errors import ConfigError, ScanError
 from ..events import Notice
 from ..io.members import NpzMembers
-from ..model_file.probes import SAME_PROBE, probe_likeness
+from ..model_file.probes import SAME_PROBE, correlate_probes
 from ..physics.prepare import prepare_scan
 from ..physics.probes import scale_to_power
 from ..physics.scaling import ProbePower, probe_power
@@ -26,7 +26,7 @@ LOWEST_PHOTONS = 10.0  # per pattern
 
 @dataclass(frozen=True, eq=False)
 class Instrument:
-    """What a pretraining has to know: the probe (modes, N, N) in sqrt(counts) and bad pixels (N, N)."""
+    """Probe (modes, N, N) in sqrt(counts) and bad pixels (N, N) of an instrument."""
 
     probe: NDArray[np.complex64]
     bad_pixels: NDArray[np.bool_] | None = None
@@ -34,7 +34,7 @@ class Instrument:
 
     @classmethod
     def of_scan(cls, scan: Scan, mode: ProbePower = 'auto', photons: float | None = None) -> Instrument:
-        """That of a scan with a probe: the power of its probe is resolved by its counts, unless `photons` are given."""
+        """Instrument of a scan with a probe, whose power follows from the counts unless `photons` are given."""
         if photons is None:
             prepared = prepare_scan(scan, mode=mode)
             return cls(prepared.probe, scan.bad_pixels, power_notice(prepared))
@@ -44,7 +44,7 @@ class Instrument:
 
     @classmethod
     def of_probe(cls, probe: NDArray[np.complex64], photons: float | None = None) -> Instrument:
-        """A probe and the photons incident per pattern, its own power unless given; ConfigError when too few."""
+        """Instrument of a probe and the photons incident per pattern (its power by default); ConfigError if too few."""
         power = probe_power(probe)
         if photons is None and power < LOWEST_PHOTONS:
             raise ConfigError(
@@ -55,12 +55,12 @@ class Instrument:
         return cls(scale_to_power(probe, photons or power).astype(np.complex64), None, notice)
 
     def write(self, path: Path) -> None:
-        """As NPZ: `probe` and, if there are any, `bad_pixels`."""
+        """Write `probe` and, if there are any, `bad_pixels` to an NPZ file."""
         write_probe(path, self.probe, **({} if self.bad_pixels is None else {'bad_pixels': self.bad_pixels}))
 
 
 def read_instrument(folder: Path) -> Instrument:
-    """The instrument of the pretraining in `folder`; ConfigError when there is none."""
+    """Instrument of the pretraining in `folder`; ConfigError if there is none."""
     file = folder / INSTRUMENT
     if not file.exists():
         raise ConfigError(f'There is no pretraining to resume: {file} does not exist; leave out --resume.')
@@ -70,13 +70,13 @@ def read_instrument(folder: Path) -> Instrument:
         return Instrument(check_probe(members.read('probe')), bad, notice)
 
 
-def instrument_of(scan: Scan, config: Config, folder: Path, *, resume: bool) -> Instrument:
-    """That of a scan; of the pretraining in `folder` when that is resumed, ConfigError when it is of another probe."""
+def resolve_instrument(scan: Scan, config: Config, folder: Path, *, resume: bool) -> Instrument:
+    """Instrument of a scan, or on resume that of the pretraining in `folder`; ConfigError if their probes differ."""
     if not resume:
         return Instrument.of_scan(scan, config.data.probe_power)
     stored = read_instrument(folder)
     probe = stored.probe if scan.probe is None else check_probe(scan.probe)
-    likeness = probe_likeness(probe, stored.probe) if probe.shape == stored.probe.shape else 0.0
+    likeness = correlate_probes(probe, stored.probe) if probe.shape == stored.probe.shape else 0.0
     if likeness < SAME_PROBE:
         raise ConfigError(
             f'The pretraining in {folder} is for another probe than that of the scan (correlation {likeness:.3f}); '

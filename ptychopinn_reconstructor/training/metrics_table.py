@@ -1,4 +1,4 @@
-"""metrics.csv, the table of a training with a row an epoch: writing it, and the one place that reads it."""
+"""metrics.csv, the losses of a training with one row for each epoch: reading and writing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLUMNS = ('epoch', 'train_loss', 'val_loss', 'learning_rate', 'patterns_seen', 
 
 
 class EpochLosses(NamedTuple):
-    """The losses of one epoch; `val_loss` is None where nothing was held out."""
+    """Losses of one epoch; `val_loss` is None where nothing was held out."""
 
     epoch: int
     train_loss: float
@@ -23,18 +23,18 @@ class EpochLosses(NamedTuple):
 
 
 def read_losses(folder: Path) -> list[EpochLosses]:
-    """The losses of each complete epoch of the training in `folder`; empty where it has left no metrics.csv."""
+    """Losses of each complete epoch of the training in `folder`; empty without a metrics.csv."""
     path = folder / NAME
-    return [_losses(row) for row in _rows(path) if row.get('train_loss')] if path.exists() else []
+    return [_parse_losses(row) for row in _read_rows(path) if row.get('train_loss')] if path.exists() else []
 
 
-def _losses(row: Mapping[str, str]) -> EpochLosses:
+def _parse_losses(row: Mapping[str, str]) -> EpochLosses:
     held_out = row.get('val_loss')
     return EpochLosses(int(row['epoch']), float(row['train_loss']), float(held_out) if held_out else None)
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    """The rows that name an epoch: a killed process may leave half a row."""
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    """Rows that hold an epoch's number: a killed process may leave half a row."""
     with path.open(newline='') as file:
         return [row for row in csv.DictReader(file) if (row.get('epoch') or '').isdigit()]
 
@@ -58,7 +58,7 @@ class MetricsTable:
         if fresh:
             self._writer.writeheader()
             self._file.flush()
-        self._known = {int(row['epoch']) for row in _rows(self.path)}
+        self._known = {int(row['epoch']) for row in _read_rows(self.path)}
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -66,7 +66,7 @@ class MetricsTable:
 
     def _write(self, epoch: Epoch) -> None:
         if epoch.epoch in self._known:  # a kill came between this row and its checkpoint
-            kept = [earlier for earlier in _rows(self.path) if int(earlier['epoch']) < epoch.epoch]
+            kept = [earlier for earlier in _read_rows(self.path) if int(earlier['epoch']) < epoch.epoch]
             self._file.seek(0)
             self._file.truncate()
             self._writer.writeheader()
@@ -76,12 +76,12 @@ class MetricsTable:
         self._writer.writerow({name: getattr(epoch, name) for name in COLUMNS})
         self._file.flush()
 
-    def watching(self, emit: Emit) -> Emit:
-        """An `emit` that writes epochs to the table and passes every event on."""
+    def record_epochs(self, emit: Emit) -> Emit:
+        """Callback `emit` that also writes each epoch to the table."""
 
-        def both(event: Event) -> None:
+        def emit_and_record(event: Event) -> None:
             if isinstance(event, Epoch):
                 self._write(event)
             emit(event)
 
-        return both
+        return emit_and_record

@@ -24,7 +24,7 @@ from ..physics.simulation.procedural import OBJECT_SIZE
 from ..physics.simulation.simulate import simulate
 from ..scan import Scan, check_probe
 from .instrument import INSTRUMENT, LOWEST_PHOTONS, Instrument
-from .run import Trained, TrainingData, TrainingRun, procedural_patterns, run_training
+from .run import TrainingData, TrainingResult, TrainingRun, make_procedural_patterns, run_training
 
 SOURCE = 'procedural objects'
 HELD_OUT_SCANS, HELD_OUT_POSITIONS = 6, 64  # simulated scans of other objects, which choose the best epoch
@@ -41,8 +41,8 @@ def pretrain(
     preview_seconds: float | None = None,
     emit: Emit = ignore,
     should_stop: ShouldStop = never,
-) -> Trained:
-    """Pretrain a network for an instrument; writes what `train` writes, and the instrument's probe.npz.
+) -> TrainingResult:
+    """Pretrain a network for an instrument; writes the files of `train` and the instrument's probe.npz.
 
     Photons per pattern are drawn from the probe's power divided by training.dose_range to it times that. `initial` is
     a model whose weights are trained further. Raises ConfigError, BackendError or DeviceError before any work on bad
@@ -62,7 +62,7 @@ def pretrain(
 
 @dataclass(frozen=True, eq=False)
 class Pretraining:
-    """The plan of a pretraining: `probe` (modes, N, N) is that of the instrument as the model has it."""
+    """Plan of a pretraining; `probe` (modes, N, N) is the instrument's as the model applies it."""
 
     instrument: Instrument
     probe: NDArray[np.complex64]
@@ -71,20 +71,20 @@ class Pretraining:
 
     @classmethod
     def of(cls, instrument: Instrument, config: Config) -> Self:
-        """For an instrument; ConfigError where it and the configuration do not fit each other."""
+        """Plan for an instrument; ConfigError if instrument and configuration contradict each other."""
         probe = check_probe(instrument.probe)
-        config = pretraining_config(config, probe)
-        return cls(instrument, trained_probe(probe, config.model), config)
+        config = complete_pretraining_config(config, probe)
+        return cls(instrument, prepare_trained_probe(probe, config.model), config)
 
     def prepare(self, run: TrainingRun) -> TrainingData:
-        """Simulated scans to validate on, and patterns to train on that are drawn on the fly."""
+        """Procedural training patterns, drawn on the fly, and simulated validation scans."""
         config, stride = self.config, run.backend.stride
         held_out = tuple(
             prepare_scan(scan, mode='absolute', stride=stride, patch_size=config.model.patch_size)
-            for scan in held_out_scans(self.probe, config)
+            for scan in simulate_held_out_scans(self.probe, config)
         )
         self.instrument.write(run.folder / INSTRUMENT)
-        text = f'Pretraining on {SOURCE}, {photons_of(self.probe, config)} photons a pattern.'
+        text = f'Pretraining on {SOURCE}, {format_photons(self.probe, config)} photons a pattern.'
         known = self.instrument.notice
         return TrainingData(
             scans=held_out,
@@ -92,19 +92,19 @@ class Pretraining:
             notices=(*([] if known is None else [known]), Notice('pretraining', text)),
             sources=[SOURCE],
             trained_for=TrainingRange.of_scans(*held_out).widen(config.training.dose_range),
-            procedural=procedural_patterns(self.probe, self.instrument.bad_pixels, config),
+            procedural=make_procedural_patterns(self.probe, self.instrument.bad_pixels, config),
             measured=False,
         )
 
 
-def trained_probe(probe: NDArray[np.complex64], model: ModelConfig) -> NDArray[np.complex64]:
-    """The probe as `model` has it: masked and scaled, as that of a scan will be (specs/settings_defined.md)."""
+def prepare_trained_probe(probe: NDArray[np.complex64], model: ModelConfig) -> NDArray[np.complex64]:
+    """Probe (modes, N, N) masked and scaled as `model` asks for (specs/settings_defined.md)."""
     whole = mask_probe(probe) if model.probe_mask else probe
     return np.asarray(whole * model.probe_scale, dtype=np.complex64)
 
 
-def pretraining_config(config: Config, probe: NDArray[np.complex64]) -> Config:
-    """The configuration with what a pretraining settles: N, supervised; ConfigError when that contradicts it."""
+def complete_pretraining_config(config: Config, probe: NDArray[np.complex64]) -> Config:
+    """Configuration with N of the probe and supervised training; ConfigError if it contradicts them."""
     if config.model.N not in (None, probe.shape[-1]):
         raise ConfigError(f'N is {config.model.N} but the probe is {probe.shape[-1]} pixels wide; leave N out.')
     power = probe_power(probe)
@@ -117,14 +117,14 @@ def pretraining_config(config: Config, probe: NDArray[np.complex64]) -> Config:
     return config.merged({'model': settled, 'data': {'source': 'procedural'}})
 
 
-def photons_of(probe: NDArray[np.complex64], config: Config) -> str:
-    """The range of photons per pattern, for the user."""
+def format_photons(probe: NDArray[np.complex64], config: Config) -> str:
+    """Text that states the range of photons per pattern."""
     power, spread = probe_power(probe), config.training.dose_range
     return f'{power:.3g}' if spread == 1 else f'{power / spread:.3g} to {power * spread:.3g}'
 
 
-def held_out_scans(probe: NDArray[np.complex64], config: Config) -> list[Scan]:
-    """Simulated scans of objects that are not trained on, to choose the best epoch and to show how it goes."""
+def simulate_held_out_scans(probe: NDArray[np.complex64], config: Config) -> list[Scan]:
+    """Simulated scans of held-out objects, for validation and previews."""
     n_pixels, seed = probe.shape[-1], config.training.seed
     rngs = [np.random.default_rng([seed, 2, number]) for number in range(HELD_OUT_SCANS)]
     return [

@@ -1,4 +1,4 @@
-"""The object as the network in training sees it, shown after an epoch."""
+"""Previews of the object that the network in training predicts, after an epoch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..reconstruction.network_object import batch_size, predict_contributions, s
 SHOWN_PATTERNS = 1024  # predicted for a preview: seconds on one core at most
 
 
-def with_previews(job: TrainingJob, previews: Previews) -> TrainingJob:
-    """The same job, which previews the first scan's object after an epoch, from SHOWN_PATTERNS patterns at most."""
+def add_previews(job: TrainingJob, previews: Previews) -> TrainingJob:
+    """Job that also previews the first scan's object after an epoch, from at most SHOWN_PATTERNS patterns."""
     prepared, config, epoch = job.scans[0], job.config, 0
     index = np.arange(0, len(prepared), -(-len(prepared) // SHOWN_PATTERNS), dtype=np.int64)
     weight = probe_weight(prepared.probe, prepared.patch_size)
@@ -28,7 +28,7 @@ def with_previews(job: TrainingJob, previews: Previews) -> TrainingJob:
             epoch = event.epoch
         job.emit(event)
 
-    def object_of(network: Network) -> NDArray[np.complex64] | None:
+    def predict_object(network: Network) -> NDArray[np.complex64] | None:
         parts = []
         for part in even_batches(index, batch_size(config, prepared.n_pixels)):
             if job.should_stop():
@@ -38,6 +38,6 @@ def with_previews(job: TrainingJob, previews: Previews) -> TrainingJob:
 
     def inspect(network: Network) -> None:
         total = config.training.nepochs
-        previews.offer('train', lambda: object_of(network), prepared.layout.origin, epoch=epoch, total=total)
+        previews.offer('train', lambda: predict_object(network), prepared.layout.origin, epoch=epoch, total=total)
 
     return replace(job, emit=emit, inspect=inspect)

@@ -1,4 +1,4 @@
-"""The engine before a training, and with previews: what it finds of the probe and the scan positions."""
+"""Refinement of probe and scan positions by the engine before a training."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ PROBE_FILE, POSITIONS = 'probe.npz', 'positions'
 
 
 @dataclass(frozen=True, eq=False)
-class RefinedFirst:
-    """What was found before a training; None where it was not asked for.
+class InitialRefinement:
+    """Probe and positions refined before a training; None where not asked for.
 
     `probe` (modes, N, N), `positions` (n, 2) in pixels and the order of the scan file, `notices` for the user.
     """
@@ -37,7 +37,7 @@ class RefinedFirst:
     notices: tuple[Notice, ...] = ()
 
 
-def refined_first(
+def refine_before_training(
     scan: Scan,
     config: Config,
     folder: Path,
@@ -46,14 +46,14 @@ def refined_first(
     previews: Previews,
     should_stop: ShouldStop,
     arrays: Arrays = NUMPY,
-) -> RefinedFirst:
-    """Probe and positions of a scan after refine_probe_first and refine_positions_first passes; kept in probe.npz.
+) -> InitialRefinement:
+    """Probe and positions after refine_probe_first and refine_positions_first passes of the engine, kept in probe.npz.
 
-    Both are found together, in as many passes as the larger number says. Raises Interrupted when stopped.
+    Both are refined jointly, in the larger number of passes. Raises Interrupted when stopped.
     """
     with_probe, with_positions = config.training.refine_probe_first, config.training.refine_positions_first
     if not (with_probe or with_positions):
-        return RefinedFirst()
+        return InitialRefinement()
     file = folder / PROBE_FILE
     if resume and file.exists():
         return _read(file, with_probe=bool(with_probe))
@@ -61,29 +61,31 @@ def refined_first(
     asked = {'passes': max(with_probe, with_positions), 'probe': bool(with_probe), 'positions': bool(with_positions)}
     section = config.refinement.model_copy(update=asked)
     options = refinement_options(section, prepared, start='empty', seed=config.training.seed)
-    found = refine_with_previews(prepared, flat_canvas(prepared), options, previews, should_stop, arrays)
-    if found.stopped:
+    refined = refine_with_previews(prepared, flat_canvas(prepared), options, previews, should_stop, arrays)
+    if refined.stopped:
         raise Interrupted('Stopped before probe and positions were refined; nothing is written.')
-    positions = None if found.displacements is None else displace_scan(prepared, found.displacements).scan.positions
-    write_probe(file, found.probe, **({} if positions is None else {POSITIONS: positions}))
-    return RefinedFirst(found.probe if with_probe else None, positions, (_notice(options, found, file),))
+    positions = None if refined.displacements is None else displace_scan(prepared, refined.displacements).scan.positions
+    write_probe(file, refined.probe, **({} if positions is None else {POSITIONS: positions}))
+    return InitialRefinement(refined.probe if with_probe else None, positions, (_notice(options, refined, file),))
 
 
-def _read(file: Path, *, with_probe: bool) -> RefinedFirst:
+def _read(file: Path, *, with_probe: bool) -> InitialRefinement:
     with NpzMembers(file) as members:
         positions = members.read(POSITIONS) if POSITIONS in members else None
         probe = check_probe(members.read('probe')) if with_probe else None
     notice = Notice('refined_first', f'What was refined before is taken from {file}.')
-    return RefinedFirst(probe, positions, (notice,))
+    return InitialRefinement(probe, positions, (notice,))
 
 
-def _notice(options: RefineOptions, found: Refined, file: Path) -> Notice:
-    what = 'The probe was' if found.displacements is None else 'The positions were'
-    if options.refine_probe and found.displacements is not None:
+def _notice(options: RefineOptions, refined: Refined, file: Path) -> Notice:
+    what = 'The probe was' if refined.displacements is None else 'The positions were'
+    if options.refine_probe and refined.displacements is not None:
         what = 'Probe and positions were'
-    moved = '' if found.displacements is None else f', moved by {np.sqrt((found.displacements**2).mean()):.2f} px rms'
+    moved = (
+        '' if refined.displacements is None else f', moved by {np.sqrt((refined.displacements**2).mean()):.2f} px rms'
+    )
     text = (
-        f'{what} refined in {options.passes} passes of the engine (residual {found.residuals[-1]:.4f}{moved}); '
+        f'{what} refined in {options.passes} passes of the engine (residual {refined.residuals[-1]:.4f}{moved}); '
         f'see {file}.'
     )
     return Notice('refined_first', text)

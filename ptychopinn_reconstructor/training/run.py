@@ -1,4 +1,4 @@
-"""The course of every training, whatever it learns from: check, prepare, train, keep the better model, write it."""
+"""Common sequence of every training: check, prepare, train, choose the better model, write it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..config import Config
 from ..errors import Interrupted
 from ..events import Done, Emit, Notice, Previews, ShouldStop, Started, log_notices
 from ..io.atomic import make_folder
-from ..model_file.opening import Model, open_fitting
+from ..model_file.opening import Model, open_start_model
 from ..model_file.trained import write_trained_model
 from ..model_file.training_range import TrainingRange
 from ..physics.grouping import Split
@@ -24,14 +24,14 @@ from ..physics.prepare import PreparedScan
 from ..physics.simulation.procedural import ProceduralPatterns
 from ..reconstruction.writing import write_config
 from .fine_tuning import keep_better_model
-from .folder import CONFIG, MODEL, keep_start, start_of
+from .folder import CONFIG, MODEL, copy_start_model, find_start_model
 from .metrics_table import NAME, MetricsTable
-from .previews import with_previews
+from .previews import add_previews
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
-    """What a training leaves: the path of its model, how it went, and notices for the user."""
+class TrainingResult:
+    """Result of a training: path of the model, the trained model, and notices for the user."""
 
     model: Path
     trained: TrainedModel
@@ -40,7 +40,7 @@ class Trained:
 
 @dataclass(frozen=True, eq=False)
 class TrainingRun:
-    """A training that has begun: where it runs, which folder it writes to, and the model that it starts from."""
+    """Running training: backend and device, output folder, and the model that it starts from."""
 
     backend: Backend
     device: str
@@ -72,18 +72,18 @@ class TrainingData:
 
 
 class TrainingPlan(Protocol):
-    """One kind of training: its complete configuration, checked, and the data that it learns from."""
+    """Kind of training, with its checked, complete configuration and the preparation of its data."""
 
     @property
     def job(self) -> Literal['train', 'pretrain']:
-        """Its name in the event `started`."""
+        """Name in the event `started`."""
 
     @property
     def config(self) -> Config:
-        """With N, and whatever else the data settle."""
+        """Complete configuration, N included."""
 
     def prepare(self, run: TrainingRun) -> TrainingData:
-        """The data, for the backend of `run`; what belongs to them is written to its folder."""
+        """Training data for the backend of `run`; files that belong to them are written to its folder."""
 
 
 def run_training(
@@ -96,20 +96,20 @@ def run_training(
     preview_seconds: float | None,
     emit: Emit,
     should_stop: ShouldStop,
-) -> Trained:
-    """Train as planned; `output_dir` gets the model and what resumes the training. Options and errors as in `train`."""
+) -> TrainingResult:
+    """Result of the planned training; model and checkpoints go to `output_dir`. Options and errors as in `train`."""
     config, backend = plan.config, load_backend(plan.config.execution.backend)
     device = backend.resolve_device(config.execution.device)
     backend.check(config)
-    path = start_of(Path(output_dir), initial, resume=resume)
-    start = None if path is None else open_fitting(path, config)
+    path = find_start_model(Path(output_dir), initial, resume=resume)
+    start = None if path is None else open_start_model(path, config)
     folder = make_folder(output_dir)
     emit(Started(plan.job, device, backend.title))
     run = TrainingRun(backend, device, folder, start, resume, preview_seconds, emit, should_stop)
     data = plan.prepare(run)
     log_notices(emit, data.notices)
     # Only now, when the data are known to be good, does the folder say how to resume.
-    keep_start(folder, path)
+    copy_start_model(folder, path)
     write_config(folder / CONFIG, config)
     trained, notices = train_network(run, config, data, keep_interrupted=keep_interrupted), data.notices
     if start is not None and data.measured:
@@ -127,13 +127,13 @@ def run_training(
         trained_for=data.trained_for,
     )
     emit(Done(model=str(model)))
-    return Trained(model, trained, notices)
+    return TrainingResult(model, trained, notices)
 
 
 def train_network(run: TrainingRun, config: Config, data: TrainingData, *, keep_interrupted: bool) -> TrainedModel:
-    """Train, with metrics.csv and previews; Interrupted when there is no model to write, or none is wanted."""
+    """Trained model, with metrics.csv and previews; Interrupted if stopped before an epoch, or none is to be kept."""
     folder = run.folder
-    with logged(folder, config, run.emit, resume=run.resume) as emit:
+    with log_epochs(folder, config, run.emit, resume=run.resume) as emit:
         job = TrainingJob(
             data.scans,
             data.splits,
@@ -146,7 +146,7 @@ def train_network(run: TrainingRun, config: Config, data: TrainingData, *, keep_
             procedural=data.procedural,
         )
         if run.preview_seconds is not None:
-            job = with_previews(job, Previews(emit, run.preview_seconds))
+            job = add_previews(job, Previews(emit, run.preview_seconds))
         trained = run.backend.train(job)
     if trained.interrupted and not keep_interrupted:
         raise Interrupted(f'Stopped; no model is written, and the last checkpoint in {folder / "checkpoints"} resumes.')
@@ -155,7 +155,7 @@ def train_network(run: TrainingRun, config: Config, data: TrainingData, *, keep_
     return trained
 
 
-def procedural_patterns(
+def make_procedural_patterns(
     probe: NDArray[np.complex64], bad_pixels: NDArray[np.bool_] | None, config: Config
 ) -> ProceduralPatterns:
     """Procedural patterns under a probe (modes, N, N) in sqrt(counts), at the doses that the configuration names."""
@@ -164,10 +164,10 @@ def procedural_patterns(
 
 
 @contextmanager
-def logged(folder: Path, config: Config, emit: Emit, *, resume: bool) -> Iterator[Emit]:
-    """An `emit` that also writes metrics.csv, unless logger_backend is none."""
+def log_epochs(folder: Path, config: Config, emit: Emit, *, resume: bool) -> Iterator[Emit]:
+    """Callback `emit` that also writes metrics.csv, unless logger_backend is none."""
     if config.execution.logger_backend == 'none':
         yield emit
         return
     with MetricsTable(folder / NAME, resume=resume) as table:
-        yield table.watching(emit)
+        yield table.record_epochs(emit)

@@ -1,4 +1,4 @@
-"""What is settled before a training: a configuration that fits the scans, the scans prepared, what is held out."""
+"""Preparation of a training: complete configuration, prepared scans, split into training and validation."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend.batches import patterns_of_region
+from ..backend.batches import count_region_patterns
 from ..config import Config
 from ..errors import ConfigError, ScanError
-from ..model_file.probes import same_probe
+from ..model_file.probes import have_same_probe
 from ..physics.grouping import Split, check_oversampling, hold_out, hold_out_all, region_size
 from ..physics.prepare import PreparedScan, prepare_scan
 from ..scan import Scan
 
 
 def complete_config(scans: Sequence[Scan], config: Config) -> Config:
-    """The configuration with what is settled before a training: N is that of the scans, a pretraining is supervised.
+    """Configuration with N set to the size of the patterns, and supervised for a pretraining.
 
-    Raises ConfigError or ScanError when they do not fit each other.
+    Raises ConfigError or ScanError if scans and configuration contradict each other.
     """
     sizes = sorted({scan.n_pixels for scan in scans})
     if len(sizes) > 1:
@@ -34,8 +34,8 @@ def complete_config(scans: Sequence[Scan], config: Config) -> Config:
     return config.merged({'model': settled})
 
 
-def split_of(prepared: PreparedScan, config: Config) -> Split:
-    """Which patterns to train and validate on; ConfigError when there are too few or too many groups are asked for."""
+def split_scan(prepared: PreparedScan, config: Config) -> Split:
+    """Indices of training and validation patterns; ConfigError if there are fewer than the configuration needs."""
     model, data = config.model, config.data
     check_oversampling(data.n_groups, len(prepared), model.gridsize, data.neighbor_count)
     size = region_size(model.gridsize, data.neighbor_count)
@@ -45,7 +45,7 @@ def split_of(prepared: PreparedScan, config: Config) -> Split:
             raise ConfigError(f'n_subsample is {data.n_subsample} but the scan has {len(prepared)} patterns; lower it.')
         drawn = np.random.default_rng(config.training.seed).choice(len(prepared), data.n_subsample, replace=False)
         split = Split(np.intersect1d(split.training, drawn), split.validation)
-    needed = patterns_of_region(config)
+    needed = count_region_patterns(config)
     if len(split.training) < needed:
         raise ConfigError(
             f'A region needs {needed} patterns but there are {len(split.training)} to train on; '
@@ -55,7 +55,7 @@ def split_of(prepared: PreparedScan, config: Config) -> Split:
 
 
 def check_labels(scans: Sequence[Scan], config: Config) -> None:
-    """ScanError when a training is supervised and a scan has no object to learn from."""
+    """Raise ScanError if a training is supervised and a scan has no object."""
     if config.model.model_type == 'supervised' and any(scan.object is None for scan in scans):
         raise ScanError(
             'Supervised training needs an object (objectGuess) in every scan file, and one has none; '
@@ -63,17 +63,17 @@ def check_labels(scans: Sequence[Scan], config: Config) -> None:
         )
 
 
-def prepared_scans(
+def prepare_scans(
     scans: Sequence[Scan], config: Config, stride: int, *, probe: NDArray[np.complex64] | None
 ) -> tuple[PreparedScan, ...]:
-    """Scans as a backend with this stride takes them.
+    """Prepared scans for a backend whose networks need sizes that are multiples of `stride`.
 
     `probe` (modes, N, N) replaces the first scan's, and that of every scan with the same one.
     """
     prepared = tuple(
         prepare_scan(
             scan,
-            probe=probe if same_probe(scan, scans[0]) else None,
+            probe=probe if have_same_probe(scan, scans[0]) else None,
             mode=config.data.probe_power,
             stride=stride,
             patch_size=config.model.patch_size,
@@ -87,9 +87,9 @@ def prepared_scans(
     return tuple(scan.round_positions() for scan in prepared)
 
 
-def splits_of(prepared: Sequence[PreparedScan], config: Config, *, last_validates: bool) -> tuple[Split, ...]:
-    """The split of each scan; where the last one validates, all of it is held out and nothing of the others is."""
+def split_scans(prepared: Sequence[PreparedScan], config: Config, *, last_validates: bool) -> tuple[Split, ...]:
+    """Split of each scan; with `last_validates` all patterns of the last one are held out, and none of the others."""
     if not last_validates:
-        return tuple(split_of(scan, config) for scan in prepared)
-    splits = [split_of(scan, config) for scan in prepared[:-1]]
+        return tuple(split_scan(scan, config) for scan in prepared)
+    splits = [split_scan(scan, config) for scan in prepared[:-1]]
     return (*(Split(np.union1d(*s), s.validation[:0]) for s in splits), hold_out_all(len(prepared[-1])))

@@ -1,4 +1,4 @@
-"""Train a network on scans."""
+"""Training a network on scans."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
-from ..backend import arrays_on
+from ..backend import select_arrays
 from ..config import Config
 from ..events import Emit, Notice, Previews, ShouldStop, ignore, never
 from ..model_file.training_range import TrainingRange
@@ -15,11 +15,11 @@ from ..physics.photons import with_photons
 from ..physics.prepare import PreparedScan
 from ..reconstruction.notices import scan_notices
 from ..scan import Scan
-from .instrument import instrument_of
+from .instrument import resolve_instrument
 from .pretraining import Pretraining
-from .refining_first import RefinedFirst, refined_first
-from .run import Trained, TrainingData, TrainingPlan, TrainingRun, procedural_patterns, run_training
-from .setup import check_labels, complete_config, prepared_scans, splits_of
+from .refining_first import InitialRefinement, refine_before_training
+from .run import TrainingData, TrainingPlan, TrainingResult, TrainingRun, make_procedural_patterns, run_training
+from .setup import check_labels, complete_config, prepare_scans, split_scans
 
 
 def train(
@@ -35,7 +35,7 @@ def train(
     preview_seconds: float | None = None,
     emit: Emit = ignore,
     should_stop: ShouldStop = never,
-) -> Trained:
+) -> TrainingResult:
     """Train on scans and write checkpoints, metrics.csv, config.yaml and model.safetensors to `output_dir`.
 
     `initial` is a model whose weights are trained further (`config.FINE_TUNING` holds what suits that); a resumed
@@ -51,7 +51,7 @@ def train(
     plan: TrainingPlan
     if config.data.source == 'procedural':
         scan, _ = with_photons(scans[0], config.data.nphotons)
-        plan = Pretraining.of(instrument_of(scan, config, Path(output_dir), resume=resume), config)
+        plan = Pretraining.of(resolve_instrument(scan, config, Path(output_dir), resume=resume), config)
     else:
         plan = ScanTraining.of(scans, config, validation, sources)
     return run_training(
@@ -68,7 +68,7 @@ def train(
 
 @dataclass(frozen=True, eq=False)
 class ScanTraining:
-    """The plan of a training on `scans`, which the `validation` scan, if there is one, is not among."""
+    """Plan of a training on `scans`; a `validation` scan is not one of them."""
 
     scans: tuple[Scan, ...]
     validation: Scan | None
@@ -79,9 +79,9 @@ class ScanTraining:
 
     @classmethod
     def of(cls, scans: Sequence[Scan], config: Config, validation: Scan | None, sources: Sequence[str]) -> Self:
-        """The scans in counts; ScanError or ConfigError where they and the configuration do not fit each other."""
-        everything = [*scans, *([validation] if validation is not None else [])]
-        scaled, notices = zip(*(with_photons(scan, config.data.nphotons) for scan in everything), strict=True)
+        """Plan with the scans in counts; ScanError or ConfigError if scans and configuration contradict each other."""
+        all_scans = [*scans, *([validation] if validation is not None else [])]
+        scaled, notices = zip(*(with_photons(scan, config.data.nphotons) for scan in all_scans), strict=True)
         config = complete_config(scaled, config)
         check_labels(scaled, config)
         return cls(
@@ -93,41 +93,43 @@ class ScanTraining:
         )
 
     def prepare(self, run: TrainingRun) -> TrainingData:
-        """The scans with the probe and the positions that the engine finds first, where it is asked to."""
-        first, config = self._refined_first(run), self.config
+        """Prepared scans, with probe and positions refined by the engine first where the settings ask for it."""
+        first, config = self._refine_before_training(run), self.config
         placed = self.scans[0] if first.positions is None else replace(self.scans[0], positions=first.positions)
-        everything = [placed, *self.scans[1:], *([self.validation] if self.validation is not None else [])]
-        prepared = prepared_scans(everything, config, run.backend.stride, probe=first.probe)
-        mixed, one = config.data.source == 'mixed', prepared[0]
+        all_scans = [placed, *self.scans[1:], *([self.validation] if self.validation is not None else [])]
+        prepared = prepare_scans(all_scans, config, run.backend.stride, probe=first.probe)
+        procedural = None
+        if config.data.source == 'mixed':
+            procedural = make_procedural_patterns(prepared[0].probe, prepared[0].scan.bad_pixels, config)
         return TrainingData(
             scans=prepared,
-            splits=splits_of(prepared, config, last_validates=self.validation is not None),
+            splits=split_scans(prepared, config, last_validates=self.validation is not None),
             notices=(*first.notices, *self.notices, *(notice for scan in prepared for notice in scan_notices(scan))),
             sources=self.sources,
-            trained_for=self._range(prepared[: len(self.scans)], run),
-            procedural=procedural_patterns(one.probe, one.scan.bad_pixels, config) if mixed else None,
-            guess=self.scans[0].probe if self._changes_the_probe(first) else None,
+            trained_for=self._find_training_range(prepared[: len(self.scans)], run),
+            procedural=procedural,
+            guess=self.scans[0].probe if self._is_probe_changed(first) else None,
             # A masked probe may look like another one.
             others=[s.probe for s in self.scans[0 if config.model.probe_mask else 1 :] if s.probe is not None],
         )
 
-    def _refined_first(self, run: TrainingRun) -> RefinedFirst:
-        return refined_first(
+    def _refine_before_training(self, run: TrainingRun) -> InitialRefinement:
+        return refine_before_training(
             self.scans[0],
             self.config,
             run.folder,
             resume=run.resume,
             previews=Previews(run.emit, run.preview_seconds),
             should_stop=run.should_stop,
-            arrays=arrays_on(run.backend, run.device),
+            arrays=select_arrays(run.backend, run.device),
         )
 
-    def _range(self, prepared: Sequence[PreparedScan], run: TrainingRun) -> TrainingRange:
-        """What the model is for: scans like these, and what the model that it starts from was for."""
+    def _find_training_range(self, prepared: Sequence[PreparedScan], run: TrainingRun) -> TrainingRange:
+        """Training range of these scans, joined with that of the model that the training starts from."""
         own = TrainingRange.of_scans(*prepared)
         return own if run.start is None else own.join(run.start.manifest.trained_for)
 
-    def _changes_the_probe(self, first: RefinedFirst) -> bool:
-        """Whether the model has another probe than the first scan, by the engine or by the training."""
+    def _is_probe_changed(self, first: InitialRefinement) -> bool:
+        """Whether the engine or the training changes the first scan's probe."""
         training = self.config.training
         return first.probe is not None or training.probe_trainable or training.intensity_scale_trainable

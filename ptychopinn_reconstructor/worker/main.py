@@ -166,7 +166,7 @@ def train(request: TrainRequest, channel: Channel) -> None:
     """Train in the output folder; an earlier training there is kept beside the new one."""
     from ..config import parse
     from ..io.atomic import make_folder
-    from ..training.folder import check_resumable, replacing, set_aside, stored_config
+    from ..training.folder import check_resumable, read_stored_config, replace_earlier, set_aside
     from ..training.setup import complete_config
     from ..training.train import train as train_scans
 
@@ -176,12 +176,12 @@ def train(request: TrainRequest, channel: Channel) -> None:
     folder = make_folder(request.output_dir)
     emit: Emit = channel.emit
     if request.resume:
-        stored = stored_config(folder)
+        stored = read_stored_config(folder)
         check_resumable(folder, stored, config)
     else:
         for kept in set_aside(folder):
             channel.log(f'The earlier training is kept as {kept}.')
-        emit = replacing(folder, emit)
+        emit = replace_earlier(folder, emit)
     validation = None if request.validation is None else read(request.validation, config, channel)
     trained = train_scans(
         scans,

@@ -12,8 +12,20 @@ import pytest
 from scans import short_config, small_scan
 
 from ptychopinn_reconstructor.backend import TrainingJob
-from ptychopinn_reconstructor.backend.batches import patterns_of_region, probes_of, regions_of_step, steps_of, unpadded
-from ptychopinn_reconstructor.backend.common import CpuClock, Journal, StopRequested, schedule, widths_of
+from ptychopinn_reconstructor.backend.batches import (
+    count_region_patterns,
+    count_step_regions,
+    make_steps,
+    split_probes,
+    stack_probes,
+)
+from ptychopinn_reconstructor.backend.common import (
+    CpuClock,
+    Journal,
+    StopRequested,
+    compute_rate_factor,
+    compute_widths,
+)
 from ptychopinn_reconstructor.errors import ConfigError, TrainingError
 from ptychopinn_reconstructor.events import Epoch, Event, Progress
 from ptychopinn_reconstructor.physics.grouping import Split
@@ -33,8 +45,8 @@ def job(*, modes: tuple[int, ...] = (1,), **changes: Any) -> TrainingJob:
 )
 def test_the_rate_warms_up_and_falls_to_a_fiftieth(progress: float, cosine: float, constant: float) -> None:
     """B28: linear for 8 % of the training, then half a cosine, or constant."""
-    assert schedule(progress, 'cosine') == pytest.approx(cosine)
-    assert schedule(progress, 'constant') == pytest.approx(constant)
+    assert compute_rate_factor(progress, 'cosine') == pytest.approx(cosine)
+    assert compute_rate_factor(progress, 'constant') == pytest.approx(constant)
 
 
 def test_the_cpu_budget_is_the_progress_where_it_is_further_on() -> None:
@@ -49,16 +61,16 @@ def test_the_cpu_budget_is_the_progress_where_it_is_further_on() -> None:
 @pytest.mark.parametrize(('scale', 'widths'), [(2.0, (32, 48, 64)), (0.5, (8, 12, 16)), (0.1, (4, 4, 4))])
 def test_widths_follow_the_scale(scale: float, widths: tuple[int, int, int]) -> None:
     """B21."""
-    assert widths_of(scale) == widths
+    assert compute_widths(scale) == widths
 
 
 def test_a_journal_counts_tells_and_is_restored() -> None:
     """B33 to B35: patterns and losses go on where a checkpoint has left them."""
     events: list[Event] = []
     journal = Journal(replace(job(training__nepochs=7), emit=events.append))
-    journal.clock.go_on_from(400.0)
-    journal.after_step(16, 0.25)
-    journal.after_epoch(1, {'train_loss': 2.0, 'val_loss': 3.0}, learning_rate=1e-3)
+    journal.clock.resume_from(400.0)
+    journal.record_step(16, 0.25)
+    journal.record_epoch(1, {'train_loss': 2.0, 'val_loss': 3.0}, learning_rate=1e-3)
     assert events[0] == Progress('train', 0.25, 1.0)
     assert isinstance(events[1], Epoch) and events[1].cpu_seconds == pytest.approx(400, abs=40)
     assert replace(events[1], cpu_seconds=4.0) == Epoch(
@@ -67,7 +79,7 @@ def test_a_journal_counts_tells_and_is_restored() -> None:
     again = Journal(replace(job(), should_stop=lambda: True))
     again.restore(journal.state())
     with pytest.raises(StopRequested):
-        again.after_step(16, 0.5)
+        again.record_step(16, 0.5)
     summary = again.summary(device='cpu', monitor='val_loss', parameters=3)
     assert again.losses == [(1, 2.0)] and summary['patterns_seen'] == 32
     assert summary['epochs'] == 1 and summary['cpu_seconds'] == pytest.approx(400, abs=40)
@@ -83,51 +95,51 @@ def test_a_loss_that_is_not_finite_is_an_error(loss: float) -> None:
 def test_a_step_holds_as_many_patterns_as_asked_for() -> None:
     """B25: regions of max(gridsize^2, neighbors + 1); 65,536 detector pixels unless set; one region at least."""
     plain = short_config(training__batch_size=None, data__neighbor_count=0)
-    assert (patterns_of_region(plain), regions_of_step(plain, 64), regions_of_step(plain, 512)) == (1, 16, 1)
+    assert (count_region_patterns(plain), count_step_regions(plain, 64), count_step_regions(plain, 512)) == (1, 16, 1)
     grid = short_config(model__gridsize=3, data__neighbor_count=4, training__batch_size=20)
-    assert (patterns_of_region(grid), regions_of_step(grid, 64)) == (9, 2)
-    assert patterns_of_region(short_config(data__neighbor_count=4)) == 5
-    assert patterns_of_region(short_config(data__neighbor_count=4, data__positions_provided=False)) == 1
-    assert patterns_of_region(short_config(model__object_big=False)) == 1
+    assert (count_region_patterns(grid), count_step_regions(grid, 64)) == (9, 2)
+    assert count_region_patterns(short_config(data__neighbor_count=4)) == 5
+    assert count_region_patterns(short_config(data__neighbor_count=4, data__positions_provided=False)) == 1
+    assert count_region_patterns(short_config(model__object_big=False)) == 1
 
 
 def test_steps_of_an_epoch_are_drawn_from_seed_and_epoch() -> None:
     """B25: other regions in every epoch, the same for the same seed; no group of accumulated batches is cut."""
-    steps, again = (steps_of(job(data__neighbor_count=0, training__accum_steps=2)) for _ in range(2))
-    assert len(steps) == len(steps.of_epoch(0)) == 4  # 80 patterns in steps of 16, which were 5
+    steps, again = (make_steps(job(data__neighbor_count=0, training__accum_steps=2)) for _ in range(2))
+    assert len(steps) == len(steps.draw_epoch(0)) == 4  # 80 patterns in steps of 16, which were 5
     one, two, other = (
-        np.concatenate([step.regions for step in some.of_epoch(epoch)]) for some, epoch in
+        np.concatenate([step.regions for step in some.draw_epoch(epoch)]) for some, epoch in
         ((steps, 0), (again, 0), (steps, 1))
     )  # fmt: skip
     assert np.array_equal(one, two) and not np.array_equal(one, other)
     assert len(np.unique(one)) == one.size == 64 and one.max() < 80
-    seeded = steps_of(job(data__neighbor_count=0, training__seed=1, training__accum_steps=2))
-    assert not np.array_equal(one, np.concatenate([step.regions for step in seeded.of_epoch(0)]))
+    seeded = make_steps(job(data__neighbor_count=0, training__seed=1, training__accum_steps=2))
+    assert not np.array_equal(one, np.concatenate([step.regions for step in seeded.draw_epoch(0)]))
 
 
 def test_held_out_patterns_are_covered_once() -> None:
     """B24: in regions, by the same steps every time; none where fewer are held out than a region needs."""
-    held_out = steps_of(job(model__gridsize=2, data__neighbor_count=0)).of_validation()
+    held_out = make_steps(job(model__gridsize=2, data__neighbor_count=0)).list_validation_steps()
     regions = np.concatenate([step.regions for step in held_out])
     assert regions.shape == (5, 4) and regions.min() >= 80 and {*regions[:, 0]} == {80, 84, 88, 92, 96}
     few = job(model__gridsize=2, data__neighbor_count=0)
     few = replace(few, splits=(Split(np.arange(97), np.arange(97, 100)),))
-    assert steps_of(few).of_validation() == []
+    assert make_steps(few).list_validation_steps() == []
 
 
 def test_steps_of_several_scans_are_shuffled_and_know_their_scan() -> None:
     """B23: each scan has its own steps, canvas, and probe, padded to the same number of modes and cut again."""
     asked = job(modes=(1, 3), data__neighbor_count=0)
-    steps = steps_of(asked)
-    scans = [step.scan for step in steps.of_epoch(0)]
+    steps = make_steps(asked)
+    scans = [step.scan for step in steps.draw_epoch(0)]
     assert sorted(scans) == [0] * 5 + [1] * 5 and scans != sorted(scans)
-    assert scans != [step.scan for step in steps.of_epoch(1)]
-    batch = steps.batch(next(step for step in steps.of_epoch(0) if step.scan == 1))
+    assert scans != [step.scan for step in steps.draw_epoch(1)]
+    batch = steps.batch(next(step for step in steps.draw_epoch(0) if step.scan == 1))
     assert set(batch.scan) == {1} and (batch.dose == 1).all() and batch.labels is None
     assert (batch.corners.min(axis=1) == 0).all() and batch.canvas == (32, 32)
-    probes = probes_of(asked)
+    probes = stack_probes(asked)
     assert probes.shape == (2, 3, 32, 32) and not probes[0, 1:].any()
-    for back, scan in zip(unpadded(probes, asked), asked.scans, strict=True):
+    for back, scan in zip(split_probes(probes, asked), asked.scans, strict=True):
         assert np.array_equal(back, scan.probe)
 
 
@@ -136,4 +148,4 @@ def test_scans_of_two_sizes_are_refused() -> None:
     other = prepare_scan(small_scan(n=48, positions=30), mode='absolute', stride=16)
     asked = job()
     with pytest.raises(ConfigError, match=r'32, 48'):
-        probes_of(replace(asked, scans=(*asked.scans, other)))
+        stack_probes(replace(asked, scans=(*asked.scans, other)))

@@ -103,14 +103,14 @@ def test_listing_imports_no_framework() -> None:
     """B1: backends are found by their description alone, and so are those that can be chosen here."""
     script = (
         'import json, sys\n'
-        'from ptychopinn_reconstructor.backend import descriptions, installed\n'
-        'names, there = list(descriptions()), installed()\n'
+        'from ptychopinn_reconstructor.backend import describe_backends, installed\n'
+        'names, there = list(describe_backends()), installed()\n'
         'loaded = {"torch", "lightning", "tensorflow", "keras"}\n'
         'print(json.dumps({"names": names, "there": there, "loaded": sorted(loaded & set(sys.modules))}))\n'
     )
     result = in_new_process(script)
     assert [name for name in result['names'] if name in FRAMEWORKS] == ['torch', 'tensorflow']  # by their titles
-    assert result['there'] == [name for name in result['names'] if not backend.missing_modules(name)]
+    assert result['there'] == [name for name in result['names'] if not backend.find_missing_modules(name)]
     assert result['loaded'] == []
 
 
@@ -120,19 +120,19 @@ def test_what_a_backend_lacks_is_what_cannot_be_found(
 ) -> None:
     """B3: each of the modules that it needs, and no other backend's."""
     there = [module for module in modules if find_spec(module)]
-    assert backend.missing_modules(name) == [module for module in modules if module not in there]
+    assert backend.find_missing_modules(name) == [module for module in modules if module not in there]
     for hidden in there:
-        monkeypatch.setattr(backend, '_is_there', lambda module, hidden=hidden: module in there and module != hidden)
-        assert hidden in backend.missing_modules(name) and name not in backend.installed()
-    monkeypatch.setattr(backend, '_is_there', lambda module: module in modules)
+        monkeypatch.setattr(backend, '_can_import', lambda module, hidden=hidden: module in there and module != hidden)
+        assert hidden in backend.find_missing_modules(name) and name not in backend.installed()
+    monkeypatch.setattr(backend, '_can_import', lambda module: module in modules)
     assert backend.installed() == [name]
 
 
 def test_the_sentence_offers_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """BACKEND, B3: by the name on the command line and by the one in INI files, of a backend of others too."""
-    points = {**backend.backend_entry_points(), 'odd': Described(BackendDescription('odd', 'Odd', (), 'odd', '', {}))}
-    monkeypatch.setattr(backend, 'backend_entry_points', lambda: points)
-    monkeypatch.setattr(backend, '_is_there', lambda module: module in ('tensorflow', 'keras'))
+    points = {**backend.find_entry_points(), 'odd': Described(BackendDescription('odd', 'Odd', (), 'odd', '', {}))}
+    monkeypatch.setattr(backend, 'find_entry_points', lambda: points)
+    monkeypatch.setattr(backend, '_can_import', lambda module: module in ('tensorflow', 'keras'))
     with pytest.raises(BackendError, match=r'^PyTorch backend selected') as error:
         backend.load_backend('PyTorch')
     assert 'choose what is installed: --backend odd or --backend tensorflow (Odd or TensorFlow in' in str(error.value)
@@ -148,7 +148,7 @@ def test_an_unknown_backend_is_refused_with_those_there_are(name: str) -> None:
 
 def skip_unless_installed(*names: str) -> None:
     """Skip a test of backends that are not all here, naming what is missing."""
-    missing = [module for name in names for module in backend.missing_modules(name)]
+    missing = [module for name in names for module in backend.find_missing_modules(name)]
     if missing:
         pytest.skip(f'{" and ".join(missing)} cannot be imported')
 
@@ -160,7 +160,7 @@ def test_both_names_load_the_same_backend(title: str, name: str) -> None:
     first, second = backend.load_backend(name), backend.load_backend(title)
     assert type(first) is type(second)
     assert first is not second
-    assert (first.name, first.title) == (name, title) == (backend.name_of(title), backend.title_of(name))
+    assert (first.name, first.title) == (name, title) == (backend.resolve_name(title), backend.resolve_title(name))
 
 
 TRAIN_AND_RECONSTRUCT = """
@@ -204,7 +204,7 @@ def test_a_framework_that_cannot_be_imported_is_one_sentence(monkeypatch: pytest
         raise OSError('libframework.so.9: cannot open shared object file')
 
     described = BackendDescription('odd', 'Odd', (), 'odd-backend', 'nowhere:Backend', {})
-    monkeypatch.setattr(backend, 'backend_entry_points', lambda: {'odd': Described(described)})
+    monkeypatch.setattr(backend, 'find_entry_points', lambda: {'odd': Described(described)})
     monkeypatch.setattr(backend, 'resolve', broken)
     with pytest.raises(BackendError, match=r"Odd backend .* imported \(libframework\.so\.9.* 'odd-backend'$"):
         backend.load_backend('odd')
@@ -213,7 +213,7 @@ def test_a_framework_that_cannot_be_imported_is_one_sentence(monkeypatch: pytest
 def test_what_else_is_in_the_way_is_said_before_anything_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     """B3: an obstacle that a backend knows of itself."""
     described = BackendDescription('odd', 'Odd', (), 'odd', 'nowhere:Backend', {}, lambda: 'the key is at home')
-    monkeypatch.setattr(backend, 'backend_entry_points', lambda: {'odd': Described(described)})
+    monkeypatch.setattr(backend, 'find_entry_points', lambda: {'odd': Described(described)})
     with pytest.raises(BackendError, match=r'^Odd backend selected, but the key is at home\.$'):
         backend.load_backend('odd')
 
@@ -221,9 +221,9 @@ def test_what_else_is_in_the_way_is_said_before_anything_is_imported(monkeypatch
 @pytest.mark.parametrize('found', [object, BackendDescription('another', 'Odd', (), 'odd', '', {})])
 def test_an_entry_point_that_names_no_description_is_refused(monkeypatch: pytest.MonkeyPatch, found: object) -> None:
     """B1: and is listed nowhere, so that it harms no other backend."""
-    points = {**backend.backend_entry_points(), 'odd': Described(found)}
-    monkeypatch.setattr(backend, 'backend_entry_points', lambda: points)
-    assert 'odd' not in backend.descriptions() and 'torch' in backend.descriptions()
+    points = {**backend.find_entry_points(), 'odd': Described(found)}
+    monkeypatch.setattr(backend, 'find_entry_points', lambda: points)
+    assert 'odd' not in backend.describe_backends() and 'torch' in backend.describe_backends()
     with pytest.raises(BackendError, match=r'odd backend .* is no BackendDescription of that name.*pip install'):
         backend.load_backend('odd')
 

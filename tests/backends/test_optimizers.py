@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scans import short_config
 
 from ptychopinn_reconstructor.backend import TrainingJob
-from ptychopinn_reconstructor.backend.common import Journal, schedule
+from ptychopinn_reconstructor.backend.common import Journal, compute_rate_factor
 from ptychopinn_reconstructor.config import Config
 
 torch, tf, keras = lazy('torch'), lazy('tensorflow'), lazy('keras')
@@ -23,7 +23,7 @@ module, model = lazy(f'{BACKENDS}.torch_lightning.module'), lazy(f'{BACKENDS}.te
 Real = NDArray[np.float64]
 SHAPE = (1, 1, 32, 32)
 PROBE, GOOD = np.ones(SHAPE, dtype=np.complex64), np.ones((1, 32, 32), dtype=np.float32)
-RATES = [0.1 * schedule(step / 10, 'cosine') for step in range(5)]
+RATES = [0.1 * compute_rate_factor(step / 10, 'cosine') for step in range(5)]
 
 
 def configuration(**changes: Any) -> Config:
@@ -120,6 +120,8 @@ def test_keras_is_given_the_rate_of_every_step() -> None:
         for batch in range(6):
             watch.on_train_batch_begin(batch)
             done = (6 * watch.epoch + batch) // 2 * 2 / 24
-            assert float(found.optimizer.learning_rate) == pytest.approx(0.1 * schedule(done, 'cosine'), rel=1e-6)
+            assert float(found.optimizer.learning_rate) == pytest.approx(
+                0.1 * compute_rate_factor(done, 'cosine'), rel=1e-6
+            )
     watch.training = watch.training.model_copy(update={'scheduler': 'constant'})
     assert [watch.learning_rate(batch) for batch in (0, 5)] == [pytest.approx(0.1)] * 2

@@ -12,7 +12,7 @@ from frameworks import BACKENDS, lazy, needs
 from numpy.typing import NDArray
 from scans import short_config, small_scan
 
-from ptychopinn_reconstructor.backend.batches import RegionBatch, Step, patterns_of_region, region_batch
+from ptychopinn_reconstructor.backend.batches import RegionBatch, Step, count_region_patterns, load_region_batch
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import ModelFileError
 from ptychopinn_reconstructor.physics.grouping import epoch_regions
@@ -56,10 +56,10 @@ def data(n_pixels: int, gridsize: int, patch_size: int | None = None) -> Data:
     """Four patterns of a simulated scan with three modes: regions of gridsize^2 each."""
     simulated = small_scan(n=n_pixels, positions=49, step=n_pixels / 12, modes=3)
     scan = prepare_scan(simulated, stride=16, patch_size=patch_size)
-    k = patterns_of_region(configuration(n_pixels, model__gridsize=gridsize))
+    k = count_region_patterns(configuration(n_pixels, model__gridsize=gridsize))
     everything = np.arange(len(scan), dtype=np.int64)
     regions = epoch_regions(scan.positions, everything, k, n_groups=4 // k, seed=1, epoch=0)
-    batch = region_batch(scan, Step(0, regions), supervised=True)
+    batch = load_region_batch(scan, Step(0, regions), supervised=True)
     good = np.random.default_rng(2).uniform(size=(1, 1, n_pixels, n_pixels)) > 0.05
     probe = np.repeat(scan.probe[None, None], len(regions), axis=0)
     return Data(batch, probe, np.broadcast_to(good, batch.counts.shape).astype(np.float32))

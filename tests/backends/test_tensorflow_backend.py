@@ -19,13 +19,21 @@ from frameworks import BACKENDS, lazy, needs
 from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.backend import Backend, TrainedModel, load_backend
-from ptychopinn_reconstructor.backend.batches import Step, Steps, steps_of
+from ptychopinn_reconstructor.backend.batches import Step, Steps, make_steps
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.conformance.jobs import configuration, distance, job, mixed_job, run, scan, train
+from ptychopinn_reconstructor.conformance.jobs import (
+    configuration,
+    job,
+    largest_difference,
+    make_mixed_job,
+    run,
+    scan,
+    train,
+)
 from ptychopinn_reconstructor.errors import ModelFileError, ScanError
 from ptychopinn_reconstructor.physics.grouping import Split
 from ptychopinn_reconstructor.physics.prepare import Patterns, prepare_scan
-from ptychopinn_reconstructor.training.run import procedural_patterns
+from ptychopinn_reconstructor.training.run import make_procedural_patterns
 
 pytestmark = needs('tensorflow')
 keras, tf = lazy('keras'), lazy('tensorflow')
@@ -167,14 +175,14 @@ def test_twenty_steps_lose_as_pytorch_does(tmp_path: Path, backend: Backend, mod
         'training__probe_trainable': pinn,
         'training__intensity_scale_trainable': pinn,
     }
-    first = backend.fresh_weights(configuration(backend, **settings), 3)
+    first = backend.draw_weights(configuration(backend, **settings), 3)
     everything = Split(np.arange(100), np.arange(0))
     losses, probes = [], []
     for name in ('torch', 'tensorflow'):
         other = load_backend(name)
         asked = job(other, tmp_path / name, splits=(everything,), initial=first, **settings)
         if mixed:
-            asked = replace(asked, procedural=procedural_patterns(asked.scans[0].probe, None, asked.config))
+            asked = replace(asked, procedural=make_procedural_patterns(asked.scans[0].probe, None, asked.config))
         trained = other.train(asked)
         losses.append([loss for _, loss in trained.losses])
         probes.append(trained.probes[0] - asked.scans[0].probe)
@@ -205,15 +213,15 @@ def test_keras_on_another_framework_is_refused(tmp_path: Path) -> None:
 
 def test_what_goes_wrong_in_the_pipeline_is_kept_as_it_was(tmp_path: Path, backend: Backend) -> None:
     """B42: TensorFlow wraps what is raised in its own words; the second of two epochs is the one that goes wrong."""
-    steps = steps_of(job(backend, tmp_path, training__nepochs=2))
+    steps = make_steps(job(backend, tmp_path, training__nepochs=2))
     broken, source = ScanError('the file is gone'), data.Source(steps)
 
-    def of_epoch(epoch: int) -> list[Step]:
+    def draw_epoch(epoch: int) -> list[Step]:
         if epoch:
             raise broken
-        return Steps.of_epoch(steps, 0)
+        return Steps.draw_epoch(steps, 0)
 
-    steps.of_epoch = of_epoch  # type: ignore[method-assign]
+    steps.draw_epoch = draw_epoch  # type: ignore[method-assign]
     batches = iter(source.training(0))
     assert [next(batches).counts.shape[-1] for _ in range(len(steps))] == [32] * len(steps)
     with pytest.raises(tf.errors.OpError):
@@ -225,9 +233,9 @@ def test_a_resumed_training_takes_over_all_that_was_saved(done: Done, backend: B
     """B38: weights, the optimizer's moments and its count of steps, and what the journal remembers."""
     asked, path = job(backend, tmp_path, initial=done.trained.weights), done.folder / 'checkpoints' / 'last.keras'
     with pytest.raises(ModelFileError, match='another network or probe'):
-        training.take_over(training.new_model(asked), path)  # without the trained probe
-    model, saved = training.new_model(replace(asked, config=done.config)), training.load(path)
-    state = training.take_over(model, path)
+        training.restore_checkpoint(training.build_model(asked), path)  # without the trained probe
+    model, saved = training.build_model(replace(asked, config=done.config)), training.load(path)
+    state = training.restore_checkpoint(model, path)
     for mine, other in ((model.variables, saved.variables), (model.optimizer.variables, saved.optimizer.variables)):
         assert len(mine) == len(other) and all(np.array_equal(a, b) for a, b in zip(mine, other, strict=True))
     assert int(model.optimizer.iterations) == done.trained.summary['patterns_seen'] // 16
@@ -275,7 +283,7 @@ def test_several_threads_are_used_and_deterministic(tmp_path: Path, backend: Bac
     assert said.returncode == 0, said.stderr
     two = dict(np.load(tmp_path / 'out.npz'))
     assert int(two.pop('threads')) == 2
-    assert distance(train(backend, tmp_path / 'one', execution__threads=1).weights, two) < 1e-3
+    assert largest_difference(train(backend, tmp_path / 'one', execution__threads=1).weights, two) < 1e-3
 
 
 @pytest.mark.parametrize('damage', ['truncated', 'another network'])
@@ -296,10 +304,10 @@ def test_labels_do_not_train_the_probe(tmp_path: Path, backend: Backend) -> None
     import tensorflow as tf
 
     from ptychopinn_reconstructor.backends.tensorflow_keras.data import Source
-    from ptychopinn_reconstructor.backends.tensorflow_keras.training import new_model
+    from ptychopinn_reconstructor.backends.tensorflow_keras.training import build_model
 
-    asked = mixed_job(backend, tmp_path)
-    source, model, seen = Source(steps_of(asked)), new_model(asked), set[bool]()
+    asked = make_mixed_job(backend, tmp_path)
+    source, model, seen = Source(make_steps(asked)), build_model(asked), set[bool]()
     for batch in source.training(0).take(6):
         simulated = int(tf.size(batch.labels)) > 0
         if simulated not in seen:

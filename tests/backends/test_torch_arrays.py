@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scans import short_config, small_scan
 
 import ptychopinn_reconstructor as pp
-from ptychopinn_reconstructor.backend import Backend, arrays_on, load_backend
+from ptychopinn_reconstructor.backend import Backend, load_backend, select_arrays
 from ptychopinn_reconstructor.errors import DeviceError
 from ptychopinn_reconstructor.events import Event, Progress
 from ptychopinn_reconstructor.physics.arrays import NUMPY, Arrays, NumpyArrays
@@ -245,8 +245,8 @@ def test_the_engine_alone_needs_no_framework_on_the_cpu(monkeypatch: pytest.Monk
 
 def test_a_gpu_is_used_and_a_cpu_is_left_to_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = adapter.TorchBackend()
-    assert arrays_on(backend, 'cpu') is NUMPY
+    assert select_arrays(backend, 'cpu') is NUMPY
     with pytest.raises(DeviceError, match='cuda:7'):
-        arrays_on(backend, 'cuda:7')
+        select_arrays(backend, 'cuda:7')
     monkeypatch.setattr(adapter.TorchBackend, 'devices', lambda _: ['cpu', 'cuda:0', 'cuda:1', 'mps'])
-    assert [arrays_on(backend, name).device for name in ('auto', 'gpu:1', 'mps')] == ['cuda:0', 'cuda:1', 'cpu']
+    assert [select_arrays(backend, name).device for name in ('auto', 'gpu:1', 'mps')] == ['cuda:0', 'cuda:1', 'cpu']

@@ -13,8 +13,15 @@ import pytest
 from frameworks import BACKENDS, lazy, needs
 
 from ptychopinn_reconstructor.backend import Backend, load_backend
-from ptychopinn_reconstructor.backend.batches import PROCEDURAL, steps_of
-from ptychopinn_reconstructor.conformance.jobs import configuration, job, mixed_job, prepared, train, weights_for
+from ptychopinn_reconstructor.backend.batches import PROCEDURAL, make_steps
+from ptychopinn_reconstructor.conformance.jobs import (
+    configuration,
+    draw_network_weights,
+    job,
+    make_mixed_job,
+    prepared,
+    train,
+)
 from ptychopinn_reconstructor.errors import TrainingError
 
 pytestmark = needs('torch')
@@ -97,7 +104,7 @@ def test_the_first_step_after_a_resume_has_the_new_rate(tmp_path: Path, backend:
 def test_half_precision_changes_patches_by_rounding_only(backend: Backend) -> None:
     """B29: whole trainings in half precision are compared by conformance."""
     plain, half = (configuration(backend, execution__precision=kind) for kind in ('32', 'bf16-mixed'))
-    weights, data = weights_for(backend, plain), prepared(backend).patterns(np.arange(4))
+    weights, data = draw_network_weights(backend, plain), prepared(backend).patterns(np.arange(4))
     one, two = (backend.network(c, weights, 'cpu').predict(data.root4, data.backprojection) for c in (plain, half))
     away = np.abs(two - one).max() / np.abs(one).max()
     assert two.dtype == np.complex64 and 1e-6 < away < 0.1
@@ -116,12 +123,12 @@ def test_labels_do_not_train_the_probe(tmp_path: Path, backend: Backend) -> None
     import torch
 
     from ptychopinn_reconstructor.backends.torch_lightning.data import StepData
-    from ptychopinn_reconstructor.backends.torch_lightning.training import new_module
+    from ptychopinn_reconstructor.backends.torch_lightning.training import build_module
 
-    asked = mixed_job(backend, tmp_path)
-    steps, module = steps_of(asked), new_module(asked)
+    asked = make_mixed_job(backend, tmp_path)
+    steps, module = make_steps(asked), build_module(asked)
     for simulated in (True, False):
-        step = next(step for step in steps.of_epoch(0) if (step.scan == PROCEDURAL) is simulated)
+        step = next(step for step in steps.draw_epoch(0) if (step.scan == PROCEDURAL) is simulated)
         module.zero_grad()
         torch.autograd.backward(module._loss(StepData(steps)[step]))
         assert module.probe_change is not None and module.log_scale is not None
@@ -131,7 +138,7 @@ def test_labels_do_not_train_the_probe(tmp_path: Path, backend: Backend) -> None
 
 def test_the_probe_keeps_its_momentum_in_a_step_with_labels(tmp_path: Path, backend: Backend) -> None:
     """S10, B28: AdamW leaves out what has no gradient; with one of 0 the probe goes on, as it does in TensorFlow."""
-    found = training.new_module(mixed_job(backend, tmp_path))
+    found = training.build_module(make_mixed_job(backend, tmp_path))
     found._trainer = SimpleNamespace(estimated_stepping_batches=10)
     optimizer = found.configure_optimizers()['optimizer']
     places = []

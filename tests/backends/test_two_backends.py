@@ -13,7 +13,7 @@ from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import ModelFileError
 from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.reconstruction.reconstruct import reconstruct
-from ptychopinn_reconstructor.training.run import Trained
+from ptychopinn_reconstructor.training.run import TrainingResult
 from ptychopinn_reconstructor.training.train import train
 
 pytestmark = [pytest.mark.slow, needs('torch', 'tensorflow')]
@@ -25,13 +25,13 @@ def config_of(backend: str, **changes: object) -> Config:
 
 
 @pytest.fixture(scope='module')
-def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrainingResult]:
     folder = tmp_path_factory.mktemp('models')
     return {name: train([small_scan()], config_of(name, training__nepochs=8), folder / name) for name in BOTH}
 
 
 @pytest.mark.parametrize('one', BOTH)
-def test_a_model_of_one_reconstructs_in_the_other(trained: dict[str, Trained], one: str) -> None:
+def test_a_model_of_one_reconstructs_in_the_other(trained: dict[str, TrainingResult], one: str) -> None:
     """The object of the network, and that of two passes, agree to 1e-5 of the amplitude range."""
     objects = [
         reconstruct(small_scan(), trained[one].model, config_of(name, refinement__passes=passes)).reconstruction.object
@@ -43,7 +43,9 @@ def test_a_model_of_one_reconstructs_in_the_other(trained: dict[str, Trained], o
 
 
 @pytest.mark.parametrize(('one', 'other'), [('torch', 'tensorflow'), ('tensorflow', 'torch')])
-def test_training_goes_on_in_the_other(trained: dict[str, Trained], tmp_path: Path, one: str, other: str) -> None:
+def test_training_goes_on_in_the_other(
+    trained: dict[str, TrainingResult], tmp_path: Path, one: str, other: str
+) -> None:
     """Fine-tuned in the other backend, a model begins where the first ended, and ends better; the file says who."""
     losses = [loss for _, loss in trained[one].trained.losses]
     further_config = config_of(other, training__nepochs=16, training__learning_rate=5e-4)
@@ -62,7 +64,7 @@ def test_training_goes_on_in_the_other(trained: dict[str, Trained], tmp_path: Pa
 
 @pytest.mark.parametrize(('backend', 'source'), [('torch', 'mixed'), ('tensorflow', 'scans')])
 def test_a_training_that_makes_it_worse_keeps_what_it_started_from(
-    trained: dict[str, Trained], tmp_path: Path, backend: str, source: str
+    trained: dict[str, TrainingResult], tmp_path: Path, backend: str, source: str
 ) -> None:
     """The weights are those of the start, and the model says so, and why."""
     ruinous = config_of(backend, training__nepochs=2, training__learning_rate=1e-2, data__source=source)

@@ -19,7 +19,7 @@ from bad_inputs import BAD_OBJECTS, BAD_PROBES, BAD_SCANS, Builder
 from command_line import assert_refused, make_model, run, snapshot
 from scans import backend_options
 
-from ptychopinn_reconstructor.backend import installed, missing_modules
+from ptychopinn_reconstructor.backend import find_missing_modules, installed
 from ptychopinn_reconstructor.cli.folders import OutputFolder
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import ScanError
@@ -277,7 +277,7 @@ def test_a_backend_that_is_not_installed(
 
     As it stands in an environment without the framework, in others with its modules hidden.
     """
-    hidden = [] if missing_modules(backend) else modules
+    hidden = [] if find_missing_modules(backend) else modules
     arguments = ['train', str(files / 'scan.npz'), '--output-dir', str(tmp_path / 'out'), '--backend', backend]
     sentence = refused_in_a_process(arguments, hidden)
     assert f'{title} backend selected' in sentence

@@ -24,7 +24,7 @@ from scans import backend_here, backend_options, short_config
 
 import ptychopinn_reconstructor as pp
 from ptychopinn_reconstructor import __version__
-from ptychopinn_reconstructor.backend import installed, missing_modules
+from ptychopinn_reconstructor.backend import find_missing_modules, installed
 from ptychopinn_reconstructor.cli.main import COMMANDS, main
 from ptychopinn_reconstructor.cli.progress import ProgressBar
 from ptychopinn_reconstructor.cli.settings import render_preset, render_table
@@ -32,7 +32,7 @@ from ptychopinn_reconstructor.config import Config, field_table, parse
 from ptychopinn_reconstructor.events import Epoch, Log, Progress
 from ptychopinn_reconstructor.io import read_product, read_scan, write_npz
 from ptychopinn_reconstructor.model_file.opening import open_model
-from ptychopinn_reconstructor.model_file.probes import probe_likeness
+from ptychopinn_reconstructor.model_file.probes import correlate_probes
 from ptychopinn_reconstructor.physics.engine.refine import residuals
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.reconstruction.initial_object import flat_canvas
@@ -252,8 +252,8 @@ def test_the_probe_is_refined_before_training(work: Path, tmp_path: Path) -> Non
     with np.load(tmp_path / 'm' / 'probe.npz') as file:
         refined = file['probe']
     np.testing.assert_array_equal(open_model(tmp_path / 'm' / 'model.safetensors').probe, refined)
-    before = probe_likeness(arrays['probeGuess'].reshape(1, 32, 32), true.reshape(1, 32, 32))
-    assert probe_likeness(refined, true.reshape(1, 32, 32)) > before + 0.3 * (1 - before)
+    before = correlate_probes(arrays['probeGuess'].reshape(1, 32, 32), true.reshape(1, 32, 32))
+    assert correlate_probes(refined, true.reshape(1, 32, 32)) > before + 0.3 * (1 - before)
     values = told(
         'reconstruct',
         tmp_path / 'guess.npz',
@@ -543,7 +543,7 @@ def test_doctor_in_a_hurry_says_the_same_of_the_backends(tmp_path: Path) -> None
 )
 def test_doctor_says_when_keras_is_set_to_another_backend(tmp_path: Path, place: str, quick: bool) -> None:
     """TensorFlow cannot train then: what is set, and where, is in the reason."""
-    if missing := missing_modules('tensorflow'):
+    if missing := find_missing_modules('tensorflow'):
         pytest.skip(f'TensorFlow is not installed ({" and ".join(missing)})')
     (tmp_path / 'keras.json').write_text(json.dumps({'backend': 'numpy' if place == 'file' else 'tensorflow'}))
     variable = {'KERAS_BACKEND': 'numpy' if place == 'variable' else ''}

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from scans import backend_here
 
-from ptychopinn_reconstructor.backend import TrainingJob, load_backend, missing_modules
+from ptychopinn_reconstructor.backend import TrainingJob, find_missing_modules, load_backend
 from ptychopinn_reconstructor.conformance import BackendConformance
 from ptychopinn_reconstructor.conformance.runs import Run, Runs
 from ptychopinn_reconstructor.conformance.training import CASES
@@ -62,7 +62,7 @@ def fills_what_is_missing(sound: Any, config: Any, weights: Any, device: str) ->
     try:
         return sound.network(config, weights, device)
     except ModelFileError:
-        fresh = sound.fresh_weights(config, 0)
+        fresh = sound.draw_weights(config, 0)
         return sound.network(config, {k: v for k, v in (fresh | weights).items() if k in fresh}, device)
 
 
@@ -105,7 +105,7 @@ def trains_on_everything(sound: Any, job: TrainingJob) -> Any:
 
 def shows_another_network(sound: Any, job: TrainingJob) -> Any:
     """What is inspected is not the network in training."""
-    fresh = sound.network(job.config, sound.fresh_weights(job.config, 0), 'cpu')
+    fresh = sound.network(job.config, sound.draw_weights(job.config, 0), 'cpu')
     return sound.train(replace(job, inspect=lambda _: job.inspect(fresh) if job.inspect else None))
 
 
@@ -122,7 +122,7 @@ FAULTS: list[tuple[str, dict[str, Callable[..., Any]], dict[str, Any]]] = [
     ('test_the_batch_size_changes_no_patch', {'network': knows_its_neighbors}, {'gridsize': 5}),
     ('test_a_patch_depends_on_its_pattern_only', {'network': knows_its_neighbors}, {}),
     ('test_weights_that_do_not_fit_are_refused', {'network': fills_what_is_missing}, {'fault': 'missing'}),
-    ('test_fresh_weights_are_drawn_from_the_seed', {'fresh_weights': lambda s, c, _: s.fresh_weights(c, 0)}, {}),
+    ('test_fresh_weights_are_drawn_from_the_seed', {'draw_weights': lambda s, c, _: s.draw_weights(c, 0)}, {}),
     ('test_a_device_that_is_not_there_is_refused', {'resolve_device': falls_back}, {'device': 'cuda:99'}),
     ('test_devices_are_listed_and_resolved', {'devices': lambda _: ['gpu', 'cpu']}, {}),
     (LOSS, {'train': moves_the_probe}, {'case': PLAIN}),
@@ -202,7 +202,7 @@ sys.meta_path.insert(0, Refuse)
 def project(tmp_path: Path) -> Path:
     """A project with a backend of its own, and nothing but what specs/conformance.md asks for."""
     base = backend_here()
-    if missing_modules(base):
+    if find_missing_modules(base):
         pytest.skip('no backend is installed')
     for name, text in PROJECT.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)

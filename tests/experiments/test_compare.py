@@ -21,7 +21,7 @@ from command_line import assert_refused, make_model, run, snapshot
 from pictures import imread
 from scans import small_scan
 
-from ptychopinn_reconstructor.backend import installed, missing_modules
+from ptychopinn_reconstructor.backend import find_missing_modules, installed
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import BackendError, ConfigError, InputError, Interrupted
 from ptychopinn_reconstructor.experiments.agreement import (
@@ -47,7 +47,7 @@ from ptychopinn_reconstructor.training.metrics_table import EpochLosses
 
 BOTH = ['torch', 'tensorflow']
 needs_both = pytest.mark.skipif(
-    any(missing_modules(name) for name in BOTH), reason='PyTorch and TensorFlow are not both installed'
+    any(find_missing_modules(name) for name in BOTH), reason='PyTorch and TensorFlow are not both installed'
 )
 SIZE, MARGIN = 96, 4
 POSITIONS = np.stack(np.meshgrid(*[np.arange(20.0, 77.0, 8.0)] * 2, indexing='ij'), axis=-1).reshape(-1, 2)
@@ -368,7 +368,7 @@ def test_bad_input_where_both_backends_are_installed(
 @pytest.fixture(scope='module')
 def compared(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A comparison of PyTorch and TensorFlow, trained for two epochs; the folder, and what was printed."""
-    if any(missing_modules(name) for name in BOTH):
+    if any(find_missing_modules(name) for name in BOTH):
         pytest.skip('PyTorch and TensorFlow are not both installed')
     folder = tmp_path_factory.mktemp('compared') / 'out'
     line = ['compare', str(scans / 'scan.npz'), '--output-dir', str(folder), '--backends', 'torch,tensorflow']

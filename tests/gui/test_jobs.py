@@ -17,7 +17,7 @@ from grids import same_grid
 from ptychodus.api.io import load_product
 from window import HANG, QTest, Window, shown, workers
 
-from ptychopinn_reconstructor.training.folder import can_resume, epochs_done
+from ptychopinn_reconstructor.training.folder import can_resume, count_epochs
 
 LONG = 400  # epochs that no test waits for
 SAME = 1e-6
@@ -128,7 +128,7 @@ class Trained:
 @pytest.fixture(scope='module')
 def trained(shared_window: Window, stopped: Stopped) -> Trained:
     """Resume the stopped training for three epochs more."""
-    window, before = shared_window, epochs_done(stopped.folder)
+    window, before = shared_window, count_epochs(stopped.folder)
     window.select('pinn')
     short(window, epochs=before + 3)
     window.settings['resume'].set_value(True)
@@ -145,7 +145,7 @@ def trained(shared_window: Window, stopped: Stopped) -> Trained:
 def test_a_training_is_resumed_to_its_end(trained: Trained) -> None:
     assert f'Epoch {trained.before + 1} of {trained.before + 3}' in trained.log
     assert 'Epoch 1 of' not in trained.log
-    assert epochs_done(trained.model.parent) == trained.before + 3
+    assert count_epochs(trained.model.parent) == trained.before + 3
 
 
 def test_after_a_training_its_model_is_in_use(window: Window, trained: Trained) -> None:

@@ -16,7 +16,7 @@ from PyQt5.QtWidgets import QApplication, QComboBox, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 from window import HANG, Window, enter, line_of, press_to, shown
 
-from ptychopinn_reconstructor.backend import installed, name_of
+from ptychopinn_reconstructor.backend import installed, resolve_name
 from ptychopinn_reconstructor.errors import ConfigError
 from ptychopinn_reconstructor.host.devices import Devices
 from ptychopinn_reconstructor.host.panel import GROUPS, LABELS, Field, fields
@@ -104,7 +104,7 @@ def test_every_field_changes_its_setting_and_follows_it(window: Window, model_ty
     for name, row in window.settings.rows.items():
         if name in before and row.has_effect(model_type, config['data']['source']):
             set_to = window.settings[name].get_value()
-            expected = str(set_to) if name in PATHS else name_of(set_to)
+            expected = str(set_to) if name in PATHS else resolve_name(set_to)
             assert config[row.section][name] == expected, name
     for name, value in window.settings.defaults.items():
         window.settings[name].set_value(value)
@@ -150,7 +150,7 @@ def test_backends_that_are_there_can_be_chosen_and_another_is_kept(window: Windo
     box = window.widget('backend')
     assert isinstance(box, QComboBox)
     there = [box.itemText(i) for i in range(box.count())]
-    assert {name_of(title) for title in there} == set(installed())
+    assert {resolve_name(title) for title in there} == set(installed())
     window.settings['backend'].set_value('JAX')
     assert shown(box) == 'JAX (not installed)'
     window.select('supervised')

@@ -10,7 +10,7 @@ import pytest
 from host_scripts import TRAIN_AND_INFER
 from host_sessions import TITLES, Case, Finished, run_script, small_case
 
-from ptychopinn_reconstructor.backend import missing_modules
+from ptychopinn_reconstructor.backend import find_missing_modules
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -39,7 +39,7 @@ def script_of(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 
     @cache
     def run(backend: str) -> Finished:
-        if missing := missing_modules(backend):
+        if missing := find_missing_modules(backend):
             pytest.skip(f'{TITLES[backend]} is not installed: {", ".join(missing)}')
         return run_script(TRAIN_AND_INFER, tmp_path_factory.mktemp(backend), folder, TITLES[backend])
 

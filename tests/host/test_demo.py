@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ptychopinn_reconstructor.backend import missing_modules
+from ptychopinn_reconstructor.backend import find_missing_modules
 from ptychopinn_reconstructor.io import read_object, read_product
 from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.reconstruction.evaluate import evaluate
@@ -58,7 +58,7 @@ def run(folder: Path, *arguments: str, command: list[str] = DEMO) -> subprocess.
 
 @pytest.mark.parametrize('backend', ['torch', 'tensorflow'])
 def test_the_demo_reconstructs_in_ptychodus(tmp_path: Path, backend: str) -> None:
-    if missing := missing_modules(backend):
+    if missing := find_missing_modules(backend):
         pytest.skip(f'{backend} is not installed: {", ".join(missing)}')
     done = run(tmp_path, '--backend', backend, '--out', 'd', '--max-cpu-seconds', '12', *SHORT)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -81,7 +81,7 @@ def test_the_demo_reconstructs_in_ptychodus(tmp_path: Path, backend: str) -> Non
 
 def test_the_product_is_on_the_canvas_of_the_scan(tmp_path: Path) -> None:
     """As Ptychodus has saved it: the object's pixels are those of the truth, and so is its place."""
-    if missing := missing_modules('torch'):
+    if missing := find_missing_modules('torch'):
         pytest.skip(f'torch is not installed: {", ".join(missing)}')
     done = run(tmp_path, '--out', 'd', '--max-cpu-seconds', '1', *SHORT)
     assert 'The phase PSNR of the object is' in done.stdout or done.returncode == 0, done.stderr
@@ -134,7 +134,7 @@ def hears_ctrl_c() -> None:
 
 
 def test_ctrl_c_ends_the_demo_and_its_worker(tmp_path: Path) -> None:
-    if missing := missing_modules('torch'):
+    if missing := find_missing_modules('torch'):
         pytest.skip(f'torch is not installed: {", ".join(missing)}')
     arguments = [*DEMO, '--out', 'd', *SHORT]
     with subprocess.Popen(
@@ -164,7 +164,7 @@ def workers_of(pid: int) -> list[int]:
 
 
 def test_the_window_opens_on_the_scan_with_the_algorithm_selected(tmp_path: Path) -> None:
-    if missing := missing_modules('torch'):
+    if missing := find_missing_modules('torch'):
         pytest.skip(f'torch is not installed: {", ".join(missing)}')
     done = run(tmp_path, '--gui', '--out', 'd', *SHORT, command=[sys.executable, '-P', '-c', WINDOW, SCRIPT])
     assert done.returncode == 0, done.stdout + done.stderr

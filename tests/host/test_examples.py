@@ -12,7 +12,7 @@ import pytest
 from grids import same_grid
 from ptychodus.api.io import load_product
 
-from ptychopinn_reconstructor.backend import missing_modules
+from ptychopinn_reconstructor.backend import find_missing_modules
 from ptychopinn_reconstructor.io import ObjectFile, read_object, read_product
 from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.reconstruction.evaluate import evaluate
@@ -56,7 +56,7 @@ def is_a_reconstruction(result: Path, folder: Path) -> bool:
     return phase_psnr(result, folder / 'truth.h5') > max(20.0, flat_phase_psnr(folder) + 6.0)
 
 
-@pytest.mark.skipif(bool(missing_modules('torch')), reason='the example uses PyTorch')
+@pytest.mark.skipif(bool(find_missing_modules('torch')), reason='the example uses PyTorch')
 def test_a_scripted_session(tmp_path: Path) -> None:
     said = run(tmp_path, sys.executable, '-P', str(EXAMPLES / 'scripted_session.py'), '10')
     assert is_a_reconstruction(tmp_path / 'result.h5', tmp_path / 'scan')
@@ -70,7 +70,7 @@ def test_a_scripted_session(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('trains', list(TITLES))
 def test_a_model_of_one_backend_gives_the_same_object_with_the_other(tmp_path: Path, trains: str) -> None:
-    if missing := [module for name in TITLES for module in missing_modules(name)]:
+    if missing := [module for name in TITLES for module in find_missing_modules(name)]:
         pytest.skip(f'needs both backends; missing: {", ".join(missing)}')
     said = run(tmp_path, sys.executable, '-P', str(EXAMPLES / 'switch_backend.py'), '4', TITLES[trains])
     products = [read_product(tmp_path / f'{title}.h5') for title in TITLES.values()]
@@ -93,7 +93,7 @@ def shortened(settings: Path, backend: str, seconds: int) -> str:
 
 @pytest.mark.parametrize('backend', list(TITLES))
 def test_batch_mode(tmp_path: Path, backend: str) -> None:
-    if missing := missing_modules(backend):
+    if missing := find_missing_modules(backend):
         pytest.skip(f'{TITLES[backend]} is not installed: {", ".join(missing)}')
     batch = EXAMPLES / 'batch_mode'
     (tmp_path / 'short.ini').write_text(shortened(batch / 'settings.ini', backend, 10))

@@ -17,11 +17,11 @@ from ptychodus.api.object import Object
 from ptychodus.api.probe import ProbeSequence
 from ptychodus.api.product import Product
 
-from ptychopinn_reconstructor.backend import missing_modules
+from ptychopinn_reconstructor.backend import find_missing_modules
 from ptychopinn_reconstructor.errors import ConfigError, ModelFileError, OutputError
 from ptychopinn_reconstructor.host.scans import HostScan
 from ptychopinn_reconstructor.model_file.opening import open_model
-from ptychopinn_reconstructor.model_file.probes import probe_likeness
+from ptychopinn_reconstructor.model_file.probes import correlate_probes
 
 SHORT: dict[str, Any] = {
     'PtychoPINNPlugin.Source': 'procedural',
@@ -50,7 +50,7 @@ def pretrained_with(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> A
 
     @cache
     def run(backend: str) -> Pretrained:
-        if missing := missing_modules(backend):
+        if missing := find_missing_modules(backend):
             pytest.skip(f'{TITLES[backend]} is not installed: {", ".join(missing)}')
         out = tmp_path_factory.mktemp(f'pretrained-{backend}')
         with session(None, backend, **SHORT) as host:
@@ -76,7 +76,7 @@ def test_the_model_is_for_the_probe_of_the_selected_product(pretrained: Pretrain
     assert config.data.source == 'procedural' and config.model.model_type == 'supervised'
     assert training.scans == ('procedural objects',) and training.patterns_seen == 2 * 128
     assert [epoch for epoch, _ in training.losses] == [1, 2]
-    assert case.scan.probe is not None and probe_likeness(model.probe, case.scan.probe) > 0.999
+    assert case.scan.probe is not None and correlate_probes(model.probe, case.scan.probe) > 0.999
     assert model.manifest.trained_for.counts is not None
     low, high = model.manifest.trained_for.counts
     assert low < case.scan.mean_counts / 2 and high > 2 * case.scan.mean_counts

@@ -22,7 +22,7 @@ from ptychodus.api.reconstruct import ReconstructInput, ReconstructOutput, Train
 from ptychodus.api.settings import SettingsRegistry
 from toy_reconstructor import Toy, subject_of
 
-from ptychopinn_reconstructor.backend import installed, title_of
+from ptychopinn_reconstructor.backend import installed, resolve_title
 from ptychopinn_reconstructor.host.conformance import FORMS, Instance, ReconstructorConformance, Subject
 from ptychopinn_reconstructor.host.conformance.runs import Runs
 from ptychopinn_reconstructor.host.conformance.watch import children
@@ -36,7 +36,7 @@ FRAMEWORKS = ('torch', 'lightning', 'tensorflow', 'keras')
 
 def our_subject(name: str) -> Subject:
     """One of our reconstructors over settings of its own, with a backend that is here, on the CPU."""
-    titles = [title_of(backend) for backend in installed()]
+    titles = [resolve_title(backend) for backend in installed()]
     if not titles:
         pytest.skip('no backend is installed')
 

@@ -13,7 +13,7 @@ from grids import same_grid
 from host_sessions import PINN, SUPERVISED, Case, Finished, run_command, session
 from ptychodus.api.io import load_product
 
-from ptychopinn_reconstructor.backend import missing_modules
+from ptychopinn_reconstructor.backend import find_missing_modules
 from ptychopinn_reconstructor.host.conformance.scans import positions_of
 from ptychopinn_reconstructor.model_file.opening import open_model
 
@@ -138,7 +138,7 @@ def test_batch_mode_fails_with_a_sentence(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_other_backends_open_the_model(trained: Finished, folder: Path) -> None:
     """The object of one backend's model is that of the other's network, but for rounding."""
-    if missing := missing_modules('tensorflow'):
+    if missing := find_missing_modules('tensorflow'):
         pytest.skip(f'TensorFlow is not installed: {", ".join(missing)}')
     with session(None, 'tensorflow') as host:
         host.set(**{'PtychoPINNInference.ModelPath': trained.folder / 'out' / 'model.safetensors'})

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from model_files import MODES, N, forge, joined, refused, split
 
-from ptychopinn_reconstructor.model_file.format import canonical
+from ptychopinn_reconstructor.model_file.format import canonicalize
 from ptychopinn_reconstructor.model_file.opening import open_model
 
 
@@ -40,9 +40,9 @@ def test_a_manifest_that_is_no_json(model_file: Path, text: str, fragment: str) 
 def test_a_manifest_without_the_digest_is_refused(model_file: Path) -> None:
     header, body = split(model_file.read_bytes())
     manifest = json.loads(header['__metadata__']['manifest'])
-    for digest in ({}, {'sha256': None}, {'sha256': '0' * 64}):
-        changed = {**{key: value for key, value in manifest.items() if key != 'sha256'}, **digest}
-        header['__metadata__']['manifest'] = canonical(changed)
+    for compute_digest in ({}, {'sha256': None}, {'sha256': '0' * 64}):
+        changed = {**{key: value for key, value in manifest.items() if key != 'sha256'}, **compute_digest}
+        header['__metadata__']['manifest'] = canonicalize(changed)
         model_file.write_bytes(joined(header, body))
         assert 'was altered' in refused(model_file)
 

@@ -32,26 +32,30 @@ def test_a_scan_lies_within_the_range_of_itself_and_of_a_training_with_it() -> N
     one, both = TrainingRange.of_scans(bright), TrainingRange.of_scans(bright, weak)
     assert one.counts == pytest.approx((bright.scan.mean_counts,) * 2)
     assert both.counts == pytest.approx((weak.scan.mean_counts, bright.scan.mean_counts))
-    assert not one.departures(one) and not both.departures(one) and not both.departures(TrainingRange.of_scans(weak))
-    (notice,) = one.departures(TrainingRange.of_scans(weak))
+    assert (
+        not one.list_departures(one)
+        and not both.list_departures(one)
+        and not both.list_departures(TrainingRange.of_scans(weak))
+    )
+    (notice,) = one.list_departures(TrainingRange.of_scans(weak))
     assert notice.code == 'dose' and f'{weak.scan.mean_counts:.3g}' in notice.text
 
 
 def test_each_entry_warns_of_its_own() -> None:
     trained = range_of((1e4, 1e5), (2e4, 2e5), (0.6, 0.7))
-    assert not trained.departures(range_of((4e3, 4e3), (8e3, 8e3), (0.9, 0.9))), (
+    assert not trained.list_departures(range_of((4e3, 4e3), (8e3, 8e3), (0.9, 0.9))), (
         'within a factor of 3, and more overlap'
     )
-    found = trained.departures(range_of((5e5, 5e5), (6e5, 6e5), (0.3, 0.3)))
+    found = trained.list_departures(range_of((5e5, 5e5), (6e5, 6e5), (0.3, 0.3)))
     assert [notice.code for notice in found] == ['dose', 'overlap']
-    (notice,) = trained.departures(range_of((5e4, 5e4), (1e6, 1e6), (0.65, 0.65)))
+    (notice,) = trained.list_departures(range_of((5e4, 5e4), (1e6, 1e6), (0.65, 0.65)))
     assert notice.code == 'probe_power' and '1e+06' in notice.text and '2e+04 to 2e+05' in notice.text
-    assert 'overlap by 30% ' in trained.departures(range_of(overlap=(0.3, 0.3)))[0].text
+    assert 'overlap by 30% ' in trained.list_departures(range_of(overlap=(0.3, 0.3)))[0].text
 
 
 def test_what_is_unknown_warns_of_nothing() -> None:
     known = range_of((1e4, 1e5), None, (0.6, 0.7))
-    assert not range_of().departures(known) and not known.departures(range_of())
+    assert not range_of().list_departures(known) and not known.list_departures(range_of())
 
 
 def test_the_range_of_several_is_the_hull_of_its_parts() -> None:

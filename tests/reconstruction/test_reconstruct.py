@@ -20,14 +20,14 @@ from ptychopinn_reconstructor.errors import ConfigError, Interrupted, ModelFileE
 from ptychopinn_reconstructor.events import Done, Epoch, Event, Progress, Started
 from ptychopinn_reconstructor.io import ObjectFile, read_probe, write_npz
 from ptychopinn_reconstructor.model_file.opening import open_model
-from ptychopinn_reconstructor.model_file.probes import choose_probe, probe_likeness
+from ptychopinn_reconstructor.model_file.probes import choose_probe, correlate_probes
 from ptychopinn_reconstructor.model_file.trained import verify_model
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.reconstruction import network_object as inference
 from ptychopinn_reconstructor.reconstruction.evaluate import as_object_file
 from ptychopinn_reconstructor.reconstruction.finish import Result
 from ptychopinn_reconstructor.scan import Scan
-from ptychopinn_reconstructor.training.setup import split_of
+from ptychopinn_reconstructor.training.setup import split_scan
 
 pytestmark = pytest.mark.usefixtures('backend_name')
 
@@ -127,7 +127,7 @@ def test_a_probe_refined_first_replaces_the_guess(scan: Scan, tmp_path: Path) ->
     trained = pp.train([guess], config_of(training__refine_probe_first=10, training__nepochs=1), tmp_path)
     opened = open_model(trained.model)
     assert guess.probe is not None
-    before, after = (probe_likeness(p, scan.probe) for p in (guess.probe, opened.probe))
+    before, after = (correlate_probes(p, scan.probe) for p in (guess.probe, opened.probe))
     assert before < 0.95 and after > 0.98
     assert np.allclose(read_probe(str(tmp_path / 'probe.npz')), opened.probe)
     chosen, source, notices = choose_probe(guess, opened, None)
@@ -183,12 +183,12 @@ def test_supervised_needs_an_object_before_any_framework_is_loaded(tmp_path: Pat
 def test_subsampling_trains_on_fewer_patterns(scan: Scan, tmp_path: Path) -> None:
     """SETTINGS: n_subsample and its seed choose the patterns; more than there are is refused."""
     prepared = prepare_scan(scan)
-    splits = [split_of(prepared, config_of(data__n_subsample=60, training__seed=seed)) for seed in (0, 0, 1)]
+    splits = [split_scan(prepared, config_of(data__n_subsample=60, training__seed=seed)) for seed in (0, 0, 1)]
     assert len(splits[0].training) <= 60
     assert np.array_equal(splits[0].training, splits[1].training)
     assert not np.array_equal(splits[0].training, splits[2].training)
     with pytest.raises(ConfigError, match='n_subsample is 1000'):
-        split_of(prepared, config_of(data__n_subsample=1000))
+        split_scan(prepared, config_of(data__n_subsample=1000))
 
 
 def test_stopping_a_reconstruction_is_an_interruption(scan: Scan, model: Path) -> None:

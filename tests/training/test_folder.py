@@ -16,12 +16,12 @@ from ptychopinn_reconstructor.reconstruction.writing import write_config
 from ptychopinn_reconstructor.training.folder import (
     can_resume,
     check_resumable,
-    epochs_done,
-    keep_start,
-    replacing,
+    copy_start_model,
+    count_epochs,
+    find_start_model,
+    read_stored_config,
+    replace_earlier,
     set_aside,
-    start_of,
-    stored_config,
 )
 
 TRAIN_STEP = Progress('train', 1, 9)
@@ -47,11 +47,11 @@ def content(folder: Path) -> dict[str, str]:
 def test_what_a_training_goes_on_from(tmp_path: Path, missing: str) -> None:
     assert not can_resume(tmp_path / 'absent')
     folder = fill(tmp_path / 'out', short_config(training__nepochs=7))
-    assert can_resume(folder) and stored_config(folder).training.nepochs == 7
+    assert can_resume(folder) and read_stored_config(folder).training.nepochs == 7
     (folder / missing).unlink()
     assert not can_resume(folder)
     with pytest.raises(ConfigError, match='nothing to resume') as raised:
-        stored_config(folder)
+        read_stored_config(folder)
     assert missing.split('.')[0] in str(raised.value)
 
 
@@ -66,7 +66,7 @@ def test_a_configuration_that_cannot_be_read(tmp_path: Path, text: str) -> None:
     folder = fill(tmp_path / 'out')
     (folder / 'config.yaml').write_text(text)
     with pytest.raises(ConfigError) as raised:
-        stored_config(folder)
+        read_stored_config(folder)
     assert '\n\n' not in str(raised.value)
 
 
@@ -99,39 +99,42 @@ def test_a_training_keeps_the_model_that_it_starts_from(tmp_path: Path) -> None:
     folder, model, other = fill(tmp_path / 'out'), tmp_path / 'model.safetensors', tmp_path / 'other.safetensors'
     model.write_text('start')
     other.write_text('other')
-    assert start_of(folder, str(model), resume=False) == model and start_of(folder, None, resume=True) is None
+    assert (
+        find_start_model(folder, str(model), resume=False) == model
+        and find_start_model(folder, None, resume=True) is None
+    )
     with pytest.raises(ConfigError, match=r'did not start from a model; leave .*model\.safetensors out'):
-        start_of(folder, model, resume=True)
-    keep_start(folder, model)
-    kept = start_of(folder, None, resume=True)
+        find_start_model(folder, model, resume=True)
+    copy_start_model(folder, model)
+    kept = find_start_model(folder, None, resume=True)
     assert kept is not None and kept.read_text() == 'start' and kept.parent == folder
-    assert start_of(folder, model, resume=True) == start_of(folder, kept, resume=True) == kept
+    assert find_start_model(folder, model, resume=True) == find_start_model(folder, kept, resume=True) == kept
     for wrong in (other, tmp_path / 'absent.safetensors'):
         with pytest.raises(ConfigError, match=f'started from another model than .*{wrong.name}'):
-            start_of(folder, wrong, resume=True)
+            find_start_model(folder, wrong, resume=True)
     model.unlink()
-    keep_start(folder, kept)
+    copy_start_model(folder, kept)
     assert kept.read_text() == 'start'
-    keep_start(folder, None)
-    assert not kept.exists() and start_of(folder, None, resume=True) is None
+    copy_start_model(folder, None)
+    assert not kept.exists() and find_start_model(folder, None, resume=True) is None
 
 
 def test_epochs_are_those_of_complete_rows(tmp_path: Path) -> None:
-    assert epochs_done(tmp_path) == 0
+    assert count_epochs(tmp_path) == 0
     folder = fill(tmp_path / 'out', epochs=4)
-    assert epochs_done(folder) == 4
+    assert count_epochs(folder) == 4
     with (folder / 'metrics.csv').open('a') as table:
         table.write(',')  # of a killed process
-    assert epochs_done(folder) == 4
+    assert count_epochs(folder) == 4
     (folder / 'metrics.csv').write_text(HEADER)
-    assert epochs_done(folder) == 0
+    assert count_epochs(folder) == 0
 
 
 def test_an_earlier_training_stays_until_the_first_step_of_the_new_one(tmp_path: Path) -> None:
     folder = fill(tmp_path / 'out')
     before = content(folder)
     heard: list[Event] = []
-    emit = replacing(folder, heard.append)
+    emit = replace_earlier(folder, heard.append)
     events: list[Event] = [Started('train', 'cpu', 'PyTorch'), Log('x'), Progress('refine', 1, 9)]
     for event in events:
         emit(event)
@@ -163,7 +166,7 @@ def test_an_earlier_training_is_kept_beside_the_new_one(tmp_path: Path) -> None:
         'config.yaml',
         'metrics.csv',
     }
-    emit = replacing(folder, lambda event: None)
+    emit = replace_earlier(folder, lambda event: None)
     emit(TRAIN_STEP)
     assert (folder / 'model-20240203-040506.safetensors').read_text() == 'earlier model.safetensors'
     assert not (folder / 'model.safetensors').exists() and not can_resume(folder)

@@ -15,7 +15,7 @@ def write(path: Path, *epochs: tuple[int, float, float | None], resume: bool = F
     """Tell a table of epochs, with what else an event of an epoch holds; what was passed on."""
     heard: list[Event] = []
     with MetricsTable(path, resume=resume) as table:
-        emit = table.watching(heard.append)
+        emit = table.record_epochs(heard.append)
         for epoch, loss, held_out in epochs:
             emit(Epoch('train', epoch, 9, train_loss=loss, val_loss=held_out, learning_rate=1e-3))
             emit(Progress('train', epoch, 9))

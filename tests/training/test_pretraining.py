@@ -13,7 +13,7 @@ from scans import backend_here, backend_options, short_config, small_scan
 
 import ptychopinn_reconstructor as pp
 from ptychopinn_reconstructor.backend import TrainingJob, installed
-from ptychopinn_reconstructor.backend.batches import PROCEDURAL, steps_of
+from ptychopinn_reconstructor.backend.batches import PROCEDURAL, make_steps
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import ConfigError, ScanError
 from ptychopinn_reconstructor.io import write_npz
@@ -23,10 +23,10 @@ from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.probes import make_probe
 from ptychopinn_reconstructor.physics.scaling import probe_power
 from ptychopinn_reconstructor.physics.simulation.procedural import ProceduralPatterns
-from ptychopinn_reconstructor.training.instrument import Instrument, instrument_of, read_instrument
-from ptychopinn_reconstructor.training.pretraining import held_out_scans, pretrain
-from ptychopinn_reconstructor.training.run import procedural_patterns
-from ptychopinn_reconstructor.training.setup import split_of
+from ptychopinn_reconstructor.training.instrument import Instrument, read_instrument, resolve_instrument
+from ptychopinn_reconstructor.training.pretraining import pretrain, simulate_held_out_scans
+from ptychopinn_reconstructor.training.run import make_procedural_patterns
+from ptychopinn_reconstructor.training.setup import split_scan
 
 N = 32
 PROBE = make_probe('defocused', N, photons=1e5).astype(np.complex64)
@@ -65,15 +65,15 @@ def test_a_pretrained_network_reconstructs_what_it_has_never_seen(backend: str, 
 
 def test_steps_are_numbered_through_the_epochs_and_validate_on_held_out_scans(tmp_path: Path) -> None:
     config = config_of('torch', model__N=N, model__model_type='supervised')
-    scans = tuple(prepare_scan(scan, mode='absolute', stride=16) for scan in held_out_scans(PROBE, config))
+    scans = tuple(prepare_scan(scan, mode='absolute', stride=16) for scan in simulate_held_out_scans(PROBE, config))
     splits = tuple(hold_out_all(len(scan)) for scan in scans)
     source = ProceduralPatterns(PROBE, (0.5, 2.0))
-    steps = steps_of(TrainingJob(scans, splits, config, tmp_path, procedural=source))
-    assert [int(step.regions[0, 0]) for step in steps.of_epoch(2)] == [8, 9, 10, 11]
-    batch = steps.batch(steps.of_epoch(2)[1])
+    steps = make_steps(TrainingJob(scans, splits, config, tmp_path, procedural=source))
+    assert [int(step.regions[0, 0]) for step in steps.draw_epoch(2)] == [8, 9, 10, 11]
+    batch = steps.batch(steps.draw_epoch(2)[1])
     assert np.array_equal(batch.counts[:, 0], source.draw(9, 16).counts)
     assert (batch.dose == source.draw(9, 16).dose).all()
-    held_out = steps.of_validation()
+    held_out = steps.list_validation_steps()
     assert sum(step.regions.size for step in held_out) == sum(len(scan) for scan in scans)
     assert all(step.scan != PROCEDURAL for step in held_out)
     assert (steps.batch(held_out[0]).dose == 1).all()
@@ -92,18 +92,18 @@ def test_mixed_training_learns_from_the_scan_and_from_procedural_patterns(backen
 def test_mixed_steps_are_half_and_half() -> None:
     scan = prepare_scan(small_scan(), mode='absolute', stride=16)
     config = config_of('torch', model__N=N, data__source='mixed', data__n_groups=None)
-    split = split_of(scan, config)
-    job = TrainingJob((scan,), (split,), config, Path(), procedural=procedural_patterns(scan.probe, None, config))
-    steps = steps_of(job)
+    split = split_scan(scan, config)
+    job = TrainingJob((scan,), (split,), config, Path(), procedural=make_procedural_patterns(scan.probe, None, config))
+    steps = make_steps(job)
     for epoch in (0, 1):
-        kinds = [step.scan == PROCEDURAL for step in steps.of_epoch(epoch)]
+        kinds = [step.scan == PROCEDURAL for step in steps.draw_epoch(epoch)]
         assert len(kinds) == len(steps)
         assert sum(kinds) == len(kinds) / 2
         assert kinds != sorted(kinds)
-    numbers = [int(s.regions[0, 0]) for epoch in (0, 1) for s in steps.of_epoch(epoch) if s.scan == PROCEDURAL]
+    numbers = [int(s.regions[0, 0]) for epoch in (0, 1) for s in steps.draw_epoch(epoch) if s.scan == PROCEDURAL]
     assert sorted(numbers) == list(range(len(steps)))
-    drawn = next(steps.batch(step) for step in steps.of_epoch(0) if step.scan == PROCEDURAL)
-    measured = next(steps.batch(step) for step in steps.of_epoch(0) if step.scan != PROCEDURAL)
+    drawn = next(steps.batch(step) for step in steps.draw_epoch(0) if step.scan == PROCEDURAL)
+    measured = next(steps.batch(step) for step in steps.draw_epoch(0) if step.scan != PROCEDURAL)
     assert drawn.counts.shape == (16, 1, N, N)
     assert measured.counts.shape == (2, 8, N, N)
     assert drawn.labels is not None
@@ -145,13 +145,13 @@ def test_a_pretraining_is_resumed_for_its_own_probe_only(tmp_path: Path) -> None
     kept = Instrument.of_scan(scan, photons=2e3)
     kept.write(tmp_path / 'probe.npz')
     for probe in (scan.probe, 7j * scan.probe, None):
-        found = instrument_of(replace(scan, probe=probe), config, tmp_path, resume=True)
+        found = resolve_instrument(replace(scan, probe=probe), config, tmp_path, resume=True)
         assert np.array_equal(found.probe, kept.probe)
     turned = np.ascontiguousarray(np.exp(0.2j * np.arange(N) ** 2) * scan.probe)
     for other in (turned.astype(np.complex64), np.concatenate([scan.probe, 0.1 * scan.probe])):
         with pytest.raises(ConfigError, match='is for another probe than that of the scan'):
-            instrument_of(replace(scan, probe=other), config, tmp_path, resume=True)
-        fresh = instrument_of(replace(scan, probe=other), config, tmp_path, resume=False)
+            resolve_instrument(replace(scan, probe=other), config, tmp_path, resume=True)
+        fresh = resolve_instrument(replace(scan, probe=other), config, tmp_path, resume=False)
         assert np.allclose(fresh.probe / other.max(), other / other.max(), atol=0.05)
 
 

@@ -19,9 +19,9 @@ from ptychopinn_reconstructor.training import fine_tuning
 from ptychopinn_reconstructor.training.setup import (
     check_labels,
     complete_config,
-    prepared_scans,
-    split_of,
-    splits_of,
+    prepare_scans,
+    split_scan,
+    split_scans,
 )
 
 
@@ -31,7 +31,7 @@ def scan() -> Scan:
 
 
 def prepared(scan: Scan, **changes: Any) -> PreparedScan:
-    (found,) = prepared_scans([scan], short_config(model__N=32, **changes), 16, probe=None)
+    (found,) = prepare_scans([scan], short_config(model__N=32, **changes), 16, probe=None)
     return found
 
 
@@ -78,7 +78,7 @@ def test_a_refined_probe_takes_the_place_of_every_guess_like_the_first(scan: Sca
     assert same.probe is not None
     other = other.with_probe(same.probe * np.float32(1.001))
     better = np.roll(scan.probe, 1, axis=-1)
-    found = prepared_scans([scan, same, other], short_config(model__N=32), 16, probe=better)
+    found = prepare_scans([scan, same, other], short_config(model__N=32), 16, probe=better)
     np.testing.assert_array_equal(found[0].probe, better)
     np.testing.assert_array_equal(found[1].probe, better)
     np.testing.assert_array_equal(found[2].probe, other.probe)
@@ -86,26 +86,26 @@ def test_a_refined_probe_takes_the_place_of_every_guess_like_the_first(scan: Sca
 
 def test_the_last_scan_validates_where_asked(scan: Scan) -> None:
     config = short_config(model__N=32, data__validation_fraction=0.25)
-    scans = prepared_scans([scan, small_scan(positions=36)], config, 16, probe=None)
-    first, second = splits_of(scans, config, last_validates=False)
+    scans = prepare_scans([scan, small_scan(positions=36)], config, 16, probe=None)
+    first, second = split_scans(scans, config, last_validates=False)
     assert len(first.validation) == pytest.approx(0.25 * 64, abs=4) and len(second.validation) > 0
     assert not {*first.training} & {*first.validation}
-    first, second = splits_of(scans, config, last_validates=True)
+    first, second = split_scans(scans, config, last_validates=True)
     assert {*first.training} == {*range(64)} and len(first.validation) == 0
     assert len(second.training) == 0 and {*second.validation} == {*range(36)}
 
 
 def test_a_part_of_the_patterns_is_drawn_by_the_seed(scan: Scan) -> None:
     one = prepare_scan(scan)
-    drawn = [split_of(one, short_config(data__n_subsample=40, training__seed=seed)) for seed in (0, 0, 1)]
-    whole = split_of(one, short_config())
+    drawn = [split_scan(one, short_config(data__n_subsample=40, training__seed=seed)) for seed in (0, 0, 1)]
+    whole = split_scan(one, short_config())
     assert 20 < len(drawn[0].training) <= 40 and {*drawn[0].training} <= {*whole.training}
     np.testing.assert_array_equal(drawn[0].training, drawn[1].training)
     assert not np.array_equal(drawn[0].training, drawn[2].training)
     np.testing.assert_array_equal(drawn[0].validation, whole.validation)
-    assert len(split_of(one, short_config(data__n_subsample=64)).training) == len(whole.training)
+    assert len(split_scan(one, short_config(data__n_subsample=64)).training) == len(whole.training)
     with pytest.raises(ConfigError, match='n_subsample is 65 but the scan has 64'):
-        split_of(one, short_config(data__n_subsample=65))
+        split_scan(one, short_config(data__n_subsample=65))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_the_better_model_is_kept(
         seen.append((float(weights['w'][0]), np.array_equal(part.probe, moved)))
         return before if weights is start else after
 
-    monkeypatch.setattr(fine_tuning, 'refined_residual', given)
+    monkeypatch.setattr(fine_tuning, 'compute_refined_residual', given)
     told: list[Event] = []
     found, notice = fine_tuning.keep_better_model(
         trained, start, cast(Backend, None), short_config(), one, emit=told.append

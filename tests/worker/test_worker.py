@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from scans import short_config, small_scan
 
-from ptychopinn_reconstructor.backend import missing_modules
+from ptychopinn_reconstructor.backend import find_missing_modules
 from ptychopinn_reconstructor.io import read_scan, write_npz
 from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.scan import Scan
@@ -35,11 +35,11 @@ LONG = 400  # epochs that no test waits for
 HANG = 300.0  # seconds after which a test gives up
 Said = dict[str, Any]
 
-INSTALLED = [name for name in ('torch', 'tensorflow') if not missing_modules(name)]
+INSTALLED = [name for name in ('torch', 'tensorflow') if not find_missing_modules(name)]
 
 pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='signals and processes of POSIX')
 BACKENDS = [
-    pytest.param(name, marks=[pytest.mark.skipif(bool(missing_modules(name)), reason=f'{name} is not installed')])
+    pytest.param(name, marks=[pytest.mark.skipif(bool(find_missing_modules(name)), reason=f'{name} is not installed')])
     for name in ('torch', 'tensorflow')
 ]
 

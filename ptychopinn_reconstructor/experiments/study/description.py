@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ...backend import name_of
+from ...backend import resolve_name
 from ...config import Config, applicable
 from ...errors import ConfigError
 
@@ -90,7 +90,7 @@ class Study(BaseModel):
     @field_validator('backend')
     @classmethod
     def _resolve_names(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(name_of(name) for name in values))
+        return tuple(dict.fromkeys(resolve_name(name) for name in values))
 
     def fixed(self) -> dict[str, Any]:
         """Fixed parameters as plain JSON types, which must be equal for all runs in one folder."""

@@ -17,7 +17,7 @@ from ...errors import Interrupted, PtychoPINNError
 from ...io import read_object
 from ...io.atomic import write_atomically
 from ...io.plain_json import write_json
-from ...model_file.trained import own_versions
+from ...model_file.trained import collect_versions
 from ...physics.scoring.metrics import Comparison, default_margin
 from ...training.folder import MODEL, can_resume
 from ..processes import Cost
@@ -82,7 +82,7 @@ class Runner:
         """Command line of the reconstruction, and the columns that describe the training."""
         if run.backend is None:
             passes = [] if run.passes is None else ['--passes', str(run.passes)]
-            return ['refine', *passes, '--seed', str(run.seed)], {'versions': _format_versions(own_versions())}
+            return ['refine', *passes, '--seed', str(run.seed)], {'versions': _format_versions(collect_versions())}
         model, trained = self._find_model(run)
         options = ['--model', str(model), '--backend', run.backend, '--config', str(self._write_settings(run))]
         return ['reconstruct', *options, *([] if run.passes is None else ['--passes', str(run.passes)])], trained
