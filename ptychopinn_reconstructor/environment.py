@@ -11,8 +11,8 @@ from typing import Any
 from . import __version__
 
 PACKAGES = (
-    'numpy', 'scipy', 'h5py', 'hdf5plugin', 'matplotlib', 'pydantic', 'safetensors', 'click', 'rich', 'pyyaml',
-    'torch', 'lightning', 'tensorflow', 'tensorflow-cpu', 'keras', 'tensorboard', 'mlflow', 'ptychodus',
+    'numpy', 'scipy', 'h5py', 'hdf5plugin', 'tifffile', 'matplotlib', 'pydantic', 'safetensors', 'click', 'rich',
+    'pyyaml', 'torch', 'lightning', 'tensorflow', 'tensorflow-cpu', 'keras', 'tensorboard', 'mlflow', 'ptychodus',
 )  # fmt: skip
 
 

@@ -97,7 +97,7 @@ NoticeCode = Literal[
     # how a file was read
     'measurement_domain', 'axis_moved', 'key_ignored', 'object_ignored', 'probe_replaced', 'pixel_size_ignored',
     'positions_matched', 'positions_interpolated', 'positions_averaged', 'positions_left_out', 'patterns_left_out',
-    'patterns_packed',
+    'patterns_packed', 'geometry',
     # what a scan holds
     'power_choice', 'photons', 'empty_patterns', 'varying_probe', 'object_layers',
     # a scan and a model

@@ -226,7 +226,7 @@ _NOISE = np.random.default_rng(1).uniform(0.0, 5.0, (COUNT, SIDE, SIDE)).astype(
 BAD_SCANS: list[Entry] = [
     ('no such file', lambda f: f / 'absent.npz', ('no file', 'absent.npz')),
     ('empty file', lambda f: write_bytes(f, 'empty.npz', b''), ('is empty',)),
-    ('text named npz', lambda f: write_bytes(f, 'text.npz', b'x,y,counts\n1,2,3\n'), ('neither an NPZ nor an HDF5',)),
+    ('text named npz', lambda f: write_bytes(f, 'text.npz', b'x,y,counts\n1,2,3\n'), ('neither an NPZ,',)),
     ('truncated zip', truncated, ('truncated or damaged',)),
     ('damaged member', damaged, ('damaged',)),
     ('length and shape disagree', wrong_length, ('diff3d', 'damaged')),
@@ -274,7 +274,7 @@ BAD_SCANS: list[Entry] = [
     ('scan_index of another length', npz(scan_index=np.zeros(3, int)), ('scan_index', '(3,)')),
     ('folder without a scan', empty_folder, ('diffraction.h5',)),
     ('diffraction file alone', diffraction_alone, ('product.h5', 'beside')),
-    ('HDF5 of another kind', other_hdf5, ('not a Ptychodus diffraction file', 'entry')),
+    ('HDF5 of another kind', other_hdf5, ('no scan file', 'entry')),
     ('product in place of diffraction', lambda f: write_good_folder(f) / 'product.h5', ('is a product',)),
     ('truncated HDF5', truncated_hdf5, ('damaged',)),
     ('product without object', hdf5(_no_object), ("no dataset 'object'",)),

@@ -80,7 +80,7 @@ ALL_FRAMEWORKS = set().union(*FRAMEWORKS.values()) | {'torchmetrics', 'pytorch_l
 QT = {'PyQt5', 'PyQt6', 'PySide2', 'PySide6'}
 WITH_QT = f'{PACKAGE}.host.window.'
 SHIM = ['host', 'ptychodus_plugins']
-LAZY = {'scipy', 'skimage', 'h5py', 'hdf5plugin', 'matplotlib', 'ptychodus'} | ALL_FRAMEWORKS | QT
+LAZY = {'scipy', 'skimage', 'h5py', 'hdf5plugin', 'tifffile', 'matplotlib', 'ptychodus'} | ALL_FRAMEWORKS | QT
 UNPICKLERS = {'pickle', 'dill', 'cloudpickle', 'joblib', 'marshal', 'shelve', 'jsonpickle'}
 SETTERS: tuple[str, ...] = (
     'os.putenv',
@@ -102,6 +102,7 @@ NOT_LOADED = [
     'ptychodus',
     'scipy',
     'tensorflow',
+    'tifffile',
     'torch',
 ]
 

@@ -11,6 +11,7 @@ from .app import App, CommandEntry, debug_option
 HELP = {
     'init': 'Write a first scan and what it takes to reconstruct it into DIR, a new folder.',
     'simulate': 'Simulate a scan with counting noise: patterns, positions, and the true object and probe.',
+    'convert': 'Convert a scan to NPZ or CXI, or an object to TIFF or CXI.',
     'pretrain': 'Pretrain a network for an instrument, so that a new sample needs no training.',
     'train': 'Train a network on one or more scans and write the model to the output folder.',
     'reconstruct': 'Reconstruct a scan with a trained model.',

@@ -19,18 +19,19 @@ from .files import detect_file_kind
 from .records import ObjectFile, ScanFile
 
 if TYPE_CHECKING:
+    from .cxi import write_cxi
     from .images import write_amplitude_phase, write_comparison
     from .npz import write_npz
     from .ptychodus import read_product, write_diffraction, write_product
 
 __all__ = [
-    'ObjectFile', 'ScanFile', 'read_object', 'read_probe', 'read_product', 'read_scan',
-    'write_amplitude_phase', 'write_comparison', 'write_diffraction', 'write_npz', 'write_product',
+    'DomainChoice', 'ObjectFile', 'ScanFile', 'read_object', 'read_probe', 'read_product', 'read_scan',
+    'write_amplitude_phase', 'write_comparison', 'write_cxi', 'write_diffraction', 'write_npz', 'write_product',
 ]  # fmt: skip
 
 DIFFRACTION_NAME, PRODUCT_NAME = 'diffraction.h5', 'product.h5'
 _LAZY = {
-    'write_amplitude_phase': 'images', 'write_comparison': 'images', 'write_npz': 'npz',
+    'write_cxi': 'cxi', 'write_amplitude_phase': 'images', 'write_comparison': 'images', 'write_npz': 'npz',
     'read_product': 'ptychodus', 'write_diffraction': 'ptychodus', 'write_product': 'ptychodus',
 }  # fmt: skip
 
@@ -49,19 +50,26 @@ def read_scan(
     domain: DomainChoice = 'auto',
     probe: str | Path | None = None,
     product: str | Path | None = None,
+    positions: str | Path | None = None,
+    pixel_size: float | None = None,
 ) -> ScanFile:
-    """A scan from an NPZ file, a Ptychodus diffraction file, or a folder that holds diffraction.h5 and product.h5.
+    """A scan from a file or folder: NPZ, Ptychodus, CXI or NXcxi_ptycho, PtyPy's .ptyd, or TIFF images with a table.
 
     Parameters
     ----------
     path
-        What the file holds decides how it is read, not its name.
+        What the file holds decides how it is read, not its name. A folder holds diffraction.h5 and product.h5, or TIFF
+        images.
     domain
         Measurement domain of the patterns: 'auto' decides and says so in the notices, or refuses.
     probe
         'FILE[:KEY]' of a probe that takes the place of the scan's (see `read_probe`).
     product
         Product of a diffraction file; by default the product.h5 beside it.
+    positions
+        Table of the positions of TIFF images; by default the CSV file beside them.
+    pixel_size
+        Of an object pixel in meters, for TIFF images.
 
     Raises
     ------
@@ -73,21 +81,50 @@ def read_scan(
     text = f"Probe: {probe}, in place of the scan file's."
     replaced = () if probe is None else (Notice('probe_replaced', text),)
     if path.is_dir():
-        path = _find_diffraction(path)
-    kind = detect_file_kind(path)
-    if kind == 'npz':
-        if product is not None:
-            raise ScanError(f'{path} is an NPZ file, which takes no product; leave {product} out.')
+        path = _find_scan(path)
+    layout = _detect_layout(path)
+    if product is not None and layout != 'ptychodus':
+        raise ScanError(f'{path} is no diffraction file of Ptychodus and takes no product; leave {product} out.')
+    if layout == 'tiff':
+        from .tiff import read_tiff
+
+        read = read_tiff(path, domain=domain, probe=other, positions=positions, pixel_size=pixel_size)
+    elif positions is not None or pixel_size is not None:
+        raise ScanError(f'{path} holds positions itself; a table and an object pixel are taken for TIFF images only.')
+    else:
+        read = _read_single_file(path, layout, domain, other, product)
+    return ScanFile(read.scan, (*read.notices, *replaced))
+
+
+def _detect_layout(path: Path) -> str:
+    kind = 'tiff' if path.is_dir() else detect_file_kind(path)
+    if kind == 'npy':
+        raise ScanError(f'{path} holds a single array; a scan is an NPZ file or a Ptychodus diffraction file.')
+    if kind != 'hdf5':
+        return kind
+    from .hdf5 import detect_layout
+
+    return detect_layout(path)
+
+
+def _read_single_file(
+    path: Path, layout: str, domain: DomainChoice, probe: NDArray[Any] | None, product: str | Path | None
+) -> ScanFile:
+    if layout == 'npz':
         from .npz import read_npz
 
-        read = read_npz(path, domain=domain, probe=other)
-    elif kind == 'hdf5':
-        from .ptychodus import read_diffraction_product
+        return read_npz(path, domain=domain, probe=probe)
+    if layout == 'cxi':
+        from .cxi import read_cxi
 
-        read = read_diffraction_product(path, _find_product(path, product), domain=domain, probe=other)
-    else:
-        raise ScanError(f'{path} holds a single array; a scan is an NPZ file or a Ptychodus diffraction file.')
-    return ScanFile(read.scan, (*read.notices, *replaced))
+        return read_cxi(path, domain=domain, probe=probe)
+    if layout == 'ptypy':
+        from .ptyd import read_ptyd
+
+        return read_ptyd(path, domain=domain, probe=probe)
+    from .ptychodus import read_diffraction_product
+
+    return read_diffraction_product(path, _find_product(path, product), domain=domain, probe=probe)
 
 
 def read_probe(spec: str | Path) -> NDArray[np.complex64]:
@@ -104,6 +141,8 @@ def read_probe(spec: str | Path) -> NDArray[np.complex64]:
     from .arrays import drop_relaxation_axis, read_npy
     from .npz import read_npz_probe
 
+    if kind == 'tiff':
+        raise ScanError(f'{path} is a TIFF file, which holds no complex probe; save it as NPY.')
     if kind == 'npy' and key is not None:
         raise ScanError(f"{path} holds a single array; leave out the key '{key}'.")
     values = read_npy(path) if kind == 'npy' else read_npz_probe(path, key)
@@ -131,6 +170,8 @@ def read_object(path: str | Path, key: str | None = None) -> ObjectFile:
     from .arrays import extract_object_layer, read_npy
     from .npz import read_npz_object
 
+    if kind == 'tiff':
+        raise ScanError(f'{path} is a TIFF file, which holds no complex object; save it as NPY.')
     if kind == 'npz':
         return read_npz_object(path, key)
     return ObjectFile(extract_object_layer(read_npy(path), f'The array of {path}'))
@@ -145,10 +186,15 @@ def _split_key(spec: str | Path) -> tuple[Path, str | None]:
     return path, None
 
 
-def _find_diffraction(folder: Path) -> Path:
-    if not (folder / DIFFRACTION_NAME).exists():
+def _find_scan(folder: Path) -> Path:
+    """The diffraction file of a folder, or the folder itself where it holds TIFF images."""
+    from .tiff import list_images
+
+    if (folder / DIFFRACTION_NAME).exists():
+        return folder / DIFFRACTION_NAME
+    if not list_images(folder):
         raise ScanError(f'The folder {folder} holds no {DIFFRACTION_NAME}; pass a scan file or a Ptychodus folder.')
-    return folder / DIFFRACTION_NAME
+    return folder
 
 
 def _find_product(path: Path, product: str | Path | None) -> Path:

@@ -7,20 +7,21 @@ from typing import Literal
 
 from ..errors import ScanError
 
-Kind = Literal['npz', 'npy', 'hdf5']
+Kind = Literal['npz', 'npy', 'hdf5', 'tiff']
 
 HDF5 = b'\x89HDF\r\n\x1a\n'
 _SIGNATURES: tuple[tuple[bytes, Kind], ...] = (
     (b'PK', 'npz'),
     (b'\x93NUMPY', 'npy'),
     (HDF5, 'hdf5'),
+    *((head, 'tiff') for head in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')),
 )
 
 
 def detect_file_kind(path: Path) -> Kind:
     """The format of a file by its first bytes, whatever its name is.
 
-    Raises ScanError when there is no such file, it cannot be read, is empty or is none of NPZ, NPY and HDF5.
+    Raises ScanError when there is no such file, it cannot be read, is empty or is none of NPZ, NPY, HDF5 and TIFF.
     """
     try:
         with path.open('rb') as stream:
@@ -36,7 +37,7 @@ def detect_file_kind(path: Path) -> Kind:
             return kind
     if _follows_user_block(path):
         return 'hdf5'
-    raise ScanError(f'{path} is neither an NPZ nor an HDF5 file (it begins with {head!r}); pass one of these.')
+    raise ScanError(f'{path} is neither an NPZ, HDF5 nor TIFF file (it begins with {head!r}); pass one of these.')
 
 
 def _follows_user_block(path: Path) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from ..errors import ScanError
 from .files import detect_file_kind
 from .links import check_storage, explain_missing
+
+Layout = Literal['ptychodus', 'cxi', 'ptypy']
 
 
 def open_file(path: Path, **access: Any) -> Any:
@@ -55,6 +58,49 @@ def open_hdf5(path: Path, what: str, *keys: str) -> Iterator[Any]:
             yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise ScanError(f'{path} is damaged or not a {what} ({error}); copy or write it again.') from error
+
+
+def detect_layout(path: Path) -> Layout:
+    """Whose file of a scan an HDF5 file is, by the names in it.
+
+    Raises ScanError with the names it holds when it is none that is read.
+    """
+    with open_hdf5(path, 'scan file') as file:
+        names = {*file}
+        if 'patterns' in names or {'object', 'probe'} <= names:
+            return 'ptychodus'
+        if {'chunks', 'meta'} <= names:
+            return 'ptypy'
+        if 'cxi_version' in names or find_entry(file) is not None:
+            return 'cxi'
+        raise ScanError(
+            f'{path} is no scan file: it holds {", ".join(sorted(names)) or "nothing"}, but neither patterns '
+            '(Ptychodus), entry_1 (CXI) nor chunks and meta (PtyPy); write one of these, or an NPZ file.'
+        )
+
+
+def holds_object_alone(path: Path) -> bool:
+    """Whether a file is an HDF5 file with an object and without patterns, such as a product of Ptychodus."""
+    if not path.is_file() or detect_file_kind(path) != 'hdf5':
+        return False
+    with open_hdf5(path, 'scan or product') as file:
+        return 'object' in file and 'patterns' not in [*file]
+
+
+def find_entry(file: Any) -> str | None:
+    """The name of the first CXI entry of an open file; None when it holds none."""
+    import h5py
+
+    groups = sorted(name for name in [*file] if isinstance(file.get(name), h5py.Group))
+    by_name = [name for name in groups if re.fullmatch(r'entry_\d+', name)]
+    by_definition = [name for name in groups if is_ptychography(file[name])]
+    return next(iter([*by_name, *by_definition]), None)
+
+
+def is_ptychography(entry: Any) -> bool:
+    """Whether an entry says that it follows the NeXus definition of ptychography."""
+    definition = entry.get('definition')
+    return hasattr(definition, 'shape') and 'ptycho' in decode_text(np.ravel(definition[()])[0]).lower()
 
 
 def find_dataset(path: Path, file: Any, key: str, what: str) -> Any:

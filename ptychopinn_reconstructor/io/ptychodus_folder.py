@@ -20,12 +20,12 @@ from ..errors import ScanError
 from ..result import NOMINAL_PIXEL_SIZE, Reconstruction
 from ..scan import Scan
 from .atomic import make_folder, write_atomically
+from .far_field import EV_TIMES_METERS
 from .ptychodus import write_diffraction, write_product
 
 DIFFRACTION, PRODUCT, SETTINGS, TRUTH = 'diffraction.h5', 'product.h5', 'settings.ini', 'truth.h5'
 PHOTON_ENERGY = 8000.0  # eV
 DETECTOR_PIXEL = 75e-6  # meters
-EV_TIMES_METERS = 1.2398419843320026e-6  # Planck's constant times the speed of light, in eV m
 ALGORITHMS = {'pinn': 'ptychopinn_pinn', 'supervised': 'ptychopinn_supervised'}
 
 Settings = Mapping[str, Mapping[str, Any]]  # section -> field -> value, as for Config.merged
