@@ -128,12 +128,16 @@ def _read_single_file(
 
 
 def read_probe(spec: str | Path) -> NDArray[np.complex64]:
-    """A probe (modes, N, N) complex64 from 'FILE[:KEY]': NPZ (probe, probeGuess or KEY), NPY or product HDF5.
+    """A probe (modes, N, N) complex64 from 'FILE[:KEY]': NPZ (probe, probeGuess or KEY), NPY, product or CXI.
 
     Raises ScanError when there is no such file or key, or what it holds is no probe.
     """
     path, key = _split_key(spec)
     kind = detect_file_kind(path)
+    if kind == 'hdf5' and _is_cxi(path):
+        from .cxi import read_cxi_probe
+
+        return read_cxi_probe(path, key)
     if kind == 'hdf5':
         from .ptychodus import read_product_probe
 
@@ -150,7 +154,7 @@ def read_probe(spec: str | Path) -> NDArray[np.complex64]:
 
 
 def read_object(path: str | Path, key: str | None = None) -> ObjectFile:
-    """An object to compare or to learn from: NPZ (object, objectGuess or `key`), NPY, product or folder with one.
+    """An object to compare or to learn from: NPZ (object, objectGuess or `key`), NPY, CXI, product or its folder.
 
     Raises ScanError when there is no such file or key, or what it holds is no object.
     """
@@ -158,6 +162,10 @@ def read_object(path: str | Path, key: str | None = None) -> ObjectFile:
     if path.is_dir():
         path = path / PRODUCT_NAME
     kind = detect_file_kind(path)
+    if kind == 'hdf5' and _is_cxi(path):
+        from .cxi import read_cxi_object
+
+        return read_cxi_object(path, key)
     if kind == 'hdf5':
         from .ptychodus import read_product
 
@@ -175,6 +183,12 @@ def read_object(path: str | Path, key: str | None = None) -> ObjectFile:
     if kind == 'npz':
         return read_npz_object(path, key)
     return ObjectFile(extract_object_layer(read_npy(path), f'The array of {path}'))
+
+
+def _is_cxi(path: Path) -> bool:
+    from .hdf5 import is_cxi
+
+    return is_cxi(path)
 
 
 def _split_key(spec: str | Path) -> tuple[Path, str | None]:

@@ -18,16 +18,18 @@ from numpy.typing import NDArray
 from ..errors import ScanError
 from ..events import Notice
 from ..result import NOMINAL_PIXEL_SIZE
-from ..scan import Scan
+from ..scan import Scan, check_probe
+from .arrays import drop_relaxation_axis, extract_object_layer
 from .atomic import write_atomically
 from .domain import DomainChoice
 from .far_field import EV_TIMES_METERS, JOULES_PER_EV, Measurement, make_scan
 from .hdf5 import decode_text, find_dataset, find_entry, is_ptychography, open_hdf5
 from .lazy import open_patterns
-from .records import ScanFile
+from .records import ObjectFile, ScanFile
 
 WHAT, VERSION = 'CXI file', 160
 NOMINAL = {'energy': 8000.0, 'detector_pixel': 75e-6}  # eV, meters: of a scan that is known in pixels only
+ILLUMINATION = 'instrument_1/source_1/illumination'
 NOMINAL_KEY = 'ptychopinn_geometry_is_nominal'
 # Bits of the mask that make a pixel useless: invalid, saturated, hot, dead, shadowed, to be ignored, bad, missing,
 # noisy, not corrected. The others (peaks, resolution limits, corrections, signal) do not.
@@ -91,12 +93,12 @@ class _Entry:
 
     def find(self, what: str, *keys: str) -> Any:
         """The first dataset of `keys` that the entry holds; ScanError that names the first of them without any."""
-        found = self.find_optional(*keys)
-        if found is None:
+        dataset = self.find_optional(*keys)
+        if dataset is None:
             raise ScanError(
                 f'{self.path} is a CXI file without {what} ({self.name}/{keys[0]}); add it, or hand the scan in as NPZ.'
             )
-        return found
+        return dataset
 
     def find_optional(self, *keys: str) -> Any:
         """The first dataset of `keys` that the entry holds, complete; None without any."""
@@ -191,7 +193,7 @@ class _Entry:
 
     def read_probe(self) -> NDArray[Any] | None:
         """The illumination as it is in the file, or None."""
-        dataset = self.find_optional('instrument_1/source_1/illumination', 'instrument_1/source_1/data_illumination')
+        dataset = self.find_optional(ILLUMINATION)
         return None if dataset is None or dataset.dtype.kind != 'c' else np.asarray(dataset[()])
 
     def read_title(self) -> str:
@@ -221,6 +223,29 @@ class _Entry:
         return factor
 
 
+def read_cxi_probe(path: Path, key: str | None = None) -> NDArray[np.complex64]:
+    """The illumination of a CXI file, or its dataset `key`, as a probe (modes, N, N) complex64."""
+    with open_hdf5(path, WHAT) as file:
+        entry = _Entry(path, file)
+        values = entry.read_probe() if key is None else np.asarray(find_dataset(path, file, key, WHAT)[()])
+    if values is None:
+        raise ScanError(f'{path} is a CXI file without an illumination ({ILLUMINATION}); name another file or dataset.')
+    return check_probe(drop_relaxation_axis(values, f'The probe of {path}'))
+
+
+def read_cxi_object(path: Path, key: str | None = None) -> ObjectFile:
+    """The image of a CXI file, or its dataset `key`, as an object, with its pixel size where the image has a size."""
+    with open_hdf5(path, WHAT) as file:
+        entry = _Entry(path, file)
+        dataset = entry.find('an image', 'image_1/data') if key is None else find_dataset(path, file, key, WHAT)
+        values = extract_object_layer(np.asarray(dataset[()]), f"'{dataset.name}' of {path}")
+        extent = entry.find_optional('image_1/image_size') if key is None else None
+        size = None if extent is None else np.asarray(extent[()], np.float64)
+    if size is None or size.shape != (3,) or not (size[:2] > 0).all():
+        return ObjectFile(values)
+    return ObjectFile(values, pixel_size=(float(size[1] / values.shape[0]), float(size[0] / values.shape[1])))
+
+
 def _correct_unit(energy: float) -> float:
     """The photon energy in eV, where a number that should be in J is in keV (below 50) or eV: no photon has 1 mJ."""
     number = energy * JOULES_PER_EV
@@ -231,7 +256,7 @@ def _correct_unit(energy: float) -> float:
 
 def _iterate_facts(file: Any) -> Iterator[tuple[str, Any]]:
     """Names and values of attributes and of small datasets, as text or number."""
-    found: list[tuple[str, Any]] = []
+    facts: list[tuple[str, Any]] = []
 
     def visit(name: str, item: Any) -> None:
         values = dict(item.attrs)
@@ -239,11 +264,11 @@ def _iterate_facts(file: Any) -> Iterator[tuple[str, Any]]:
             values[name.rpartition('/')[2]] = item[()]
         for key, value in values.items():
             single = np.ravel(value)[0] if np.size(value) == 1 else ''
-            found.append((key, decode_text(single) if isinstance(single, bytes | str) else single))
+            facts.append((key, decode_text(single) if isinstance(single, bytes | str) else single))
 
     visit('', file)
     file.visititems(visit)
-    yield from found
+    yield from facts
 
 
 def _read_patterns(path: Path, dataset: Any) -> tuple[NDArray[Any], tuple[Notice, ...]]:

@@ -25,14 +25,15 @@ def open_file(path: Path, **access: Any) -> Any:
     """
     import h5py
 
+    real = path.resolve()  # HDF5 looks for linked files beside a symbolic link otherwise, where they are not
     settings = {'locking': 'best-effort', **access}  # some network file systems know no locks
     try:
-        return h5py.File(path, 'r', **settings)
+        return h5py.File(real, 'r', **settings)
     except OSError as error:
         said = str(error)
     if 'already open for write' in said:
         try:  # second, since a file without a writer cannot be opened in this way
-            return h5py.File(path, 'r', swmr=True, libver='latest', **settings)
+            return h5py.File(real, 'r', swmr=True, libver='latest', **settings)
         except OSError as error:
             raise ScanError(
                 f'{path} is in use: another program is writing it, or has ended before it closed the file; wait, '
@@ -71,12 +72,22 @@ def detect_layout(path: Path) -> Layout:
             return 'ptychodus'
         if {'chunks', 'meta'} <= names:
             return 'ptypy'
-        if 'cxi_version' in names or find_entry(file) is not None:
+        if _looks_like_cxi(file):
             return 'cxi'
         raise ScanError(
             f'{path} is no scan file: it holds {", ".join(sorted(names)) or "nothing"}, but neither patterns '
             '(Ptychodus), entry_1 (CXI) nor chunks and meta (PtyPy); write one of these, or an NPZ file.'
         )
+
+
+def is_cxi(path: Path) -> bool:
+    """Whether an HDF5 file is laid out as CXI."""
+    with open_hdf5(path, 'probe or object file') as file:
+        return _looks_like_cxi(file)
+
+
+def _looks_like_cxi(file: Any) -> bool:
+    return 'cxi_version' in file or find_entry(file) is not None
 
 
 def holds_object_alone(path: Path) -> bool:

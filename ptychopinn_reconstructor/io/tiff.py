@@ -157,10 +157,10 @@ def _find_columns(names: list[str]) -> dict[str, int] | None:
 def _find_unit(path: Path, names: list[str]) -> float | None:
     """The unit in meters that two headers name, None for pixels."""
     words = [_words(name) for name in names]
-    found = [UNITS[word] for both in words for word in both if word in UNITS]
-    if len(found) == 2 and found[0] == found[1]:
-        return found[0]
-    if not found and all(both & (PIXELS | {'row', 'rows', 'col', 'cols', 'column', 'columns'}) for both in words):
+    units = [UNITS[word] for name in words for word in name if word in UNITS]
+    if len(units) == 2 and units[0] == units[1]:
+        return units[0]
+    if not units and all(name & (PIXELS | {'row', 'rows', 'col', 'cols', 'column', 'columns'}) for name in words):
         return None
     raise ScanError(
         f"The columns '{names[0]}' and '{names[1]}' of {path} do not name one unit; call them x_um and y_um, "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scans import noise_product, small_scan
 
 from ptychopinn_reconstructor.errors import ScanError
-from ptychopinn_reconstructor.io import read_object, read_scan, write_cxi, write_product
+from ptychopinn_reconstructor.io import read_object, read_probe, read_scan, write_cxi, write_product
 from ptychopinn_reconstructor.io.cxi import write_cxi_object
 from ptychopinn_reconstructor.io.tiff import read_table, write_tiff_object
 from ptychopinn_reconstructor.scan import Scan
@@ -179,6 +179,9 @@ def test_the_illumination_is_the_probe(tmp_path: Path) -> None:
     scan = read_scan(_write_cxi(tmp_path / 'scan.cxi', change)).scan
     assert scan.probe is not None
     np.testing.assert_array_equal(scan.probe[0], light)
+    np.testing.assert_array_equal(read_probe(tmp_path / 'scan.cxi')[0], light)
+    with pytest.raises(ScanError, match='without an illumination'):
+        read_probe(_write_cxi(tmp_path / 'dark.cxi'))
 
 
 REFUSED: dict[str, tuple[Change, str]] = {
@@ -394,3 +397,8 @@ def test_an_object_as_tiff_and_as_cxi(tmp_path: Path) -> None:
     with h5py.File(tmp_path / 'object.cxi') as file:
         np.testing.assert_array_equal(file['entry_1/data_1/data'][()], read.object)
         np.testing.assert_allclose(file['entry_1/image_1/image_size'], [80 * 1e-8, 91 * 2e-8, 0])
+    again = read_object(tmp_path / 'object.cxi')
+    np.testing.assert_array_equal(again.object, read.object)
+    assert again.pixel_size == pytest.approx((2e-8, 1e-8))
+    with pytest.raises(ScanError, match='without an image'):
+        read_object(_write_cxi(tmp_path / 'scan.cxi'))

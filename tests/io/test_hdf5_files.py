@@ -109,6 +109,15 @@ def _make_nested(folder: Path) -> None:
         file.create_virtual_dataset('patterns', layout)
 
 
+def _link_symbolically(folder: Path) -> None:
+    """The master file in another folder, beside its parts, and a symbolic link to it here."""
+    _make_virtual(folder)
+    (folder / 'detector').mkdir()
+    (folder / 'diffraction.h5').rename(folder / 'detector' / 'diffraction.h5')
+    (folder / 'raw').rename(folder / 'detector' / 'raw')
+    (folder / 'diffraction.h5').symlink_to('detector/diffraction.h5')
+
+
 def _add_user_block(folder: Path) -> None:
     path = folder / 'diffraction.h5'
     with h5py.File(path, 'w', userblock_size=1024) as file:
@@ -142,6 +151,7 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     'link to a linked group': _link_group,
     'virtual': _make_virtual,
     'virtual over a link': _make_nested,
+    'virtual behind a symbolic link': _link_symbolically,
     'user block': _add_user_block,
     'external storage': _store_outside,
     'big-endian': _swap_bytes,
