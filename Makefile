@@ -107,8 +107,8 @@ gui: $(HOST)/.wheel system-libraries ## open the window of Ptychodus on the scan
 bench: $(STAMP) $(HOST)/.wheel system-libraries ## measure speed and memory, write benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/bench.py
 
-quality: $(STAMP) ## measure the image quality on simulated and real scans
-	$(BIN)/python benchmarks/quality.py
+quality: $(STAMP) ## measure the image quality on simulated and real scans; ARGS=--list names the cases
+	$(BIN)/python benchmarks/quality.py $(ARGS)
 
 # Types are checked once against the installed Ptychodus and Qt, a folder of its tests at a time, since each has its own
 # conftest.

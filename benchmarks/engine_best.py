@@ -1,10 +1,11 @@
 """The best that the engine can do on a scan, chosen by the truth: an upper bound for whatever is compared with it.
 
-Runs three schedules up to a number of passes, scores the object on the way and prints JSON: a list of points with
-`schedule`, `passes`, `cpu_seconds` (of the engine alone, reading and scoring left out) and the figures. A schedule ends
-early where every figure had its best long ago: more passes then only fit the noise. `--textbook` leaves out our
-long-range phase step, as other engines of this kind do. `--prior` adds what refinement after a network has besides:
-its smoothness prior, and the wavefront step at the end of a run.
+Runs five schedules, two of them without momentum, up to a number of passes, scores the object on the way and prints
+JSON: a list of points with `schedule`, `passes`, `cpu_seconds` (of the engine alone, reading and scoring left out) and
+the figures. A schedule ends early where every figure had its best long ago: more passes then only fit the noise. A run
+ends with the wavefront step, as a reconstruction does. `--textbook` leaves out that step and the long-range phase step
+of the passes, as other engines of this kind do. `--prior` adds the smoothness prior that refinement after a network
+has.
 
     python benchmarks/engine_best.py SCAN TRUTH [--probe FILE:KEY] [--passes 300] [--margin 4] [--pistons]
         [--textbook | --prior]
@@ -32,6 +33,8 @@ from ptychopinn_reconstructor.physics.prepare import PreparedScan, prepare_scan
 from ptychopinn_reconstructor.physics.scoring.metrics import compare
 
 SCORED = ('phase_psnr', 'amplitude_psnr', 'frc_area', 'amplitude_ratio')
+MOMENTA = (0.0, 0.5)  # of the falling schedule
+HELD = ((16, 0.0), (16, 0.5), (4, 0.8))  # batches and momentum of the others
 GROWTH = 1.06  # from one number of passes that is scored to the next, above the first twenty
 WHOLE_RUNS = 1.5  # the same for the falling schedule, of which each number of passes is a run of its own
 JUDGED = SCORED[:3]  # the figures of which the best is looked for
@@ -87,7 +90,7 @@ class Scores:
     def add(self, schedule: str, passes: int, seconds: float, canvas: NDArray[np.complex64]) -> None:
         """Score a canvas; one that cannot be registered has no figures and is left out."""
         origin, scan = self.prepared.layout.origin, self.prepared.scan
-        if self.prior:
+        if not self.textbook:
             begin = time.process_time()
             canvas = correct_long_range_phase(self.prepared, canvas)
             seconds += time.process_time() - begin
@@ -106,14 +109,15 @@ class Scores:
         return declined([point for point in self.points if point['schedule'] == schedule])
 
 
-def falling(scores: Scores, most: int) -> None:
-    """What `ptychopinn refine --passes N` does: 16 batches that fall to one, momentum 0.5."""
+def falling(scores: Scores, most: int, momentum: float) -> None:
+    """16 batches that fall to one; each number of passes is a run of its own."""
+    schedule = f'falling, momentum {momentum:g}'
     for passes in scored_passes(most, WHOLE_RUNS, 3):
         begin = time.process_time()
-        options = Options(passes, first_batches=16, momentum=0.5, **scores.options())
+        options = Options(passes, first_batches=16, momentum=momentum, **scores.options())
         found = refine(scores.prepared, flat(scores.prepared), options)
-        scores.add('falling', passes, time.process_time() - begin, found.canvas)
-        if scores.declined('falling'):
+        scores.add(schedule, passes, time.process_time() - begin, found.canvas)
+        if scores.declined(schedule):
             break
 
 
@@ -184,9 +188,10 @@ def main() -> None:
     scores = Scores(
         prepared, read_object(options.truth), options.margin, options.pistons, options.textbook, float(options.prior)
     )
-    falling(scores, options.passes)
-    held(scores, options.passes, 16, 0.5)
-    held(scores, options.passes, 4, 0.8)
+    for momentum in MOMENTA:
+        falling(scores, options.passes, momentum)
+    for batches, momentum in HELD:
+        held(scores, options.passes, batches, momentum)
     for point in scores.points:
         point['cpu_seconds'] += preparing
     json.dump(scores.points, sys.stdout)

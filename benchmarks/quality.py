@@ -6,6 +6,7 @@ machines, and an interrupted run goes on where it was. Models and raw JSON stay 
 Writes benchmarks/QUALITY.md. A change of the method calls for --force on the cases that it concerns.
 
     python benchmarks/quality.py [--only PATTERN] [--list] [--force] [--quick] [--work DIR]
+    make quality ARGS="--only 'real engine*'"
 
 `--quick` spends a hundredth of the time, to see that everything runs; its figures mean nothing and go elsewhere.
 """
@@ -23,6 +24,8 @@ import time
 from pathlib import Path
 from statistics import median
 
+import quality_real
+import quality_varied
 from bench import cpu_model, say
 from quality_cases import BUDGET, CASES, ROOT, CommandError, folder_of
 from quality_reach import cases
@@ -32,7 +35,7 @@ from timing import cpu, gemm_reference
 QUICK = 0.01  # of the time
 
 
-ALL_CASES = {**CASES, **cases()}
+ALL_CASES = {**CASES, **cases(), **quality_real.cases(), **quality_varied.cases()}
 
 
 def measure(name: str, work: Path, table: Path) -> None:

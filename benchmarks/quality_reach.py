@@ -38,7 +38,7 @@ MOST_PASSES, TIMED_PASSES = 300, 100
 STAR_PROBE = f'{REFERENCE}:probe'
 OVERLAPS, DOSES = (50, 30, 0), (1e3, 1e4)
 ENGINE = 'best engine'
-# As it is, without our long-range phase step, and with the prior and the wavefront step of refinement after a network.
+# Without the prior; without that and our long-range phase steps; with the prior, as it follows a network.
 KINDS = {'': (), 'textbook': ('--textbook',), 'prior': ('--prior',)}
 # Scans on which the time is compared, which a hundred passes show, and the kinds that this does not need.
 NOT_ASKED = {'A': ('prior',), 'B': ('prior',), 'star': ('textbook', 'prior')}
@@ -51,7 +51,7 @@ FIGURES = ('phase_psnr', 'amplitude_psnr', 'frc_area', 'amplitude_ratio')
 
 
 def best_engine(scan: str, work: Path) -> Figures:
-    """Three schedules, 1 to 300 passes, of each kind of engine; what the best of them reach.
+    """Five schedules, 1 to 300 passes, of each kind of engine; what the best of them reach.
 
     Where the time is compared, every run is kept that is the first to reach its figures.
     """

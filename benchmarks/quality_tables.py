@@ -15,6 +15,7 @@ from quality_reach import ENGINE
 Row = dict[str, Any]  # a line of results.csv: where it is from, then figures; what a row has not is left out
 ORIGIN = ('case', 'row', 'machine', 'day', 'commit')
 ENGINE_RUN = ('schedule', 'passes')
+VERDICT = ('noise_ratio', 'verdict')  # how far above counting noise a result fits, and the word for it
 RELIABILITY = (
     'correlation_details', 'correlation_all', 'uncertainty_rms', 'details_rms', 'split_seventh_px',
     'split_half_bit_px', 'truth_half_px',
@@ -23,13 +24,13 @@ TRAINING = ('cpu_seconds', 'patterns_seen', 'epochs', 'parameters')
 # object_seconds: CPU seconds of the stages that make the object, without those that only judge it.
 FIGURES = (
     *MEASURED, 'residual_to_flat', 'object_difference', *ENGINE_RUN, *RELIABILITY, *TRAINING, 'object_seconds',
-    'peak_memory_mib',
+    'peak_memory_mib', *VERDICT,
 )  # fmt: skip
-TEXT = {*ORIGIN, 'schedule'}
+TEXT = {*ORIGIN, 'schedule', 'verdict'}
 NOT_COUNTED = ('residual', 'reliability', 'stitch_halves', 'refine_halves')  # stages that judge the object, not make it
 TITLES = {
     'phase_psnr': 'phase dB', 'amplitude_psnr': 'amplitude dB', 'frc_area': 'FRC area', 'amplitude_ratio': 'ratio',
-    'cpu_seconds': 'CPU-s', 'peak_memory_mib': 'MiB', 'patterns_seen': 'patterns seen',
+    'noise_ratio': 'over noise', 'cpu_seconds': 'CPU-s', 'peak_memory_mib': 'MiB', 'patterns_seen': 'patterns seen',
 }  # fmt: skip
 AGAINST_COLUMNS = (
     *(f'{TITLES[key]} over {title}' for title in ('engine', 'with prior') for key in JUDGED),
@@ -38,6 +39,8 @@ AGAINST_COLUMNS = (
 SECTIONS = {
     'Reconstructions': (*MEASURED, 'cpu_seconds', 'peak_memory_mib'),
     'Trainings': TRAINING,
+    'Real scans': (*MEASURED[:4], *VERDICT, 'cpu_seconds'),
+    'Many objects and probes': (*MEASURED, 'cpu_seconds'),
     'The best of all runs of the engine alone': (*ENGINE_RUN, *MEASURED[:4], 'cpu_seconds'),
     'What the reliability figures are worth': RELIABILITY,
     'One model, both backends': ('object_difference',),
@@ -46,13 +49,14 @@ INTRODUCTION = """# Quality
 
 Made from `results.csv` by `make quality`; machine, day and commit of each case stand there. PSNR in dB (ranges:
 amplitude 0.4, phase 2.4 rad), FRC area, amplitude ratio to the truth, normalized residual. Of cases with several seeds
-the medians. `quality_cases.py` and `quality_reach.py` define the cases. "network + 2": two passes of the engine after
+the medians. `quality_*.py` define the cases. "network + 2": two passes of the engine after
 the network; "auto": as many as `reconstruct` takes by itself. `object_difference`: the largest between the objects of
 both backends, of the amplitude range."""
-AGAINST = """Differences are to the best of all runs of the engine, whose passes the truth has chosen: "engine" as it is
-or without the long-range phase step ("textbook"), "with prior" with the smoothness prior and the wavefront step that
-follow a network. "faster": the engine's CPU time to reach the same phase PSNR (or all three figures), over that of the
-reconstruction; inf where it gets there in none of its runs."""
+AGAINST = """Differences are to the best of all runs of the engine, whose schedule, momentum and passes the truth has
+chosen: "engine" without the smoothness prior, or without the long-range phase steps too ("textbook"), "with prior" with
+it, as it follows a network. All but the textbook end with the wavefront step, as every network row does. "faster": the
+engine's CPU time to reach the same phase PSNR (or all three figures), over that of the reconstruction; inf where it
+gets there in none of its runs."""
 
 
 def rows_of(case: str, origin: Mapping[str, str], figures: Figures) -> list[Row]:
@@ -158,7 +162,8 @@ def report(rows: Sequence[Row]) -> str:
     compared = medians(against_engine(rows))
     parts = [INTRODUCTION]
     for title, columns in SECTIONS.items():
-        parts += [f'## {title}', _table([row for row in single if _section(row) == title], columns)]
+        table = _table([row for row in single if _section(row) == title], columns)
+        parts += [f'## {title}', table] if table else []
         if title == 'Reconstructions' and compared:
             parts += ['## Against the engine', AGAINST, _table(compared, AGAINST_COLUMNS)]
     return '\n\n'.join(part for part in parts if part) + '\n'
@@ -170,6 +175,10 @@ def _section(row: Row) -> str:
         return 'The best of all runs of the engine alone' if 'best ' in row['row'] else ''
     if row['row'] == 'train':
         return 'Trainings'
+    if row['case'].startswith('real '):
+        return 'Real scans'
+    if row['case'].startswith(('varied ', 'more data, ')):
+        return 'Many objects and probes'
     if row['case'] == EXCHANGED:
         return 'One model, both backends'
     return 'What the reliability figures are worth' if RELIABILITY[0] in row else 'Reconstructions'
