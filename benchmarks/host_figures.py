@@ -86,8 +86,8 @@ def start(backend: str) -> list[Row]:
     core = importlib.import_module(hook.CORE).ProcessingCore
     controller = importlib.import_module(hook.CONTROLLER).ProcessingController
     for wrapped, name, around in (
-        (core, 'library', hook._with_library),
-        (controller, 'panel factory', hook._with_panel),
+        (core, 'library', hook._init_with_library),
+        (controller, 'panel factory', hook._init_with_panel),
     ):
         wrapped.__init__ = wrapped.__init__.__wrapped__
         hook._wrap(wrapped, timed(name, around))

@@ -120,10 +120,10 @@ class SettingsChecks:
 
     def test_subsampling_chooses_what_is_trained_on(self, backend: Backend) -> None:
         """SETTINGS: n_subsample patterns at most, drawn by the seed of the training; more than there are is refused."""
-        scan = jobs.prepared(backend)
+        scan = jobs.make_prepared_scan(backend)
 
         def drawn(number: int, seed: int) -> list[Any]:
-            config = jobs.configuration(backend, data__n_subsample=number, training__seed=seed)
+            config = jobs.make_config(backend, data__n_subsample=number, training__seed=seed)
             return list(split_scan(scan, config).training)
 
         assert 20 < len(drawn(40, 0)) <= 40
@@ -133,8 +133,8 @@ class SettingsChecks:
 
     def test_an_unknown_architecture_is_refused(self, backend: Backend, tmp_path: Path) -> None:
         """B13, SETTINGS: the error names those that the backend offers, whoever asks; nothing is written."""
-        config = jobs.configuration(backend, model__architecture='unheard of')
-        weights = backend.draw_weights(jobs.configuration(backend), 0)
+        config = jobs.make_config(backend, model__architecture='unheard of')
+        weights = backend.draw_weights(jobs.make_config(backend), 0)
         calls = (
             lambda: backend.check(config),
             lambda: backend.draw_weights(config, 0),
@@ -163,11 +163,11 @@ class SettingsChecks:
         from ..model_file.opening import open_model
         from ..model_file.probes import correlate_probes
 
-        scan = jobs.scan()
+        scan = jobs.make_scan()
         assert scan.probe is not None
         y, x = np.mgrid[:32, :32] - 15.5
         guess = scan.with_probe(scan.probe * np.exp(0.02j * (x**2 + 0.5 * y**2)))
-        config = jobs.configuration(backend, training__refine_probe_first=10)
+        config = jobs.make_config(backend, training__refine_probe_first=10)
         model = train([guess], config, tmp_path).model
         assert guess.probe is not None
         before, after = (correlate_probes(probe, scan.probe) for probe in (guess.probe, open_model(model).probe))
@@ -176,14 +176,14 @@ class SettingsChecks:
     @pytest.mark.slow
     def test_positions_refined_first_are_nearer_to_the_true_ones(self, backend: Backend, tmp_path: Path) -> None:
         """SETTINGS: refine_positions_first takes back most of each displacement, and what it finds is trained on."""
-        scan = jobs.scan(photons=1e6)
+        scan = jobs.make_scan(photons=1e6)
         off = np.random.default_rng(0).normal(size=scan.positions.shape)
         wrong = replace(scan, positions=scan.positions + off)
-        config = jobs.configuration(backend, training__refine_positions_first=20)
+        config = jobs.make_config(backend, training__refine_positions_first=20)
         first = train([wrong], config, tmp_path / 'first').trained.weights
         with np.load(tmp_path / 'first' / 'probe.npz') as found:
             better = replace(wrong, positions=found['positions'])
         left = better.positions - scan.positions
         assert np.sqrt((left**2).mean()) < 0.5 * np.sqrt((off**2).mean())
-        again = train([better], jobs.configuration(backend), tmp_path / 'better').trained.weights
+        again = train([better], jobs.make_config(backend), tmp_path / 'better').trained.weights
         assert jobs.largest_difference(first, again) == 0

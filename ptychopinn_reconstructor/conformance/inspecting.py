@@ -1,4 +1,4 @@
-"""Looking at a network while it is trained: clause B43. That it changes nothing is said beside B31, in training.py."""
+"""Inspection of a network in training: clause B43. That it changes nothing is checked with B31, in training.py."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .runs import Runs
 
 
 class InspectingChecks:
-    """What `job.inspect` sees."""
+    """Checks of `job.inspect`."""
 
     def test_the_network_is_seen_as_it_stands_after_every_epoch(self, backend: Backend, conformance_runs: Runs) -> None:
         """B8, B14, B15, B43: after the epoch's event, in the same thread; the patches of the best epoch are kept."""
         run = conformance_runs.inspected
-        seen, config, data = run.looks.seen, jobs.configuration(backend), run.looks.data
+        seen, config, data = run.looks.seen, jobs.make_config(backend), run.looks.data
         assert [(epochs, thread) for epochs, thread, _ in seen] == [(n, threading.get_ident()) for n in (1, 2, 3)]
         best = int(np.argmin([row['val_loss'] for row in run.heard.epochs]))
         kept = backend.network(config, run.trained.weights, 'cpu').predict(data.root4, data.backprojection)

@@ -1,4 +1,4 @@
-"""How a backend is found and loaded, and its devices: clauses B1 to B7, B10 to B12 and B45."""
+"""Finding and loading a backend, and its devices: clauses B1 to B7, B10 to B12 and B45."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ except BackendError as error:
 
 
 class InterfaceChecks:
-    """Finding, loading, naming, devices."""
+    """Checks of finding, loading and naming a backend, and of its devices."""
 
     @pytest.mark.slow
     def test_loading_changes_nothing_in_the_process(
@@ -148,10 +148,10 @@ class InterfaceChecks:
     @pytest.mark.parametrize('device', ['cuda:99', 'gpu:77', 'cpu:5', 'tpu', '', 'cuda:-1', 'cuda:x'])
     def test_a_device_that_is_not_there_is_refused(self, backend: Backend, tmp_path: Path, device: str) -> None:
         """B11, DEVICE: the error names the value and the devices there are, whoever asks; nothing is written."""
-        weights = jobs.draw_test_weights(oracle.shapes(jobs.configuration(backend)))
+        weights = jobs.draw_test_weights(oracle.shapes(jobs.make_config(backend)))
         calls = (
             lambda: backend.resolve_device(device),
-            lambda: backend.network(jobs.configuration(backend), weights, device),
+            lambda: backend.network(jobs.make_config(backend), weights, device),
             lambda: jobs.train(backend, tmp_path, execution__device=device),
         )
         for call in calls:
@@ -167,9 +167,9 @@ class InterfaceChecks:
         others = backend.devices()[1:]
         if not others:
             pytest.skip('there is no other device than the CPU here')
-        config = jobs.configuration(backend)
+        config = jobs.make_config(backend)
         weights = jobs.draw_test_weights(oracle.shapes(config))
-        data = jobs.prepared(backend).patterns(np.arange(8))
+        data = jobs.make_prepared_scan(backend).patterns(np.arange(8))
         inputs = data.root4, data.backprojection
         expected = backend.network(config, weights, 'cpu').predict(*inputs)
         at_home = jobs.train(backend, tmp_path / 'cpu', training__nepochs=1)
@@ -183,7 +183,7 @@ class InterfaceChecks:
 
     def test_the_engine_finds_the_same_on_every_device(self, backend: Backend) -> None:
         """B45: object, probe and displacements are those of the engine on NumPy, which is what no offer means."""
-        prepared = jobs.prepared(backend)
+        prepared = jobs.make_prepared_scan(backend)
         # Of a noisy object: an empty one leaves detector pixels dark, whose phase is rounding noise.
         noise = np.random.default_rng(0).random((2, *prepared.layout.shape))
         start = (1 - 0.2 * noise[0] + 0.2j * noise[1]).astype(np.complex64)

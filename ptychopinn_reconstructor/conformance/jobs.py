@@ -1,4 +1,4 @@
-"""Small scans and short trainings for the checks, and what watches them."""
+"""Small scans, short trainings and recording callbacks for the checks."""
 
 from __future__ import annotations
 
@@ -38,26 +38,28 @@ ELSEWHERE: dict[str, Any] = {  # settings of execution that change speed and pla
 
 
 @cache
-def scan(*, n: int = 32, positions: int = 100, modes: int = 1, photons: float = 1e5, seed: int = 0) -> Scan:
-    """A simulated scan with its truth: 100 patterns of 32 x 32 pixels, seconds to train on."""
+def make_scan(*, n: int = 32, positions: int = 100, modes: int = 1, photons: float = 1e5, seed: int = 0) -> Scan:
+    """Simulated scan with its truth: 100 patterns of 32 x 32 pixels, so that a training takes seconds."""
     return simulate(n=n, positions=positions, modes=modes, photons=photons, seed=seed, step=4.0, jitter=1.0)
 
 
-def prepared(backend: Backend, *, masked: bool = False, patch_size: int | None = None, **settings: Any) -> PreparedScan:
-    """A scan as a backend receives it, with a few bad pixels where it is `masked`."""
-    one = scan(**settings)
+def make_prepared_scan(
+    backend: Backend, *, masked: bool = False, patch_size: int | None = None, **settings: Any
+) -> PreparedScan:
+    """Simulated scan prepared for a backend, with a few bad pixels if `masked`."""
+    one = make_scan(**settings)
     if masked:
         one = replace(one, bad_pixels=BAD)
     return prepare_scan(one, mode='absolute', stride=backend.stride, patch_size=patch_size)
 
 
 def replace_patterns(original: Scan, diffraction: NDArray[Any]) -> PreparedScan:
-    """The same scan with other patterns, prepared."""
+    """Prepared scan with its patterns replaced."""
     return prepare_scan(replace(original, diffraction=diffraction), mode='absolute')
 
 
-def configuration(backend: Backend, **changes: Any) -> Config:
-    """Three short epochs of a narrow network on the CPU; `changes` are 'section__field' values."""
+def make_config(backend: Backend, **changes: Any) -> Config:
+    """Configuration of three short epochs of a narrow network on the CPU; `changes` are 'section__field' values."""
     values: dict[str, dict[str, Any]] = {
         'model': {'N': 32, 'n_filters_scale': 0.5},
         'training': {'nepochs': 3, 'batch_size': 16},
@@ -70,56 +72,58 @@ def configuration(backend: Backend, **changes: Any) -> Config:
     return Config().merged(values)
 
 
-def job(
+def make_job(
     backend: Backend,
     folder: Path,
     scans: tuple[PreparedScan, ...] = (),
     splits: tuple[Split, ...] = (),
     **changes: Any,
 ) -> TrainingJob:
-    """A training job; `changes` are 'section__field' settings, and fields of TrainingJob."""
-    config = configuration(backend, **{key: value for key, value in changes.items() if '__' in key})
+    """Training job; `changes` are 'section__field' settings and fields of TrainingJob."""
+    config = make_config(backend, **{key: value for key, value in changes.items() if '__' in key})
     rest = {key: value for key, value in changes.items() if '__' not in key}
     scans = scans or (
-        prepare_scan(scan(), mode=config.data.probe_power, stride=backend.stride, patch_size=config.model.patch_size),
+        prepare_scan(
+            make_scan(), mode=config.data.probe_power, stride=backend.stride, patch_size=config.model.patch_size
+        ),
     )
     splits = splits or tuple(split_scan(one, config) for one in scans)
     return TrainingJob(scans, splits, config, folder, **rest)
 
 
 def make_mixed_job(backend: Backend, folder: Path) -> TrainingJob:
-    """A job that learns from a scan and from simulated patterns, in which all that can be trained is."""
+    """Training job on a scan and on simulated patterns, with all trainable parameters enabled."""
     trainable: dict[str, Any] = {'training__probe_trainable': True, 'training__intensity_scale_trainable': True}
-    asked = job(backend, folder, data__source='mixed', training__realspace_weight=1.0, **trainable)
+    asked = make_job(backend, folder, data__source='mixed', training__realspace_weight=1.0, **trainable)
     return replace(asked, procedural=make_procedural_patterns(asked.scans[0].probe, None, asked.config))
 
 
 def train(backend: Backend, folder: Path, **changes: Any) -> TrainedModel:
-    """Train as `job` says."""
-    return backend.train(job(backend, folder, **changes))
+    """Train as `make_job` says."""
+    return backend.train(make_job(backend, folder, **changes))
 
 
 def largest_difference(one: Weights, other: Weights) -> float:
-    """Largest difference of two sets of weights."""
+    """Largest absolute difference of two sets of weights."""
     assert one.keys() == other.keys()
     return max(float(np.abs(one[name] - other[name]).max()) for name in one)
 
 
 def draw_test_weights(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, NDArray[np.float32]]:
-    """Weights of a plausible size, no bias zero, the same for every backend."""
+    """Random weights of plausible size without a zero bias, equal for every backend."""
     rng = np.random.default_rng(seed)
     spread = {name: 0.1 if len(shape) == 1 else np.prod(shape[:-1]) ** -0.5 for name, shape in shapes.items()}
     return {name: rng.normal(0, spread[name], shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 def draw_network_weights(backend: Backend, config: Config, seed: int = 0) -> dict[str, NDArray[np.float32]]:
-    """Such weights for the network that a configuration describes, whatever its layers."""
+    """Random weights of `draw_test_weights` for the network that a configuration describes."""
     return draw_test_weights({name: values.shape for name, values in backend.draw_weights(config, 0).items()}, seed)
 
 
 @dataclass(eq=False)
 class Listener:
-    """An `emit` that remembers the events, the threads that they came from, and what lay in a folder at the time."""
+    """Callback `emit` that records events, their threads, and the files in a folder at the time."""
 
     folder: Path | None = None
     events: list[Event] = field(default_factory=list)
@@ -133,19 +137,19 @@ class Listener:
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
-        """What is known of each epoch, by name."""
+        """Fields of each epoch event, by name."""
         rows = (asdict(event) for event in self.events if isinstance(event, Epoch))
         return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
     @property
     def steps(self) -> int:
-        """Events of progress in the training so far."""
+        """Number of progress events of the training."""
         return sum(isinstance(event, Progress) and event.stage == 'train' for event in self.events)
 
 
 @dataclass(eq=False)
 class PredictionRecorder:
-    """An `inspect` that remembers what the network predicts: epochs heard so far, thread and patches."""
+    """Callback `inspect` that records the predicted patches with epoch count and thread."""
 
     data: Patterns
     heard: Listener
@@ -161,7 +165,7 @@ class PredictionRecorder:
 
 @dataclass(eq=False)
 class StopAfter:
-    """A `should_stop` that says yes after so many questions, and counts them."""
+    """Callback `should_stop` that returns True after a number of calls, and counts them."""
 
     left: int
     asked: int = 0
@@ -172,7 +176,7 @@ class StopAfter:
 
 
 class KillAfter(StopAfter):
-    """Ends the process, as a scheduler or a lack of memory would, instead of saying yes."""
+    """Callback `should_stop` that kills the process, as a scheduler or a lack of memory would."""
 
     def __call__(self) -> bool:
         if super().__call__():
@@ -181,6 +185,6 @@ class KillAfter(StopAfter):
 
 
 def run(arguments: list[Any], folder: Path) -> subprocess.CompletedProcess[str]:
-    """A Python process in `folder` that sees the installed package, not what lies in that folder."""
+    """Completed Python process in `folder` that imports the installed package, not files of that folder."""
     command = [sys.executable, '-P', *map(str, arguments)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)

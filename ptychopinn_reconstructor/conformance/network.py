@@ -19,17 +19,17 @@ CLOSE = 1e-5  # of the amplitude range
 
 
 def predict_patches(network: Network, data: Patterns, index: Any = slice(None)) -> NDArray[np.complex64]:
-    """Patches of the patterns at `index`."""
+    """Patches (b, n, n) that the network predicts for the patterns at `index`."""
     return network.predict(np.ascontiguousarray(data.root4[index]), np.ascontiguousarray(data.backprojection[index]))
 
 
 def amplitude_range(patches: NDArray[Any]) -> float:
-    """The amplitude range: the unit of every tolerance."""
+    """Largest amplitude, the unit of every tolerance."""
     return float(np.abs(patches).max())
 
 
 class NetworkChecks:
-    """Prediction, weights and their layout."""
+    """Checks of prediction, weights and their layout."""
 
     @pytest.mark.parametrize(
         ('activation', 'side', 'scale', 'top'),
@@ -42,14 +42,14 @@ class NetworkChecks:
 
         amplitude_max is the largest amplitude that a sigmoid reaches, and no bound for the others.
         """
-        config = jobs.configuration(
+        config = jobs.make_config(
             backend, model__N=side, model__n_filters_scale=scale, model__amp_activation=activation,
             model__amplitude_max=top,
         )  # fmt: skip
         weights = jobs.draw_test_weights(oracle.shapes(config))
-        data = jobs.prepared(backend, n=side, positions=9).patterns(np.arange(5))
+        data = jobs.make_prepared_scan(backend, n=side, positions=9).patterns(np.arange(5))
         patches = predict_patches(backend.network(config, weights, 'cpu'), data)
-        expected = oracle.patches_of(config, weights, data.root4, data.backprojection)
+        expected = oracle.predict_patches(config, weights, data.root4, data.backprojection)
         assert patches.dtype == np.complex64 and patches.shape == (5, side // 2, side // 2)
         assert np.abs(patches - expected).max() < CLOSE * amplitude_range(expected)
         assert np.abs(expected - expected.mean()).max() > 0.1  # or any two networks would agree
@@ -60,29 +60,29 @@ class NetworkChecks:
         self, backend: Backend, setting: dict[str, bool], size: int
     ) -> None:
         """B14, B19, B21, SETTINGS: probe_big and pad_object widen the patch; the NumPy network gives the same."""
-        config = jobs.configuration(backend, model__N=48, **{f'model__{name}': on for name, on in setting.items()})
+        config = jobs.make_config(backend, model__N=48, **{f'model__{name}': on for name, on in setting.items()})
         weights = jobs.draw_test_weights(oracle.shapes(config))
         fresh = backend.draw_weights(config, 0)
         assert {name: values.shape for name, values in fresh.items()} == oracle.shapes(config)
-        data = jobs.prepared(backend, n=48, positions=9, patch_size=size).patterns(np.arange(5))
+        data = jobs.make_prepared_scan(backend, n=48, positions=9, patch_size=size).patterns(np.arange(5))
         patches = predict_patches(backend.network(config, weights, 'cpu'), data)
-        expected = oracle.patches_of(config, weights, data.root4, data.backprojection)
+        expected = oracle.predict_patches(config, weights, data.root4, data.backprojection)
         assert patches.shape == (5, size, size)
         assert np.abs(patches - expected).max() < CLOSE * amplitude_range(expected)
 
     def test_smoothing_flattens_patches(self, backend: Backend) -> None:
         """S5, SETTINGS: gaussian_smoothing_sigma is the last step of the network; the wider, the smoother."""
-        data = jobs.prepared(backend).patterns(np.arange(5))
-        sharp = jobs.configuration(backend)
-        patches = oracle.patches_of(
+        data = jobs.make_prepared_scan(backend).patterns(np.arange(5))
+        sharp = jobs.make_config(backend)
+        patches = oracle.predict_patches(
             sharp, jobs.draw_test_weights(oracle.shapes(sharp)), data.root4, data.backprojection
         )
         roughness = [total_variation(patches, np.ones(patches.shape[1:]))]
         for sigma in (1.0, 3.0):
-            config = jobs.configuration(backend, model__gaussian_smoothing_sigma=sigma)
+            config = jobs.make_config(backend, model__gaussian_smoothing_sigma=sigma)
             weights = jobs.draw_test_weights(oracle.shapes(config))
             smooth = predict_patches(backend.network(config, weights, 'cpu'), data)
-            expected = oracle.patches_of(config, weights, data.root4, data.backprojection)
+            expected = oracle.predict_patches(config, weights, data.root4, data.backprojection)
             assert smooth.dtype == np.complex64
             assert np.abs(smooth - expected).max() < CLOSE * amplitude_range(expected)
             roughness.append(total_variation(smooth, np.ones(smooth.shape[1:])))
@@ -91,21 +91,23 @@ class NetworkChecks:
     @pytest.mark.parametrize('scale', [0.1, 1.0, 2.0])
     def test_weights_have_the_neutral_layout(self, backend: Backend, scale: float) -> None:
         """B18, B21: names, shapes and type, and nothing else; widths follow n_filters_scale and are at least 4."""
-        config = jobs.configuration(backend, model__n_filters_scale=scale)
+        config = jobs.make_config(backend, model__n_filters_scale=scale)
         weights = backend.draw_weights(config, 0)
         assert {name: values.shape for name, values in weights.items()} == oracle.shapes(config)
         assert all(values.dtype == np.float32 and values.flags.c_contiguous for values in weights.values())
 
     def test_fresh_weights_are_drawn_from_the_seed(self, backend: Backend, conformance_architecture: str) -> None:
         """B16: equal for equal seeds, different otherwise, and near an empty object; NumPy's own state stays."""
-        config = jobs.configuration(backend, model__architecture=conformance_architecture)
+        config = jobs.make_config(backend, model__architecture=conformance_architecture)
         state = repr(np.random.get_state())
         one, two, other = (backend.draw_weights(config, seed) for seed in (3, 3, 4))
         assert repr(np.random.get_state()) == state
         assert jobs.largest_difference(one, two) == 0
         kernels = [name for name in one if name.endswith('kernel')]
         assert all(np.abs(one[name] - other[name]).max() > 1e-3 for name in kernels)
-        patches = predict_patches(backend.network(config, one, 'cpu'), jobs.prepared(backend).patterns(np.arange(16)))
+        patches = predict_patches(
+            backend.network(config, one, 'cpu'), jobs.make_prepared_scan(backend).patterns(np.arange(16))
+        )
         assert np.isfinite(patches).all()
         assert 0.7 < np.abs(patches).mean() < 1.4
 
@@ -114,8 +116,8 @@ class NetworkChecks:
         self, backend: Backend, conformance_architecture: str, gridsize: int
     ) -> None:
         """B15, COVERAGE, DENSE: for every batch size to 33 one patch a position, equal to that of a batch of one."""
-        config = jobs.configuration(backend, model__architecture=conformance_architecture, model__gridsize=gridsize)
-        scan = jobs.prepared(backend, positions=36)
+        config = jobs.make_config(backend, model__architecture=conformance_architecture, model__gridsize=gridsize)
+        scan = jobs.make_prepared_scan(backend, positions=36)
         network = backend.network(config, jobs.draw_network_weights(backend, config, gridsize), 'cpu')
         data = scan.patterns(np.arange(len(scan)))
         single = np.concatenate([predict_patches(network, data, index) for index in scan.batches(1)])
@@ -130,11 +132,11 @@ class NetworkChecks:
 
     def test_a_patch_depends_on_its_pattern_only(self, backend: Backend, conformance_architecture: str) -> None:
         """B8, B15: whatever the order and the other patterns; twice gives equal arrays; what is handed out stays."""
-        config = jobs.configuration(backend, model__architecture=conformance_architecture)
+        config = jobs.make_config(backend, model__architecture=conformance_architecture)
         weights = jobs.draw_network_weights(backend, config)
         given = {name: values.copy() for name, values in weights.items()}
         network = backend.network(config, weights, 'cpu')
-        data = jobs.prepared(backend).patterns(np.arange(24))
+        data = jobs.make_prepared_scan(backend).patterns(np.arange(24))
         inputs = data.root4.copy(), data.backprojection.copy()
         state = repr(np.random.get_state())
         whole = predict_patches(network, data)
@@ -152,8 +154,8 @@ class NetworkChecks:
 
     def test_a_network_keeps_its_weights(self, backend: Backend, conformance_architecture: str) -> None:
         """B8, B13: two networks live side by side, and an array changed by the caller later changes neither."""
-        config = jobs.configuration(backend, model__architecture=conformance_architecture)
-        data = jobs.prepared(backend).patterns(np.arange(3))
+        config = jobs.make_config(backend, model__architecture=conformance_architecture)
+        data = jobs.make_prepared_scan(backend).patterns(np.arange(3))
         weights = [jobs.draw_network_weights(backend, config, seed) for seed in (0, 1)]
         networks = [backend.network(config, values, 'cpu') for values in weights]
         before = [predict_patches(network, data) for network in networks]
@@ -168,7 +170,7 @@ class NetworkChecks:
         self, backend: Backend, conformance_architecture: str, fault: str
     ) -> None:
         """B13, BADLOAD: never are they left as drawn, skipped or broadcast; the error names them."""
-        config = jobs.configuration(backend, model__architecture=conformance_architecture)
+        config = jobs.make_config(backend, model__architecture=conformance_architecture)
         weights = jobs.draw_network_weights(backend, config)
         name = [name for name in weights if name.endswith('.kernel')][1]
         bad: dict[str, dict[str, NDArray[np.float32]]] = {
@@ -183,7 +185,7 @@ class NetworkChecks:
 
     def test_weights_of_another_width_are_refused(self, backend: Backend) -> None:
         """B13: a network is built as its configuration says, not as its weights are."""
-        wide = jobs.configuration(backend, model__n_filters_scale=1.0)
-        narrow = jobs.draw_test_weights(oracle.shapes(jobs.configuration(backend)))
+        wide = jobs.make_config(backend, model__n_filters_scale=1.0)
+        narrow = jobs.draw_test_weights(oracle.shapes(jobs.make_config(backend)))
         with pytest.raises(ModelFileError, match='stem'):
             backend.network(wide, narrow, 'cpu')

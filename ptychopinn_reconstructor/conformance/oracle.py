@@ -28,7 +28,7 @@ PIXELS_A_STEP = 65_536
 
 
 def shapes(config: Config) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the weights of `s2d_unet` (B21)."""
+    """Shapes of the weights of `s2d_unet` by name (B21)."""
     w1, w2, w3 = (max(4, round(width * config.model.n_filters_scale / 2)) for width in (32, 48, 64))
     r2 = config.model.block**2
     kernels = {'stem': (3, 16 + 2 * r2, w1), 'down1': (3, w1, w2), 'down2': (3, w2, w3)}
@@ -41,18 +41,21 @@ def shapes(config: Config) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def patches_of(
+def predict_patches(
     config: Config, weights: Weights, root4: NDArray[Any], backprojection: NDArray[Any]
 ) -> NDArray[np.complex128]:
     """Patches (b, n, n) of root4 (b, N, N) and backprojection (b, 2, n, n), in double precision."""
     net = _Net(weights)
-    parts = _to_depth(root4[..., None], 4), _to_depth(backprojection.transpose(0, 2, 3, 1), config.model.block)
+    parts = (
+        _space_to_depth(root4[..., None], 4),
+        _space_to_depth(backprojection.transpose(0, 2, 3, 1), config.model.block),
+    )
     x1 = net.residual('enc1', net.convolve('stem', np.concatenate(parts, axis=3).astype(np.float64)))
-    x2 = net.residual('enc2', net.convolve('down1', _leaky(x1), stride=2))
-    x3 = net.residual('middle', net.convolve('down2', _leaky(x2), stride=2))
-    x2 = net.residual('dec2', x2 + _to_space(net.convolve('up2', x3), 2))
-    x1 = net.residual('dec1', x1 + _to_space(net.convolve('up1', x2), 2))
-    y = _to_space(net.convolve('head', _leaky(x1)), config.model.block)
+    x2 = net.residual('enc2', net.convolve('down1', _apply_leaky_relu(x1), stride=2))
+    x3 = net.residual('middle', net.convolve('down2', _apply_leaky_relu(x2), stride=2))
+    x2 = net.residual('dec2', x2 + _depth_to_space(net.convolve('up2', x3), 2))
+    x1 = net.residual('dec1', x1 + _depth_to_space(net.convolve('up1', x2), 2))
+    y = _depth_to_space(net.convolve('head', _apply_leaky_relu(x1)), config.model.block)
     phase = np.exp(1j * np.pi * np.tanh(y[..., 1]))
     patches = amplitude(y[..., 0], config.model.amp_activation, config.model.amplitude_max) * phase
     return smooth_patches(np.asarray(patches), config.model.gaussian_smoothing_sigma)
@@ -86,21 +89,21 @@ class _Net:
         return y
 
     def residual(self, block: str, x: Real) -> Real:
-        inner = self.convolve(f'{block}.conv1', _leaky(x))
-        return np.asarray(x + self.convolve(f'{block}.conv2', _leaky(inner)))
+        inner = self.convolve(f'{block}.conv1', _apply_leaky_relu(x))
+        return np.asarray(x + self.convolve(f'{block}.conv2', _apply_leaky_relu(inner)))
 
 
-def _leaky(x: Real) -> Real:
+def _apply_leaky_relu(x: Real) -> Real:
     return np.where(x > 0, x, 0.1 * x)
 
 
-def _to_depth(x: NDArray[Any], r: int) -> NDArray[Any]:
+def _space_to_depth(x: NDArray[Any], r: int) -> NDArray[Any]:
     b, height, width, c = x.shape
     blocks = x.reshape(b, height // r, r, width // r, r, c)
     return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(b, height // r, width // r, r * r * c)
 
 
-def _to_space(x: Real, r: int) -> Real:
+def _depth_to_space(x: Real, r: int) -> Real:
     b, height, width, c = x.shape
     blocks = x.reshape(b, height, width, r, r, c // r**2)
     return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(b, height * r, width * r, c // r**2)
@@ -116,8 +119,8 @@ def plan(config: Config, n_pixels: int, patterns: int) -> tuple[int, int, int]:
     return k, r, max(1, groups // (r * training.accum_steps)) * training.accum_steps
 
 
-def drawn(scan: PreparedScan, split: Split, config: Config) -> NDArray[np.int64]:
-    """The regions of the first epoch, (steps R, K) patterns in canonical order (B25)."""
+def draw_regions(scan: PreparedScan, split: Split, config: Config) -> NDArray[np.int64]:
+    """Regions (steps R, K) of the first epoch, indices in canonical order (B25)."""
     k, r, steps = plan(config, scan.n_pixels, len(split.training))
     return epoch_regions(scan.positions, split.training, k, n_groups=steps * r, seed=config.training.seed, epoch=0)
 
@@ -130,22 +133,22 @@ def compute_epoch_losses(
     for scan, split in zip(scans, splits, strict=True):
         k = plan(config, scan.n_pixels, len(split.training))[0]
         if len(split.training):
-            regions = drawn(scan, split, config)
-            losses[0].extend(_region_loss(scan, region, config, weights) for region in regions)
+            regions = draw_regions(scan, split, config)
+            losses[0].extend(_compute_region_loss(scan, region, config, weights) for region in regions)
         if len(split.validation):
             regions = covering_regions(scan.positions, split.validation, k)
-            losses[1].extend(_region_loss(scan, region, config, weights) for region in regions)
+            losses[1].extend(_compute_region_loss(scan, region, config, weights) for region in regions)
     return float(np.mean(losses[0])), float(np.mean(losses[1]))
 
 
-def _region_loss(scan: PreparedScan, region: NDArray[np.int64], config: Config, weights: Weights) -> float:
+def _compute_region_loss(scan: PreparedScan, region: NDArray[np.int64], config: Config, weights: Weights) -> float:
     data = scan.patterns(region)
     fractions = scan.layout.fractions[region]
-    patches = patches_of(config, weights, data.root4, data.backprojection)
+    patches = predict_patches(config, weights, data.root4, data.backprojection)
     if config.model.model_type == 'supervised':
-        return _supervised_loss(config, patches, scan.labels(region), scan.probe, data.counts)
+        return _compute_supervised_loss(config, patches, scan.labels(region), scan.probe, data.counts)
     corners = data.corners - data.corners.min(axis=0)
-    windows = gather_patches(_canvas(scan, patches, corners, fractions), corners, scan.n_pixels)
+    windows = gather_patches(_assemble_canvas(scan, patches, corners, fractions), corners, scan.n_pixels)
     intensity = diffract(scan.probe.astype(np.complex128), windows, fractions)
     loss = config.training.nll_weight * poisson_loss(intensity, data.counts, scan.good)
     if config.training.mae_weight:
@@ -158,20 +161,20 @@ def _region_loss(scan: PreparedScan, region: NDArray[np.int64], config: Config, 
 
 
 def procedural_loss(source: ProceduralPatterns, step: int, count: int, config: Config, weights: Weights) -> float:
-    """The supervised loss of the procedural patterns of a step, under the probe at their dose (B27, B44)."""
+    """Supervised loss of the procedural patterns of a step, with the probe at their dose (B27, B44)."""
     drawn = source.draw(step, count)
-    patches = patches_of(config, weights, *drawn.input)
-    return _supervised_loss(config, patches, drawn.labels, source.probe * np.sqrt(drawn.dose), drawn.counts)
+    patches = predict_patches(config, weights, *drawn.input)
+    return _compute_supervised_loss(config, patches, drawn.labels, source.probe * np.sqrt(drawn.dose), drawn.counts)
 
 
-def _supervised_loss(
+def _compute_supervised_loss(
     config: Config,
     patches: NDArray[np.complex128],
     labels: NDArray[Any],
     probe: NDArray[Any],
     counts: NDArray[Any],
 ) -> float:
-    """Of patches and labels (b, n, n) under a probe (modes, N, N), counts (b, N, N) (B27)."""
+    """Supervised loss of patches and labels (b, n, n), probe (modes, N, N) and counts (b, N, N) (B27)."""
     labels, probe, n = labels.astype(np.complex128), probe.astype(np.complex128), labels.shape[-1]
     weight = crop_support((np.abs(probe) ** 2).sum(axis=0), n)
     inner = (weight * labels * patches.conj()).sum(axis=(-2, -1), keepdims=True)
@@ -186,7 +189,7 @@ def _supervised_loss(
     return loss + training.realspace_weight * total_variation(patches, weight)
 
 
-def _canvas(
+def _assemble_canvas(
     scan: PreparedScan, patches: NDArray[np.complex128], corners: NDArray[np.int64], fractions: Real
 ) -> NDArray[np.complex128]:
     """Patches synchronized by the leading eigenvector of their overlaps, the first one's phase kept, and assembled."""

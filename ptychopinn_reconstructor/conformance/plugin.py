@@ -1,4 +1,4 @@
-"""The pytest plugin: which backends the checks run over. Opted into by `pytest_plugins`, nothing is imported early."""
+"""Pytest plugin that selects the backends under test; enabled by `pytest_plugins`, imports nothing early."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SLOW = "slow: trains a network or starts several processes; deselect with -m 'no
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker of the checks that start processes or train more than once."""
+    """Register the marker `slow` of checks that start processes or train more than once."""
     config.addinivalue_line('markers', SLOW)
 
 
@@ -32,7 +32,7 @@ def conformance_backend(request: pytest.FixtureRequest) -> str:
     scope='session', params=sorted({name for one in describe_backends().values() for name in one.architectures})
 )
 def conformance_architecture(request: pytest.FixtureRequest, conformance_backend: str) -> str:
-    """Each network that the backend under test offers, in turn."""
+    """Architecture under test, each that the backend offers in turn."""
     name = str(request.param)
     if name not in describe_backends()[conformance_backend].architectures:
         pytest.skip(f'the backend {conformance_backend} does not offer the architecture {name}')
@@ -41,7 +41,7 @@ def conformance_architecture(request: pytest.FixtureRequest, conformance_backend
 
 @pytest.fixture(scope='session')
 def conformance_runs(conformance_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Trainings that several checks look at (runs.Runs), each run when it is first asked for."""
+    """Shared trainings (runs.Runs), each executed on first use."""
     from .runs import Runs
 
     return Runs(load_backend(conformance_backend), tmp_path_factory.mktemp(conformance_backend))

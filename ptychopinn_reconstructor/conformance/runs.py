@@ -1,4 +1,4 @@
-"""Trainings that several checks look at, so that each is run once a backend."""
+"""Trainings shared by several checks, each executed once for a backend."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WITH_PROBE: dict[str, Any] = {'training__probe_trainable': True, 'training__real
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A training, what was heard and seen of it, and what it left."""
+    """Completed training with its recorded events and files."""
 
     trained: TrainedModel
     heard: jobs.Listener
@@ -37,13 +37,13 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """Batches of 16 patterns in an epoch."""
+        """Number of batches of 16 patterns in an epoch."""
         return int(self.heard.epochs[0]['patterns_seen']) // 16
 
 
 @dataclass(frozen=True, eq=False)
 class Shipped:
-    """A model that a process of its own has trained, and the object that another made of it."""
+    """Model trained by a child process, and the object that another reconstructed with it."""
 
     scan: Scan
     config: Config
@@ -53,7 +53,7 @@ class Shipped:
 
 @dataclass(eq=False)
 class Runs:
-    """The shared trainings of one backend, below one folder."""
+    """Shared trainings of one backend, below one folder."""
 
     backend: Backend
     folder: Path
@@ -62,16 +62,16 @@ class Runs:
 
     @property
     def reference(self) -> Run:
-        """A few short epochs with every setting at its default: what other runs are compared with."""
+        """Reference run: a few short epochs with every setting at its default."""
         return self.of()
 
     @property
     def with_probe(self) -> Run:
-        """The probe is trained too, and the patches are kept flat."""
+        """Run with a trained probe and the flatness loss."""
         return self.of(**WITH_PROBE)
 
     def of(self, **changes: Any) -> Run:
-        """A short run with these settings."""
+        """Short run with these settings."""
         name = repr(sorted(changes.items()))
         if name not in self.done:
             self.done[name] = self.train(**changes)
@@ -79,53 +79,53 @@ class Runs:
 
     @cached_property
     def everything(self) -> Run:
-        """Nothing is held out, and the learning rate is constant; looked at."""
+        """Inspected run without held-out patterns, at a constant learning rate."""
         constant: dict[str, Any] = {'training__scheduler': 'constant', 'training__learning_rate': 1e-3}
         return self.train(look=True, data__validation_fraction=0, **constant)
 
     @cached_property
     def inspected(self) -> Run:
-        """The reference once more, looked at after every epoch, executed in another way, after another random state."""
+        """Repeated reference, inspected after every epoch, with other execution settings and another random state."""
         np.random.seed(12)
         return self.train(look=True, **jobs.ELSEWHERE)
 
     @cached_property
     def accumulated(self) -> Run:
-        """As `with_probe`, in batches of half the size, two for a step, and looked at."""
+        """Inspected run as `with_probe`, with two batches of half the size for a step."""
         small: dict[str, Any] = {'training__batch_size': 8, 'training__accum_steps': 2}
         return self.train(look=True, **small, **WITH_PROBE)
 
     @cached_property
     def stopped(self) -> Run:
-        """The reference, stopped within its third epoch."""
+        """Reference run stopped within its third epoch."""
         return self.train(stop_after=2 * self.reference.steps + 1)
 
     @cached_property
     def resumed(self) -> Run:
-        """It goes on, and is looked at."""
+        """Inspected continuation of the stopped run."""
         return self.train(look=True, folder=self.stopped.folder, resume=True)
 
     def train(self, *, look: bool = False, stop_after: int = 10**9, folder: Path | None = None, **changes: Any) -> Run:
-        """A run of its own."""
+        """Run that is not shared."""
         folder = folder or Path(tempfile.mkdtemp(dir=self.folder))
         (folder / 'checkpoints').mkdir(exist_ok=True)
         heard, stop = jobs.Listener(folder / 'checkpoints'), jobs.StopAfter(stop_after)
-        looks = jobs.PredictionRecorder(jobs.prepared(self.backend).patterns(np.arange(40)), heard)
+        looks = jobs.PredictionRecorder(jobs.make_prepared_scan(self.backend).patterns(np.arange(40)), heard)
         state = repr(np.random.get_state())
         with tempfile.TemporaryDirectory(dir=self.folder) as elsewhere, chdir(elsewhere):
-            job = jobs.job(self.backend, folder, emit=heard, should_stop=stop, **changes)
+            job = jobs.make_job(self.backend, folder, emit=heard, should_stop=stop, **changes)
             trained = self.backend.train(replace(job, inspect=looks if look else None))
             strays = list(Path(elsewhere).iterdir())
         return Run(trained, heard, looks, stop.asked, folder, strays, repr(np.random.get_state()) == state)
 
     @cached_property
     def shipped(self) -> Shipped:
-        """Trained and reconstructed by the command line, each in a process of its own, everything named in one file."""
+        """Model and object of the command line, each made in a child process from one configuration file."""
         folder = self.folder / 'shipped'
-        scan, out = jobs.scan(positions=144), folder / 'out'
+        scan, out = jobs.make_scan(positions=144), folder / 'out'
         write_npz(folder / 'scan.npz', scan)
-        write_npz(folder / 'held_out.npz', jobs.scan(positions=64, seed=7))
-        config = jobs.configuration(
+        write_npz(folder / 'held_out.npz', jobs.make_scan(positions=64, seed=7))
+        config = jobs.make_config(
             self.backend,
             model__n_filters_scale=2.0,
             model__N=None,

@@ -1,4 +1,4 @@
-"""Stopping, checkpoints, resuming, and which epoch is kept: clauses B32 and B35 to B39."""
+"""Stopping, checkpoints, resuming and the choice of the epoch: clauses B32 and B35 to B39."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ jobs.train(load_backend(sys.argv[1]), Path(sys.argv[2]), should_stop=jobs.KillAf
 
 
 class Broken(Exception):  # noqa: N818 - a caller's own
-    """Raised by a callback."""
+    """Exception raised by a test's callback."""
 
 
 class StoppingChecks:
-    """Stopping, checkpoints, resuming."""
+    """Checks of stopping, checkpoints and resuming."""
 
     def test_a_stopped_training_resumes_to_the_same_weights(self, conformance_runs: Runs) -> None:
         """B33, B35, B38: it ends within one more step, and ends where the undisturbed run does when it is resumed."""
@@ -134,7 +134,7 @@ class StoppingChecks:
 
         With early_stop_patience the training ends so many epochs after the best, and is not interrupted.
         """
-        scan, patience, heard = jobs.scan(), 2, jobs.Listener()
+        scan, patience, heard = jobs.make_scan(), 2, jobs.Listener()
         nonsense = np.random.default_rng(0).permutation(scan.diffraction[60:].reshape(-1)).reshape(-1, 32, 32)
         spoiled = jobs.replace_patterns(scan, np.concatenate([scan.diffraction[:60], nonsense]))
         split = Split(np.flatnonzero(spoiled.order < 60), np.flatnonzero(spoiled.order >= 60))
@@ -147,7 +147,7 @@ class StoppingChecks:
         assert best['val_loss'] < best['train_loss'] and best['val_loss'] + patience < 5
         assert not found.interrupted and len(found.losses) == min(6, best[monitor] + 1 + patience)
         assert found.summary['monitor'] == monitor
-        kept = backend.network(jobs.configuration(backend), found.weights, 'cpu')
+        kept = backend.network(jobs.make_config(backend), found.weights, 'cpu')
         patches = kept.predict(looks.data.root4, looks.data.backprojection)
         away = [float(np.abs(patches - one).max()) for _, _, one in looks.seen]
         assert int(np.argmin(away)) == best[monitor] and sorted(away)[0] < 1e-5 < 0.1 * sorted(away)[1]

@@ -1,4 +1,4 @@
-"""All checks as one class: a test module needs one line to run them."""
+"""All checks of a backend as one class, which a test module subclasses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class BackendConformance(
     SettingsChecks,
     PipelineChecks,
 ):
-    """Every check of the backend contract; subclass it as `class TestBackends(BackendConformance): ...`."""
+    """All checks of the backend contract; subclass it as `class TestBackends(BackendConformance): ...`."""
 
     @pytest.fixture
     def backend(self, conformance_backend: str) -> Backend:

@@ -1,4 +1,4 @@
-"""What a training computes and tells: clauses B20 and B23 to B36, B40 to B42."""
+"""Losses, results and events of a training: clauses B20 and B23 to B36, B40 to B42."""
 
 from __future__ import annotations
 
@@ -69,20 +69,20 @@ NOT_ALONE = {'model__model_type', 'model__probe_big', 'model__pad_object', 'trai
 
 
 def make_loss_job(backend: Backend, folder: Path, case: str, *without: str, **changes: Any) -> TrainingJob:
-    """A case's job of one epoch in which no weight moves, less some of its settings."""
+    """Training job of one epoch at a vanishing learning rate, without some of the case's settings."""
     settings, about = CASES[case]
     settings = {name: value for name, value in settings.items() if name not in without}
-    size = jobs.configuration(backend, **settings).model.patch_size
-    scans: tuple[PreparedScan, ...] = (jobs.prepared(backend, patch_size=size, **about),)
+    size = jobs.make_config(backend, **settings).model.patch_size
+    scans: tuple[PreparedScan, ...] = (jobs.make_prepared_scan(backend, patch_size=size, **about),)
     splits: tuple[Split, ...] = ()
     if 'spoiled' in case:  # ten patterns are neither trained nor validated on
         splits = (Split(np.arange(60), np.arange(70, 100)),)
     if 'several' in case:  # the last one is only validated on
-        scans = (*scans, *(jobs.prepared(backend, modes=modes, seed=modes) for modes in (2, 1)))
+        scans = (*scans, *(jobs.make_prepared_scan(backend, modes=modes, seed=modes) for modes in (2, 1)))
         everything, nothing = np.arange(100), np.arange(0)
         splits = (Split(everything, nothing),) * 2 + (Split(nothing, everything),)
     still = {'training__learning_rate': jobs.STILL, 'training__nepochs': 1}
-    return jobs.job(backend, folder, scans, splits, **still, **settings, **changes)
+    return jobs.make_job(backend, folder, scans, splits, **still, **settings, **changes)
 
 
 def spoil_scan(backend: Backend, case: str, scan: PreparedScan) -> PreparedScan:
@@ -101,7 +101,7 @@ def spoil_scan(backend: Backend, case: str, scan: PreparedScan) -> PreparedScan:
 
 
 class TrainingChecks:
-    """The mathematics of a training, its results, events and errors."""
+    """Checks of losses, results, events and errors of a training."""
 
     @pytest.fixture
     def reference(self, conformance_runs: Runs) -> Run:
@@ -170,7 +170,7 @@ class TrainingChecks:
         assert not trained.interrupted
         assert reference.asked >= heard.epochs[-1]['patterns_seen'] // 16
         assert {name: values.shape for name, values in trained.weights.items()} == oracle.shapes(
-            jobs.configuration(backend)
+            jobs.make_config(backend)
         )
         assert all(values.dtype == np.float32 and np.isfinite(values).all() for values in trained.weights.values())
         rows = heard.epochs
@@ -211,7 +211,7 @@ class TrainingChecks:
 
     def test_gradients_are_clipped_by_norm(self, backend: Backend, conformance_runs: Runs) -> None:
         """B28, SETTINGS: gradient_clip_val: far below AdamW's epsilon hardly anything moves."""
-        start = backend.draw_weights(jobs.configuration(backend), 0)
+        start = backend.draw_weights(jobs.make_config(backend), 0)
         held = conformance_runs.of(training__gradient_clip_val=1e-10)
         moved = jobs.largest_difference(conformance_runs.reference.trained.weights, start)
         assert jobs.largest_difference(held.trained.weights, start) < 0.05 * moved
@@ -221,7 +221,7 @@ class TrainingChecks:
 
         The rate is a thousandth of learning_rate, where the warm-up begins.
         """
-        job = jobs.job(
+        job = jobs.make_job(
             backend, tmp_path, training__learning_rate=1.0, training__nepochs=1, training__batch_size=2000,
             training__gradient_clip_val=0,
         )  # fmt: skip
@@ -244,7 +244,7 @@ class TrainingChecks:
         With probe_power 'from_counts' the probe has the power of the patterns.
         """
         heard = jobs.Listener()
-        bare = prepare_scan(replace(jobs.scan(), object=None), mode='absolute', stride=backend.stride)
+        bare = prepare_scan(replace(jobs.make_scan(), object=None), mode='absolute', stride=backend.stride)
         with pytest.raises(ScanError, match='object'):
             jobs.train(backend, tmp_path, scans=(bare,), emit=heard, model__model_type='supervised')
         assert not heard.steps
@@ -258,11 +258,11 @@ class TrainingChecks:
     @pytest.mark.parametrize('source', ['procedural', 'mixed'])
     def test_procedural_patterns_are_learnt_from(self, backend: Backend, tmp_path: Path, source: str) -> None:
         """B27, B44, SETTINGS: for weights that do not move, NumPy gives the loss of the patterns that are drawn."""
-        scan = jobs.prepared(backend, modes=2)
+        scan = jobs.make_prepared_scan(backend, modes=2)
         kind = 'supervised' if source == 'procedural' else 'pinn'
         everything = np.arange(len(scan), dtype=np.int64)
         splits = (Split(everything[:0], everything),) if source == 'procedural' else ()
-        job = jobs.job(
+        job = jobs.make_job(
             backend, tmp_path, (scan,), splits, model__model_type=kind, data__source=source, data__n_groups=32,
             training__dose_range=5.0, training__nepochs=1, training__learning_rate=jobs.STILL, training__batch_size=16,
         )  # fmt: skip
@@ -279,11 +279,11 @@ class TrainingChecks:
 
     def test_a_trained_probe_keeps_its_power(self, backend: Backend, conformance_runs: Runs) -> None:
         """B32, AMPLITUDE, S6, SETTINGS: probe_trainable; with realspace_weight the network makes flatter patches."""
-        before, run = jobs.prepared(backend).probe, conformance_runs.with_probe
+        before, run = jobs.make_prepared_scan(backend).probe, conformance_runs.with_probe
         moved = run.trained.probes[0]
         assert np.abs(moved - before).max() > 1e-4 * np.abs(before).max()
         assert float((np.abs(moved) ** 2).sum()) == pytest.approx(float((np.abs(before) ** 2).sum()), rel=1e-5)
-        data, config = jobs.prepared(backend).patterns(np.arange(16)), jobs.configuration(backend)
+        data, config = jobs.make_prepared_scan(backend).patterns(np.arange(16)), jobs.make_config(backend)
         rough, flat = (
             total_variation(
                 backend.network(config, one.trained.weights, 'cpu').predict(data.root4, data.backprojection),
@@ -295,7 +295,7 @@ class TrainingChecks:
 
     def test_a_trained_scale_stays_within_its_bound(self, backend: Backend, conformance_runs: Runs) -> None:
         """B32, AMPLITUDE, SETTINGS: intensity_scale_trainable changes the probe by a factor, by 5 % at most."""
-        before = jobs.prepared(backend).probe
+        before = jobs.make_prepared_scan(backend).probe
         settings: dict[str, Any] = {'training__intensity_scale_trainable': True, 'training__learning_rate': 0.1}
         scaled = conformance_runs.of(**settings).trained.probes[0]
         factor = np.vdot(before, scaled) / np.vdot(before, before)
@@ -312,7 +312,7 @@ class TrainingChecks:
     def test_weights_to_begin_with_that_do_not_fit_are_refused(self, backend: Backend, tmp_path: Path) -> None:
         """B13, B30: before the first step."""
         heard = jobs.Listener()
-        fresh = backend.draw_weights(jobs.configuration(backend), 7)
+        fresh = backend.draw_weights(jobs.make_config(backend), 7)
         bad = {**fresh, 'head.bias': np.zeros(3, np.float32)}
         with pytest.raises(ModelFileError, match=r'head\.bias'):
             jobs.train(backend, tmp_path, initial=bad, emit=heard)
@@ -320,7 +320,7 @@ class TrainingChecks:
 
     def test_a_loss_that_is_not_finite_ends_the_training(self, backend: Backend, tmp_path: Path) -> None:
         """B40, NANSAFE: a sentence with epoch and remedy; the last good checkpoints stay byte by byte."""
-        scan, heard = jobs.scan(), jobs.Listener()
+        scan, heard = jobs.make_scan(), jobs.Listener()
         detector = np.array(scan.diffraction, dtype=np.float32)
         failing = prepare_scan(replace(scan, diffraction=detector), stride=backend.stride)
         good: dict[str, bytes] = {}
@@ -339,7 +339,7 @@ class TrainingChecks:
     def test_what_cannot_be_trained_is_refused_before_the_first_step(self, backend: Backend, tmp_path: Path) -> None:
         """B41, N: a region too large, scans of two sizes, a logger that is not installed."""
         few = Split(np.arange(5), np.arange(0))
-        small, large = jobs.prepared(backend), jobs.prepared(backend, n=48, positions=30)
+        small, large = jobs.make_prepared_scan(backend), jobs.make_prepared_scan(backend, n=48, positions=30)
         heard = jobs.Listener()
         for words, changes in (
             ('8', {'splits': (few,)}),
@@ -354,8 +354,8 @@ class TrainingChecks:
 
     def test_a_logger_that_is_not_installed_is_refused_early(self, backend: Backend) -> None:
         """B41, LOGGER: `check` says so before anything is written; what is there passes."""
-        backend.check(jobs.configuration(backend))
+        backend.check(jobs.make_config(backend))
         if importlib.util.find_spec('mlflow') is not None:
             pytest.skip('MLflow is installed here')
         with pytest.raises(ConfigError, match='pip install mlflow'):
-            backend.check(jobs.configuration(backend, execution__logger_backend='mlflow'))
+            backend.check(jobs.make_config(backend, execution__logger_backend='mlflow'))

@@ -1,4 +1,4 @@
-"""A backend in the pipeline: trained in one process, reconstructed in another, and what the model file says of it."""
+"""Backend in the pipeline: training in one process, reconstruction in another, and the model file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .runs import EPOCHS, Runs, Shipped
 
 
 class PipelineChecks:
-    """Whole jobs, through the command line and the pipeline."""
+    """Checks of whole jobs, by the command line and the pipeline."""
 
     @pytest.fixture
     def shipped(self, conformance_runs: Runs) -> Shipped:
@@ -197,9 +197,9 @@ class PipelineChecks:
         A stronger one makes the object weaker. In regions of four every pattern is used; a probe of another number of
         modes is refused.
         """
-        scan, amplitudes = jobs.scan(modes=3), []
+        scan, amplitudes = jobs.make_scan(modes=3), []
         for scale in (0.8, 1.25):
-            config = jobs.configuration(
+            config = jobs.make_config(
                 backend, training__nepochs=6, model__probe_scale=scale, model__probe_mask=True,
                 model__gridsize=2, data__neighbor_count=3,
             )  # fmt: skip
@@ -213,31 +213,31 @@ class PipelineChecks:
             amplitudes.append(float(np.abs(results[0].reconstruction.object[20:-20, 20:-20]).mean()))
         assert amplitudes[0] > 1.1 * amplitudes[1]  # of 1.56, that it has begun to learn
         with pytest.raises(ModelFileError, match=r'3 probe mode\(s\) but the probe here has 1'):
-            reconstruct(jobs.scan(), model, config)
+            reconstruct(jobs.make_scan(), model, config)
 
     @pytest.mark.slow
     def test_positions_not_provided_have_no_influence_on_training(self, backend: Backend, tmp_path: Path) -> None:
         """S9, SETTINGS: stretched positions in the same order give the same weights, bit by bit."""
-        scan = jobs.scan()
+        scan = jobs.make_scan()
         stretched = replace(scan, positions=1.13 * scan.positions)
         settings: dict[str, Any] = {'data__validation_fraction': 0.0, 'training__nepochs': 1}
-        config = jobs.configuration(backend, data__positions_provided=False, **settings)
+        config = jobs.make_config(backend, data__positions_provided=False, **settings)
         one, two = (
             train([each], config, tmp_path / str(number)).trained.weights
             for number, each in enumerate((scan, stretched))
         )
         assert jobs.largest_difference(one, two) == 0
         with pytest.raises(ConfigError, match='positions_provided = False has no effect'):
-            jobs.configuration(backend, data__positions_provided=False, model__model_type='supervised')
+            jobs.make_config(backend, data__positions_provided=False, model__model_type='supervised')
 
     @pytest.mark.slow
     def test_photons_are_used_where_counts_are_unknown(
         self, backend: Backend, conformance_runs: Runs, tmp_path: Path
     ) -> None:
         """S8, SETTINGS: a normalized scan with its true nphotons gives the model of the counts."""
-        counts, reference = jobs.scan(), conformance_runs.reference.trained.weights
+        counts, reference = jobs.make_scan(), conformance_runs.reference.trained.weights
         normalized = replace(counts, diffraction=(counts.diffraction / np.float32(3e4)).astype(np.float32))
-        config = jobs.configuration(backend, data__nphotons=counts.mean_counts)
+        config = jobs.make_config(backend, data__nphotons=counts.mean_counts)
         model = train([normalized], config, tmp_path).model
         notices = reconstruct(normalized, model, config).report.notices
         assert any(notice.code == 'photons' for notice in notices)
@@ -246,17 +246,17 @@ class PipelineChecks:
 
     def test_the_measurement_domain_is_the_unit_of_a_file(self, backend: Backend, tmp_path: Path) -> None:
         """SETTINGS: measurement_domain amplitude squares what the file holds."""
-        write_npz(tmp_path / 'scan.npz', jobs.scan())
+        write_npz(tmp_path / 'scan.npz', jobs.make_scan())
         index = np.arange(3)
         counts, amplitude = (
             read_scan(tmp_path / 'scan.npz', domain=domain).scan.counts(index) for domain in ('counts', 'amplitude')
         )
-        assert np.array_equal(amplitude, counts**2) and np.array_equal(counts, jobs.scan().counts(index))
+        assert np.array_equal(amplitude, counts**2) and np.array_equal(counts, jobs.make_scan().counts(index))
 
     @pytest.mark.slow
     def test_another_pattern_size_is_refused(self, backend: Backend, shipped: Shipped, tmp_path: Path) -> None:
         """N, SETTINGS: training with another N than the scan's, reconstructing a scan of another than the model's."""
-        other = jobs.scan(n=48, positions=30)
+        other = jobs.make_scan(n=48, positions=30)
         with pytest.raises(ConfigError, match='N is 32 but the patterns are 48'):
             train([other], shipped.config, tmp_path)
         with pytest.raises(ModelFileError, match='N = 32 pixels but the scan has 48'):
@@ -266,12 +266,12 @@ class PipelineChecks:
     @pytest.mark.slow
     def test_a_supervised_model_reconstructs(self, backend: Backend, tmp_path: Path) -> None:
         """SUPERVISED, B27: as any other; a scan without an object is refused before any work."""
-        config = jobs.configuration(backend, model__model_type='supervised')
-        bare = replace(jobs.scan(), object=None)
+        config = jobs.make_config(backend, model__model_type='supervised')
+        bare = replace(jobs.make_scan(), object=None)
         with pytest.raises(ScanError, match='needs an object'):
-            train([jobs.scan(), bare], config, tmp_path / 'bare')
+            train([jobs.make_scan(), bare], config, tmp_path / 'bare')
         assert not (tmp_path / 'bare').exists()
-        model = train([jobs.scan()], config, tmp_path / 'whole').model
+        model = train([jobs.make_scan()], config, tmp_path / 'whole').model
         result = reconstruct(bare, model, config)
         assert result.report.run.model_type == 'supervised'
         assert np.isfinite(result.reconstruction.object).all()
@@ -292,11 +292,11 @@ class PipelineChecks:
         self, backend: Backend, conformance_runs: Runs, tmp_path: Path
     ) -> None:
         """B35, B38: stopped before the first epoch was complete; the pipeline resumes it as if it had not been."""
-        config, shipped = jobs.configuration(backend), conformance_runs.shipped
+        config, shipped = jobs.make_config(backend), conformance_runs.shipped
         with pytest.raises(Interrupted):
-            train([jobs.scan()], config, tmp_path, should_stop=jobs.StopAfter(1))
+            train([jobs.make_scan()], config, tmp_path, should_stop=jobs.StopAfter(1))
         assert not (tmp_path / 'model.safetensors').exists()
-        resumed = train([jobs.scan()], config, tmp_path, resume=True).trained
+        resumed = train([jobs.make_scan()], config, tmp_path, resume=True).trained
         assert jobs.largest_difference(resumed.weights, conformance_runs.reference.trained.weights) == 0
         with pytest.raises(Interrupted):
             reconstruct(shipped.scan, shipped.model, shipped.config, should_stop=lambda: True)

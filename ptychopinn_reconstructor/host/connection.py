@@ -1,4 +1,4 @@
-"""The connection with a running host: cancel, the main thread, and what a training shows.
+"""Connection with a running host: cancellation, main thread, and display of a training.
 
 `connect` is called once for each of the host's sessions, by the hook.
 """
@@ -43,21 +43,21 @@ def connect(core: Any, library: PtychoPINNLibrary, task_manager: Any, product_ap
     session.should_stop = lambda: bool(monitor.is_stopping or task_manager.is_stopping)
     session.closing = lambda: bool(task_manager.is_stopping)
     session.foreground = task_manager.put_foreground_task
-    session.changed = functools.partial(_look_anew, algorithm, monitor)
+    session.changed = functools.partial(_notify_host, algorithm, monitor)
     if algorithm.get_value() == 'none_none':
         algorithm.set_value(algorithm.generate_key(library.name, library.reconstructors[0].name))
     _guard_training(core, session, product_api)
     _pass_selected_scan()
 
 
-def _look_anew(algorithm: Any, monitor: Any) -> None:
-    """Infer's button follows the algorithm, the log panel the monitor."""
+def _notify_host(algorithm: Any, monitor: Any) -> None:
+    """Update Infer's button, which observes the algorithm, and the log panel, which observes the monitor."""
     algorithm.notify_observers()
     monitor.notify_observers()
 
 
-class Shown:
-    """A product that follows a training."""
+class TrainingProduct:
+    """Product that displays object and losses of a running training."""
 
     def __init__(self, item: Any, monitor: Any, foreground: Callable[[Callable[[], None]], None]) -> None:
         self.item, self.monitor, self.foreground = item, monitor, foreground
@@ -68,14 +68,14 @@ class Shown:
     def show(
         self, scan: HostScan, preview: Object | None, losses: list[tuple[int, float]], *, last: bool = False
     ) -> None:
-        """The losses and the last object that was seen, unless the window has not drawn the ones before yet."""
+        """Update losses and object, unless the window has not drawn the previous ones yet."""
         if preview is not None:
             self.preview = preview
         if not (last or self._drawn.is_set()):
             return  # a window that draws more slowly than we show would do nothing else any more
         shown = scan.product.object_ if self.preview is None else self.preview
         if shown.get_array().size:
-            product = scan.product_with(shown, losses=losses)
+            product = scan.make_product(shown, losses=losses)
             named = dataclasses.replace(
                 product.metadata, name=self.item.get_name()
             )  # the host drops losses on renaming
@@ -85,7 +85,7 @@ class Shown:
 
 
 def _guard_training(core: Any, session: Session, product_api: Any) -> None:
-    """The host's `train` refuses a second training while one of ours runs, and shows the one that begins."""
+    """Wrap the host's `train`: refuse a second training while one of ours runs, and display the one that begins."""
     api, algorithm = core.processing_api, core.algorithm_parameter
     original = api.train
 
@@ -101,7 +101,9 @@ def _guard_training(core: Any, session: Session, product_api: Any) -> None:
             raise busy
         session.is_training = True
         try:
-            session.training = _shown(session, product_api, api.task_monitor, kwargs, algorithm.get_value())
+            session.training = _add_training_product(
+                session, product_api, api.task_monitor, kwargs, algorithm.get_value()
+            )
             original(*args, **kwargs)
         except Exception:
             session.is_training = False
@@ -110,22 +112,24 @@ def _guard_training(core: Any, session: Session, product_api: Any) -> None:
     api.train = train
 
 
-def _shown(session: Session, product_api: Any, monitor: Any, kwargs: dict[str, Any], key: str) -> Shown | None:
-    """A copy of the selected product, at the end of the host's list, for a training to be shown in."""
+def _add_training_product(
+    session: Session, product_api: Any, monitor: Any, kwargs: dict[str, Any], key: str
+) -> TrainingProduct | None:
+    """Copy of the selected product, at the end of the host's list, that displays a training; None if that fails."""
     try:
         item = product_api.get_item(kwargs['product_index'])
-        name = training_name(item.get_name(), key)
+        name = name_training_product(item.get_name(), key)
         index = product_api.insert_product(item.get_product(), dataset=item.get_dataset())
         product_api.get_item(index).set_name(name)  # 1.6 cannot name it at once
         session.select(index)
-        return Shown(product_api.get_item(index), monitor, session.foreground)
+        return TrainingProduct(product_api.get_item(index), monitor, session.foreground)
     except Exception as error:  # a training without its picture is better than none
         logger.warning('The training is not shown: %s', error)
         return None
 
 
-def training_name(name: str, key: str) -> str:
-    """The name of the product that shows a training with algorithm `key` on the product `name`.
+def name_training_product(name: str, key: str) -> str:
+    """Name of the product that displays a training with algorithm `key` on the product `name`.
 
     Training goes on with a product that has shown one already: its tag, and the host's counter, are not added again.
     """
@@ -134,19 +138,19 @@ def training_name(name: str, key: str) -> str:
 
 
 def _pass_selected_scan() -> None:
-    """The host prepares the selected scan for a training and passes it to nobody: take it while the task runs."""
+    """Wrap the host's training task to keep the scan that it prepares, but passes to nobody, while it runs."""
     task = importlib.import_module(TASK_MODULE).TrainBackgroundTask
     original = task.__call__
     if getattr(original, '_ptychopinn_wrapped', False):
         return
 
     @functools.wraps(original)
-    def call(self: Any) -> Any:
+    def run_with_scan(self: Any) -> Any:
         trainer = self.trainer
         if not isinstance(trainer, PtychoPINNReconstructor):
             return original(self)
         with trainer.session.training_on(self.reconstruct_input):
             return original(self)
 
-    call._ptychopinn_wrapped = True  # type: ignore[attr-defined]
-    task.__call__ = call
+    run_with_scan._ptychopinn_wrapped = True  # type: ignore[attr-defined]
+    task.__call__ = run_with_scan

@@ -1,4 +1,4 @@
-"""The devices that a user can choose, asked of a worker process: no framework is imported and no GPU touched here."""
+"""Selectable devices, queried in a worker process: no framework is imported and no GPU touched in this one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALWAYS = ['auto', 'cpu']
 
 
 class Devices(Observable):
-    """The devices of each backend; observers are notified in the host's main thread when more are known."""
+    """Devices of each backend; observers are notified in the host's main thread when more are known."""
 
     def __init__(self, settings: PluginSettings, session: Session, logger: logging.Logger) -> None:
         super().__init__()
@@ -32,20 +32,20 @@ class Devices(Observable):
         self._known: dict[str, list[str]] = {}
         self._asked: set[str] = set()
 
-    def names(self) -> list[str]:
-        """What can be chosen for the backend in the settings, 'auto' and 'cpu' first."""
+    def list_names(self) -> list[str]:
+        """Names of the devices of the backend in the settings, 'auto' and 'cpu' first."""
         try:
-            found = self._known.get(self._settings.backend(), [])
+            devices = self._known.get(self._settings.backend(), [])
         except PtychoPINNError:
-            found = []
-        return ALWAYS + [name for name in found if name not in ALWAYS]
+            devices = []
+        return ALWAYS + [name for name in devices if name not in ALWAYS]
 
     def known(self, backend: str) -> list[str] | None:
-        """The devices of a backend by its entry-point name; None when they are not known yet."""
+        """Devices of a backend by its entry-point name; None while unknown."""
         return self._known.get(backend)
 
-    def look(self) -> None:
-        """Ask for the devices of the backend in the settings, unless they are known or being asked for."""
+    def query(self) -> None:
+        """Query the devices of the backend in the settings, unless known or already queried."""
         try:
             backend = self._settings.backend()
         except PtychoPINNError:  # the settings name a backend that is none: told when a job is started
@@ -53,10 +53,10 @@ class Devices(Observable):
         if backend in self._asked or find_missing_modules(backend):
             return
         self._asked.add(backend)
-        threading.Thread(target=self._ask, args=(backend,), daemon=True).start()
+        threading.Thread(target=self._query_worker, args=(backend,), daemon=True).start()
 
-    def _ask(self, backend: str) -> None:
-        """In a thread of its own; a closing host ends the worker."""
+    def _query_worker(self, backend: str) -> None:
+        """Query a worker, in a thread of its own; a closing host ends it."""
         try:
             with (
                 Scratch(0, self._settings.scratch_folder()) as scratch,
@@ -74,6 +74,6 @@ class Devices(Observable):
         self._session.foreground(functools.partial(self.add, backend, done.devices[backend]))
 
     def add(self, backend: str, names: list[str]) -> None:
-        """Tell the observers of the devices of a backend; in the main thread."""
+        """Record the devices of a backend and notify the observers; called in the main thread."""
         self._known[backend] = names
         self.notify_observers()

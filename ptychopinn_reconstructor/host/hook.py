@@ -1,4 +1,4 @@
-"""Getting into an unmodified Ptychodus: its library list and its panels are built by two constructors, both wrapped.
+"""Installation into an unmodified Ptychodus, by wrapping the constructors of its library list and of its panels.
 
 The host has no slot for reconstructors, so `ProcessingCore.__init__` gets our library appended to its argument, and
 `ProcessingController.__init__`, when the window imports it, our panel. What does not fit is left alone: one warning
@@ -35,30 +35,30 @@ logger = logging.getLogger('ptychopinn_reconstructor')
 
 
 class HostMismatch(PtychoPINNError):  # noqa: N818 - says what is wrong with the host
-    """This Ptychodus is not one that the plugin can enter."""
+    """Raised if the plugin does not fit this Ptychodus."""
 
 
 @functools.cache  # the launcher or a script may have called it before the plugin does: one warning, not two
 def install() -> None:
-    """Wrap the host's constructors, once; what keeps that from working is one logged warning."""
+    """Wrap the host's constructors, once; a failure is one logged warning."""
     try:
         _install()
     except Exception as error:  # never may our presence keep the host from starting
-        logger.warning('PtychoPINN is not available in Ptychodus: %s', _sentence(error))
+        logger.warning('PtychoPINN is not available in Ptychodus: %s', _format_error(error))
 
 
 def _install() -> None:
     _check_version()
-    core = _class(CORE, 'ProcessingCore')
+    core = _find_class(CORE, 'ProcessingCore')
     if getattr(core.__init__, MARK, False):
         return
     _check_parameters(core, CORE_NEEDS)
     _check_reconstructor()
-    _wrap(core, _with_library)
+    _wrap(core, _init_with_library)
     if CONTROLLER in sys.modules:
         _wrap_controller(sys.modules[CONTROLLER])
     else:
-        sys.meta_path.insert(0, _AfterImport(CONTROLLER, _wrap_controller))
+        sys.meta_path.insert(0, _PostImportFinder(CONTROLLER, _wrap_controller))
 
 
 def _check_version() -> None:
@@ -73,11 +73,11 @@ def _check_version() -> None:
         logger.warning('Ptychodus %s is newer than the last release that PtychoPINN was tested with (1.7).', number)
 
 
-def _class(module: str, name: str) -> Any:
-    found = getattr(importlib.import_module(module), name, None)
-    if not inspect.isclass(found):
+def _find_class(module: str, name: str) -> Any:
+    resolved = getattr(importlib.import_module(module), name, None)
+    if not inspect.isclass(resolved):
         raise HostMismatch(f'its {module} has no class {name}; update ptychopinn-reconstructor.')
-    return found
+    return resolved
 
 
 def _check_parameters(wrapped: Any, needed: set[str]) -> None:
@@ -117,8 +117,8 @@ def _wrap(wrapped: Any, around: Callable[[Wrapper, Any, inspect.BoundArguments],
     wrapped.__init__ = constructor
 
 
-def _with_library(original: Wrapper, core: Any, bound: inspect.BoundArguments) -> None:
-    """`ProcessingCore.__init__` with our library, connected with the session afterwards."""
+def _init_with_library(original: Wrapper, core: Any, bound: inspect.BoundArguments) -> None:
+    """Run `ProcessingCore.__init__` with our library added, then connect it with the session."""
     library: PtychoPINNLibrary | None = None
     try:
         from .library import PtychoPINNLibrary as Library
@@ -126,7 +126,7 @@ def _with_library(original: Wrapper, core: Any, bound: inspect.BoundArguments) -
         library = Library(bound.arguments['settings_registry'])
         bound.arguments['algorithm_libraries'] = [*bound.arguments['algorithm_libraries'], library]
     except Exception as error:  # a host without our library is better than none
-        logger.warning('PtychoPINN is not available in Ptychodus: %s', _sentence(error))
+        logger.warning('PtychoPINN is not available in Ptychodus: %s', _format_error(error))
     original(*bound.args, **bound.kwargs)
     if library is None:
         return
@@ -136,20 +136,20 @@ def _with_library(original: Wrapper, core: Any, bound: inspect.BoundArguments) -
         connect(core, library, bound.arguments['task_manager'], bound.arguments['product_api'])
         setattr(core.processing_api, LIBRARY, library)
     except Exception as error:
-        logger.warning('PtychoPINN works in Ptychodus without Stop and previews: %s', _sentence(error))
+        logger.warning('PtychoPINN works in Ptychodus without Stop and previews: %s', _format_error(error))
 
 
 def _wrap_controller(module: ModuleType) -> None:
     try:
         controller = module.ProcessingController
         _check_parameters(controller, CONTROLLER_NEEDS)
-        _wrap(controller, _with_panel)
+        _wrap(controller, _init_with_panel)
     except Exception as error:
-        logger.warning('PtychoPINN has no panel in Ptychodus: %s', _sentence(error))
+        logger.warning('PtychoPINN has no panel in Ptychodus: %s', _format_error(error))
 
 
-def _with_panel(original: Wrapper, controller: Any, bound: inspect.BoundArguments) -> None:
-    """`ProcessingController.__init__` with our panel."""
+def _init_with_panel(original: Wrapper, controller: Any, bound: inspect.BoundArguments) -> None:
+    """Run `ProcessingController.__init__` with our panel added."""
     library = getattr(bound.arguments['processing_api'], LIBRARY, None)
     if library is not None:
         try:
@@ -158,7 +158,7 @@ def _with_panel(original: Wrapper, controller: Any, bound: inspect.BoundArgument
             panel = PanelFactory(library, bound.arguments['file_dialog_factory'])
             bound.arguments['view_controller_factories'] = [*bound.arguments['view_controller_factories'], panel]
         except Exception as error:
-            logger.warning('PtychoPINN has no panel in Ptychodus: %s', _sentence(error))
+            logger.warning('PtychoPINN has no panel in Ptychodus: %s', _format_error(error))
     original(*bound.args, **bound.kwargs)
     if library is not None:
         try:
@@ -166,11 +166,11 @@ def _with_panel(original: Wrapper, controller: Any, bound: inspect.BoundArgument
 
             follow_training(controller, library)
         except Exception as error:
-            logger.warning('PtychoPINN does not select what it trains in Ptychodus: %s', _sentence(error))
+            logger.warning('PtychoPINN does not select what it trains in Ptychodus: %s', _format_error(error))
 
 
-class _AfterImport(MetaPathFinder):
-    """Runs `then(module)` once, right after a module has been imported by whoever imports it."""
+class _PostImportFinder(MetaPathFinder):
+    """Finder that runs `then(module)` once, right after the module of this name is imported."""
 
     def __init__(self, name: str, then: Callable[[ModuleType], None]) -> None:
         self.name, self.then = name, then
@@ -178,18 +178,18 @@ class _AfterImport(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The module's own spec, its loader wrapped."""
+        """Spec of the module, with a wrapped loader."""
         if fullname != self.name:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
         if spec is not None and spec.loader is not None:
-            spec.loader = _ThenLoader(spec.loader, self.then)
+            spec.loader = _PostImportLoader(spec.loader, self.then)
         return spec
 
 
-class _ThenLoader(Loader):
-    """A loader that lets another do its work and then calls a function on the module."""
+class _PostImportLoader(Loader):
+    """Loader that delegates to another and then calls a function on the module."""
 
     def __init__(self, loader: Loader, then: Callable[[ModuleType], None]) -> None:
         self.loader, self.then = loader, then
@@ -204,6 +204,6 @@ class _ThenLoader(Loader):
         self.then(module)
 
 
-def _sentence(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     text = ' '.join(str(error).split())
     return text if isinstance(error, PtychoPINNError) else f'{type(error).__name__}: {text}'

@@ -1,4 +1,4 @@
-"""What every job in Ptychodus needs: scratch folder, worker process, the lines of its log, errors that are seen."""
+"""Running jobs in Ptychodus: scratch folder, worker process, log messages and error reporting."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class Jobs:
         self._settings, self._session, self._logger = settings, session, logger
 
     def scratch(self, size: int) -> Scratch:
-        """A folder with room for `size` bytes, where the settings want it."""
+        """Scratch folder with room for `size` bytes, where the settings ask for it."""
         return Scratch(size, self._settings.scratch_folder())
 
     def worker(self, scratch: Path, config: Config) -> Worker:
-        """A worker process, which the host's Stop stops."""
+        """Worker process that the host's Stop ends."""
         return Worker(scratch, config.execution.backend, self._session.should_stop)
 
     def run(self, worker: Worker, request: Request) -> Iterator[Message]:
-        """The messages of a job but for those that only go to the log; a stop ends them."""
+        """Messages of a job, without those that only go to the log; a stop ends the iteration."""
         worker.ask(request)
         try:
             for message in worker.events():
@@ -57,32 +57,32 @@ class Jobs:
             raise
 
     def warn(self, notices: Iterable[Notice]) -> None:
-        """Warnings for the log."""
+        """Log notices as warnings."""
         for notice in notices:
             self._logger.warning('%s', notice.text)
 
     @contextmanager
-    def errors_logged(self) -> Iterator[None]:
-        """Errors also go to the library's logger: the host shows those of its own thread nowhere."""
+    def log_errors(self) -> Iterator[None]:
+        """Context that also logs errors, since the host does not show those of its worker thread."""
         try:
             yield
         except PtychoPINNError as error:
-            self._tell(str(error))
+            self._log_error(str(error))
             raise
         except OSError as error:
-            self._tell(text := f'A file cannot be read or written: {error}; check the folder.')
+            self._log_error(text := f'A file cannot be read or written: {error}; check the folder.')
             raise OutputError(text) from error
         except Exception as error:  # a fault of ours, or of the host's: it must be seen too
-            self._tell(f'PtychoPINN has failed: {type(error).__name__}: {error}')
+            self._log_error(f'PtychoPINN has failed: {type(error).__name__}: {error}')
             raise
 
-    def _tell(self, text: str) -> None:
+    def _log_error(self, text: str) -> None:
         self._logger.error('%s', text)
         self._session.foreground(self._session.changed)
 
 
 def hand_over(scan: HostScan, scratch: Path) -> Path:
-    """Write a scan where the worker maps it; the folder."""
+    """Folder into which the scan is written, for the worker to memory-map."""
     folder = scratch / SCAN_FOLDER
     write_arrays(folder, scan.arrays(), scan.description())
     return folder

@@ -1,4 +1,4 @@
-"""How far the last reconstruction can be trusted, as its worker has handed it over, for the window to show."""
+"""Reliability figures of the last reconstruction, as its worker wrote them, for the window."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Known:
-    """Of which product, the one line that is in its comments too, and everything (`diagnostic_pictures.to_bytes`)."""
+class ReliabilityRecord:
+    """Product name, summary line (also in its comments) and all figures (`diagnostic_pictures.to_bytes`)."""
 
     product: str
     line: str
     data: bytes
 
     def reliability(self) -> Reliability:
-        """Everything, to draw it."""
+        """All figures, decoded."""
         from ..reconstruction.diagnostic_pictures import from_bytes
 
         return from_bytes(self.data)
 
 
 class LastReliability(Observable):
-    """What is known of the last reconstruction of the session; observers are notified in the host's main thread."""
+    """Record of the session's last reconstruction; observers are notified in the host's main thread."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.known: Known | None = None
+        self.record: ReliabilityRecord | None = None
 
-    def keep(self, known: Known) -> None:
-        """Tell the observers; in the main thread."""
-        self.known = known
+    def update(self, record: ReliabilityRecord) -> None:
+        """Replace the record and notify the observers; called in the main thread."""
+        self.record = record
         self.notify_observers()

@@ -14,7 +14,7 @@ NO_HOST = 2  # the exit code of a wrong usage, as for the other commands
 
 
 def main() -> int:
-    """Start Ptychodus with this command's arguments; its exit code, 2 when it is not installed."""
+    """Exit code of Ptychodus, started with this command's arguments; 2 if it is not installed."""
     spec = find_spec('ptychodus')
     if spec is None or spec.origin is None:  # without a host our own plugin leaves an empty namespace of that name
         sys.stderr.write("Ptychodus is not installed in this environment: pip install 'ptychodus[gui]>=1.6'\n")

@@ -1,4 +1,4 @@
-"""What the messages of a worker become in the host: products, progress, lines of the log."""
+"""Conversion of a worker's messages to the host's products, progress and log lines."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ AFTER_NETWORK = 90  # percent at which the network's object is complete, when it
 
 
 def take_array(path: Path) -> NDArray[Any]:
-    """An array that the worker has left, whose file is then removed."""
+    """Array that the worker wrote; the file is removed."""
     values: NDArray[Any] = np.load(path, allow_pickle=False)
     path.unlink()
     return values
 
 
-def preview_output(
+def make_preview_output(
     scan: HostScan, preview: Preview, scratch: Path, model: ModelFile, config: Config
 ) -> ReconstructOutput:
-    """A product with the object as it is now, and the losses of the model's training."""
-    object_ = scan.object_of(take_array(scratch / preview.object), preview.origin)
+    """Output with the current object and the losses of the model's training."""
+    object_ = scan.make_object(take_array(scratch / preview.object), preview.origin)
     return ReconstructOutput(
-        scan.product_with(object_, losses=model.manifest.training.losses), progress=percent(preview, config)
+        scan.make_product(object_, losses=model.manifest.training.losses), progress=compute_percent(preview, config)
     )
 
 
-def result_output(scan: HostScan, done: ReconstructDone, scratch: Path) -> ReconstructOutput:
-    """The product of a complete reconstruction."""
-    product = scan.product_with(
-        scan.object_of(take_array(scratch / done.object), done.origin),
+def make_result_output(scan: HostScan, done: ReconstructDone, scratch: Path) -> ReconstructOutput:
+    """Output of a complete reconstruction."""
+    product = scan.make_product(
+        scan.make_object(take_array(scratch / done.object), done.origin),
         probe=take_array(scratch / done.probe),
         positions=None if done.positions is None else take_array(scratch / done.positions),
         losses=done.losses,
@@ -47,20 +47,20 @@ def result_output(scan: HostScan, done: ReconstructDone, scratch: Path) -> Recon
     return ReconstructOutput(product, progress=WHOLE)
 
 
-def percent(preview: Preview, config: Config) -> int:
-    """How far a reconstruction is, below WHOLE."""
+def compute_percent(preview: Preview, config: Config) -> int:
+    """Progress of a reconstruction in percent, below WHOLE."""
     network = AFTER_NETWORK if config.refinement.passes != 0 else WHOLE - 1
     if preview.stage == 'network':
         return max(1, int(network * (preview.patterns or 0) / preview.total))
     return min(WHOLE - 1, network + int((WHOLE - network) * (preview.epoch or 0) / preview.total))
 
 
-def epoch_line(epoch: Epoch) -> str:
-    """How far a training is, for the log."""
+def format_epoch(epoch: Epoch) -> str:
+    """Log line with epoch and losses of a training."""
     held_out = '' if epoch.val_loss is None else f', held-out loss {epoch.val_loss:.5g}'
     return f'Epoch {epoch.epoch} of {epoch.total}: loss {epoch.train_loss:.5g}{held_out}'
 
 
-def result_line(done: ReconstructDone) -> str:
-    """How far to trust the object, for the log."""
+def format_result(done: ReconstructDone) -> str:
+    """Log line with the reliability of the result."""
     return f'Done after {done.run.refine_passes} refinement passes: {done.reliability}.'

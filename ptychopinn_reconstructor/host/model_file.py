@@ -1,4 +1,4 @@
-"""The model that a reconstructor infers with, opened without any framework, and whether it fits a scan."""
+"""Model file of a reconstructor, opened without a framework, and its checks against a scan."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ..model_file.training_range import TrainingRange
 from ..scan import check_probe
 from .scans import HostScan
 
-SAMPLE = 32  # patterns whose counts are looked at before starting
+SAMPLE = 32  # patterns from which the dose is estimated before a job starts
 MODEL_SUFFIX = '.safetensors'
 MODEL_FILTER = f'PtychoPINN Model (*{MODEL_SUFFIX})'
 
 
 @dataclass(frozen=True, eq=False)
 class ModelFile:
-    """A model and the path of its file.
+    """Opened model with the path of its file.
 
     `written` is the time of its last change, in nanoseconds, since a training replaces the file.
     """
@@ -37,33 +37,33 @@ class ModelFile:
 
     @classmethod
     def open(cls, path: Path) -> ModelFile:
-        """Open and check all of a model file; ModelFileError in one sentence."""
+        """Model file read and checked; ModelFileError says in one sentence what is wrong."""
         model = open_model(path)
         written = path.stat().st_mtime_ns
         return cls(path.absolute(), model, written)
 
     def is_at(self, path: Path | None) -> bool:
-        """Whether a path still leads to this model."""
+        """Whether a path still refers to this model, unmodified."""
         return path == self.path and path.is_file() and path.stat().st_mtime_ns == self.written
 
     @property
     def config(self) -> Config:
-        """The configuration that it was trained with."""
+        """Configuration of the training."""
         return self.model.config
 
     @property
     def manifest(self) -> Manifest:
-        """What the model says of itself."""
+        """Manifest of the model."""
         return self.model.manifest
 
     @property
     def is_pretrained(self) -> bool:
-        """Whether it has learned from simulated objects under a probe instead of from scans."""
+        """Whether it was trained on simulated objects only."""
         return self.config.data.source == 'procedural'
 
     @property
-    def learned_from(self) -> str:
-        """What it was trained on, and for how long."""
+    def training_summary(self) -> str:
+        """Clause that states training data and epochs."""
         training = self.manifest.training
         if self.is_pretrained:
             return f'pretrained for its probe ({training.patterns_seen} simulated patterns, {training.epochs} epochs)'
@@ -75,11 +75,11 @@ class ModelFile:
         written_by = self.manifest.backend
         return (
             f'{self.path.name}: {model.model_type}, {resolve_title(written_by)}, N = {model.N}, '
-            f'gridsize {model.gridsize}, {self.learned_from}'
+            f'gridsize {model.gridsize}, {self.training_summary}'
         )
 
     def check(self, scan: HostScan) -> None:
-        """ModelFileError when the model cannot work on this scan at all: another N, another number of probe modes."""
+        """Raise ModelFileError if the scan has another N, or its probe another number of modes, than the model."""
         self.check_size(scan)
         modes, mine = int(scan.product.probes.num_incoherent_modes), len(self.model.probe)
         if modes != mine:
@@ -89,7 +89,7 @@ class ModelFile:
             )
 
     def check_size(self, scan: HostScan) -> None:
-        """ModelFileError when the model is for patterns of another N."""
+        """Raise ModelFileError if the patterns have another N than the model."""
         size = int(scan.patterns.shape[-1])
         if size != self.config.model.N:
             raise ModelFileError(
@@ -97,27 +97,27 @@ class ModelFile:
                 f'{size}; load a model trained for this N, or crop the patterns on loading.'
             )
 
-    def as_start(self, config: Config) -> Config:
-        """The settings of a training that starts from this model: its network, and a rate for that unless changed."""
+    def adapt_config(self, config: Config) -> Config:
+        """Configuration of a training from this model: its network, and the fine-tuning rate unless changed."""
         network = {key: getattr(self.config.model, key) for key in NETWORK_SETTINGS if key != 'N'}
         default = config.training.learning_rate == Config().training.learning_rate
         return config.merged({'model': network} | (FINE_TUNING if default else {}))
 
-    def notices(self, scan: HostScan, config: Config) -> Iterator[Notice]:
-        """What is different from the training, as warnings: gridsize, probe, its power, dose, overlap."""
+    def compare_training(self, scan: HostScan, config: Config) -> Iterator[Notice]:
+        """Warnings where scan or settings differ from the training: gridsize, probe, its power, dose, overlap."""
         from ..physics.prepare import detected_share
         from ..physics.scaling import resolve_probe_power
 
         mine, asked = self.config.data.probe_power, config.data.probe_power
-        yield from self._unlike_settings(config)
+        yield from self._compare_settings(config)
         probe = check_probe(scan.product.probes.get_probe_no_opr().get_array())
-        if (likeness := find_probe_mismatch(probe, self.model)) is not None:
+        if (correlation := find_probe_mismatch(probe, self.model)) is not None:
             text = (
-                f'The probe differs from the one that the model was trained with (correlation {likeness:.3f}); '
+                f'The probe differs from the one that the model was trained with (correlation {correlation:.3f}); '
                 'use that one, or train with this one, if the object looks wrong.'
             )
             yield Notice('probe_shape', text)
-        counts = mean_counts(scan) / detected_share(probe, scan.bad_pixels)
+        counts = estimate_mean_counts(scan) / detected_share(probe, scan.bad_pixels)
         if not counts > 0:
             return
         trained = self.manifest.scaling.probe_power
@@ -131,8 +131,8 @@ class ModelFile:
         here = TrainingRange.of_scan(counts, gauge.probe, scan.positions)
         yield from self.manifest.trained_for.list_departures(here)
 
-    def _unlike_settings(self, config: Config) -> Iterator[Notice]:
-        """Where the settings ask for something else than the training had."""
+    def _compare_settings(self, config: Config) -> Iterator[Notice]:
+        """Warnings where the settings differ from those of the training."""
         mine, asked = self.config.model.gridsize, config.model.gridsize
         if mine != asked:
             text = (
@@ -146,8 +146,8 @@ class ModelFile:
             yield Notice('power_setting', text)
 
 
-def mean_counts(scan: HostScan) -> float:
-    """Mean counts of a few patterns over the scan; bad pixels are zero in what the host hands over."""
+def estimate_mean_counts(scan: HostScan) -> float:
+    """Mean counts of SAMPLE patterns spread over the scan, without bad pixels."""
     index = np.unique(np.linspace(0, len(scan.patterns) - 1, SAMPLE).astype(int))
     sample = np.asarray(scan.patterns[index], dtype=np.float64)
     if scan.bad_pixels is not None:

@@ -1,4 +1,4 @@
-"""The model that a reconstructor infers with: the one loaded or trained last, else that of the settings."""
+"""Model that Infer uses: the one loaded or trained last, else that of the settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ModelInUse(Observer):
-    """Follows ModelPath, which both reconstructors share; the file is opened when it is needed."""
+    """Model at ModelPath, which both reconstructors share; opened on first use."""
 
     def __init__(self, settings: PluginSettings, session: Session, logger: logging.Logger) -> None:
         super().__init__()
@@ -28,18 +28,18 @@ class ModelInUse(Observer):
         settings['model_path'].add_observer(self)
 
     def get(self) -> ModelFile | None:
-        """The model, opened; None where there is none, ModelFileError when it cannot be opened."""
+        """Opened model; None if there is none, ModelFileError if it cannot be opened."""
         if self._opened is None and (path := self._configured()) is not None:
             self._opened = ModelFile.open(path)
             self._logger.info('Model: %s', self._opened)
         return self._opened
 
-    def is_there(self) -> bool:
-        """Whether there is a model to infer with; nothing is opened to find out."""
+    def is_available(self) -> bool:
+        """Whether there is a model, without opening it."""
         return self._opened is not None or self._configured() is not None
 
-    def needed(self) -> ModelFile:
-        """The model; ModelFileError when there is none."""
+    def require(self) -> ModelFile:
+        """Opened model; ModelFileError if there is none."""
         model = self.get()
         if model is None:
             named = self._settings.model_path()
@@ -52,20 +52,20 @@ class ModelInUse(Observer):
         return model
 
     def use(self, path: Path) -> None:
-        """Open a model and check all of it, without any framework; from then on it is the one in use."""
+        """Open and check a model, and make it the one in use."""
         self._opened = model = ModelFile.open(path)
         self._logger.info('Model: %s', model)
 
-        def tell() -> None:
+        def adopt() -> None:
             self._settings['model_path'].set_value(model.path, notify=False)
             self._settings['model_path'].notify_observers()  # another model may have come to the same path
             self._session.changed()
 
-        self._session.foreground(tell)
+        self._session.foreground(adopt)
 
     def save(self, path: Path) -> None:
-        """Copy the model to a file; ModelFileError when there is none."""
-        model = self.needed()
+        """Copy the model to a file; ModelFileError if there is none."""
+        model = self.require()
         if path.absolute() == model.path:
             return
         with write_atomically(path) as temporary:

@@ -1,4 +1,4 @@
-"""What the panel says: groups of settings, their labels, units and tool tips, and the line about the model in use."""
+"""Contents of the panel: groups of settings, labels, units, tool tips, and the status of the model in use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..backend import installed, resolve_name, resolve_title
 from ..config import PLUGIN_SECTION, FieldInfo
 from ..errors import PtychoPINNError
 from .model_file import MODEL_FILTER
-from .settings import HOST_MODEL_PATH, ONLY_IN_PLUGIN, OPEN, shown
+from .settings import HOST_MODEL_PATH, ONLY_IN_PLUGIN, OPEN, format_key
 
 if TYPE_CHECKING:
     from .reconstructor import PtychoPINNReconstructor
@@ -28,7 +28,7 @@ NO_MODEL = '<b>No model</b><br>Train one, or load one (menu beside Train).'
 
 @dataclass(frozen=True)
 class Field:
-    """A setting in the panel: its name in `config`, label, unit, and what a 0 (numbers) or nothing (files) means."""
+    """Setting in the panel: name in `config`, label, unit, and the meaning of 0 (numbers) or an empty path."""
 
     name: str
     label: str
@@ -141,71 +141,71 @@ GROUPS: dict[str, tuple[Field, ...]] = {
         Field('logger_backend', 'Metrics logger'),
     ),
 }  # fmt: skip
-LABELS = {field.name: field.label for fields in GROUPS.values() for field in fields}
+LABELS = {field.name: field.label for group in GROUPS.values() for field in group}
 
 
-def fields(group: str, settings: PluginSettings, model_type: str) -> Iterator[Field]:
-    """The fields of a group that apply to a reconstructor."""
+def list_fields(group: str, settings: PluginSettings, model_type: str) -> Iterator[Field]:
+    """Fields of a group that apply to a model type."""
     for field in GROUPS[group]:
         row = settings.rows.get(field.name)
         if row is None or row.applies in ('both', model_type):
             yield field
 
 
-def tool_tip(field: Field, settings: PluginSettings) -> str:
-    """What a setting does, its unit, its default and its key in an INI file, as HTML."""
+def format_tool_tip(field: Field, settings: PluginSettings) -> str:
+    """HTML tool tip of a setting: description, unit, default and key in an INI file."""
     parameter, row = settings[field.name], settings.rows.get(field.name)
-    text = field.text or (_in_the_panel(row, field, _can_be_empty(field, parameter)) if row is not None else '')
+    text = field.text or (_adapt_description(row, field, _can_be_empty(field, parameter)) if row is not None else '')
     facts = [
         f'Unit: {field.unit or "none"}' if field.unit or hasattr(parameter, 'get_minimum') else '',
-        f'Default: {_default(field, settings.defaults[field.name])}',
-        f'INI: {shown(row) if row is not None else f"[{PLUGIN_SECTION}] {ONLY_IN_PLUGIN[field.name][0]}"}',
+        f'Default: {_format_default(field, settings.defaults[field.name])}',
+        f'INI: {format_key(row) if row is not None else f"[{PLUGIN_SECTION}] {ONLY_IN_PLUGIN[field.name][0]}"}',
     ]
     return f'<p>{html.escape(text)}</p><p>{"<br>".join(html.escape(fact) for fact in facts if fact)}</p>'
 
 
-def zero(field: Field, parameter: Any) -> str:
-    """What is shown instead of the smallest value where that means 'automatic' or 'none'; nothing elsewhere."""
+def format_open_value(field: Field, parameter: Any) -> str:
+    """Text shown for the smallest value where that means 'automatic' or 'none'; empty elsewhere."""
     return field.empty if parameter.get_minimum() == OPEN.get(field.name, 0) else ''
 
 
-def suffix(field: Field) -> str:
-    """The unit behind a number; nothing where the label says it already."""
+def format_unit(field: Field) -> str:
+    """Suffix with the unit of a number; empty where the label names it."""
     return f' {field.unit}' if field.unit and field.unit not in field.label.casefold() else ''
 
 
-def train_button(settings: PluginSettings) -> str:
-    """What Train would do, in a word."""
+def label_train_button(settings: PluginSettings) -> str:
+    """Word on the Train button: Train, Pretrain or Fine-Tune."""
     if settings['source'].get_value() == 'procedural':
         return 'Pretrain'
     return 'Fine-Tune' if settings['start_from_model'].get_value() else TRAIN
 
 
 def is_installed(backend: str) -> bool:
-    """Whether a backend, by its name in the settings, can be used."""
+    """Whether a backend, by its title in the settings, is installed."""
     return resolve_name(backend) in installed()
 
 
 def _can_be_empty(field: Field, parameter: Any) -> bool:
-    return bool(field.empty) and (not hasattr(parameter, 'get_minimum') or bool(zero(field, parameter)))
+    return bool(field.empty) and (not hasattr(parameter, 'get_minimum') or bool(format_open_value(field, parameter)))
 
 
-def _in_the_panel(row: FieldInfo, field: Field, can_be_empty: bool) -> str:
-    """The description of a field in the words of the panel instead of those of a configuration file."""
+def _adapt_description(row: FieldInfo, field: Field, can_be_empty: bool) -> str:
+    """Description of a field with the panel's words in place of those of a configuration file."""
     text, smallest = row.description, OPEN.get(row.name, 0)
     if not can_be_empty:
         text = re.sub(r'; (None|auto): [^;.]*', '', text)
     left_open = f'{smallest} ({field.empty}):'
     words = {'None:': left_open, 'auto:': left_open, 'True:': 'Checked:', 'False:': 'Unchecked:'}
-    for word, said in words.items():
-        text = text.replace(word, said)
+    for word, replacement in words.items():
+        text = text.replace(word, replacement)
     if can_be_empty and str(smallest) not in text:
         text = f'{text} {smallest}: {field.empty}.'
     names = '|'.join(name for name in LABELS if '_' in name)
     return re.sub(rf'\b({names})\b', lambda match: LABELS[match[0]], text)
 
 
-def _default(field: Field, value: object) -> str:
+def _format_default(field: Field, value: object) -> str:
     if isinstance(value, bool):
         return 'checked' if value else 'unchecked'
     if field.empty and (value == OPEN.get(field.name, 0) or str(value) in ('', '.', HOST_MODEL_PATH)):
@@ -215,15 +215,15 @@ def _default(field: Field, value: object) -> str:
 
 @dataclass(frozen=True)
 class Status:
-    """The line about the model in use, as HTML, with a tool tip, and whether there is something wrong with it."""
+    """Status line as HTML, with a tool tip, and whether it states an error."""
 
     text: str
     tool_tip: str = ''
     wrong: bool = False
 
 
-def status(reconstructor: PtychoPINNReconstructor) -> Status:
-    """Which model Infer would use, or why there is none."""
+def describe_status(reconstructor: PtychoPINNReconstructor) -> Status:
+    """Status of the model that Infer would use, or why there is none."""
     try:
         model = reconstructor.model
     except (PtychoPINNError, OSError) as error:
@@ -235,7 +235,7 @@ def status(reconstructor: PtychoPINNReconstructor) -> Status:
     title = resolve_title(model.manifest.backend)
     lines = [
         f'{MODEL_TYPES[network.model_type]}, {title}, N = {network.N}, grid size {network.gridsize}',
-        model.learned_from,
+        model.training_summary,
     ]
     text = f'<b>{html.escape(model.path.name)}</b><br>{"<br>".join(html.escape(line) for line in lines)}'
     return Status(text, tool_tip=str(model.path))

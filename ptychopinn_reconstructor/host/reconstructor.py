@@ -1,4 +1,4 @@
-"""A reconstructor as Ptychodus calls it: every job runs in a worker process (specs/ptychodus_api_spec.md)."""
+"""Reconstructor for Ptychodus, whose jobs run in worker processes (specs/ptychodus_api_spec.md)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..io.atomic import write_atomically
 from ..worker.messages import Preview, ReconstructDone
 from ..worker.requests import ReconstructRequest
 from .jobs import Jobs, hand_over
-from .last_reliability import Known
-from .messages import WHOLE, preview_output, result_line, result_output
+from .last_reliability import ReliabilityRecord
+from .messages import WHOLE, format_result, make_preview_output, make_result_output
 from .model_file import MODEL_FILTER, MODEL_SUFFIX, ModelFile
 from .model_in_use import ModelInUse
 from .releases import export_training_data
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class PtychoPINNReconstructor(TrainableReconstructor):
-    """The network of one model type ('pinn' or 'supervised'): train, open and save models, reconstruct.
+    """Reconstructor of one model type ('pinn' or 'supervised'): train, open and save models, reconstruct.
 
     Raises PtychoPINNError (errors.py) in one sentence, which also goes to the library's logger.
     """
@@ -48,7 +48,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
 
     @property
     def name(self) -> str:
-        """As it stands in the key of the algorithm."""
+        """Name in the key of the algorithm."""
         return self._name
 
     def get_progress_goal(self) -> int:
@@ -59,29 +59,29 @@ class PtychoPINNReconstructor(TrainableReconstructor):
 
     @property
     def model(self) -> ModelFile | None:
-        """The model that Infer would use, opened: the one loaded or trained last, else that of the settings."""
+        """Opened model that Infer would use: the one loaded or trained last, else that of the settings."""
         return self._models.get()
 
     def is_model_loaded(self) -> bool:
-        """Whether there is a model to infer with; nothing is opened to find out."""
-        return self._models.is_there()
+        """Whether there is a model to infer with, without opening it."""
+        return self._models.is_available()
 
     def get_model_file_filter(self) -> str:
         """For the host's file dialog."""
         return MODEL_FILTER
 
     def get_model_file_extension(self) -> str:
-        """With its dot."""
+        """File name extension of a model, with its dot."""
         return MODEL_SUFFIX
 
     def load_model_from_file(self, file_path: Path) -> None:
-        """Open a model and check all of it, without any framework; ModelFileError when it is none of ours."""
-        with self._jobs.errors_logged():
+        """Open and check a model, and use it from now on; ModelFileError if it is not one of ours."""
+        with self._jobs.log_errors():
             self._models.use(Path(file_path))
 
     def save_model(self, file_path: Path) -> None:
         """Copy the model in use to a file; ModelFileError when there is none."""
-        with self._jobs.errors_logged():
+        with self._jobs.log_errors():
             self._models.save(Path(file_path))
 
     # Training data
@@ -92,7 +92,7 @@ class PtychoPINNReconstructor(TrainableReconstructor):
 
     def export_training_data(self, file_path: Path, parameters: ReconstructInput) -> None:
         """Write the scan as the host writes it for PtychoPINN: NPZ, patterns as intensity."""
-        with self._jobs.errors_logged():
+        with self._jobs.log_errors():
             HostScan.of(parameters)
             if not parameters.product.object_.get_array().size:
                 name = parameters.product.metadata.name
@@ -104,28 +104,28 @@ class PtychoPINNReconstructor(TrainableReconstructor):
     # Jobs
 
     def reconstruct(self, parameters: ReconstructInput) -> Iterator[ReconstructOutput]:
-        """Infer; yields the object as it grows, at most about once a second, and the complete one last."""
-        with self._jobs.errors_logged():
-            model, scan = self._models.needed(), HostScan.of(parameters)
+        """Outputs of an inference: the partial object, at most about once a second, and the complete one last."""
+        with self._jobs.log_errors():
+            model, scan = self._models.require(), HostScan.of(parameters)
             config = self.settings.config(self.model_type)
             model.check(scan)
             others = self._further_models(model, scan)
-            warnings = [*scan.notices, *model.notices(scan, config)]
+            warnings = [*scan.notices, *model.compare_training(scan, config)]
             self._jobs.warn(warnings)
-            config = _for_model(config, model)
+            config = _adapt_probe_power(config, model)
             with self._jobs.scratch(scan.nbytes) as scratch, self._jobs.worker(scratch.path, config) as worker:
                 folder = hand_over(scan, scratch.path)
                 request = ReconstructRequest(scan=folder, model=model.path, ensemble=others, config=config.to_json())
                 for message in self._jobs.run(worker, request):
                     if isinstance(message, Preview):
-                        yield preview_output(scan, message, scratch.path, model, config)
+                        yield make_preview_output(scan, message, scratch.path, model, config)
                     elif isinstance(message, ReconstructDone):
                         self._log_result(message, warnings)
-                        self._keep_reliability(scan, message, scratch.path)
-                        yield result_output(scan, message, scratch.path)
+                        self._record_reliability(scan, message, scratch.path)
+                        yield make_result_output(scan, message, scratch.path)
 
     def _further_models(self, model: ModelFile, scan: HostScan) -> tuple[Path, ...]:
-        """Those that the settings name beside the model in use; ModelFileError when one cannot work on the scan."""
+        """Paths of the further models in the settings; ModelFileError if one does not fit the scan."""
         paths = [path.absolute() for path in self.settings.further_models()]
         for path in paths:
             if [model.path, *paths].count(path) > 1:
@@ -133,33 +133,33 @@ class PtychoPINNReconstructor(TrainableReconstructor):
             ModelFile.open(path).check(scan)
         return tuple(paths)
 
-    def _keep_reliability(self, scan: HostScan, done: ReconstructDone, scratch: Path) -> None:
-        """Leave what is known of the result where the window finds it."""
+    def _record_reliability(self, scan: HostScan, done: ReconstructDone, scratch: Path) -> None:
+        """Pass the reliability figures of a result to the window."""
         data = (scratch / done.reliability_file).read_bytes()
-        known = Known(str(scan.product.metadata.name), done.reliability, data)
-        self.session.foreground(partial(self.session.reliability.keep, known))
+        record = ReliabilityRecord(str(scan.product.metadata.name), done.reliability, data)
+        self.session.foreground(partial(self.session.reliability.update, record))
 
     def _log_result(self, done: ReconstructDone, warnings: Sequence[Notice]) -> None:
-        """What was decided about the data, unless there was a warning of it, and how far to trust the object."""
+        """Log the notices of a result, without those that were warnings, and its reliability."""
         warned = {warning.code for warning in warnings}
         for notice in done.notices:
             if notice.code not in warned:
                 self.logger.info('%s', notice.text)
-        self.logger.info('%s', result_line(done))
+        self.logger.info('%s', format_result(done))
 
     def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
-        """Train on the files in a folder, or on the scan selected in the host, and leave a model.safetensors.
+        """Outputs of a training on the files in a folder, or on the selected scan, which writes a model.safetensors.
 
         Where the settings say so, it pretrains for the probe of that scan, or goes on from the model in use. Yields
         once an epoch. A stop ends the iteration; the last checkpoint stays.
         """
-        with self._jobs.errors_logged():
+        with self._jobs.log_errors():
             config = self.settings.config(self.model_type)
             yield from self._training.run(config, Path(input_path), Path(output_path))
 
 
-def _for_model(config: Config, model: ModelFile) -> Config:
-    """The power of the probe is understood as in the training unless the user says otherwise."""
+def _adapt_probe_power(config: Config, model: ModelFile) -> Config:
+    """Configuration with the training's probe_power, unless the user sets another."""
     if config.data.probe_power != 'auto':
         return config
     return config.merged({'data': {'probe_power': model.config.data.probe_power}})

@@ -1,4 +1,4 @@
-"""What differs between the releases of Ptychodus that we support: 1.6 is asked in other words than 1.7."""
+"""Differences between the supported releases of Ptychodus, 1.6 and 1.7."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def is_far_field(metadata: ProductMetadata) -> bool:
     return bool(getattr(metadata, 'far_field', True))
 
 
-def product_metadata(**values: Any) -> ProductMetadata:
-    """The metadata of a product by their names in 1.7."""
+def make_metadata(**values: Any) -> ProductMetadata:
+    """Metadata of a product from values by their names in 1.7."""
     return ProductMetadata(**{name if name in KNOWN else OLD_NAMES[name]: value for name, value in values.items()})
 
 
-def indexes_of(positions: ProbePositionSequence) -> NDArray[np.int64]:
-    """Indexes (n,) of scan positions."""
+def list_indexes(positions: ProbePositionSequence) -> NDArray[np.int64]:
+    """Scan indexes (n,) of positions."""
     if hasattr(positions, 'get_indexes'):
         return np.asarray(positions.get_indexes(), dtype=np.int64)
     return np.array([position.index for position in positions], dtype=np.int64)
 
 
-def positions_px(geometry: ObjectGeometry, positions: ProbePositionSequence) -> NDArray[np.float64]:
+def map_to_pixels(geometry: ObjectGeometry, positions: ProbePositionSequence) -> NDArray[np.float64]:
     """Positions (n, 2) [row, column] in pixels of the object, by the host's own mapping."""
     if hasattr(geometry, 'map_probe_positions_to_object_x_px'):
         x = geometry.map_probe_positions_to_object_x_px(positions)
@@ -47,10 +47,10 @@ def positions_px(geometry: ObjectGeometry, positions: ProbePositionSequence) -> 
     return np.array([[point.y_px, point.x_px] for point in points], dtype=np.float64)
 
 
-def positions_m(
+def map_to_meters(
     geometry: ObjectGeometry, indexes: NDArray[np.int64], positions: NDArray[np.float64]
 ) -> ProbePositionSequence:
-    """The host's positions from pixels of the object, (n, 2) [row, column]: what `positions_px` comes from."""
+    """Positions of the host from pixels (n, 2) [row, column] of the object: the inverse of `map_to_pixels`."""
     places = (ObjectPosition(int(index), float(x), float(y)) for index, (y, x) in zip(indexes, positions, strict=True))
     return ProbePositionSequence([geometry.map_coordinates_object_to_probe(place) for place in places])
 
@@ -62,7 +62,7 @@ def export_training_data(path: Path, parameters: ReconstructInput) -> None:
         return
     product, patterns = parameters.product, parameters.diffraction_patterns
     bad_pixels = cast('NDArray[np.bool_] | None', parameters.bad_pixels)
-    rows, columns = positions_px(product.object_.get_geometry(), product.probe_positions).T
+    rows, columns = map_to_pixels(product.object_.get_geometry(), product.probe_positions).T
     np.savez(
         path,
         xcoords=columns,

@@ -1,4 +1,4 @@
-"""The host's edge of a worker: a child process, its events as an iterator, cancel, and what became of it.
+"""Worker process as the host sees it: start, messages as an iterator, cancellation, and cause of its end.
 
 Nothing here knows Ptychodus or Qt. The worker never outlives the `with` block, nor, since its stdin closes then, this
 process.
@@ -36,11 +36,11 @@ logger = logging.getLogger(__name__)
 
 
 class WorkerDied(PtychoPINNError):  # noqa: N818 - says what happened
-    """The worker process ended without a word; the message names the exit code and the likely cause."""
+    """Raised if the worker ends without a message; names the exit code and the likely cause."""
 
 
 class Worker:
-    """A worker process in a scratch folder: `ask` once, then iterate over `events`.
+    """Worker process in a scratch folder: send one request with `ask`, then iterate over `events`.
 
     `backend` (an entry-point name) is imported at once, while the caller hands its data over.
     """
@@ -89,54 +89,56 @@ class Worker:
         self._send(request.model_dump_json())
 
     def events(self) -> Iterator[Message]:
-        """The worker's messages, `done` last.
+        """Messages of the worker, `done` last.
 
         Raises the worker's own error, Interrupted when it was stopped, WorkerDied when it ended without either.
         """
-        ended = None
+        ended_at = None
         while True:
             message = self._next()
             if message is not None:
-                yield _raised(message)
+                yield _raise_error(message)
                 if message.event == 'done':
                     return
             now = time.monotonic()
             if message is None and self.process.poll() is not None:
-                ended = now if ended is None else ended
+                ended_at = now if ended_at is None else ended_at
                 all_read = self._stdout_ended.is_set() and self._messages.empty()
-                if all_read or now - ended > LAST_WORDS:
-                    raise self._death()
+                if all_read or now - ended_at > LAST_WORDS:
+                    raise self._explain_end()
             elif self._deadline is None and self.should_stop():  # asked however fast messages come
                 self._ask_to_stop()
             elif self._deadline is not None and now > self._deadline:
                 raise Interrupted(self.when_stopped)
 
     def _next(self) -> Message | None:
-        """The next message; None when nothing has come for a while."""
+        """Next message; None if none arrives within POLL seconds."""
         try:
             return self._messages.get(timeout=POLL)
         except queue.Empty:
             return None
 
-    def _death(self) -> PtychoPINNError:
+    def _explain_end(self) -> PtychoPINNError:
         code = self.process.wait()
         if self.should_stop():
             return Interrupted(self.when_stopped)
-        return WorkerDied(f'The worker process ended with exit code {code}{_cause(code)}{self._last_words()}')
+        return WorkerDied(
+            f'The worker process ended with exit code {code}{_explain_exit_code(code)}{self._last_stderr_line()}'
+        )
 
-    def _last_words(self) -> str:
+    def _last_stderr_line(self) -> str:
         lines = [line for line in self._stderr if line.strip()]
         return f' Its last words: {lines[-1].strip()}' if lines else ''
 
     def _ask_to_stop(self) -> float:
-        """Ask the job to stop, once; until when it may go on."""
+        """Time until which the job may go on, after it is asked once to stop."""
         if self._deadline is None:
             self._deadline = time.monotonic() + GRACE
             self._send('stop')
         return self._deadline
 
     def _end(self) -> None:
-        """Ask, terminate, kill: each time with a little patience."""
+        """End the process: ask, terminate, kill, each after a delay."""
         if self.process.poll() is None:
             rest = max(0.0, self._ask_to_stop() - time.monotonic())
             for patience, act in ((rest, self.process.terminate), (0.25, self.process.kill)):
@@ -169,8 +171,8 @@ class Worker:
             logger.debug('worker: %s', line.rstrip())
 
 
-def _raised(message: Message) -> Message:
-    """A message as it is, unless it says that the job has failed or stopped, which is raised."""
+def _raise_error(message: Message) -> Message:
+    """The message itself; failures and stops are raised as exceptions."""
     if isinstance(message, Error):
         kind = getattr(errors, message.kind, PtychoPINNError)
         raise kind(message.message)
@@ -179,8 +181,8 @@ def _raised(message: Message) -> Message:
     return message
 
 
-def _cause(code: int) -> str:
-    """What an exit code most likely means."""
+def _explain_exit_code(code: int) -> str:
+    """Clause with the likely cause of an exit code."""
     if code >= 0:
         return ', without saying why.'
     names = {int(number): number.name for number in signal.Signals}

@@ -1,4 +1,4 @@
-"""From what Ptychodus hands over to a scan, and from a reconstruction back to a Ptychodus product.
+"""Conversion of Ptychodus' input to a scan, and of a result to a Ptychodus product.
 
 Positions are mapped with the host's own functions: x to columns, y to rows, to the pixel grid of the product's object.
 """
@@ -19,14 +19,14 @@ from ptychodus.api.reconstruct import ReconstructInput
 
 from ..errors import ScanError
 from ..events import Notice
-from .releases import indexes_of, is_far_field, positions_m, positions_px
+from .releases import is_far_field, list_indexes, map_to_meters, map_to_pixels
 
 SAME_PIXEL = 1e-3  # relative difference of two pixel sizes that are the same
 
 
 @dataclass(frozen=True, eq=False)
 class HostScan:
-    """The arrays of a scan as the host has them, not copied, and what to tell the user about them."""
+    """Arrays of the host's scan, not copied, and notices for the user about them."""
 
     patterns: NDArray[Any]
     bad_pixels: NDArray[np.bool_] | None
@@ -36,7 +36,7 @@ class HostScan:
 
     @classmethod
     def of(cls, parameters: ReconstructInput) -> HostScan:
-        """A scan from the host's input; ScanError for what the method cannot do (near field, patterns not square)."""
+        """Scan of the host's input; ScanError for near-field data or patterns that are not square."""
         product, patterns = parameters.product, parameters.diffraction_patterns
         name = product.metadata.name
         if not is_far_field(product.metadata):
@@ -47,30 +47,30 @@ class HostScan:
             raise ScanError(
                 f'The patterns of {name!r} have shape {patterns.shape[1:]}; they must be square: crop them on loading.'
             )
-        return cls(patterns, parameters.bad_pixels, product, _geometry(product), tuple(_notices(product)))
+        return cls(patterns, parameters.bad_pixels, product, _find_geometry(product), tuple(_check_product(product)))
 
     @property
     def positions(self) -> NDArray[np.float64]:
         """Scan positions (n, 2) [row, column] in pixels of the object."""
-        return positions_px(self.geometry, self.product.probe_positions)
+        return map_to_pixels(self.geometry, self.product.probe_positions)
 
     def arrays(self) -> dict[str, Any]:
-        """What `handover.write_arrays` writes."""
+        """Arrays for `handover.write_arrays`."""
         return {
             'diffraction': self.patterns,
             'positions': self.positions,
             'probe': np.asarray(self.product.probes.get_probe_no_opr().get_array()),
-            'object': self._object(),
+            'object': self._object_array(),
             'bad_pixels': self.bad_pixels,
-            'pattern_indexes': indexes_of(self.product.probe_positions),
+            'pattern_indexes': list_indexes(self.product.probe_positions),
         }
 
-    def _object(self) -> NDArray[np.complex64] | None:
+    def _object_array(self) -> NDArray[np.complex64] | None:
         array = self.product.object_.get_array()
         return np.asarray(array[0], dtype=np.complex64) if array.size else None
 
     def description(self) -> dict[str, Any]:
-        """The other fields of a Scan."""
+        """Fields of a Scan that are no arrays."""
         geometry = self.geometry
         return {
             'domain': 'counts',
@@ -81,22 +81,22 @@ class HostScan:
 
     @property
     def nbytes(self) -> int:
-        """Bytes on disk."""
+        """Size of the arrays in bytes."""
         return sum(int(array.nbytes) for array in self.arrays().values() if array is not None)
 
-    def object_of(self, values: NDArray[np.complex64], origin: Sequence[float]) -> Object:
-        """A result (H, W) as an object of the host: on its own canvas where the result fits, else on the result's.
+    def make_object(self, values: NDArray[np.complex64], origin: Sequence[float]) -> Object:
+        """Host object of a result (H, W), on the host's canvas where it fits, else on its own.
 
         `origin` (2,) array coordinates of the host's object pixel (0, 0).
         """
-        return on_host_canvas(values, origin, self.geometry)
+        return place_on_host_canvas(values, origin, self.geometry)
 
-    def object_apart(self, values: NDArray[np.complex64]) -> Object:
-        """An object (H, W) that is not the scan's, about the same center."""
+    def make_separate_object(self, values: NDArray[np.complex64]) -> Object:
+        """Host object of values (H, W) unrelated to the scan, about the same center."""
         geometry = self.geometry
         return Object(values.astype(complex), geometry.get_pixel_geometry(), geometry.get_center())
 
-    def product_with(
+    def make_product(
         self,
         object_: Object,
         *,
@@ -105,7 +105,7 @@ class HostScan:
         losses: Iterable[Sequence[float]] = (),
         comment: str = '',
     ) -> Product:
-        """The host's product with another object, and with another probe and other positions where they are given.
+        """Product of the host with the object replaced, and probe and positions too where given.
 
         `probe` (modes, N, N), `positions` (n, 2) [row, column] in pixels of the object.
         """
@@ -116,7 +116,7 @@ class HostScan:
         if probe is not None:
             probes = ProbeSequence(probe[None].astype(complex), None, probes.get_pixel_geometry())
         if positions is not None:
-            places = positions_m(self.geometry, indexes_of(places), positions)
+            places = map_to_meters(self.geometry, list_indexes(places), positions)
         return Product(
             metadata=metadata,
             probe_positions=places,
@@ -126,8 +126,8 @@ class HostScan:
         )
 
 
-def on_host_canvas(values: NDArray[np.complex64], origin: Sequence[float], geometry: ObjectGeometry) -> Object:
-    """An object of the host: on the canvas of `geometry` where that holds it, otherwise on its own with its center."""
+def place_on_host_canvas(values: NDArray[np.complex64], origin: Sequence[float], geometry: ObjectGeometry) -> Object:
+    """Host object on the canvas of `geometry` where that contains it, otherwise on its own canvas and center."""
     from ..physics.geometry import place_on_canvas
 
     pixel = geometry.get_pixel_geometry()
@@ -145,8 +145,8 @@ def on_host_canvas(values: NDArray[np.complex64], origin: Sequence[float], geome
         return Object(values.astype(complex), pixel, center)
 
 
-def _geometry(product: Product) -> ObjectGeometry:
-    """The canvas of the product's object; one of no pixels, on the probe's grid, where there is no object yet."""
+def _find_geometry(product: Product) -> ObjectGeometry:
+    """Geometry of the product's object; an empty one on the probe's grid if there is no object yet."""
     try:
         return product.object_.get_geometry()
     except ValueError:  # the host's way of saying that there is none
@@ -161,7 +161,7 @@ def _geometry(product: Product) -> ObjectGeometry:
     return ObjectGeometry(0, 0, pixel.width_m, pixel.height_m, 0.0, 0.0)
 
 
-def _notices(product: Product) -> Iterable[Notice]:
+def _check_product(product: Product) -> Iterable[Notice]:
     probes, obj = product.probes, product.object_
     if probes.num_coherent_modes > 1 or probes.get_opr_weights_or_none() is not None:
         text = (

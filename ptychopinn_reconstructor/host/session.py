@@ -1,4 +1,4 @@
-"""What a reconstructor may ask of the host in which it runs."""
+"""Services of the host to a reconstructor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .scans import HostScan
 
 
 class TrainingView(Protocol):
-    """Where a training shows its object and its losses."""
+    """Display of a training's object and losses."""
 
     def show(
         self, scan: HostScan, preview: Object | None, losses: list[tuple[int, float]], *, last: bool = False
@@ -29,12 +29,12 @@ class TrainingView(Protocol):
 
 @dataclass
 class Session:
-    """What a reconstructor may ask of the host; without a host it runs to its end and shows nothing.
+    """Services of the host; the defaults are those without a host: no stop, no display.
 
     `closing` says whether the host is about to end, `foreground` runs a function in its main thread. There, `changed`
     lets it look anew for a model and for messages, and `select` shows the product of an index in its window. While a
     training is queued or runs, `is_training` is set; while it runs, `selected` is the scan that was selected in the
-    host, and `training` shows how it goes. `reliability` is what is known of the last reconstruction.
+    host, and `training` shows how it goes. `reliability` holds the figures of the last reconstruction.
     """
 
     should_stop: ShouldStop = never

@@ -1,4 +1,4 @@
-"""Settings inside Ptychodus: its own sections' keys where it has them, our own section for the rest.
+"""Settings in Ptychodus: its own keys where it has them, our own section for the rest.
 
 Every field of `config` has an INI key. A key that the host already owns is used as it is; one that is missing is made.
 Numbers that may be automatic are 0 in a widget (the refinement passes -1), and `auto` in our own section of a file; in
@@ -40,7 +40,7 @@ LARGEST_REAL = 1e12
 
 
 class PluginSettings:
-    """The parameters of all settings by their names in `config`, and what only the plugin has.
+    """Parameters of all settings by their names in `config`, and of those that only the plugin has.
 
     `resume`: Train goes on with the training in its folder. `start_from_model`: it starts from the model in use.
     `scratch_dir`: folder for handing scans over. `further_models`: those of an ensemble, beside the model in use.
@@ -53,8 +53,8 @@ class PluginSettings:
         self._registry = registry
         self._unreadable: dict[str, str] = {}
         self.rows = {row.name: row for row in field_table() if row.name not in FROM_THE_HOST}
-        self.parameters = {name: self._parameter(row) for name, row in self.rows.items()}
-        own = self._group(PLUGIN_SECTION)
+        self.parameters = {name: self._find_or_create(row) for name, row in self.rows.items()}
+        own = self._find_group(PLUGIN_SECTION)
         for name, (key, default) in ONLY_IN_PLUGIN.items():
             create = own.create_boolean_parameter if isinstance(default, bool) else own.create_string_parameter
             self.parameters[name] = create(key, default)
@@ -64,96 +64,98 @@ class PluginSettings:
         return self.parameters[name]
 
     def choices(self, name: str) -> list[str]:
-        """The values that a setting can have, as they are shown; empty where it is free."""
+        """Allowed values of a setting as displayed; empty where it is free."""
         if name == 'backend':
             return [described.title for described in describe_backends().values()]
-        return [str(value) for value in _literals(self.rows[name])]
+        return [str(value) for value in _choices(self.rows[name])]
 
     def backend(self) -> str:
-        """The entry-point name of the chosen backend; ConfigError names the choices when there is no such."""
+        """Entry-point name of the chosen backend; ConfigError lists the choices if it is unknown."""
         title = str(self['backend'].get_value())
         name = resolve_name(title)
         if name not in find_entry_points():
-            raise self._unknown(self.rows['backend'], title, self.choices('backend'))
+            raise self._make_error(self.rows['backend'], title, self.choices('backend'))
         return name
 
     def scratch_folder(self) -> Path | None:
-        """Where scans are handed over; None: the system's folder for temporary files."""
-        return _path(self['scratch_dir'].get_value())
+        """Parent of the scratch folders; None for the system's temporary folder."""
+        return _parse_path(self['scratch_dir'].get_value())
 
     def model_path(self) -> Path | None:
-        """The model that the settings name; None: none, or the host's example."""
-        return _existing_path(self['model_path'].get_value())
+        """Path of the model in the settings; None if there is none, or the host's placeholder."""
+        return _parse_model_path(self['model_path'].get_value())
 
     def further_models(self) -> tuple[Path, ...]:
-        """Models that infer beside the one in use."""
+        """Paths of the models that infer together with the one in use."""
         named = str(self['further_models'].get_value()).split(os.pathsep)
-        return tuple(path for path in map(_path, named) if path is not None)
+        return tuple(path for path in map(_parse_path, named) if path is not None)
 
     def config(self, model_type: str) -> Config:
-        """The configuration for a reconstructor; ConfigError names a bad setting by its section and key."""
+        """Configuration for a model type; ConfigError names a bad setting by its section and key."""
         values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
         source = str(self['source'].get_value())
         for name, row in self.rows.items():
             if row.has_effect(model_type, source):  # the file holds settings for both model types
-                values[row.section][name] = self._value(row)
+                values[row.section][name] = self._read_value(row)
         values['model']['model_type'] = model_type
         values['execution'] |= {'backend': self.backend(), 'progress': False}
         return parse(values)
 
-    def _value(self, row: FieldInfo) -> Any:
+    def _read_value(self, row: FieldInfo) -> Any:
         if row.ini in self._unreadable:
-            raise ConfigError(f'{shown(row)} = {self._unreadable[row.ini]!r} cannot be read; expected {_kind(row)}.')
+            raise ConfigError(
+                f'{format_key(row)} = {self._unreadable[row.ini]!r} cannot be read; expected {_describe_type(row)}.'
+            )
         value = self.parameters[row.name].get_value()
-        kinds = _kinds(row)
+        kinds = _value_types(row)
         if Path in kinds:
-            return _existing_path(value)
+            return _parse_model_path(value)
         if isinstance(value, str):
-            allowed = [str(choice) for choice in _literals(row)]
+            allowed = [str(choice) for choice in _choices(row)]
             if row.name != 'backend' and allowed and value not in allowed:
-                raise self._unknown(row, value, allowed)
+                raise self._make_error(row, value, allowed)
             return value
         if row.name in SHOWN_DEFAULTS and value == SHOWN_DEFAULTS[row.name]:
             return row.default
         left_open = NoneType in kinds and row.name not in AFTER_NETWORK and value == OPEN.get(row.name, 0)
         return None if left_open else value
 
-    def _unknown(self, row: FieldInfo, value: str, allowed: list[str]) -> ConfigError:
-        return ConfigError(f'{shown(row)} = {value!r} is not known; choose one of: {", ".join(allowed)}.')
+    def _make_error(self, row: FieldInfo, value: str, allowed: list[str]) -> ConfigError:
+        return ConfigError(f'{format_key(row)} = {value!r} is not known; choose one of: {", ".join(allowed)}.')
 
-    def _group(self, section: str) -> ParameterGroup:
+    def _find_group(self, section: str) -> ParameterGroup:
         if section not in self._groups:
             known = section in list(self._registry)
             self._groups[section] = self._registry[section] if known else self._registry.create_group(section)
         return self._groups[section]
 
-    def _existing(self, section: str, key: str) -> Parameter[Any] | None:
+    def _find_parameter(self, section: str, key: str) -> Parameter[Any] | None:
         if section not in list(self._registry):
             return None
         parameters: Mapping[str, Parameter[Any]] = self._registry[section].parameters()
         return parameters.get(key)
 
-    def _parameter(self, row: FieldInfo) -> Parameter[Any]:
+    def _find_or_create(self, row: FieldInfo) -> Parameter[Any]:
         section, key = row.ini.split('.')
-        existing = self._existing(section, key)
-        return existing if existing is not None else self._create(self._group(section), key, row)
+        existing = self._find_parameter(section, key)
+        return existing if existing is not None else self._create(self._find_group(section), key, row)
 
     def _create(self, group: ParameterGroup, key: str, row: FieldInfo) -> Parameter[Any]:
-        kinds = _kinds(row)
+        kinds = _value_types(row)
         if row.name == 'backend':
-            return group.create_string_parameter(key, resolve_title(_first_backend()))
+            return group.create_string_parameter(key, resolve_title(_default_backend()))
         if bool in kinds:
             return group.create_boolean_parameter(key, bool(SHOWN_DEFAULTS.get(row.name, row.default)))
         if int in kinds or float in kinds:
-            low, high = limits(row)
+            low, high = find_limits(row)
             create = group.create_integer_parameter if int in kinds else group.create_real_parameter
-            parameter = create(key, _number_default(row), minimum=low, maximum=high)
-            self._forgive(parameter, row)
+            parameter = create(key, _default_number(row), minimum=low, maximum=high)
+            self._accept_unreadable(parameter, row)
             return parameter
         return group.create_string_parameter(key, '' if row.default is None else str(row.default))
 
-    def _forgive(self, parameter: IntegerParameter | RealParameter, row: FieldInfo) -> None:
-        """A text that is no number must not abort Ptychodus when it reads an INI file: told now, and again on use."""
+    def _accept_unreadable(self, parameter: IntegerParameter | RealParameter, row: FieldInfo) -> None:
+        """Log text that is no number and refuse it on use: on reading an INI file it would abort Ptychodus."""
         read, write, shown_value = parameter.set_value_from_string, parameter.set_value, parameter.get_value_as_string
         automatic = OPEN.get(row.name, 0) if row.auto and row.name not in SHOWN_DEFAULTS else None
 
@@ -166,7 +168,7 @@ class PluginSettings:
                 read(str(automatic) if automatic is not None and value == AUTO else value)
             except ValueError:
                 self._unreadable[row.ini] = value
-                self._logger.error('%s = %r cannot be read; expected %s.', shown(row), value, _kind(row))
+                self._logger.error('%s = %r cannot be read; expected %s.', format_key(row), value, _describe_type(row))
 
         def get_value_as_string() -> str:
             return AUTO if parameter.get_value() == automatic else shown_value()
@@ -185,15 +187,15 @@ OPEN = {'passes': -1}  # what stands for 'automatic' in a widget where 0 means n
 HOST_MODEL_PATH = '/path/to/model.zip'
 
 
-def shown(row: FieldInfo) -> str:
-    """A setting as it stands in an INI file: '[Section] Key'."""
+def format_key(row: FieldInfo) -> str:
+    """Setting as named in an INI file: '[Section] Key'."""
     section, key = row.ini.split('.')
     return f'[{section}] {key}'
 
 
-def limits(row: FieldInfo) -> tuple[Any, Any]:
+def find_limits(row: FieldInfo) -> tuple[Any, Any]:
     """Smallest and largest value of a number; 0 is allowed, as 'automatic', where None is."""
-    kinds = _kinds(row)
+    kinds = _value_types(row)
     low, high = (0, LARGEST) if int in kinds else (0.0, LARGEST_REAL)
     for limit in SECTIONS[row.section].model_fields[row.name].metadata:
         low = getattr(limit, 'ge', getattr(limit, 'gt', low))
@@ -201,35 +203,35 @@ def limits(row: FieldInfo) -> tuple[Any, Any]:
     return (type(low)(OPEN.get(row.name, 0)) if NoneType in kinds else low), high
 
 
-def _number_default(row: FieldInfo) -> Any:
+def _default_number(row: FieldInfo) -> Any:
     value = SHOWN_DEFAULTS.get(row.name, row.default)
     return OPEN.get(row.name, 0) if value is None else value
 
 
-def _kinds(row: FieldInfo) -> tuple[Any, ...]:
+def _value_types(row: FieldInfo) -> tuple[Any, ...]:
     annotation = SECTIONS[row.section].model_fields[row.name].annotation
     return get_args(annotation) if get_origin(annotation) not in (None, Literal) else (annotation,)
 
 
-def _literals(row: FieldInfo) -> tuple[Any, ...]:
-    return tuple(value for kind in _kinds(row) if get_origin(kind) is Literal for value in get_args(kind))
+def _choices(row: FieldInfo) -> tuple[Any, ...]:
+    return tuple(value for kind in _value_types(row) if get_origin(kind) is Literal for value in get_args(kind))
 
 
-def _kind(row: FieldInfo) -> str:
-    return 'a whole number' if int in _kinds(row) else 'a number'
+def _describe_type(row: FieldInfo) -> str:
+    return 'a whole number' if int in _value_types(row) else 'a number'
 
 
-def _first_backend() -> str:
-    """The default backend where it is installed, otherwise one that is."""
+def _default_backend() -> str:
+    """Name of the default backend if installed, otherwise of one that is."""
     default: str = Config().execution.backend
     there = installed()
     return default if default in there or not there else there[0]
 
 
-def _path(value: object) -> Path | None:
+def _parse_path(value: object) -> Path | None:
     text = str(value).strip()
     return None if text in ('', '.') else Path(text).expanduser()
 
 
-def _existing_path(value: object) -> Path | None:
-    return None if str(value) == HOST_MODEL_PATH else _path(value)
+def _parse_model_path(value: object) -> Path | None:
+    return None if str(value) == HOST_MODEL_PATH else _parse_path(value)

@@ -1,4 +1,4 @@
-"""A training in Ptychodus: what it learns from, what it starts from, and how the host is shown how it goes."""
+"""Training in Ptychodus: its data, its initial model, and its display in the host."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ..training.metrics_table import read_losses
 from ..worker.messages import Epoch, Preview, TrainDone
 from ..worker.requests import TrainRequest
 from .jobs import Jobs, hand_over
-from .messages import epoch_line, take_array
+from .messages import format_epoch, take_array
 from .model_file import ModelFile
 from .model_in_use import ModelInUse
 from .runner import Worker
 from .scans import HostScan
-from .settings import shown
+from .settings import format_key
 from .training_data import TrainingSource
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ DRAWN_EVERY = 1.0  # seconds: the host's window is drawn once a second, and a lo
 
 @dataclass(frozen=True)
 class Training:
-    """Trains with the settings, for either model type."""
+    """Runs trainings of either model type with the current settings."""
 
     settings: PluginSettings
     session: Session
@@ -47,7 +47,7 @@ class Training:
     jobs: Jobs
 
     def run(self, config: Config, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
-        """Train on the files in a folder, or on the scan selected in the host, and leave a model.safetensors."""
+        """Outputs of a training on the files in a folder, or on the selected scan, which writes a model.safetensors."""
         pretraining = config.data.source == 'procedural'
         source = TrainingSource.of(input_path, self.session.selected, pretraining=pretraining)
         files, scan = source.files, source.scan
@@ -55,10 +55,10 @@ class Training:
             self.jobs.warn(scan.notices)
         self.logger.info('%s', source)
         folder = config.training.output_dir or output_path
-        resume = self._resumes(folder)
-        start = self._start(scan, folder, resume=resume)
+        resume = self._can_resume(folder)
+        start = self._open_start_model(scan, folder, resume=resume)
         if start is not None:
-            config = self._from_model(start, config)
+            config = self._adapt_config(start, config)
         with self.jobs.scratch(scan.nbytes if scan else 0) as scratch, self.jobs.worker(scratch.path, config) as worker:
             request = TrainRequest(
                 output_dir=folder.absolute(),
@@ -70,9 +70,9 @@ class Training:
                 initial=start.path if start else None,
                 resume=resume,
             )
-            yield from self._followed(worker, request, scratch.path, output_path, pretraining=pretraining)
+            yield from self._follow(worker, request, scratch.path, output_path, pretraining=pretraining)
 
-    def _resumes(self, folder: Path) -> bool:
+    def _can_resume(self, folder: Path) -> bool:
         if not self.settings['resume'].get_value():
             return False
         if not can_resume(folder):
@@ -80,8 +80,8 @@ class Training:
             return False
         return True
 
-    def _start(self, scan: HostScan | None, folder: Path, *, resume: bool) -> ModelFile | None:
-        """The model whose weights a training starts from, None where the settings ask for new ones.
+    def _open_start_model(self, scan: HostScan | None, folder: Path, *, resume: bool) -> ModelFile | None:
+        """Model whose weights a training starts from; None for random weights.
 
         A resumed training has its own, whatever the settings say now.
         """
@@ -90,32 +90,32 @@ class Training:
             return None if own is None else ModelFile.open(own)
         if not self.settings['start_from_model'].get_value():
             return None
-        model = self.models.needed()
+        model = self.models.require()
         if scan is not None:
             model.check_size(scan)
         self.logger.info('The training starts from %s.', model)
         return model
 
-    def _from_model(self, model: ModelFile, config: Config) -> Config:
-        """The configuration with the network of a model and the rate for it, and a word where the settings differ."""
-        found = model.as_start(config)
+    def _adapt_config(self, model: ModelFile, config: Config) -> Config:
+        """Configuration with the network of a model and the fine-tuning rate; logs the settings that are not used."""
+        adapted = model.adapt_config(config)
         for name, row in self.settings.rows.items():
-            mine, other = (getattr(each.model, name, None) for each in (config, found))
+            mine, other = (getattr(each.model, name, None) for each in (config, adapted))
             if mine != other:
-                self.logger.info('%s = %s is not used: the model has %s.', shown(row), mine, other)
-        rate = found.training.learning_rate
+                self.logger.info('%s = %s is not used: the model has %s.', format_key(row), mine, other)
+        rate = adapted.training.learning_rate
         if rate != config.training.learning_rate:
             self.logger.info('Learning rate %g, the default of a training that starts from a model.', rate)
-        return found
+        return adapted
 
-    def _followed(
+    def _follow(
         self, worker: Worker, request: TrainRequest, scratch: Path, output: Path, *, pretraining: bool
     ) -> Iterator[TrainOutput]:
-        """The epochs of a training, which the host is shown as they come."""
+        """Outputs of a training, one for each epoch, which the host also displays."""
         earlier = read_losses(request.output_dir) if request.resume else []
         losses = [LossValue(row.epoch, row.train_loss) for row in earlier]
         held_out: list[LossValue] = []
-        shown = float('-inf')
+        last_drawn = float('-inf')
         try:
             for message in self.jobs.run(worker, request):
                 if isinstance(message, Epoch) and message.train_loss is not None:
@@ -124,13 +124,13 @@ class Training:
                     losses.append(LossValue(epoch, message.train_loss))
                     if message.val_loss is not None:
                         held_out.append(LossValue(epoch, message.val_loss))
-                    self.logger.info(epoch_line(message))
-                    if time.monotonic() - shown > DRAWN_EVERY:
-                        shown = time.monotonic()
+                    self.logger.info(format_epoch(message))
+                    if time.monotonic() - last_drawn > DRAWN_EVERY:
+                        last_drawn = time.monotonic()
                         self._show(None, losses)
                     yield TrainOutput(list(losses), list(held_out), progress=epoch)
                 elif isinstance(message, Preview):
-                    self._show(self._preview(message, scratch, apart=pretraining), losses)
+                    self._show(self._read_preview(message, scratch, apart=pretraining), losses)
                 elif isinstance(message, TrainDone):
                     losses = [LossValue(epoch, value) for epoch, value in message.losses]
                     self._adopt(message.model, output)
@@ -141,23 +141,23 @@ class Training:
             elif losses:
                 self._show(None, losses, last=True)
 
-    def _preview(self, preview: Preview, scratch: Path, *, apart: bool) -> Object | None:
-        """The object as the network sees it, that of the selected scan, or one that lies `apart` from it."""
+    def _read_preview(self, preview: Preview, scratch: Path, *, apart: bool) -> Object | None:
+        """Object that the network predicts for the selected scan; with `apart` one unrelated to it."""
         values, selected = take_array(scratch / preview.object), self.session.selected
         if selected is None:
             return None
         scan = HostScan.of(selected)
-        return scan.object_apart(values) if apart else scan.object_of(values, preview.origin)
+        return scan.make_separate_object(values) if apart else scan.make_object(values, preview.origin)
 
     def _show(self, preview: Object | None, losses: list[LossValue], *, last: bool = False) -> None:
-        """Let the host show the losses, and the object as the network sees it now."""
+        """Display losses and object in the host."""
         if self.session.training is not None and self.session.selected is not None:
             scan = HostScan.of(self.session.selected)
             pairs = [(loss.epoch, loss.value) for loss in losses]
             self.session.training.show(scan, preview, pairs, last=last)
 
     def _adopt(self, model: Path, output: Path) -> None:
-        """Use a model that was just written, and leave a copy where the host expects it."""
+        """Use a model that was just written, and copy it to where the host expects it."""
         wanted = output / MODEL
         if wanted.absolute() != model.absolute():
             with write_atomically(wanted) as temporary:

@@ -1,4 +1,4 @@
-"""What to train on: the files in the folder that the host names, or the scan that is selected in it.
+"""Training data: the files in the folder that the host names, or the selected scan.
 
 Files come first; for a pretraining, which is for the probe of the selected product, that product does.
 """
@@ -20,7 +20,7 @@ OWN_FILES = {'probe.npz'}  # what a training of ours leaves in its folder
 
 @dataclass(frozen=True)
 class TrainingFiles:
-    """Scan files, and one to validate on instead of a held-out part."""
+    """Scan files, and one for validation in place of held-out patterns."""
 
     scans: tuple[Path, ...]
     validation: Path | None = None
@@ -32,7 +32,7 @@ class TrainingFiles:
 
 @dataclass(frozen=True, eq=False)
 class TrainingSource:
-    """Files, or the scan that is selected in the host: to train on, or to pretrain for their instrument."""
+    """Files or the selected scan, to train on or to pretrain for their instrument."""
 
     files: TrainingFiles | None
     scan: HostScan | None
@@ -40,8 +40,8 @@ class TrainingSource:
 
     @classmethod
     def of(cls, folder: Path, selected: ReconstructInput | None, *, pretraining: bool) -> TrainingSource:
-        """What there is; ScanError when there is nothing, or it cannot be used."""
-        files = None if pretraining and selected is not None else training_files(folder)
+        """Source found in the folder or the host; ScanError if there is none, or it cannot be used."""
+        files = None if pretraining and selected is not None else find_training_files(folder)
         scan = HostScan.of(selected) if files is None and selected is not None else None
         if files is None and scan is None:
             raise ScanError(
@@ -52,11 +52,11 @@ class TrainingSource:
 
     @property
     def name(self) -> str:
-        """Of the selected product; nothing where files are used."""
+        """Name of the selected product; empty where files are used."""
         return str(self.scan.product.metadata.name) if self.scan is not None else ''
 
     def __str__(self) -> str:
-        """What is done, for the log."""
+        """Sentence for the log."""
         if self.files is None:
             what = f'the selected product {self.name!r}'
             return (
@@ -69,8 +69,8 @@ class TrainingSource:
         return f'Training on {self.files}.'
 
 
-def training_files(folder: Path) -> TrainingFiles | None:
-    """The training data in a folder, None when there is none.
+def find_training_files(folder: Path) -> TrainingFiles | None:
+    """Training data in a folder; None if there is none.
 
     In this order: train_data.npz, with test_data.npz if it is there; diffraction.h5 with product.h5 (the host's own
     layout); every other NPZ file, as the host exports them. Raises ScanError when the folder is none, or half of the

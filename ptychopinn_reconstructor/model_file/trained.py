@@ -50,10 +50,10 @@ def write_trained_model(
     probe = trained.probes[0]
     counts = prepared.counts(np.linspace(0, len(prepared) - 1, SELF_TEST_PATTERNS).astype(np.int64))
     scaler = InputScaler(probe, patch_size=config.model.patch_size)
-    draw_weights = backend.draw_weights(config, config.training.seed)
+    initial = backend.draw_weights(config, config.training.seed)
     patches, fresh = (
         backend.network(set_single_precision(config), weights, 'cpu').predict(*scaler.counts_to_input(counts))
-        for weights in (trained.weights, draw_weights)
+        for weights in (trained.weights, initial)
     )
     try:
         description = Description(

@@ -62,8 +62,8 @@ def reconstruct(
     emit(Started('reconstruct', device, backend.title))
     with times.stage('prepare', len(scan)):
         prepared = prepare_for_model(scan, chosen, trained.config, config, backend.stride, own=source == 'model')
-    list_departures = trained.manifest.trained_for.list_departures(TrainingRange.of_scans(prepared))
-    notices = [*scaled, *chosen_notices, *scan_notices(prepared), *list_departures]
+    departures = trained.manifest.trained_for.list_departures(TrainingRange.of_scans(prepared))
+    notices = [*scaled, *chosen_notices, *scan_notices(prepared), *departures]
     run = replace(
         run_info(prepared, backend.name, device, trained.config.model.model_type, source),
         model=str(model),

@@ -22,12 +22,12 @@ from ptychopinn_reconstructor.backend import Backend, TrainedModel, load_backend
 from ptychopinn_reconstructor.backend.batches import Step, Steps, make_steps
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.conformance.jobs import (
-    configuration,
-    job,
     largest_difference,
+    make_config,
+    make_job,
     make_mixed_job,
+    make_scan,
     run,
-    scan,
     train,
 )
 from ptychopinn_reconstructor.errors import ModelFileError, ScanError
@@ -61,7 +61,7 @@ def done(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Done:
     """A training that several tests look at: of the probe too, followed by TensorBoard."""
     folder = tmp_path_factory.mktemp('done')
     settings: dict[str, Any] = {'training__probe_trainable': True, 'execution__logger_backend': 'tensorboard'}
-    asked = job(backend, folder, training__nepochs=2, **settings)
+    asked = make_job(backend, folder, training__nepochs=2, **settings)
     config, probe, data = asked.config, asked.scans[0].probe, asked.scans[0].patterns(np.arange(4))
     trained = backend.train(asked)
     left = weakref.ref(asked)
@@ -175,12 +175,12 @@ def test_twenty_steps_lose_as_pytorch_does(tmp_path: Path, backend: Backend, mod
         'training__probe_trainable': pinn,
         'training__intensity_scale_trainable': pinn,
     }
-    first = backend.draw_weights(configuration(backend, **settings), 3)
+    first = backend.draw_weights(make_config(backend, **settings), 3)
     everything = Split(np.arange(100), np.arange(0))
     losses, probes = [], []
     for name in ('torch', 'tensorflow'):
         other = load_backend(name)
-        asked = job(other, tmp_path / name, splits=(everything,), initial=first, **settings)
+        asked = make_job(other, tmp_path / name, splits=(everything,), initial=first, **settings)
         if mixed:
             asked = replace(asked, procedural=make_procedural_patterns(asked.scans[0].probe, None, asked.config))
         trained = other.train(asked)
@@ -197,7 +197,7 @@ def test_keras_on_another_framework_is_refused(tmp_path: Path) -> None:
     """BACKEND: Keras set to run elsewhere is an error that says how to set it back, before anything is written."""
     from ptychopinn_reconstructor.io import write_npz
 
-    write_npz(tmp_path / 'scan.npz', scan())
+    write_npz(tmp_path / 'scan.npz', make_scan())
     command = [sys.executable, '-P', '-m', 'ptychopinn_reconstructor', 'train', 'scan.npz', '--output-dir', 'out']
     result = subprocess.run(
         [*command, '--backend', 'tensorflow'],
@@ -213,7 +213,7 @@ def test_keras_on_another_framework_is_refused(tmp_path: Path) -> None:
 
 def test_what_goes_wrong_in_the_pipeline_is_kept_as_it_was(tmp_path: Path, backend: Backend) -> None:
     """B42: TensorFlow wraps what is raised in its own words; the second of two epochs is the one that goes wrong."""
-    steps = make_steps(job(backend, tmp_path, training__nepochs=2))
+    steps = make_steps(make_job(backend, tmp_path, training__nepochs=2))
     broken, source = ScanError('the file is gone'), data.Source(steps)
 
     def draw_epoch(epoch: int) -> list[Step]:
@@ -231,7 +231,7 @@ def test_what_goes_wrong_in_the_pipeline_is_kept_as_it_was(tmp_path: Path, backe
 
 def test_a_resumed_training_takes_over_all_that_was_saved(done: Done, backend: Backend, tmp_path: Path) -> None:
     """B38: weights, the optimizer's moments and its count of steps, and what the journal remembers."""
-    asked, path = job(backend, tmp_path, initial=done.trained.weights), done.folder / 'checkpoints' / 'last.keras'
+    asked, path = make_job(backend, tmp_path, initial=done.trained.weights), done.folder / 'checkpoints' / 'last.keras'
     with pytest.raises(ModelFileError, match='another network or probe'):
         training.restore_checkpoint(training.build_model(asked), path)  # without the trained probe
     model, saved = training.build_model(replace(asked, config=done.config)), training.load(path)
@@ -257,7 +257,7 @@ def test_the_best_checkpoint_is_one_that_beats_all_earlier_epochs(
 @pytest.mark.slow
 def test_what_goes_wrong_in_the_pipeline_reaches_the_caller(tmp_path: Path, backend: Backend) -> None:
     """B42: an error in the thread that prepares batches arrives as itself, not in TensorFlow's wrapping."""
-    whole = scan()
+    whole = make_scan()
     assert whole.object is not None
     small = prepare_scan(replace(whole, object=whole.object[:40]), mode='absolute', stride=16)
     with pytest.raises(ScanError, match='does not cover every scan position'):

@@ -15,11 +15,11 @@ from frameworks import BACKENDS, lazy, needs
 from ptychopinn_reconstructor.backend import Backend, load_backend
 from ptychopinn_reconstructor.backend.batches import PROCEDURAL, make_steps
 from ptychopinn_reconstructor.conformance.jobs import (
-    configuration,
     draw_network_weights,
-    job,
+    make_config,
+    make_job,
     make_mixed_job,
-    prepared,
+    make_prepared_scan,
     train,
 )
 from ptychopinn_reconstructor.errors import TrainingError
@@ -47,7 +47,7 @@ np.savez(sys.argv[3], patches=patches, probe=module.current_probes()[0].detach()
 
 def test_checkpoint_describes_itself(tmp_path: Path, backend: Backend) -> None:
     """CHECKPOINT: readable with weights_only, plain JSON inside, rebuilt from the path alone."""
-    asked = job(backend, tmp_path, training__probe_trainable=True)
+    asked = make_job(backend, tmp_path, training__probe_trainable=True)
     trained = backend.train(asked)
     path = tmp_path / 'checkpoints' / 'best.ckpt'
     content = torch.load(path, weights_only=True)
@@ -65,7 +65,7 @@ def test_checkpoint_describes_itself(tmp_path: Path, backend: Backend) -> None:
 @pytest.mark.slow
 def test_checkpoint_opens_in_another_process(tmp_path: Path, backend: Backend) -> None:
     """CHECKPOINT: with nothing but the module that describes the network imported."""
-    asked = job(backend, tmp_path, training__probe_trainable=True)
+    asked = make_job(backend, tmp_path, training__probe_trainable=True)
     trained, path = backend.train(asked), tmp_path / 'checkpoints' / 'best.ckpt'
     data = asked.scans[0].patterns(np.arange(4))
     np.savez(tmp_path / 'in.npz', root4=data.root4, back=data.backprojection)
@@ -103,8 +103,8 @@ def test_the_first_step_after_a_resume_has_the_new_rate(tmp_path: Path, backend:
 
 def test_half_precision_changes_patches_by_rounding_only(backend: Backend) -> None:
     """B29: whole trainings in half precision are compared by conformance."""
-    plain, half = (configuration(backend, execution__precision=kind) for kind in ('32', 'bf16-mixed'))
-    weights, data = draw_network_weights(backend, plain), prepared(backend).patterns(np.arange(4))
+    plain, half = (make_config(backend, execution__precision=kind) for kind in ('32', 'bf16-mixed'))
+    weights, data = draw_network_weights(backend, plain), make_prepared_scan(backend).patterns(np.arange(4))
     one, two = (backend.network(c, weights, 'cpu').predict(data.root4, data.backprojection) for c in (plain, half))
     away = np.abs(two - one).max() / np.abs(one).max()
     assert two.dtype == np.complex64 and 1e-6 < away < 0.1

@@ -19,17 +19,17 @@ from window import HANG, Window, enter, line_of, press_to, shown
 from ptychopinn_reconstructor.backend import installed, resolve_name
 from ptychopinn_reconstructor.errors import ConfigError
 from ptychopinn_reconstructor.host.devices import Devices
-from ptychopinn_reconstructor.host.panel import GROUPS, LABELS, Field, fields
+from ptychopinn_reconstructor.host.panel import GROUPS, LABELS, Field, list_fields
 from ptychopinn_reconstructor.host.settings import PluginSettings
 from ptychopinn_reconstructor.host.window.fields import DeviceViewController
-from ptychopinn_reconstructor.host.window.layout import rows_of
+from ptychopinn_reconstructor.host.window.layout import iterate_rows
 
 PATHS = ('model_path', 'further_models', 'output_dir', 'scratch_dir')
 BOTH = pytest.mark.parametrize('model_type', ['pinn', 'supervised'])
 
 
 def all_fields(settings: PluginSettings, model_type: str) -> list[Field]:
-    return [field for group in GROUPS for field in fields(group, settings, model_type)]
+    return [field for group in GROUPS for field in list_fields(group, settings, model_type)]
 
 
 def changeable(settings: PluginSettings, model_type: str) -> list[Field]:
@@ -115,7 +115,7 @@ def test_every_field_changes_its_setting_and_follows_it(window: Window, model_ty
 def test_every_field_says_what_it_does(window: Window, model_type: str) -> None:
     window.select(model_type)
     explained = set()
-    for label, field in rows_of(window.panel):
+    for label, field in iterate_rows(window.panel):
         assert label.toolTip() == field.toolTip()
         assert re.search(r'INI: \[PtychoPINN\w+\] \w+', field.toolTip())
         assert re.search(r'Default: \S', field.toolTip())
@@ -204,9 +204,9 @@ def test_devices_that_cannot_be_found_leave_auto_and_cpu(window: Window, tmp_pat
     (tmp_path / 'file').touch()
     window.settings['scratch_dir'].set_value(str(tmp_path / 'file'))
     devices = Devices(window.settings, window.library.session, window.library.get_logger())
-    devices.look()
+    devices.query()
     qtbot.waitUntil(lambda: 'The devices are not known' in window.log(), timeout=HANG)
-    assert devices.names() == ['auto', 'cpu'] and devices.known('torch') is None
+    assert devices.list_names() == ['auto', 'cpu'] and devices.known('torch') is None
 
 
 def test_a_typed_number_replaces_one_that_could_not_be_read(window: Window) -> None:

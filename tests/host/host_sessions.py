@@ -28,7 +28,7 @@ from ptychodus.model import ModelCore
 from scans import small_scan
 
 from ptychopinn_reconstructor.host.library import PtychoPINNLibrary
-from ptychopinn_reconstructor.host.releases import product_metadata
+from ptychopinn_reconstructor.host.releases import make_metadata
 from ptychopinn_reconstructor.scan import Scan
 
 PINN, SUPERVISED = 'ptychopinn_pinn', 'ptychopinn_supervised'
@@ -65,7 +65,7 @@ class Case:
             geometry.map_coordinates_object_to_probe(ObjectPosition(index, column - corner[1], row - corner[0]))
             for index, (row, column) in enumerate(scan.positions)
         ]
-        metadata = product_metadata(
+        metadata = make_metadata(
             name='demo',
             comments='made by a test',
             detector_distance_m=DISTANCE,

@@ -19,7 +19,7 @@ from ptychodus.api.reconstruct import ReconstructInput
 
 from ptychopinn_reconstructor.errors import ScanError
 from ptychopinn_reconstructor.host.releases import KNOWS_NEAR_FIELD
-from ptychopinn_reconstructor.host.scans import HostScan, on_host_canvas
+from ptychopinn_reconstructor.host.scans import HostScan, place_on_host_canvas
 from ptychopinn_reconstructor.model_file.opening import open_model
 
 SAME = 1e-6
@@ -109,7 +109,7 @@ def test_a_result_that_the_canvas_does_not_hold_has_its_own(case: Case) -> None:
     geometry = case.product.object_.get_geometry()
     values = np.arange(80 * 90).reshape(80, 90).astype(np.complex64)
     # Array coordinate of the host's pixel (0, 0) in the result: the result begins 7 rows above, 3 columns left of it.
-    found = on_host_canvas(values, (7.0, 3.0), geometry)
+    found = place_on_host_canvas(values, (7.0, 3.0), geometry)
     assert np.array_equal(found.get_array()[0], values)
     mine = found.get_geometry()
     corner = [mine.center_x_m - 44.5 * PIXEL, mine.center_y_m - 39.5 * PIXEL]

@@ -10,7 +10,7 @@ from ptychodus.api.io import load_diffraction_data, load_product
 from ptychodus.api.reconstruct import prepare_reconstruct_input
 from scans import noise_product
 
-from ptychopinn_reconstructor.host.releases import export_training_data, positions_px
+from ptychopinn_reconstructor.host.releases import export_training_data, map_to_pixels
 from ptychopinn_reconstructor.io import read_scan, write_diffraction, write_product
 
 
@@ -43,7 +43,7 @@ def test_the_host_itself_reads_what_we_write(tmp_path: Path) -> None:
     product = load_product(tmp_path / 'product.h5')
     given = prepare_reconstruct_input(load_diffraction_data(tmp_path / 'diffraction.h5'), product)
     scan = read_scan(tmp_path).scan
-    places = positions_px(product.object_.get_geometry(), given.product.probe_positions)
+    places = map_to_pixels(product.object_.get_geometry(), given.product.probe_positions)
     np.testing.assert_array_equal(scan.diffraction, given.diffraction_patterns)
     np.testing.assert_allclose(scan.positions + scan.object_origin, places, atol=1e-9)
     assert [(loss.epoch, loss.value) for loss in product.losses] == [(0, 2.5), (4, 1.25)]

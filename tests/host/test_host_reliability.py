@@ -14,8 +14,8 @@ from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput
 
 from ptychopinn_reconstructor.errors import ModelFileError
-from ptychopinn_reconstructor.host.last_reliability import Known
-from ptychopinn_reconstructor.host.releases import indexes_of, positions_px
+from ptychopinn_reconstructor.host.last_reliability import ReliabilityRecord
+from ptychopinn_reconstructor.host.releases import list_indexes, map_to_pixels
 from ptychopinn_reconstructor.reconstruction.diagnostics import Reliability
 
 pytestmark = pytest.mark.slow
@@ -33,10 +33,10 @@ def infer(host: Host, data: ReconstructInput) -> Product:
     return last.product
 
 
-def known_of(host: Host) -> tuple[Known, Reliability]:
-    known = host.library.session.reliability.known
-    assert known is not None
-    return known, known.reliability()
+def record_of(host: Host) -> tuple[ReliabilityRecord, Reliability]:
+    record = host.library.session.reliability.record
+    assert record is not None
+    return record, record.reliability()
 
 
 def test_the_session_knows_how_far_to_reliability_the_last_reconstruction(host: Host, case: Case) -> None:
@@ -49,18 +49,18 @@ def test_the_session_knows_how_far_to_reliability_the_last_reconstruction(host: 
 
     listener: Any = Listener()
     reliability.add_observer(listener)
-    assert reliability.known is None
+    assert reliability.record is None
     product = infer(host, case.input)
-    known, whole = known_of(host)
-    assert heard == [reliability] and known.product == 'demo' and known.line in product.metadata.comments
+    record, whole = record_of(host)
+    assert heard == [reliability] and record.product == 'demo' and record.line in product.metadata.comments
     assert len(whole.misfit.per_pattern) == len(case.scan) == len(whole.positions)
-    assert whole.line() == known.line and whole.uncertainty is not None and whole.source == 'patches'
+    assert whole.line() == record.line and whole.uncertainty is not None and whole.source == 'patches'
     assert whole.coverage.shape == whole.uncertainty.shape and 0.3 < whole.coverage.mean() < 1
     assert whole.split is None and whole.pixel_size == (PIXEL, PIXEL)
     host.set(**{'PtychoPINNPlugin.SplitFrc': True})
     infer(host, case.input)
-    known, whole = known_of(host)
-    assert len(heard) == 2 and whole.split is not None and 'half-data FRC' in known.line
+    record, whole = record_of(host)
+    assert len(heard) == 2 and whole.split is not None and 'half-data FRC' in record.line
 
 
 def rms(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
@@ -78,12 +78,12 @@ def test_moved_positions_are_in_the_product(host: Host) -> None:
     geometry = wrong.product.object_.get_geometry()
     before = wrong.product.probe_positions
     same = infer(host, wrong.input).probe_positions
-    assert np.array_equal(positions_px(geometry, same), positions_px(geometry, before))
+    assert np.array_equal(map_to_pixels(geometry, same), map_to_pixels(geometry, before))
     host.set(**{'PtychoPINNPlugin.RefinePositions': True})
     product = infer(host, wrong.input)
-    after = positions_px(product.object_.get_geometry(), product.probe_positions)
+    after = map_to_pixels(product.object_.get_geometry(), product.probe_positions)
     assert rms(after, true) < 0.6 * rms(true + off, true)
-    assert np.array_equal(indexes_of(product.probe_positions), indexes_of(before))
+    assert np.array_equal(list_indexes(product.probe_positions), list_indexes(before))
     assert 'positions moved by' in product.metadata.comments
 
 
@@ -103,8 +103,8 @@ def test_further_models_are_an_ensemble(host: Host, case: Case, folder: Path, mo
     mean = both.object_.get_array()[0]
     apart = np.abs(objects[0] - objects[1]).max()
     assert apart > 0.05 and max(np.abs(mean - each).max() for each in objects) < 0.9 * apart
-    known, whole = known_of(host)
-    assert whole.source == 'models' and 'models disagree by' in known.line and known.line in both.metadata.comments
+    record, whole = record_of(host)
+    assert whole.source == 'models' and 'models disagree by' in record.line and record.line in both.metadata.comments
     for named, words in (
         (model, 'named twice'),
         (f'{other}:{other}', 'named twice'),

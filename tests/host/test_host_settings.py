@@ -328,7 +328,7 @@ def test_what_differs_from_the_training_is_told_before_a_worker_starts(
     assert len(warnings) == (words is not None)
     assert words is None or all(word in warnings[0] for word in words)
     opened = ModelFile.open(model)
-    notices = opened.notices(HostScan.of(other.input), config_of(host))
+    notices = opened.compare_training(HostScan.of(other.input), config_of(host))
     assert [notice.text for notice in notices] == [line.partition(': ')[2] for line in warnings]
 
 

@@ -17,10 +17,10 @@ from host_sessions import PINN, SUPERVISED, Case, Finished, Host, session, unsta
 from ptychodus.api.object import Object
 
 from ptychopinn_reconstructor.errors import OutputError, ScanError
-from ptychopinn_reconstructor.host.connection import BusyError, _shown, training_name
+from ptychopinn_reconstructor.host.connection import BusyError, _add_training_product, name_training_product
 from ptychopinn_reconstructor.host.runner import WorkerDied
 from ptychopinn_reconstructor.host.scans import HostScan
-from ptychopinn_reconstructor.host.training_data import TrainingFiles, training_files
+from ptychopinn_reconstructor.host.training_data import TrainingFiles, find_training_files
 from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.worker.handover import PREFIX
 
@@ -48,7 +48,7 @@ def test_the_files_of_a_folder(tmp_path: Path) -> None:
     def add(*names: str) -> TrainingFiles | None:
         for name in names:
             (tmp_path / name).touch()
-        return training_files(tmp_path)
+        return find_training_files(tmp_path)
 
     assert add('probe.npz', 'settings.ini', 'product.h5') is None
     assert add('b.npz', 'a.npz') == TrainingFiles((tmp_path / 'a.npz', tmp_path / 'b.npz'))
@@ -56,12 +56,12 @@ def test_the_files_of_a_folder(tmp_path: Path) -> None:
     assert add('diffraction.h5') == TrainingFiles((tmp_path,))
     (tmp_path / 'product.h5').unlink()
     with pytest.raises(ScanError, match=r'diffraction\.h5 but no product\.h5'):
-        training_files(tmp_path)
+        find_training_files(tmp_path)
     assert add('train_data.npz') == TrainingFiles((tmp_path / 'train_data.npz',), tmp_path / 'test_data.npz')
     (tmp_path / 'test_data.npz').unlink()
-    assert training_files(tmp_path) == TrainingFiles((tmp_path / 'train_data.npz',))
+    assert find_training_files(tmp_path) == TrainingFiles((tmp_path / 'train_data.npz',))
     with pytest.raises(ScanError, match='not a folder'):
-        training_files(tmp_path / 'absent')
+        find_training_files(tmp_path / 'absent')
 
 
 @pytest.fixture
@@ -159,15 +159,15 @@ def test_supervised_training_uses_the_object(case: Case, folder: Path, tmp_path:
 
 @pytest.mark.parametrize('name', ['scan', f'scan_{PINN}_training', f'scan_{PINN}_training-12'])
 def test_the_product_of_a_training_is_tagged_once(name: str) -> None:
-    assert training_name(name, PINN) == f'scan_{PINN}_training'
-    assert training_name(name, SUPERVISED) == f'{name}_{SUPERVISED}_training'
+    assert name_training_product(name, PINN) == f'scan_{PINN}_training'
+    assert name_training_product(name, SUPERVISED) == f'{name}_{SUPERVISED}_training'
 
 
 def test_a_window_that_draws_slowly_is_shown_no_more_than_it_draws(host: Host, folder: Path) -> None:
     """What comes before it has drawn the last state is left out, but for the end of the training."""
     product, tasks = host.open(folder), host.model._task_manager
     products = host.model.product_core.product_api
-    shown = _shown(host.library.session, products, host.monitor, {'product_index': 0}, PINN)
+    shown = _add_training_product(host.library.session, products, host.monitor, {'product_index': 0}, PINN)
     scan = HostScan.of(product.get_reconstruct_input())
     assert shown is not None
 

@@ -25,7 +25,7 @@ from toy_reconstructor import Toy, subject_of
 from ptychopinn_reconstructor.backend import installed, resolve_title
 from ptychopinn_reconstructor.host.conformance import FORMS, Instance, ReconstructorConformance, Subject
 from ptychopinn_reconstructor.host.conformance.runs import Runs
-from ptychopinn_reconstructor.host.conformance.watch import children
+from ptychopinn_reconstructor.host.conformance.watch import list_children
 from ptychopinn_reconstructor.host.library import LOGGER, PtychoPINNLibrary
 
 pytest_plugins = ['ptychopinn_reconstructor.host.conformance.plugin']
@@ -373,10 +373,10 @@ FAULTS: list[tuple[str, type[Any], dict[str, Any], dict[str, Any]]] = [
 @pytest.fixture
 def tidied() -> Iterator[None]:
     """What a broken toy leaves in this process."""
-    before = children()
+    before = list_children()
     yield
     sys.modules.pop('wave', None)
-    for child in children() - before:
+    for child in list_children() - before:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 

@@ -14,7 +14,7 @@ from host_sessions import PINN, SUPERVISED, Case, Finished, run_command, session
 from ptychodus.api.io import load_product
 
 from ptychopinn_reconstructor.backend import find_missing_modules
-from ptychopinn_reconstructor.host.conformance.scans import positions_of
+from ptychopinn_reconstructor.host.conformance.scans import list_positions
 from ptychopinn_reconstructor.model_file.opening import open_model
 
 pytestmark = pytest.mark.smoke
@@ -70,7 +70,7 @@ def test_the_object_is_on_the_canvas_of_the_host(scripted: Finished, case: Case)
     assert product.metadata.comments.startswith('made by a test\n') and 'residual' in product.metadata.comments
     kept = replace(product.metadata, name=before.metadata.name, comments=before.metadata.comments)
     assert kept == before.metadata
-    assert np.allclose(positions_of(product), positions_of(before), rtol=1e-12)
+    assert np.allclose(list_positions(product), list_positions(before), rtol=1e-12)
     assert product.probes.get_array().shape == before.probes.get_array().shape
 
 

@@ -40,8 +40,8 @@ def test_a_manifest_that_is_no_json(model_file: Path, text: str, fragment: str) 
 def test_a_manifest_without_the_digest_is_refused(model_file: Path) -> None:
     header, body = split(model_file.read_bytes())
     manifest = json.loads(header['__metadata__']['manifest'])
-    for compute_digest in ({}, {'sha256': None}, {'sha256': '0' * 64}):
-        changed = {**{key: value for key, value in manifest.items() if key != 'sha256'}, **compute_digest}
+    for digest in ({}, {'sha256': None}, {'sha256': '0' * 64}):
+        changed = {**{key: value for key, value in manifest.items() if key != 'sha256'}, **digest}
         header['__metadata__']['manifest'] = canonicalize(changed)
         model_file.write_bytes(joined(header, body))
         assert 'was altered' in refused(model_file)

@@ -66,11 +66,11 @@ def test_the_digest_is_of_the_manifest_and_of_every_array(model_file: Path) -> N
     header, body = split(model_file.read_bytes())
     manifest = json.loads(header.pop('__metadata__')['manifest'])
     told = manifest.pop('sha256')
-    compute_digest = hashlib.sha256(json.dumps(manifest, sort_keys=True, separators=(',', ':')).encode())
+    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True, separators=(',', ':')).encode())
     for name, entry in sorted(header.items()):
         begin, end = entry['data_offsets']
-        compute_digest.update(b'\n' + json.dumps([name, 'F32', entry['shape']]).encode() + b'\n' + body[begin:end])
-    assert compute_digest.hexdigest() == told == open_model(model_file).manifest.sha256
+        digest.update(b'\n' + json.dumps([name, 'F32', entry['shape']]).encode() + b'\n' + body[begin:end])
+    assert digest.hexdigest() == told == open_model(model_file).manifest.sha256
 
 
 def test_two_writes_differ_in_their_date_alone(tmp_path: Path) -> None:

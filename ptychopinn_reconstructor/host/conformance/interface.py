@@ -1,4 +1,4 @@
-"""What can be seen without a job: clauses P6 to P8, P12, P30."""
+"""Interface without running a job: clauses P6 to P8, P12, P30."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from ptychodus.api.reconstruct import TrainableReconstructor
 
 from ..releases import KNOWS_NEAR_FIELD
 from .runs import Runs
-from .watch import in_thread
+from .watch import run_in_thread
 
 FILTER = re.compile(r'\S.*\((\*\.\w+)( \*\.\w+)*\)')  # as Qt's file dialogs read it
 
 
-def one_sentence(error: Exception) -> bool:
-    """Whether a message can be shown as it is: one line that says something."""
+def is_one_sentence(error: Exception) -> bool:
+    """Whether a message is one line that can be displayed unchanged."""
     text = str(error)
     return len(text.split()) >= 3 and '\n' not in text.strip()
 
 
 class InterfaceChecks:
-    """The interface as the host sees it before anything runs."""
+    """Checks of the interface before anything runs."""
 
     def test_the_interface_is_complete(self, conformance_jobs: Runs) -> None:
         """P6: nothing abstract is left, and the host takes it for trainable."""
@@ -63,12 +63,12 @@ class InterfaceChecks:
         place = conformance_jobs.place()
         reconstructor = conformance_jobs.new(place).reconstructor
         assert reconstructor.is_model_loaded() is False
-        with place.inhabited(), pytest.raises(Exception) as inferring:
-            in_thread(lambda: list(reconstructor.reconstruct(conformance_jobs.scan.unknown)))
+        with place.enter(), pytest.raises(Exception) as inferring:
+            run_in_thread(lambda: list(reconstructor.reconstruct(conformance_jobs.scan.unknown)))
         file = place.output / f'model{reconstructor.get_model_file_extension()}'
         with pytest.raises(Exception) as saving:
             reconstructor.save_model(file)
-        assert one_sentence(inferring.value) and one_sentence(saving.value)
+        assert is_one_sentence(inferring.value) and is_one_sentence(saving.value)
         assert not list(place.output.iterdir())
 
     def test_near_field_is_refused(self, conformance_jobs: Runs) -> None:
@@ -77,10 +77,10 @@ class InterfaceChecks:
             pytest.skip('it takes near-field scans too')
         if not KNOWS_NEAR_FIELD:
             pytest.skip('this Ptychodus knows far field only')
-        from .scans import near_field
+        from .scans import make_near_field_input
 
         place = conformance_jobs.trained.place
         reconstructor = conformance_jobs.trained.instance.reconstructor
-        with place.inhabited(), pytest.raises(Exception, match=r'(?i)near.field') as error:
-            in_thread(lambda: list(reconstructor.reconstruct(near_field(conformance_jobs.scan.unknown))))
-        assert one_sentence(error.value)
+        with place.enter(), pytest.raises(Exception, match=r'(?i)near.field') as error:
+            run_in_thread(lambda: list(reconstructor.reconstruct(make_near_field_input(conformance_jobs.scan.unknown))))
+        assert is_one_sentence(error.value)

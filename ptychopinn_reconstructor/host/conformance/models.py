@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .interface import one_sentence
+from .interface import is_one_sentence
 from .results import largest_difference
 from .runs import Runs
 
@@ -19,8 +19,8 @@ WRONG: dict[str, Callable[[bytes], bytes | None]] = {
 }
 
 
-def wrong_file(runs: Runs, folder: Path, kind: str) -> Path:
-    """A file with the right extension that is no model."""
+def write_wrong_file(runs: Runs, folder: Path, kind: str) -> Path:
+    """Path of a written file with the right extension that is no model."""
     file = folder / f'wrong{runs.trained.model.suffix}'
     content = WRONG[kind](runs.trained.model.read_bytes())
     if content is not None:
@@ -29,7 +29,7 @@ def wrong_file(runs: Runs, folder: Path, kind: str) -> Path:
 
 
 class ModelChecks:
-    """Opening and saving models."""
+    """Checks of opening and saving models."""
 
     @pytest.mark.slow
     @pytest.mark.parametrize('kind', WRONG)
@@ -37,10 +37,10 @@ class ModelChecks:
         """P10, P27: in one sentence that names the file, and there is no model as before."""
         place = conformance_jobs.place()
         reconstructor = conformance_jobs.new(place).reconstructor
-        file = wrong_file(conformance_jobs, place.input, kind)
+        file = write_wrong_file(conformance_jobs, place.input, kind)
         with pytest.raises(Exception, match=file.stem) as error:
             reconstructor.load_model_from_file(file)
-        assert one_sentence(error.value)
+        assert is_one_sentence(error.value)
         assert reconstructor.is_model_loaded() is False
 
     @pytest.mark.slow
@@ -54,7 +54,7 @@ class ModelChecks:
         instance.reconstructor.load_model_from_file(file)
         assert instance.reconstructor.is_model_loaded() is True
         with pytest.raises(Exception, match='wrong'):
-            instance.reconstructor.load_model_from_file(wrong_file(conformance_jobs, place.input, 'truncated'))
+            instance.reconstructor.load_model_from_file(write_wrong_file(conformance_jobs, place.input, 'truncated'))
         assert instance.reconstructor.is_model_loaded() is True
         found = conformance_jobs.reconstruct(place, instance, conformance_jobs.scan.unknown)
         assert largest_difference(found, conformance_jobs.result) <= conformance_jobs.subject.repeatability

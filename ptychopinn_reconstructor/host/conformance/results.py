@@ -16,7 +16,7 @@ from ptychodus.api.product import LossValue, Product
 from ptychodus.api.reconstruct import ReconstructOutput
 
 from .runs import Reconstruction, Runs
-from .scans import NAME, Simulated, positions_of, simulated
+from .scans import NAME, Simulated, list_positions, simulate_scan
 from .watch import Heard
 
 HALF = 0.5  # pixel
@@ -35,7 +35,7 @@ SYMMETRIES: dict[str, Callable[[Image], Image]] = {
 
 
 def check_progress(heard: Heard[Any]) -> None:
-    """P8, P18, P19: never backwards, never beyond the goal, which it reaches."""
+    """Assert P8, P18, P19: progress never decreases, never exceeds the goal, and reaches it."""
     progress = [output.progress for output in heard.outputs]
     assert progress and all(isinstance(value, int) for value in progress)
     assert all(goal > 0 for goal in heard.goals), heard.goals
@@ -45,21 +45,21 @@ def check_progress(heard: Heard[Any]) -> None:
 
 
 def check_losses(losses: Any) -> None:
-    """P19, P20: finite, one an epoch, in order."""
+    """Assert P19, P20: losses are finite, one for each epoch, in order."""
     assert all(isinstance(loss, LossValue) and np.isfinite(loss.value) for loss in losses)
     epochs = [loss.epoch for loss in losses]
     assert epochs == sorted(set(epochs))
 
 
 def largest_difference(one: Reconstruction, other: Reconstruction) -> float:
-    """Of two objects, relative to the largest amplitude."""
+    """Largest difference of two objects, relative to the largest amplitude."""
     first, second = (found.last.product.object_.get_array() for found in (one, other))
     assert first.shape == second.shape
     return float(np.abs(first - second).max() / np.abs(second).max())
 
 
-def cut_out(found: Object, scan: Simulated, shift: tuple[float, float] = (0.0, 0.0)) -> tuple[Image, Image]:
-    """A square of the true object, and where the found one has it: by its own center and pixel size, plus `shift`."""
+def crop_pair(found: Object, scan: Simulated, shift: tuple[float, float] = (0.0, 0.0)) -> tuple[Image, Image]:
+    """Square of the true object, and the found object there by its own center and pixel size, plus `shift`."""
     from ...physics.geometry import scan_area
     from ...physics.scoring.registration import sample
 
@@ -75,30 +75,30 @@ def cut_out(found: Object, scan: Simulated, shift: tuple[float, float] = (0.0, 0
 
 
 def coherence(one: Image, other: Image) -> float:
-    """Of two images less their means: 1 for the same structure, whatever factor and phase is between them."""
+    """Coherence of two images less their means: 1 for the same structure up to a complex factor."""
     a, b = one - one.mean(), other - other.mean()
     return float(abs(np.vdot(a, b)) / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-300))
 
 
-def off_center(below: float, middle: float, above: float) -> float:
-    """Pixels by which the peak of three values, half a pixel apart, lies beside the middle one."""
+def find_peak_offset(below: float, middle: float, above: float) -> float:
+    """Offset (pixels) of the parabolic peak of three values, half a pixel apart, from the middle one."""
     curvature = 2 * middle - below - above
     return HALF / 2 * (above - below) / curvature if curvature > 0 else np.inf
 
 
-def shift_of(found: Object, scan: Simulated) -> tuple[float, float]:
-    """[row, column] pixels by which the found object lies beside the true one."""
+def measure_shift(found: Object, scan: Simulated) -> tuple[float, float]:
+    """Shift [row, column] in pixels of the found object against the true one."""
     along = [[(k, 0.0) for k in (-HALF, 0.0, HALF)], [(0.0, k) for k in (-HALF, 0.0, HALF)]]
-    values = [[coherence(*cut_out(found, scan, shift)) for shift in shifts] for shifts in along]
-    return off_center(*values[0]), off_center(*values[1])
+    values = [[coherence(*crop_pair(found, scan, shift)) for shift in shifts] for shifts in along]
+    return find_peak_offset(*values[0]), find_peak_offset(*values[1])
 
 
 def check_product(product: Product, scan: Simulated) -> None:
-    """P20, P32, P34, P36: what the host needs of a product, whatever is in it."""
+    """Assert P20, P32, P34, P36: shapes, types and metadata that the host needs of a product."""
     asked = scan.unknown.product
     assert product.metadata.name == NAME, 'the host drops the losses of a product whose name has changed'
     assert replace(product.metadata, comments=asked.metadata.comments) == asked.metadata
-    np.testing.assert_array_equal(positions_of(product), positions_of(asked))
+    np.testing.assert_array_equal(list_positions(product), list_positions(asked))
     object_ = product.object_
     array = object_.get_array()
     assert np.iscomplexobj(array) and array.ndim == 3 and array.size and np.isfinite(array).all()
@@ -112,7 +112,7 @@ def check_product(product: Product, scan: Simulated) -> None:
 
 
 class ResultChecks:
-    """What comes back from `reconstruct`."""
+    """Checks of the outputs of `reconstruct`."""
 
     @pytest.mark.slow
     def test_a_reconstruction_reports_its_progress(self, conformance_jobs: Runs) -> None:
@@ -132,35 +132,37 @@ class ResultChecks:
     def test_the_object_lies_where_the_true_one_lies(self, conformance_jobs: Runs) -> None:
         """P32, P34, P35: no reflection, no transposition, no twin, no shift, its center in the right place."""
         found, scan = conformance_jobs.result.last.product.object_, conformance_jobs.scan
-        true, image = cut_out(found, scan)
+        true, image = crop_pair(found, scan)
         fits = {f'{name}': coherence(true, turn(image)) for name, turn in SYMMETRIES.items()}
         fits |= {f'{name}, conjugate': coherence(true, turn(image).conj()) for name, turn in SYMMETRIES.items()}
         assert max(fits, key=lambda name: fits[name]) == 'as it is', fits
         assert fits['as it is'] >= conformance_jobs.subject.likeness
-        assert np.abs(shift_of(found, scan)).max() <= conformance_jobs.subject.largest_shift, shift_of(found, scan)
+        assert np.abs(measure_shift(found, scan)).max() <= conformance_jobs.subject.largest_shift, measure_shift(
+            found, scan
+        )
 
     @pytest.mark.slow
     def test_nothing_is_left_and_nothing_handed_in_changes(self, conformance_jobs: Runs) -> None:
         """P31, P47, P59: arrays of the host are read only; no child process, no file."""
         for run in (conformance_jobs.trained, conformance_jobs.result):
             assert not run.changed_input
-            assert run.left_behind == {}
+            assert run.leftovers == {}
 
     @pytest.mark.slow
     def test_bad_pixels_do_not_spoil_the_object(self, conformance_jobs: Runs) -> None:
         """P31: they are zero in what the host hands over, and that is no measurement."""
-        scan, trained = simulated(masked=True), conformance_jobs.trained
+        scan, trained = simulate_scan(masked=True), conformance_jobs.trained
         found = conformance_jobs.reconstruct(trained.place, trained.instance, scan.unknown)
         check_product(found.last.product, scan)
         assert not found.changed_input
-        assert coherence(*cut_out(found.last.product.object_, scan)) >= 0.9 * conformance_jobs.subject.likeness
+        assert coherence(*crop_pair(found.last.product.object_, scan)) >= 0.9 * conformance_jobs.subject.likeness
 
     @pytest.mark.slow
     def test_two_incoherent_modes(self, conformance_jobs: Runs) -> None:
         """P33: trained on and reconstructed, and both come back."""
         if not conformance_jobs.subject.modes:
             pytest.skip('it takes probes with one mode only')
-        scan = simulated(modes=2)
+        scan = simulate_scan(modes=2)
         trained = conformance_jobs.train(conformance_jobs.form(), scan.labeled)
         product = conformance_jobs.reconstruct(trained.place, trained.instance, scan.unknown).last.product
         check_product(product, scan)

@@ -1,4 +1,4 @@
-"""A small simulated scan as the host hands it over: far field, an object without symmetry, fractional positions."""
+"""Small simulated scan as the host passes it: far field, an object without symmetry, fractional positions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ptychodus.api.probe_positions import ProbePosition, ProbePositionSequence
 from ptychodus.api.product import Product, ProductMetadata
 from ptychodus.api.reconstruct import ReconstructInput
 
-from ..releases import indexes_of, product_metadata
+from ..releases import list_indexes, make_metadata
 
 N = 32  # pixels, the side of a pattern
 ROWS, COLUMNS, STEP, JITTER = 8, 11, 4.0, 1.0  # pixels; the canvas is not square
@@ -33,7 +33,7 @@ BAD[3:5, 10:20] = BAD[20, 7] = True
 
 @dataclass(frozen=True, eq=False)
 class Simulated:
-    """A scan whose object is empty, as before a first reconstruction, the true object, and positions [row, column]."""
+    """Scan with an empty object, as before a first reconstruction, its true object and positions [row, column]."""
 
     unknown: ReconstructInput
     truth: Object
@@ -41,24 +41,24 @@ class Simulated:
 
     @property
     def labeled(self) -> ReconstructInput:
-        """The scan with its true object: what a supervised training learns from."""
+        """Scan with its true object, the labels of a supervised training."""
         return replace(self.unknown, product=replace(self.unknown.product, object_=self.truth))
 
 
 @cache
-def simulated(*, modes: int = 1, masked: bool = False) -> Simulated:
-    """88 patterns of 32 x 32 pixels; with two incoherent modes, or with bad pixels, zero as the host makes them."""
+def simulate_scan(*, modes: int = 1, masked: bool = False) -> Simulated:
+    """Simulated scan of 88 patterns of 32 x 32 pixels, optionally with several modes or zeroed bad pixels."""
     from ...physics.simulation.simulate import simulate
 
-    centers = _centers()
-    shape = _canvas(centers)
-    scan = simulate(n=N, positions=centers, object=_object(shape), modes=modes, photons=1e6)
+    centers = _draw_centers()
+    shape = _canvas_shape(centers)
+    scan = simulate(n=N, positions=centers, object=_make_object(shape), modes=modes, photons=1e6)
     assert scan.probe is not None
     patterns, bad = np.array(scan.diffraction), BAD if masked else np.zeros_like(BAD)
     patterns[:, bad] = 0
     product = Product(
-        metadata=_metadata(),
-        probe_positions=_positions(centers, shape),
+        metadata=_make_metadata(),
+        probe_positions=_make_positions(centers, shape),
         probes=ProbeSequence(scan.probe.astype(complex), None, PIXEL),
         object_=Object(np.ones(shape, dtype=complex), PIXEL, CENTER),
         losses=[],
@@ -67,8 +67,8 @@ def simulated(*, modes: int = 1, masked: bool = False) -> Simulated:
     return Simulated(ReconstructInput(patterns, bad, product), truth, centers)
 
 
-def copy_of(parameters: ReconstructInput) -> ReconstructInput:
-    """The same in arrays of its own, which a job may spoil."""
+def copy_input(parameters: ReconstructInput) -> ReconstructInput:
+    """Deep copy of an input, which a job may modify."""
     product = parameters.product
     copied = replace(
         product,
@@ -79,41 +79,41 @@ def copy_of(parameters: ReconstructInput) -> ReconstructInput:
     return ReconstructInput(parameters.diffraction_patterns.copy(), parameters.bad_pixels.copy(), copied)
 
 
-def positions_of(product: Product) -> NDArray[np.float64]:
-    """Index, x and y (meters) of every scan position, (n, 3)."""
+def list_positions(product: Product) -> NDArray[np.float64]:
+    """Array (n, 3) of index, x and y (meters) of every scan position."""
     return np.array([(position.index, position.x_m, position.y_m) for position in product.probe_positions])
 
 
-def near_field(parameters: ReconstructInput) -> ReconstructInput:
-    """The same scan with a product that says it is near field."""
+def make_near_field_input(parameters: ReconstructInput) -> ReconstructInput:
+    """Input with its product marked as near field."""
     product = parameters.product
     return replace(parameters, product=replace(product, metadata=replace(product.metadata, far_field=False)))
 
 
 def write_layout(parameters: ReconstructInput, folder: Path) -> None:
-    """The host's standard layout: diffraction.h5 and product.h5."""
+    """Write the host's standard layout: diffraction.h5 and product.h5."""
     wavelength = energy_eV_to_wavelength_m(ENERGY_EV)
     detector = PixelGeometry(*[wavelength * DISTANCE_M / (N * size) for size in (PIXEL.width_m, PIXEL.height_m)])
-    indexes = indexes_of(parameters.product.probe_positions)
+    indexes = list_indexes(parameters.product.probe_positions)
     data = AssembledDiffractionData(indexes, parameters.diffraction_patterns, detector, parameters.bad_pixels)
     save_diffraction_data(folder / 'diffraction.h5', data)
     save_product(folder / 'product.h5', parameters.product)
 
 
-def _centers() -> NDArray[np.float64]:
-    """Patch centers [row, column] in pixels of the object, none of them whole."""
+def _draw_centers() -> NDArray[np.float64]:
+    """Patch centers [row, column] in pixels of the object, all fractional."""
     grid = np.stack(np.divmod(np.arange(ROWS * COLUMNS), COLUMNS), axis=1) * STEP
     centers = grid + np.random.default_rng(0).uniform(-JITTER, JITTER, grid.shape)
     return np.asarray(centers - centers.min(axis=0) + (N - 1) / 2 + BORDER + 0.3)
 
 
-def _canvas(centers: NDArray[np.float64]) -> tuple[int, int]:
+def _canvas_shape(centers: NDArray[np.float64]) -> tuple[int, int]:
     height, width = (np.ceil(centers.max(axis=0) + (N - 1) / 2 + BORDER) + 1).astype(int).tolist()
     return height, width
 
 
-def _object(shape: tuple[int, int]) -> NDArray[np.complex64]:
-    """A letter and bars: no reflection, rotation or conjugation maps it to itself."""
+def _make_object(shape: tuple[int, int]) -> NDArray[np.complex64]:
+    """Object of a letter and bars, which no reflection, rotation or conjugation maps to itself."""
     from scipy.ndimage import gaussian_filter
 
     letter, bars = np.zeros(shape), np.zeros(shape)
@@ -123,8 +123,8 @@ def _object(shape: tuple[int, int]) -> NDArray[np.complex64]:
     return np.asarray((1 - 0.3 * bars) * np.exp(1j * (letter - 0.4 * bars)), dtype=np.complex64)
 
 
-def _positions(centers: NDArray[np.float64], shape: tuple[int, int]) -> ProbePositionSequence:
-    """In meters, with scan indexes that are no row numbers."""
+def _make_positions(centers: NDArray[np.float64], shape: tuple[int, int]) -> ProbePositionSequence:
+    """Positions in meters, with scan indexes that differ from row numbers."""
     geometry = ObjectGeometry(shape[1], shape[0], PIXEL.width_m, PIXEL.height_m, CENTER.x_m, CENTER.y_m)
     middle_x, middle_y = (geometry.width_px - 1) / 2, (geometry.height_px - 1) / 2
     return ProbePositionSequence(
@@ -139,8 +139,8 @@ def _positions(centers: NDArray[np.float64], shape: tuple[int, int]) -> ProbePos
     )
 
 
-def _metadata() -> ProductMetadata:
-    return product_metadata(
+def _make_metadata() -> ProductMetadata:
+    return make_metadata(
         name=NAME,
         comments='simulated',
         detector_distance_m=DISTANCE_M,

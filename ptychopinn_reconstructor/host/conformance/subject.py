@@ -1,4 +1,4 @@
-"""What the checks are told about the reconstructor under test."""
+"""Description of the reconstructor under test for the checks."""
 
 from __future__ import annotations
 

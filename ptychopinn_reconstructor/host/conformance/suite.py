@@ -1,4 +1,4 @@
-"""All checks of reconstructors as one class: a test module needs one line to run them."""
+"""All checks of a reconstructor as one class, which a test module subclasses."""
 
 from __future__ import annotations
 

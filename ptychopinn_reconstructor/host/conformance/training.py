@@ -7,15 +7,15 @@ import logging
 import pytest
 from ptychodus.api.reconstruct import TrainOutput
 
-from .interface import one_sentence
+from .interface import is_one_sentence
 from .results import check_losses, check_progress
 from .runs import Runs
 from .subject import FORMS
-from .watch import in_thread
+from .watch import run_in_thread
 
 
 class TrainingChecks:
-    """What `train` yields and leaves."""
+    """Checks of the outputs and files of `train`."""
 
     @pytest.mark.slow
     def test_a_training_reports_progress_and_losses(self, conformance_jobs: Runs) -> None:
@@ -47,7 +47,7 @@ class TrainingChecks:
         else:
             trained = conformance_jobs.train(form, conformance_jobs.scan.labeled)
         assert trained.model.is_file() and trained.model.stat().st_size
-        assert trained.left_behind == {}
+        assert trained.leftovers == {}
         assert not trained.changed_input
         check_progress(trained.heard)
 
@@ -56,11 +56,11 @@ class TrainingChecks:
         place = conformance_jobs.place()
         reconstructor = conformance_jobs.new(place).reconstructor
         state = place.state()
-        with caplog.at_level(logging.ERROR), place.inhabited(), pytest.raises(Exception) as error:
-            in_thread(lambda: list(reconstructor.train(place.input, place.output)))
-        assert one_sentence(error.value)
-        assert place.left_behind(state) == {}
+        with caplog.at_level(logging.ERROR), place.enter(), pytest.raises(Exception) as error:
+            run_in_thread(lambda: list(reconstructor.train(place.input, place.output)))
+        assert is_one_sentence(error.value)
+        assert place.find_leftovers(state) == {}
         assert reconstructor.is_model_loaded() is False
         logger = conformance_jobs.subject.logger
-        told = [record for record in caplog.records if f'{record.name}.'.startswith(f'{logger}.')]
-        assert not logger or any(str(error.value) in record.getMessage() for record in told)
+        records = [record for record in caplog.records if f'{record.name}.'.startswith(f'{logger}.')]
+        assert not logger or any(str(error.value) in record.getMessage() for record in records)

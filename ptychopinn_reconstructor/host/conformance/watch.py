@@ -1,4 +1,4 @@
-"""Running jobs as the host does, in a thread of their own, and seeing what they leave behind."""
+"""Running jobs as the host does, in a separate thread, and detecting what they leave behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from ptychodus.api.reconstruct import ReconstructInput
 
-from .scans import positions_of
+from .scans import list_positions
 
 Output = TypeVar('Output')
 Result = TypeVar('Result')
@@ -26,14 +26,14 @@ GUARD = 300.0  # seconds after which a job counts as hanging
 
 @dataclass
 class Heard(Generic[Output]):
-    """What a job has yielded, and the progress goal at each time, the first one before the job."""
+    """Outputs of a job, with the progress goal before it and at each output."""
 
     goals: list[int] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
 
 
-def in_thread(function: Callable[[], Result]) -> Result:
-    """Run a function in a thread that is not the main one; its result, or its exception."""
+def run_in_thread(function: Callable[[], Result]) -> Result:
+    """Result of a function run in a thread other than the main one; its exception is raised here."""
     results: list[Result] = []
     errors: list[Exception] = []
 
@@ -54,7 +54,7 @@ def in_thread(function: Callable[[], Result]) -> Result:
 
 
 def listen(goal: Callable[[], int], job: Callable[[], Iterator[Output]]) -> Heard[Output]:
-    """Run a job to its end, asking for its goal as the host does: before it, and at each output."""
+    """Outputs of a complete job, with the goal before it and at each output, as the host asks for it."""
 
     def run() -> Heard[Output]:
         heard: Heard[Output] = Heard([goal()])
@@ -63,12 +63,12 @@ def listen(goal: Callable[[], int], job: Callable[[], Iterator[Output]]) -> Hear
             heard.goals.append(goal())
         return heard
 
-    return in_thread(run)
+    return run_in_thread(run)
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """Folders of one job: where it reads, where it may write, where it may write while it runs, and where not."""
+    """Folders of one job: input, output, scratch, and the current folder, where it must not write."""
 
     root: Path
 
@@ -78,53 +78,53 @@ class Workplace:
 
     @property
     def input(self) -> Path:
-        """Training data."""
+        """Folder of the training data."""
         return self.root / 'input'
 
     @property
     def output(self) -> Path:
-        """Where a training leaves its model."""
+        """Folder where a training writes its model."""
         return self.root / 'output'
 
     @property
     def scratch(self) -> Path:
-        """For temporary files."""
+        """Folder for temporary files."""
         return self.root / 'scratch'
 
     @property
     def elsewhere(self) -> Path:
-        """The current folder, which is nobody's."""
+        """Current folder of the job, where it must not write."""
         return self.root / 'elsewhere'
 
     @contextlib.contextmanager
-    def inhabited(self) -> Iterator[None]:
-        """The current folder and that of temporary files are those of this place."""
+    def enter(self) -> Iterator[None]:
+        """Context with this place's current folder and folder for temporary files."""
         with pytest.MonkeyPatch.context() as patch, contextlib.chdir(self.elsewhere):
             patch.setenv('TMPDIR', str(self.scratch))
             patch.setattr(tempfile, 'tempdir', str(self.scratch))
             yield
 
-    def left_behind(self, before: Mapping[str, Any]) -> dict[str, Any]:
-        """What is otherwise than `before`, an earlier `state`, by name."""
+    def find_leftovers(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        """Differences from `before`, an earlier `state`, by name."""
         now = self.state()
         return {name: value for name, value in now.items() if value != before[name]}
 
     def state(self) -> dict[str, Any]:
         """Child processes, and files outside the output folder."""
         folders = {'input': self.input, 'scratch': self.scratch, 'current folder': self.elsewhere}
-        return {'child processes': children(), **{name: files_of(folder) for name, folder in folders.items()}}
+        return {'child processes': list_children(), **{name: hash_files(folder) for name, folder in folders.items()}}
 
 
-def files_of(folder: Path) -> dict[str, str]:
-    """Every file below a folder with a hash of what it holds."""
+def hash_files(folder: Path) -> dict[str, str]:
+    """Hashes of all files below a folder, by path."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ''
         for path in sorted(folder.rglob('*'))
     }
 
 
-def children() -> set[int]:
-    """Process ids of the children of this process; none are seen where there is no /proc."""
+def list_children() -> set[int]:
+    """Process ids of this process's children; empty where there is no /proc."""
     found = set()
     for stat in Path('/proc').glob('[0-9]*/stat'):
         with contextlib.suppress(OSError):
@@ -134,15 +134,15 @@ def children() -> set[int]:
     return found
 
 
-def fingerprint(parameters: ReconstructInput) -> str:
-    """A hash of every array that is handed in."""
+def hash_arrays(parameters: ReconstructInput) -> str:
+    """Hash of all arrays of an input."""
     product = parameters.product
     arrays: list[NDArray[Any]] = [
         parameters.diffraction_patterns,
         parameters.bad_pixels,
         product.probes.get_array(),
         product.object_.get_array(),
-        positions_of(product),
+        list_positions(product),
     ]
     digest = hashlib.sha256()
     for array in arrays:

@@ -1,1 +1,1 @@
-"""What needs Qt: the panel in Ptychodus, and its window on a scan of ours. What the panel says stands in panel.py."""
+"""Widgets of the panel in Ptychodus, the only part that imports Qt; their contents are in panel.py."""

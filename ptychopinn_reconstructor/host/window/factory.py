@@ -1,4 +1,4 @@
-"""The panels of our reconstructors."""
+"""Panels of the reconstructors."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from PyQt5.QtWidgets import QWidget
 
 from ..devices import Devices
 from ..library import PtychoPINNLibrary
-from ..panel import ADVANCED, GROUPS, Field, fields, is_installed, tool_tip
-from .fields import ChoiceViewController, DeviceViewController, PathsViewController, PathViewController, spin_box
-from .layout import ClosedGroup, WhenShown, finish_labels, guard_wheels
+from ..panel import ADVANCED, GROUPS, Field, format_tool_tip, is_installed, list_fields
+from .fields import ChoiceViewController, DeviceViewController, PathsViewController, PathViewController, make_spin_box
+from .layout import ClosedGroup, ShowWatcher, align_labels, guard_wheels
 from .reliability import ReliabilityViewController
 from .status import StatusViewController
 
 
 class PanelFactory(ReconstructorViewControllerFactory):
-    """Makes the panels of the reconstructors of our library."""
+    """Factory of the panels of our library's reconstructors."""
 
     def __init__(self, library: PtychoPINNLibrary, file_dialog_factory: Any) -> None:
         super().__init__()
@@ -34,11 +34,11 @@ class PanelFactory(ReconstructorViewControllerFactory):
 
     @property
     def name(self) -> str:
-        """Of the library."""
+        """Name of the library."""
         return self._library.name
 
     def create_view_controller(self, reconstructor_name: str) -> QWidget:
-        """The panel of a reconstructor, by its name in any case."""
+        """Panel of a reconstructor, by its case-insensitive name."""
         named = reconstructor_name.casefold()
         reconstructor = next(each for each in self._library.reconstructors if each.name.casefold() == named)
         line = StatusViewController(reconstructor)
@@ -53,20 +53,22 @@ class PanelFactory(ReconstructorViewControllerFactory):
             for label, controller in rows:
                 builder.add_view_controller(controller, label, group=group)
         panel = builder.build_widget()
-        finish_labels(panel)
+        align_labels(panel)
         guard_wheels(panel)
-        panel.installEventFilter(WhenShown(panel, [line.show, self._devices.look]))
+        panel.installEventFilter(ShowWatcher(panel, [line.show, self._devices.query]))
         return panel
 
     def _rows(self, group: str, model_type: str) -> list[tuple[str, ParameterViewController]]:
-        return [(f'{field.label}:', self._controller(field)) for field in fields(group, self._settings, model_type)]
+        return [
+            (f'{field.label}:', self._controller(field)) for field in list_fields(group, self._settings, model_type)
+        ]
 
     def _controller(self, field: Field) -> ParameterViewController:
-        """The widget of a setting, which has its name."""
+        """Controller of a setting's widget, which is named after it."""
         controller = self._bare_controller(field)
         widget = controller.get_widget()
         widget.setObjectName(field.name)
-        widget.setToolTip(tool_tip(field, self._settings))
+        widget.setToolTip(format_tool_tip(field, self._settings))
         return controller
 
     def _bare_controller(self, field: Field) -> ParameterViewController:
@@ -74,7 +76,7 @@ class PanelFactory(ReconstructorViewControllerFactory):
         if isinstance(parameter, BooleanParameter):
             return CheckBoxParameterViewController(parameter, '')
         if isinstance(parameter, IntegerParameter):
-            return spin_box(parameter, field)
+            return make_spin_box(parameter, field)
         if field.name == 'device':
             return DeviceViewController(parameter, self._settings['backend'], self._devices)
         if field.caption:

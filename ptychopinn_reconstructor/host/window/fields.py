@@ -1,4 +1,4 @@
-"""The widgets of settings: one of several values, a device, a file or folder, a number with its unit."""
+"""Widgets of settings: choices, devices, paths, and numbers with units."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from PyQt5.QtCore import QSignalBlocker
 from PyQt5.QtWidgets import QComboBox, QHBoxLayout, QLineEdit, QPushButton, QWidget
 
 from ..devices import Devices
-from ..panel import Field, suffix, zero
+from ..panel import Field, format_open_value, format_unit
 from ..settings import HOST_MODEL_PATH
 
 
 class ChoiceViewController(ParameterViewController, Observer):
-    """One of several values; another is shown as what it is as long as the settings hold it."""
+    """Combo box of allowed values; an unknown value of the settings is shown too."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class ChoiceViewController(ParameterViewController, Observer):
 
 
 class DeviceViewController(ParameterViewController, Observer):
-    """A device that was found for the backend, or one that is typed in."""
+    """Editable combo box of the backend's devices."""
 
     def __init__(self, parameter: Parameter[str], backend: Parameter[str], devices: Devices) -> None:
         super().__init__()
@@ -64,10 +64,10 @@ class DeviceViewController(ParameterViewController, Observer):
         self._box = QComboBox()
         self._box.setEditable(True)
         self._box.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
-        self._box.activated.connect(self._take)
+        self._box.activated.connect(self._set)
         line = self._box.lineEdit()
         assert line is not None
-        line.editingFinished.connect(self._take)
+        line.editingFinished.connect(self._set)
         for observed in (parameter, backend, devices):
             observed.add_observer(self)
         self._show()
@@ -76,25 +76,25 @@ class DeviceViewController(ParameterViewController, Observer):
         """The combo box."""
         return self._box
 
-    def _take(self) -> None:
-        self._parameter.set_value(self._box.currentText().strip() or self.devices.names()[0])
+    def _set(self) -> None:
+        self._parameter.set_value(self._box.currentText().strip() or self.devices.list_names()[0])
 
     def _show(self) -> None:
         with QSignalBlocker(self._box):
             self._box.clear()
-            self._box.addItems(self.devices.names())
+            self._box.addItems(self.devices.list_names())
             value = self._parameter.get_value()
             self._box.setCurrentIndex(self._box.findText(value))  # where the arrow keys start from
             self._box.setEditText(value)
 
     def _update(self, observable: Observable) -> None:
         if observable is self._backend and self._box.isVisible():
-            self.devices.look()
+            self.devices.query()
         self._show()
 
 
 class PathViewController(ParameterViewController, Observer):
-    """A file or folder, typed or chosen in a dialog; no path is an empty line."""
+    """Line edit and dialog for a file or folder; no path is an empty line."""
 
     def __init__(self, parameter: Parameter[Any], field: Field, dialogs: Any) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class PathViewController(ParameterViewController, Observer):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._line)
         layout.addWidget(button)
-        self._line.editingFinished.connect(lambda: self._take(self._line.text().strip()))
+        self._line.editingFinished.connect(lambda: self._set(self._line.text().strip()))
         button.clicked.connect(self._browse)
         parameter.add_observer(self)
         self._show()
@@ -123,12 +123,12 @@ class PathViewController(ParameterViewController, Observer):
         else:
             path = self._dialogs.get_existing_directory_path(self._widget, self._field.caption)
         if path:
-            self._take(self._with(str(path)))
+            self._set(self._append(str(path)))
 
-    def _with(self, chosen: str) -> str:
+    def _append(self, chosen: str) -> str:
         return chosen
 
-    def _take(self, text: str) -> None:
+    def _set(self, text: str) -> None:
         self._parameter.set_value(Path(text) if isinstance(self._parameter, PathParameter) else text)
 
     def _show(self) -> None:
@@ -140,16 +140,16 @@ class PathViewController(ParameterViewController, Observer):
 
 
 class PathsViewController(PathViewController):
-    """Several files, separated as in a search path; one that is chosen in the dialog comes on top."""
+    """Line edit for several files, separated as in a search path; the dialog appends one."""
 
-    def _with(self, chosen: str) -> str:
+    def _append(self, chosen: str) -> str:
         return os.pathsep.join([*filter(None, self._line.text().split(os.pathsep)), chosen])
 
 
-def spin_box(parameter: IntegerParameter, field: Field) -> ParameterViewController:
-    """A number that may be open, with its unit."""
+def make_spin_box(parameter: IntegerParameter, field: Field) -> ParameterViewController:
+    """Spin box of a number with its unit; the smallest value may mean automatic."""
     controller = SpinBoxParameterViewController(parameter)
     box = controller.get_widget()
-    box.setSuffix(suffix(field))
-    box.setSpecialValueText(zero(field, parameter))
+    box.setSuffix(format_unit(field))
+    box.setSpecialValueText(format_open_value(field, parameter))
     return controller

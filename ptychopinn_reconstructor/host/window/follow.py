@@ -1,4 +1,4 @@
-"""The window follows what our reconstructors do: the product of a training, the word on the Train button."""
+"""Selection of the product that displays a training, and the word on the Train button."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 from ptychodus.api.observer import Observable, Observer
 
 from ..library import PtychoPINNLibrary
-from ..panel import TRAIN, train_button
+from ..panel import TRAIN, label_train_button
 from ..reconstructor import PtychoPINNReconstructor
 
 TRAIN_BUTTON = ('source', 'start_from_model')
 
 
 def follow_training(controller: Any, library: PtychoPINNLibrary) -> None:
-    """Let the window select the product in which a training is shown, and its Train button say what it would do."""
+    """Select the product that displays a training in the window, and name its Train button after the action."""
     combo_box = controller._product_view_controller.get_widget()
     library.session.select = combo_box.setCurrentIndex
     controller._ptychopinn_button = TrainButton(controller, library)
 
 
 class TrainButton(Observer):
-    """The word on the host's Train button."""
+    """Observer that sets the word on the host's Train button."""
 
     def __init__(self, controller: Any, library: PtychoPINNLibrary) -> None:
         super().__init__()
@@ -33,4 +33,4 @@ class TrainButton(Observer):
 
     def _update(self, observable: Observable) -> None:
         ours = isinstance(self._algorithm.get_current_reconstructor(), PtychoPINNReconstructor)
-        self._button.setText(train_button(self._settings) if ours else TRAIN)
+        self._button.setText(label_train_button(self._settings) if ours else TRAIN)

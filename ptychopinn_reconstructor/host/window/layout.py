@@ -1,4 +1,4 @@
-"""What the panel does with its widgets: one column of fields, a closed group, a wheel that scrolls."""
+"""Layout of the panel: aligned columns, collapsible groups, and a wheel that scrolls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PyQt5.QtWidgets import QAbstractSpinBox, QComboBox, QFormLayout, QToolButto
 
 
 class ClosedGroup(ParameterViewController):
-    """A group of settings that is opened by its title."""
+    """Collapsible group of settings, closed at first."""
 
     def __init__(self, title: str, rows: Sequence[tuple[str, ParameterViewController]]) -> None:
         self._controllers = [controller for _, controller in rows]
@@ -40,8 +40,8 @@ class ClosedGroup(ParameterViewController):
         return self._widget
 
 
-class WhenShown(QObject):
-    """Does something each time that a widget becomes visible."""
+class ShowWatcher(QObject):
+    """Event filter that calls functions each time a widget is shown."""
 
     def __init__(self, widget: QWidget, then: Sequence[Callable[[], None]]) -> None:
         super().__init__(widget)
@@ -55,7 +55,7 @@ class WhenShown(QObject):
 
 
 class _WheelGuard(QObject):
-    """Lets the wheel scroll the panel instead of changing the setting that happens to be under the mouse."""
+    """Event filter that lets the wheel scroll the panel instead of changing the setting under the mouse."""
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802 - Qt's name
         if event is None or event.type() != QEvent.Type.Wheel:
@@ -67,7 +67,7 @@ class _WheelGuard(QObject):
 
 
 def guard_wheels(panel: QWidget) -> None:
-    """Keep the wheel from changing settings."""
+    """Prevent the wheel from changing settings without focus."""
     guard = _WheelGuard(panel)
     for kind in (QComboBox, QAbstractSpinBox):
         for widget in panel.findChildren(kind):
@@ -75,21 +75,21 @@ def guard_wheels(panel: QWidget) -> None:
             widget.installEventFilter(guard)
 
 
-def rows_of(panel: QWidget) -> Iterator[tuple[QWidget, QWidget]]:
-    """Label and field of every setting in a panel."""
+def iterate_rows(panel: QWidget) -> Iterator[tuple[QWidget, QWidget]]:
+    """Pairs of label and field of every setting in a panel."""
     roles = (QFormLayout.ItemRole.LabelRole, QFormLayout.ItemRole.FieldRole)
     for form in panel.findChildren(QFormLayout):
         for row in range(form.rowCount()):
-            found = [form.itemAt(row, role) for role in roles]
-            label, field = (item.widget() for item in found if item is not None)
+            items = [form.itemAt(row, role) for role in roles]
+            label, field = (item.widget() for item in items if item is not None)
             if label is not None and field is not None:
                 yield label, field
 
 
-def finish_labels(panel: QWidget) -> None:
-    """A label has the tool tip of its field, and all of them one width, so that the fields stand in one column."""
+def align_labels(panel: QWidget) -> None:
+    """Give each label its field's tool tip, and all labels one width, so that the fields form one column."""
     labels = []
-    for label, field in rows_of(panel):
+    for label, field in iterate_rows(panel):
         label.setToolTip(field.toolTip())
         labels.append(label)
     width = max(label.sizeHint().width() for label in labels)

@@ -1,4 +1,4 @@
-"""How far the last reconstruction can be trusted: a button in the panel, and a window with the pictures."""
+"""Reliability of the last reconstruction: a button in the panel, and a window with the pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from PyQt5.QtWidgets import (
 )
 
 from ...errors import PtychoPINNError
-from ..last_reliability import Known, LastReliability
+from ..last_reliability import LastReliability, ReliabilityRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,7 @@ WORDS = {
 
 
 class ReliabilityViewController(ParameterViewController, Observer):
-    """The button that opens the pictures; there is nothing to show before the first reconstruction of a session."""
+    """Button that opens the pictures; disabled before the first reconstruction of a session."""
 
     def __init__(self, reliability: LastReliability, dialogs: Any) -> None:
         super().__init__()
@@ -58,38 +58,38 @@ class ReliabilityViewController(ParameterViewController, Observer):
         return self._button
 
     def _open(self) -> None:
-        known = self._reliability.known
-        assert known is not None  # the button is disabled without
+        record = self._reliability.record
+        assert record is not None  # the button is disabled without
         if self._dialog is not None:
             self._dialog.close()
-        self._dialog = ReliabilityDialog(known, self._dialogs, self._button.window())
+        self._dialog = ReliabilityDialog(record, self._dialogs, self._button.window())
         self._dialog.show()
 
     def _update(self, observable: Observable) -> None:
-        known = self._reliability.known
-        self._button.setEnabled(known is not None)
-        self._button.setToolTip('Infer first.' if known is None else f'Of {known.product}: {known.line}.')
+        record = self._reliability.record
+        self._button.setEnabled(record is not None)
+        self._button.setToolTip('Infer first.' if record is None else f'Of {record.product}: {record.line}.')
 
 
 class ReliabilityDialog(QDialog):
-    """The one line, the pictures with what they tell, and a way to save them."""
+    """Dialog with the summary line, the pictures with captions, and a button to save them."""
 
-    def __init__(self, known: Known, dialogs: Any, parent: QWidget | None) -> None:
+    def __init__(self, record: ReliabilityRecord, dialogs: Any, parent: QWidget | None) -> None:
         super().__init__(parent)
         from ...reconstruction.diagnostic_pictures import pictures
 
-        self._reliability, self._dialogs = known.reliability(), dialogs
+        self._reliability, self._dialogs = record.reliability(), dialogs
         self.setObjectName(DIALOG)
-        self.setWindowTitle(f'Reliability of {known.product}')
-        self.line = QLabel(f'{known.line[:1].upper()}{known.line[1:]}.')
+        self.setWindowTitle(f'Reliability of {record.product}')
+        self.line = QLabel(f'{record.line[:1].upper()}{record.line[1:]}.')
         self.line.setWordWrap(True)
         self.line.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         inside = QWidget()
         grid = QGridLayout(inside)
         for number, (name, figure) in enumerate(pictures(self._reliability).items()):
             row, column = divmod(number, COLUMNS)
-            grid.addWidget(_shown(name, figure), 2 * row, column)
-            grid.addWidget(_explained(name), 2 * row + 1, column)
+            grid.addWidget(_make_canvas(name, figure), 2 * row, column)
+            grid.addWidget(_make_caption(name), 2 * row + 1, column)
             grid.setRowStretch(2 * row, 1)
         scrolled = QScrollArea()
         scrolled.setWidgetResizable(True)
@@ -117,8 +117,8 @@ class ReliabilityDialog(QDialog):
                 ExceptionDialog.show_exception('Save Pictures', error)
 
 
-def _shown(name: str, figure: Figure) -> QWidget:
-    """A picture."""
+def _make_canvas(name: str, figure: Figure) -> QWidget:
+    """Canvas widget of a figure."""
     from matplotlib.backends import backend_qtagg
 
     canvas_of: Any = backend_qtagg.FigureCanvasQTAgg  # which tells no types
@@ -129,8 +129,8 @@ def _shown(name: str, figure: Figure) -> QWidget:
     return canvas
 
 
-def _explained(name: str) -> QLabel:
-    """What a picture tells, below it."""
+def _make_caption(name: str) -> QLabel:
+    """Label with the caption of a picture."""
     words = QLabel(WORDS[name])
     words.setObjectName(f'{name}-words')
     words.setWordWrap(True)

@@ -1,4 +1,4 @@
-"""The top of the panel: which model Infer would use."""
+"""Status line on top of the panel: the model that Infer would use."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from ptychodus.controller.parameters import ParameterViewController
 from PyQt5.QtCore import Qt
 from PyQt5.QtWidgets import QLabel, QWidget
 
-from ..panel import status
+from ..panel import describe_status
 from ..reconstructor import PtychoPINNReconstructor
 
 STATUS = 'status'
 
 
 class StatusViewController(ParameterViewController, Observer):
-    """The line that says which model Infer would use; follows ModelPath, which a training and Load Model set."""
+    """Label with the model that Infer would use; observes ModelPath, which a training and Load Model set."""
 
     def __init__(self, reconstructor: PtychoPINNReconstructor) -> None:
         super().__init__()
@@ -30,8 +30,8 @@ class StatusViewController(ParameterViewController, Observer):
         return self._label
 
     def show(self) -> None:
-        """Say what is so now."""
-        now = status(self._reconstructor)
+        """Update text, tool tip and color."""
+        now = describe_status(self._reconstructor)
         self._label.setText(now.text)
         self._label.setToolTip(now.tool_tip)
         self._label.setStyleSheet('color: #c62828' if now.wrong else '')
