@@ -104,9 +104,7 @@ def _check_sources(dataset: Any, where: str, open_file: Open) -> None:
     covered = np.zeros(dataset.shape[:1], bool)
     for source in dataset.virtual_sources():
         _check_source(dataset, where, source, open_file)
-        with suppress(ValueError):  # an unlimited selection has no bounds
-            low, high = source.vspace.get_select_bounds()
-            covered[low[0] : high[0] + 1] = True
+        covered[_entries_of(source)] = True
     if not covered.all():
         first = int(np.argmin(covered))
         raise ScanError(
@@ -115,9 +113,18 @@ def _check_sources(dataset: Any, where: str, open_file: Open) -> None:
         )
 
 
+def _entries_of(source: Any) -> slice:
+    """The entries along the first axis that a source provides; all for one without a limit, which ends with it."""
+    try:
+        low, high = source.vspace.get_select_bounds()
+    except (RuntimeError, ValueError):
+        return slice(None)
+    return slice(low[0], high[0] + 1)
+
+
 def _check_source(dataset: Any, where: str, source: Any, open_file: Open) -> None:
-    if '%' in source.file_name or '%' in source.dset_name:  # numbered files, as many as there are
-        return
+    if '%b' in source.file_name:
+        return _check_numbered(dataset, where, source)
     if source.file_name == '.':
         return _check_extent(dataset.file.get(source.dset_name), where, source, dataset.file.filename, open_file)
     path = _locate(source.file_name, dataset.file)
@@ -127,10 +134,23 @@ def _check_source(dataset: Any, where: str, source: Any, open_file: Open) -> Non
         _check_extent(other.get(source.dset_name), where, source, str(path), open_file)
 
 
+def _check_numbered(dataset: Any, where: str, source: Any) -> None:
+    """Files named by their numbers end at the first that is lacking; those behind it would be left out without a word."""
+    _, steps, *_ = source.vspace.get_regular_hyperslab()
+    number = -(-dataset.shape[0] // steps[0])
+    lacking = _locate(source.file_name.replace('%b', str(number)), dataset.file)
+    begin, _, end = Path(source.file_name).name.partition('%b')
+    names = [path.name for path in lacking.parent.glob('*') if path.name.startswith(begin) and path.name.endswith(end)]
+    numbers = [name[len(begin) : len(name) - len(end)] for name in names]
+    if any(text.isdigit() and int(text) > number for text in numbers):
+        raise ScanError(f'{where} is a virtual dataset that lacks a part: {lacking} is not there; copy it there.')
+
+
 def _check_extent(part: Any, where: str, source: Any, path: str, open_file: Open) -> None:
-    wanted = source.src_space.shape  # empty where all of the source is meant
+    limited = _entries_of(source).stop is not None
+    wanted = source.src_space.shape if limited else ()  # empty where all of the source is meant
     if part is None or (
-        np.less(part.shape, wanted).any() if wanted else part.size < source.vspace.get_select_npoints()
+        np.less(part.shape, wanted).any() if wanted else limited and part.size < source.vspace.get_select_npoints()
     ):
         held = 'is not there' if part is None else f'holds {part.shape}, less than what is wanted of it'
         raise ScanError(f"{where} is a virtual dataset that lacks a part: '{source.dset_name}' of {path} {held}.")

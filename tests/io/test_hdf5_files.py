@@ -109,6 +109,30 @@ def _make_nested(folder: Path) -> None:
         file.create_virtual_dataset('patterns', layout)
 
 
+def _number_parts(folder: Path) -> None:
+    """A virtual dataset without a limit: as many files of four patterns as there are, by their numbers."""
+    for i in range(3):
+        _write_raw(folder, f'{i}.h5', PATTERNS[4 * i : 4 * i + 4])
+    one, many = (4, SIDE, SIDE), h5py.h5s.UNLIMITED
+    space = h5py.h5s.create_simple(PATTERNS.shape, (many, SIDE, SIDE))
+    space.select_hyperslab((0, 0, 0), (many, 1, 1), (4, 1, 1), one)
+    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    settings.set_virtual(space, b'raw/%b.h5', b'entry/data/data', h5py.h5s.create_simple(one))
+    with _changed(folder) as file:
+        h5py.h5d.create(file.id, b'patterns', h5py.h5t.NATIVE_UINT32, space, dcpl=settings)
+
+
+def _grow_part(folder: Path) -> None:
+    """A virtual dataset that follows one of which the end is open."""
+    _write_raw(folder, maxshape=(None, SIDE, SIDE))
+    many = h5py.h5s.UNLIMITED
+    layout = h5py.VirtualLayout(PATTERNS.shape, PATTERNS.dtype, maxshape=(None, SIDE, SIDE))
+    source = h5py.VirtualSource('raw/data.h5', 'entry/data/data', PATTERNS.shape, maxshape=(None, SIDE, SIDE))
+    layout[0:many] = source[0:many]
+    with _changed(folder) as file:
+        file.create_virtual_dataset('patterns', layout)
+
+
 def _link_symbolically(folder: Path) -> None:
     """The master file in another folder, beside its parts, and a symbolic link to it here."""
     _make_virtual(folder)
@@ -151,6 +175,8 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     'link to a linked group': _link_group,
     'virtual': _make_virtual,
     'virtual over a link': _make_nested,
+    'virtual of numbered files': _number_parts,
+    'virtual without an end': _grow_part,
     'virtual behind a symbolic link': _link_symbolically,
     'user block': _add_user_block,
     'external storage': _store_outside,
@@ -206,6 +232,11 @@ def _lose_part_name(folder: Path) -> None:
         file['something'] = 1
 
 
+def _lose_number(folder: Path) -> None:
+    _number_parts(folder)
+    (folder / 'raw' / '1.h5').unlink()
+
+
 def _shorten_part(folder: Path) -> None:
     _make_virtual(folder)
     _write_raw(folder, '2.h5', PATTERNS[:3])
@@ -246,6 +277,7 @@ LOSSES: dict[str, tuple[Callable[[Path], None], str]] = {
         r"master\.h5 links 'data' to .*data_000001\.h5, but that file is not there",
     ),
     'part of a virtual dataset': (_lose_part, r'lacks a part: .*1\.h5 is not there'),
+    'number of a virtual dataset': (_lose_number, r'lacks a part: .*1\.h5 is not there'),
     'name of a part': (_lose_part_name, r"lacks a part: 'entry/data/data' of .*1\.h5 is not there"),
     'end of a part': (_shorten_part, r'lacks a part: .*2\.h5 holds \(3, 16, 16\)'),
     'gap': (_leave_gap, r'no file provides 7 of its 12 entries \(the first is 5\)'),
