@@ -9,7 +9,7 @@ import click
 
 from ..errors import OutputError
 from ..io import DomainChoice, read_object, read_scan, write_cxi, write_npz
-from ..io.cxi import write_cxi_object
+from ..io.cxi_writing import write_cxi_object
 from ..io.hdf5 import holds_object_alone
 from ..io.tiff import SUFFIXES, write_tiff_object
 from .app import debug_option, json_option, quiet_option

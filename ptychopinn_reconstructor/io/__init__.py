@@ -19,7 +19,7 @@ from .files import detect_file_kind
 from .records import ObjectFile, ScanFile
 
 if TYPE_CHECKING:
-    from .cxi import write_cxi
+    from .cxi_writing import write_cxi
     from .images import write_amplitude_phase, write_comparison
     from .npz import write_npz
     from .ptychodus import read_product, write_diffraction, write_product
@@ -31,7 +31,7 @@ __all__ = [
 
 DIFFRACTION_NAME, PRODUCT_NAME = 'diffraction.h5', 'product.h5'
 _LAZY = {
-    'write_cxi': 'cxi', 'write_amplitude_phase': 'images', 'write_comparison': 'images', 'write_npz': 'npz',
+    'write_cxi': 'cxi_writing', 'write_amplitude_phase': 'images', 'write_comparison': 'images', 'write_npz': 'npz',
     'read_product': 'ptychodus', 'write_diffraction': 'ptychodus', 'write_product': 'ptychodus',
 }  # fmt: skip
 

@@ -44,6 +44,8 @@ class Measurement:
         (N, N) bool, True = bad, or None.
     probe
         ([modes,] N, N) complex, or None.
+    scan_index
+        (n,) integers naming the scan of each pattern, or None.
     is_nominal
         Whether the geometry stands in for one that is not known, so that only pixels are.
     """
@@ -55,6 +57,7 @@ class Measurement:
     detector_pixel: tuple[float, float]
     bad_pixels: NDArray[np.bool_] | None = None
     probe: NDArray[Any] | None = None
+    scan_index: NDArray[Any] | None = None
     metadata: dict[str, str | float] = field(default_factory=dict)
     is_nominal: bool = False
 
@@ -84,6 +87,7 @@ def make_scan(
         probe=own if probe is None else probe,
         domain=chosen,
         bad_pixels=measured.bad_pixels,
+        scan_index=measured.scan_index,
         pixel_size=None if measured.is_nominal else size,
         metadata=measured.metadata if measured.is_nominal else measured.metadata | known,
     )

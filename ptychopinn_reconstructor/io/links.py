@@ -135,7 +135,7 @@ def _check_source(dataset: Any, where: str, source: Any, open_file: Open) -> Non
 
 
 def _check_numbered(dataset: Any, where: str, source: Any) -> None:
-    """Files named by their numbers end at the first that is lacking; those behind it would be left out without a word."""
+    """Files named by their numbers end at the first that is lacking; those behind it would be left out silently."""
     _, steps, *_ = source.vspace.get_regular_hyperslab()
     number = -(-dataset.shape[0] // steps[0])
     lacking = _locate(source.file_name.replace('%b', str(number)), dataset.file)

@@ -36,7 +36,13 @@ def read_ptyd(path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray
             f'{path} holds data {patterns.shape} and positions {positions.shape}; expected (n, N, N) and (n, 2).'
         )
     measured = Measurement(
-        patterns, positions.astype(np.float64), energy * 1e3, distance, (height, width), bad, None, {'name': path.stem}
+        patterns,
+        positions.astype(np.float64),
+        energy * 1e3,
+        distance,
+        (height, width),
+        bad,
+        metadata={'name': path.stem},
     )
     return make_scan(path, measured, domain, probe, ())
 
