@@ -248,7 +248,7 @@ def test_the_best_checkpoint_is_one_that_beats_all_earlier_epochs(
     earlier: list[dict[str, float]], best: float | None, tmp_path: Path
 ) -> None:
     """B32: wherever the folder lies now; the last one is written last, since a resume believes it."""
-    first, last = callbacks.checkpoints(tmp_path / '{a}', 'val_loss', earlier)
+    first, last = callbacks.make_checkpoint_callbacks(tmp_path / '{a}', 'val_loss', earlier)
     assert (first.monitor, first.save_best_only, first.best) == ('val_loss', True, best)
     assert first.mode == 'min' and not last.save_best_only
     assert [Path(one.filepath.format()).name for one in (first, last)] == ['best.keras', 'last.keras']
