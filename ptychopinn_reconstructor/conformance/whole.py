@@ -115,7 +115,7 @@ class PipelineChecks:
             assert corrected > plain
 
     @pytest.mark.slow
-    def test_a_result_says_how_far_to_reliability_it(self, shipped: Shipped) -> None:
+    def test_a_result_says_how_far_to_trust_it(self, shipped: Shipped) -> None:
         """RELIABILITY, SETTINGS: disagreement of the patches always; with split_frc the agreement of two halves."""
         split = shipped.config.merged({'inference': {'split_frc': True}, 'refinement': {'passes': 1}})
         plain, halved = (reconstruct(shipped.scan, shipped.model, c).report for c in (shipped.config, split))

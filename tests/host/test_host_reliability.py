@@ -39,7 +39,7 @@ def record_of(host: Host) -> tuple[ReliabilityRecord, Reliability]:
     return record, record.reliability()
 
 
-def test_the_session_knows_how_far_to_reliability_the_last_reconstruction(host: Host, case: Case) -> None:
+def test_the_session_knows_how_far_to_trust_the_last_reconstruction(host: Host, case: Case) -> None:
     """The line of the product's comments, and what the pictures are drawn from; observers hear of it."""
     reliability, heard = host.library.session.reliability, []
 

@@ -213,7 +213,7 @@ def alone() -> tuple[Result, list[Event]]:
     return pp.refine(scan, config.merged({'refinement': {'passes': 6}}), emit=events.append), events
 
 
-def test_every_result_says_how_far_to_reliability_it(alone: tuple[Result, list[Event]]) -> None:
+def test_every_result_says_how_far_to_trust_it(alone: tuple[Result, list[Event]]) -> None:
     result, events = alone
     reliability, report = result.report.reliability, result.report
     assert reliability.uncertainty is None and reliability.split is not None
