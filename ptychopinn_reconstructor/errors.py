@@ -1,6 +1,7 @@
 """The exception tree: every error that a user can cause is one sentence with the value seen and the remedy.
 
-`exit_code` is what the command line returns: 2 for bad input, 1 for a failure, 130 when interrupted.
+`exit_code` is what the command line returns: 2 for bad input, 1 for a failure, 3 for a bad result that was asked to be
+good, 130 when interrupted.
 """
 
 
@@ -46,6 +47,12 @@ class TrainingError(PtychoPINNError):
 
 class VerificationError(PtychoPINNError):
     """A model's self-test does not reproduce its recorded output."""
+
+
+class VerdictError(PtychoPINNError):
+    """A result is bad, and no bad one was wanted; its files are written."""
+
+    exit_code = 3
 
 
 class Interrupted(PtychoPINNError):

@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 
 NOMINAL_PIXEL_SIZE = 1e-8  # meters; a product needs lengths, also of a scan that is known in pixels only
 ProbeSource = Literal['given', 'scan', 'model']
+Word = Literal['good', 'doubtful', 'bad']
+ReasonCode = Literal[
+    'misfit', 'below_noise', 'mean_pattern', 'bad_pixels', 'outlier_patterns', 'background', 'too_bright',
+    'residual_rose', 'halves_disagree',
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +71,60 @@ class Reconstruction:
 
 
 @dataclass(frozen=True)
+class Reason:
+    """Why a result is not good: what was found, with the figure, its likely causes and what to do about them."""
+
+    code: ReasonCode
+    word: Literal['doubtful', 'bad']
+    finding: str
+    causes: str
+    remedy: str
+
+    def to_json(self) -> dict[str, str]:
+        """Plain JSON types by the names of the fields."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a result can be used, from the data alone.
+
+    Parameters
+    ----------
+    word
+        'good', 'doubtful' or 'bad': that of the worst reason.
+    ratio, median_ratio
+        Misfit of predicted and measured patterns in units of what counting noise causes: of all patterns together, and
+        of the median pattern. Near 1 for an object that explains the data.
+    background
+        Mean counts per detector pixel that no object explains; 0 where none were found.
+    reasons
+        The worst first; none where the result is good.
+    """
+
+    word: Word
+    ratio: float
+    median_ratio: float
+    background: float = 0.0
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """The verdict with its first reason and what to do, for people."""
+        fits = f'Fits to {self.ratio:.3g} times counting noise: {self.word}'
+        if not self.reasons:
+            return f'{fits}.'
+        # A misfit is explained by the reason that names its cause.
+        worst = next((reason for reason in self.reasons if reason.code != 'misfit'), self.reasons[0])
+        return f'{fits}, since {worst.finding}; {worst.remedy}.'
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types by the names of the fields, as metrics.json holds them."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return values | {'reasons': [reason.to_json() for reason in self.reasons]}
+
+
+@dataclass(frozen=True)
 class RunInfo:
     """How a result was made.
 
@@ -92,6 +151,8 @@ class RunInfo:
         Normalized residual during each pass.
     displacement_rms
         How far positions have moved, in pixels; None where they were not refined.
+    verdict
+        Whether the result can be used; None before it is known.
     """
 
     backend: str
@@ -112,9 +173,11 @@ class RunInfo:
     wavefront: bool = False
     residual_by_pass: tuple[float, ...] = ()
     displacement_rms: float | None = None
+    verdict: Verdict | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types by the names of the fields, n_pixels as `N`, as metrics.json holds them."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         values['N'] = values.pop('n_pixels')
+        values['verdict'] = None if self.verdict is None else self.verdict.to_json()
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

@@ -52,7 +52,7 @@ ROOMS: dict[str, set[str]] = {
     },
     'cli': {
         'config', 'environment', 'errors', 'events', 'experiments', 'io', 'model_file', 'physics',
-        'reconstruction', 'scan', 'training',
+        'reconstruction', 'result', 'scan', 'training',
     },
     '__main__': {'cli'},
     'host': {

@@ -20,7 +20,10 @@ INTERRUPTED = 130
 
 
 class OneLineErrors(click.Command):
-    """A click command that prints one line per error: exit 2 for bad input, 1 for a failure, 130 when interrupted."""
+    """A click command that prints one line per error: exit 2 for bad input, 1 for a failure, 130 when stopped.
+
+    3: a bad result under --strict.
+    """
 
     program = PROGRAM
 

@@ -42,6 +42,7 @@ def reconstruct(
     truth: Path | None,
     margin: int | None,
     pixel_size: float | None,
+    strict: bool,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -79,7 +80,7 @@ def reconstruct(
             job.files['patches'] = kept
         if config.refinement.probe:
             job.keep_probe(result)
-    job.print_summary()
+    job.print_summary(result, strict=strict)
 
 
 def _resolve_config(model: Path | None, file: str | None, settings: tuple[str, ...], options: dict[str, Any]) -> Config:

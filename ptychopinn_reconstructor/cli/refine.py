@@ -32,6 +32,7 @@ def refine(
     truth: Path | None,
     margin: int | None,
     pixel_size: float | None,
+    strict: bool,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -57,4 +58,4 @@ def refine(
         job.finish(result)
         if config.refinement.probe:
             job.keep_probe(result)
-    job.print_summary()
+    job.print_summary(result, strict=strict)

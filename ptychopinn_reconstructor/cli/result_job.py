@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ..config import Config, field_table
-from ..errors import ConfigError
+from ..errors import ConfigError, VerdictError
 from ..events import Notice
 from ..io import ObjectFile, read_object, read_scan
 from ..physics.scoring.metrics import Comparison, check_truth, default_margin
@@ -40,6 +40,7 @@ def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
             metavar='METERS',
             help='Size of an object pixel for a scan that is known in pixels only [default: 1e-8, nominal].',
         ),
+        click.option('--strict', is_flag=True, help='End with exit code 3 if the verdict on the result is bad.'),
         json_option,
         quiet_option,
         debug_option,
@@ -102,12 +103,15 @@ class ResultJob:
         self.files['probe'] = self.folder / 'probe.npz'
         write_probe(self.files['probe'], result.reconstruction.probe)
 
-    def print_summary(self) -> None:
-        """Print the summary."""
+    def print_summary(self, result: Result, *, strict: bool) -> None:
+        """Print the summary; VerdictError at its end where the result is bad and `strict`."""
         files = {kind: str(path) for kind, path in self.files.items()}
         if self.as_json or not self.quiet:
             values = {**self.metrics, 'files': files}
-            show(values, as_json=self.as_json, text=format_result(self.metrics, files))
+            show(values, as_json=self.as_json, text=format_result(self.metrics, result.report.run.verdict, files))
+        verdict = result.report.run.verdict
+        if strict and verdict is not None and verdict.word == 'bad':
+            raise VerdictError(f'{verdict.sentence} Everything is written; --strict makes this an error.')
 
 
 def refuse_settings(command: str, overrides: Overrides, why: str) -> None:

@@ -9,6 +9,7 @@ from ..events import Notice
 from ..io.system import measure_peak_memory
 from ..physics.scoring.metrics import LEADING, Comparison
 from ..reconstruction.finish import Result
+from ..result import Verdict
 from .report import format_notes, format_pairs
 
 SMALLEST_PERIOD = 2.0  # pixels: the Nyquist limit, no image holds a finer one
@@ -41,8 +42,8 @@ def collect_metrics(
     }
 
 
-def format_result(metrics: Mapping[str, Any], files: Mapping[str, Any]) -> list[str]:
-    """The summary of a reconstruction."""
+def format_result(metrics: Mapping[str, Any], verdict: Verdict | None, files: Mapping[str, Any]) -> list[str]:
+    """The summary of a reconstruction, its verdict last but for the files."""
     stages = metrics['stages']
     speed = ', '.join(f'{name} {stage["patterns_per_second"]:.0f}' for name, stage in stages.items())
     head = {
@@ -56,7 +57,18 @@ def format_result(metrics: Mapping[str, Any], files: Mapping[str, Any]) -> list[
     for key, title in (('image_network', 'network alone against the truth'), ('image', 'against the truth')):
         if key in metrics:
             lines += [f'{title}:', *(f'  {line}' for line in format_image_metrics(metrics[key]))]
-    return [*lines, *format_notes(metrics['notes']), *format_pairs(files)]
+    return [*lines, *format_notes(metrics['notes']), *format_verdict(verdict), *format_pairs(files)]
+
+
+def format_verdict(verdict: Verdict | None) -> list[str]:
+    """How far the result fits, and a line for each reason why that is not well."""
+    if verdict is None:
+        return []
+    lines = [f'verdict: fits to {verdict.ratio:.3g} times counting noise: {verdict.word}']
+    for reason in verdict.reasons:
+        lines.append(f'  {reason.word}: {reason.finding}.')
+        lines.append(f'    Likely: {reason.causes}. To do: {reason.remedy}.')
+    return lines
 
 
 def summarize_reliability(reliability: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -9,6 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from .counting_noise import expected_residual
+
+LIT = 0.1  # counts; where less is predicted a count is an accident, and its misfit tells of the darkness alone
+
+
+@dataclass(frozen=True, eq=False)
+class DetectorSums:
+    """Sums over patterns at each detector pixel, (N, N); zero on bad pixels.
+
+    `measured` and `predicted` of I and I_pred, `measured_squared` and `predicted_squared` of their squares.
+    """
+
+    measured: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+    measured_squared: NDArray[np.float64]
+    predicted_squared: NDArray[np.float64]
+
+    @classmethod
+    def join(cls, parts: Sequence[DetectorSums]) -> DetectorSums:
+        """The sums over several batches."""
+        return cls(*(np.sum([getattr(part, field.name) for part in parts], axis=0) for field in fields(cls)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,13 +38,17 @@ class Residual:
     """Misfit of predicted and measured patterns; sums over the good pixels of each, (n,).
 
     `error` sum (sqrt I_pred - sqrt I)^2, `counts` sum I, `deviation` sum abs(sqrt I_pred - sqrt I), `amplitude`
-    sum sqrt I.
+    sum sqrt I. Over the good pixels with I_pred > `LIT`: `lit_error` as `error`, and `lit_noise` what is expected of it
+    from counting noise. `detector`: the sums over patterns, None where they are not kept.
     """
 
     error: NDArray[np.float64]
     counts: NDArray[np.float64]
     deviation: NDArray[np.float64]
     amplitude: NDArray[np.float64]
+    lit_error: NDArray[np.float64]
+    lit_noise: NDArray[np.float64]
+    detector: DetectorSums | None = None
 
     @property
     def per_pattern(self) -> NDArray[np.float64]:
@@ -39,17 +65,33 @@ class Residual:
         """Crystallographers' R: sum abs(sqrt I_pred - sqrt I) / sum sqrt I of all patterns together."""
         return float(self.deviation.sum() / max(float(self.amplitude.sum()), 1.0))
 
+    @property
+    def noise_ratio(self) -> float:
+        """Misfit in units of what counting noise causes: near 1, less what the object follows of the noise."""
+        return float(self.lit_error.sum() / max(float(self.lit_noise.sum()), 1e-12))
+
+    @property
+    def noise_ratio_per_pattern(self) -> NDArray[np.float64]:
+        """`noise_ratio` of each pattern, (n,); 1 where no light is predicted."""
+        lit = self.lit_noise > 0
+        return np.divide(self.lit_error, self.lit_noise, out=np.ones_like(self.lit_error), where=lit)
+
     def ordered(self, order: NDArray[np.int64]) -> Residual:
         """The same with pattern i at `order[i]`: from canonical order to that of the file."""
-        found = Residual(*(np.empty_like(getattr(self, field.name)) for field in fields(self)))
-        for field in fields(self):
-            getattr(found, field.name)[order] = getattr(self, field.name)
-        return found
+        sorted_back = {name: np.empty_like(getattr(self, name)) for name in PER_PATTERN}
+        for name, values in sorted_back.items():
+            values[order] = getattr(self, name)
+        return Residual(**sorted_back, detector=self.detector)
 
     @classmethod
     def join(cls, parts: list[Residual]) -> Residual:
         """The residual of several batches as one, in their order."""
-        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+        sums = [part.detector for part in parts if part.detector is not None]
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in PER_PATTERN}
+        return cls(**joined, detector=DetectorSums.join(sums) if sums else None)
+
+
+PER_PATTERN = tuple(field.name for field in fields(Residual) if field.name != 'detector')
 
 
 def residual(
@@ -66,8 +108,32 @@ def residual(
             f'The predicted patterns have shape {predicted_intensity.shape}, the measured ones {counts.shape}; '
             'both must be (n, N, N).'
         )
-    mask = np.ones(counts.shape[1:], dtype=bool) if good is None else good
-    intensity = np.asarray(counts, dtype=np.float64)[:, mask]
-    amplitude = np.sqrt(intensity)
-    difference = np.sqrt(np.asarray(predicted_intensity, dtype=np.float64)[:, mask]) - amplitude
-    return Residual(*(values.sum(axis=1) for values in (difference**2, intensity, np.abs(difference), amplitude)))
+    mask = None if good is None or good.all() else good
+    measured, predicted = (_flatten(values, mask) for values in (counts, predicted_intensity))
+    amplitude = np.sqrt(measured)
+    difference = np.sqrt(predicted) - amplitude
+    error, lit = difference**2, predicted > LIT
+    lit_noise = np.einsum('ij,ij->i', expected_residual(predicted), lit)
+    lit_error = np.einsum('ij,ij->i', error, lit)
+    sums = (error.sum(axis=1), measured.sum(axis=1), np.abs(difference).sum(axis=1), amplitude.sum(axis=1))
+    return Residual(*sums, lit_error, lit_noise, _sum_patterns(measured, predicted, mask, counts.shape[1:]))
+
+
+def _flatten(patterns: NDArray[Any], mask: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    """The good pixels of patterns (n, N, N), (n, pixels); None: all of them, which saves a copy."""
+    values = patterns.reshape(len(patterns), -1) if mask is None else patterns[:, mask]
+    return values.astype(np.float64)
+
+
+def _sum_patterns(
+    measured: NDArray[np.float64],
+    predicted: NDArray[np.float64],
+    mask: NDArray[np.bool_] | None,
+    shape: tuple[int, ...],
+) -> DetectorSums:
+    squares = (np.einsum('ij,ij->j', values, values) for values in (measured, predicted))
+    sums = np.zeros((4, *shape))
+    sums[:, ... if mask is None else mask] = np.reshape(
+        [measured.sum(axis=0), predicted.sum(axis=0), *squares], (4, *(shape if mask is None else (-1,)))
+    )
+    return DetectorSums(*sums)

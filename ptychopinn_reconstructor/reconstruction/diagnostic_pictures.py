@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..io.curves import draw_frc_figure
 from ..io.maps import draw_coverage_map, draw_residual_map, draw_uncertainty_map
-from ..physics.residual import Residual
+from ..physics.residual import PER_PATTERN, Residual
 from ..physics.scoring.frc import FRC
 from .diagnostics import Reliability
 
@@ -41,7 +41,7 @@ def pictures(reliability: Reliability) -> dict[str, Figure]:
 def to_bytes(reliability: Reliability) -> bytes:
     """All of it as an NPZ file, for `from_bytes`; nothing is pickled."""
     misfit = reliability.misfit
-    arrays: dict[str, NDArray[Any]] = {field.name: getattr(misfit, field.name) for field in fields(Residual)}
+    arrays: dict[str, NDArray[Any]] = {name: getattr(misfit, name) for name in PER_PATTERN}
     arrays |= {'positions': reliability.positions, 'coverage': reliability.coverage}
     plain = {name: getattr(reliability, name) for name in ('origin', 'pixel_size', 'source', 'outside')}
     if reliability.uncertainty is not None:
@@ -62,7 +62,7 @@ def from_bytes(data: bytes) -> Reliability:
     plain = json.loads(str(arrays['plain']))
     split = plain.get('split')
     return Reliability(
-        misfit=Residual(**{field.name: arrays[field.name] for field in fields(Residual)}),
+        misfit=Residual(**{name: arrays[name] for name in PER_PATTERN}),
         positions=arrays['positions'],
         origin=tuple(plain['origin']),
         pixel_size=plain['pixel_size'] and tuple(plain['pixel_size']),

@@ -18,6 +18,7 @@ from ..result import Reconstruction, RunInfo
 from .diagnostics import Reliability, assess, refined_halves
 from .initial_object import InitialObject
 from .report import Report, StageTimes
+from .verdict import judge
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +72,7 @@ def finish(
             halves=halves,
             outside=run.outside_training,
         )
+        run = replace(run, verdict=judge(prepared, run, reliability, canvas, probe))
     scan, numbers = prepared.scan, prepared.scan.pattern_indexes
     reconstruction = Reconstruction(
         object=canvas,
@@ -126,11 +128,12 @@ def half_refiner(
 def comment_on(run: RunInfo, reliability: Reliability) -> str:
     """One line for a product's comments: what made it, and how far it can be trusted."""
     moved = '' if run.displacement_rms is None else f'positions moved by {run.displacement_rms:.2f} px rms, '
+    judged = '' if run.verdict is None else f' {run.verdict.sentence}'
     where = '' if run.refine_device is None else f' on {run.refine_device}'
     return (
         f'ptychopinn-reconstructor: {run.model_type}, backend {run.backend}, {run.refine_passes} '
         f'refinement passes{where}, probe from {run.probe_source}, power {run.probe_power}, '
-        f'{moved}{reliability.line()}.'
+        f'{moved}{reliability.line()}.{judged}'
     )
 
 
