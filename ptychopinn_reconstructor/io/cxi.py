@@ -34,9 +34,9 @@ def read_cxi(path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[
     with open_hdf5(path, WHAT) as file:
         entry = Entry(path, file)
         entry.refuse_near_field()
+        entry.check_geometry()
         energy, distance, pixel = entry.read_energy(), entry.read_length('distance'), entry.read_detector_pixel()
-        stored = entry.find('data', 'instrument_1/detector_1/data', 'data_1/data', 'image_1/data')
-        patterns, notices = _read_patterns(path, stored)
+        patterns, notices = _read_patterns(path, entry.find_patterns())
         index = entry.find_optional(INDEX_KEY)
         measured = Measurement(
             patterns=patterns,

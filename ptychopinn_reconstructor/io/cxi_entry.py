@@ -21,6 +21,7 @@ from .far_field import EV_TIMES_METERS, JOULES_PER_EV
 from .hdf5 import decode_text, find_dataset, find_entry, is_ptychography
 
 WHAT = 'CXI file'
+WAVELENGTHS = ('instrument_1/source_1/wavelength', 'instrument_1/beam_1/incident_wavelength')
 ILLUMINATION = 'instrument_1/source_1/illumination'
 # Bits of the mask that make a pixel useless: invalid, saturated, hot, dead, shadowed, to be ignored, bad, missing,
 # noisy, not corrected. The others (peaks, resolution limits, corrections, signal) do not.
@@ -71,6 +72,13 @@ class Entry:
                 return find_dataset(self.path, self.file, f'{self.name}/{key}', WHAT)
         return None
 
+    def find_patterns(self) -> Any:
+        """The dataset of the patterns, (n, N, N) where the file has that form of them beside that of a raster."""
+        keys = ('instrument_1/detector_1/data', 'data_1/data', 'image_1/data')
+        datasets = (self.find_optional(key) for key in keys)
+        flat = next((dataset for dataset in datasets if dataset is not None and dataset.ndim == 3), None)
+        return self.find('data', *keys) if flat is None else flat
+
     def refuse_near_field(self) -> None:
         """Refuse what calls itself a near-field measurement, before anything else is asked of it."""
         for name, value in _iterate_facts(self.file):
@@ -80,16 +88,33 @@ class Entry:
                     f"{self.path} is a near-field scan ('{name}' is '{value}'); only the far field is supported."
                 )
 
+    @property
+    def _energy_keys(self) -> list[str]:
+        """Where the photon energy may be; that of the source is the energy of the machine's electrons in NeXus."""
+        keys = [f'instrument_1/beam_1/{key}' for key in ('energy', 'incident_beam_energy', 'incident_energy')]
+        return keys if self.is_nexus else ['instrument_1/source_1/energy', *keys]
+
+    def check_geometry(self) -> None:
+        """Raise a ScanError that names all that the file lacks of the geometry of the far field."""
+        detector = 'instrument_1/detector_1'
+        wanted = {
+            'the photon energy': [*self._energy_keys, *WAVELENGTHS],
+            'the detector distance': [f'{detector}/distance'],
+            'the size of detector pixels': [f'{detector}/x_pixel_size', f'{detector}/basis_vectors'],
+        }
+        lacking = [f'{what} ({keys[0]})' for what, keys in wanted.items() if self.find_optional(*keys) is None]
+        if lacking:
+            raise ScanError(
+                f'{self.path} is a CXI file without {", ".join(lacking)} in {self.name}, by which lengths become '
+                'object pixels; add what is lacking, or hand the scan in as NPZ.'
+            )
+
     def read_energy(self) -> float:
         """The photon energy in eV, from a wavelength or an energy, in the unit of the attribute or in SI units."""
-        wave = ('instrument_1/source_1/wavelength', 'instrument_1/beam_1/incident_wavelength')
-        dataset = self.find_optional(*wave)
+        dataset = self.find_optional(*WAVELENGTHS)
         if dataset is not None:
             return EV_TIMES_METERS / self._number(dataset, LENGTHS)
-        keys = [f'instrument_1/beam_1/{key}' for key in ('energy', 'incident_beam_energy', 'incident_energy')]
-        if not self.is_nexus:  # there it is the energy of the electrons of the machine
-            keys.insert(0, 'instrument_1/source_1/energy')
-        dataset = self.find('the photon energy', *keys)
+        dataset = self.find('the photon energy', *self._energy_keys)
         energy = self._number(dataset, ENERGIES)
         return energy if 'units' in dataset.attrs else _correct_unit(energy)
 
@@ -147,11 +172,16 @@ class Entry:
         )
         if dataset is None:
             return None
-        values = np.asarray(dataset[()])
-        if values.shape[-2:] != shape[1:] or values.dtype.kind not in 'buif':
-            raise ScanError(f'The mask of {self.path} has shape {values.shape}; expected {shape[1:]}, as the patterns.')
-        bad = values if values.dtype.kind == 'b' else (values.astype(np.int64) & BAD_BITS) != 0
-        return np.asarray(bad.reshape(-1, *shape[1:]).any(axis=0))
+        if dataset.shape[-2:] != shape[1:] or dataset.dtype.kind not in 'buif':
+            raise ScanError(
+                f'The mask of {self.path} has shape {dataset.shape}; expected {shape[1:]}, as the patterns.'
+            )
+        if dataset.ndim == 2:
+            return _find_bad(dataset[()])
+        bad = np.zeros(shape[1:], bool)
+        for part in range(len(dataset)):  # one by one: all of them take as much memory as the patterns
+            bad |= _find_bad(dataset[part]).reshape(-1, *shape[1:]).any(axis=0)
+        return bad
 
     def read_probe(self) -> NDArray[Any] | None:
         """The illumination as it is in the file, or None."""
@@ -183,6 +213,10 @@ class Entry:
             known = ', '.join(units)
             raise ScanError(f"'{dataset.name}' of {self.path} is in {unit!r}; expected one of {known}.")
         return factor
+
+
+def _find_bad(mask: NDArray[Any]) -> NDArray[np.bool_]:
+    return mask if mask.dtype.kind == 'b' else (mask.astype(np.int64) & BAD_BITS) != 0
 
 
 def _correct_unit(energy: float) -> float:

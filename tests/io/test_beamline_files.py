@@ -187,7 +187,8 @@ def test_the_illumination_is_the_probe(tmp_path: Path) -> None:
 REFUSED: dict[str, tuple[Change, str]] = {
     'no energy': (_set('instrument_1/source_1/energy', None), r'CXI file without the photon energy'),
     'no distance': (_set('instrument_1/detector_1/distance', None), r'CXI file without the detector distance'),
-    'no pixel size': (_set('instrument_1/detector_1/x_pixel_size', None), r'without the detector x_pixel_size'),
+    'no pixel size': (_set('instrument_1/detector_1/x_pixel_size', None), r'without the size of detector pixels'),
+    'no pixel height': (_set('instrument_1/detector_1/y_pixel_size', None), r'without the detector y_pixel_size'),
     'distance of zero': (_set('instrument_1/detector_1/distance', 0.0), r'distance.*is 0\.0; expected a positive'),
     'unknown unit': (_set('instrument_1/detector_1/distance', 2.0, units='furlong'), r"is in 'furlong'"),
     'no positions': (_set('sample_1/geometry_1/translation', None), r'CXI file without positions'),
@@ -235,6 +236,14 @@ def test_what_is_written_as_cxi_is_read_again(tmp_path: Path, domain: Any) -> No
     np.testing.assert_array_equal(again.probe, scan.probe)
     np.testing.assert_array_equal(again.bad_pixels, bad)
     assert again.pixel_size == pytest.approx((2e-8, 1e-8))
+
+
+def test_all_that_is_lacking_is_named_at_once(tmp_path: Path) -> None:
+    """D73."""
+    with h5py.File(tmp_path / 'scan.cxi', 'w') as file:
+        file['entry_1/instrument_1/detector_1/data'] = PATTERNS
+    with pytest.raises(ScanError, match=r'energy \(.*\), the detector distance \(.*\), the size of detector pixels'):
+        read_scan(tmp_path / 'scan.cxi')
 
 
 def test_a_scan_known_in_pixels_only_stays_one(tmp_path: Path) -> None:
