@@ -77,7 +77,7 @@ def make_scan(
     size = compute_object_pixel(
         measured.patterns.shape[-1], measured.distance, measured.energy, measured.detector_pixel
     )
-    _refuse_distant_positions(path, measured, size)
+    _check_far_field(path, measured, size)
     chosen, why = decide_domain(measured.patterns, domain)
     own = None if measured.probe is None else drop_relaxation_axis(measured.probe, f'The probe of {path}')
     known = {'photon_energy_eV': measured.energy, 'detector_object_distance_m': measured.distance}
@@ -111,16 +111,29 @@ def compute_object_pixel(
     return height, width
 
 
-def _refuse_distant_positions(path: Path, measured: Measurement, size: tuple[float, float]) -> None:
-    """The beam must fit into N object pixels, and neighbors must overlap: near-field scans have larger steps."""
-    window = float(min(size)) * measured.patterns.shape[-1]
+def _check_far_field(path: Path, measured: Measurement, size: tuple[float, float]) -> None:
+    """Refuse what the geometry shows to be of the near field.
+
+    The detector of the far field is larger than the sample, so its pixels are larger than those of the object; the beam
+    fits into N object pixels, and neighbors overlap.
+    """
+    window, pixel = float(min(size)) * measured.patterns.shape[-1], min(measured.detector_pixel)
     step = _measure_step(measured.positions)
-    if step > window:
-        raise ScanError(
-            f'{path} is no far-field scan: its positions are {step * 1e6:.3g} um apart, but {measured.distance:.4g} m '
-            f'behind the sample a beam may be {window * 1e6:.3g} um wide at most; near-field ptychography is not '
-            'supported, or the distance or the unit of the positions is wrong.'
+    if min(size) > pixel:
+        what = (
+            f'object pixels would be {min(size) * 1e6:.3g} um, larger than those of the detector ({pixel * 1e6:.3g} um)'
         )
+    elif step > window:
+        what = (
+            f'positions are {step * 1e6:.3g} um apart, but {measured.distance:.4g} m before the detector a beam may be '
+            f'{window * 1e6:.3g} um wide at most'
+        )
+    else:
+        return
+    raise ScanError(
+        f'{path} is no far-field scan: its {what}; near-field ptychography is not supported, or the distance or a unit '
+        'is wrong.'
+    )
 
 
 def _measure_step(positions: NDArray[np.float64]) -> float:

@@ -184,6 +184,12 @@ def test_the_illumination_is_the_probe(tmp_path: Path) -> None:
         read_probe(_write_cxi(tmp_path / 'dark.cxi'))
 
 
+def _shrink_detector(file: Any) -> None:
+    for axis in 'xy':
+        _replace(file, f'entry_1/instrument_1/detector_1/{axis}_pixel_size', 50e-9)
+    _replace(file, 'entry_1/instrument_1/detector_1/distance', 7e-3)
+
+
 REFUSED: dict[str, tuple[Change, str]] = {
     'no energy': (_set('instrument_1/source_1/energy', None), r'CXI file without the photon energy'),
     'no distance': (_set('instrument_1/detector_1/distance', None), r'CXI file without the detector distance'),
@@ -198,6 +204,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     'declared near field': (_set('near_field', True), r"near-field scan \('near_field' is 'True'\)"),
     'near field by name': (_set('title', 'Near-field ptychography of a bone'), r'near-field scan'),
     'not the far field': (lambda file: file.attrs.update(far_field=False), r"near-field scan \('far_field'"),
+    'object pixels above those of the detector': (_shrink_detector, r'no far-field scan: its object pixels'),
     'near field by geometry': (_set('instrument_1/detector_1/distance', 0.01), r'no far-field scan.*um apart'),
 }
 
