@@ -171,9 +171,9 @@ SITUATIONS: Mapping[str, Situation] = {
 
 def judged(result: Figures) -> Figures:
     """The figures of a result, and what the user is told of it."""
-    verdict = result.get('verdict') or {}
-    said = verdict if isinstance(verdict, dict) else {'word': verdict}
-    return figures(result) | {'verdict': said.get('word'), 'noise_ratio': said.get('ratio')}
+    verdict = result['verdict']
+    reasons = ' '.join(reason['code'] for reason in verdict['reasons'])
+    return figures(result) | {'verdict': verdict['word'], 'noise_ratio': verdict['ratio'], 'reasons': reasons or None}
 
 
 def by_engine(name: str, work: Path) -> Figures:

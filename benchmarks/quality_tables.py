@@ -15,7 +15,7 @@ from quality_reach import ENGINE
 Row = dict[str, Any]  # a line of results.csv: where it is from, then figures; what a row has not is left out
 ORIGIN = ('case', 'row', 'machine', 'day', 'commit')
 ENGINE_RUN = ('schedule', 'passes')
-VERDICT = ('noise_ratio', 'verdict')  # how far above counting noise a result fits, and the word for it
+VERDICT = ('noise_ratio', 'verdict', 'reasons')  # how far above counting noise a result fits, the word for it, and why
 RELIABILITY = (
     'correlation_details', 'correlation_all', 'uncertainty_rms', 'details_rms', 'split_seventh_px',
     'split_half_bit_px', 'truth_half_px',
@@ -26,7 +26,7 @@ FIGURES = (
     *MEASURED, 'residual_to_flat', 'object_difference', *ENGINE_RUN, *RELIABILITY, *TRAINING, 'object_seconds',
     'peak_memory_mib', *VERDICT,
 )  # fmt: skip
-TEXT = {*ORIGIN, 'schedule', 'verdict'}
+TEXT = {*ORIGIN, 'schedule', 'verdict', 'reasons'}
 NOT_COUNTED = ('residual', 'reliability', 'stitch_halves', 'refine_halves')  # stages that judge the object, not make it
 TITLES = {
     'phase_psnr': 'phase dB', 'amplitude_psnr': 'amplitude dB', 'frc_area': 'FRC area', 'amplitude_ratio': 'ratio',

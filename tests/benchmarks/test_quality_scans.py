@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ptychopinn_reconstructor.physics.probes import energy_diameter, make_probe
+from ptychopinn_reconstructor.result import Reason, Verdict
 from ptychopinn_reconstructor.scan import Scan
 
 BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
@@ -130,7 +131,12 @@ def test_what_is_told_of_a_result_stands_in_the_report() -> None:
 
     assert [*cases()] == [f'real {kind}, {name}' for kind in ('engine', 'network') for name in SITUATIONS]
     told = {'image': {'phase_psnr': 20.0}, 'residual': 0.1, 'stages': {}, 'peak_memory_mib': 9.0}
-    rows = rows_of('real engine, clean', {}, {'engine': judged(told | {'verdict': {'word': 'bad', 'ratio': 3.5}})})
+    verdict = Verdict(
+        'bad', 3.5, 3.0, reasons=(Reason('misfit', 'bad', '', '', ''), Reason('background', 'bad', '', '', ''))
+    )
+    rows = rows_of('real engine, clean', {}, {'engine': judged(told | {'verdict': verdict.to_json()})})
     text = report(rows)
-    assert '## Real scans' in text and '| real engine, clean | engine | 20 | 3.5 | bad | 0 |' in text
-    assert 'verdict' not in judged(told) or judged(told)['verdict'] is None
+    assert (
+        '## Real scans' in text and '| real engine, clean | engine | 20 | 3.5 | bad | misfit background | 0 |' in text
+    )
+    assert judged(told | {'verdict': Verdict('good', 1.0, 1.0).to_json()})['reasons'] is None
