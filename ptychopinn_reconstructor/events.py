@@ -98,6 +98,9 @@ NoticeCode = Literal[
     'measurement_domain', 'axis_moved', 'key_ignored', 'object_ignored', 'probe_replaced', 'pixel_size_ignored',
     'positions_matched', 'positions_interpolated', 'positions_averaged', 'positions_left_out', 'patterns_left_out',
     'patterns_packed', 'geometry',
+    # what a look at a scan has mended
+    'mask_inverted', 'impossible_values', 'hot_pixels', 'dark_pixels', 'single_hits', 'lost_frames', 'lost_positions',
+    'beam_offset', 'count_factor',
     # what a scan holds
     'power_choice', 'photons', 'empty_patterns', 'varying_probe', 'object_layers',
     # a scan and a model

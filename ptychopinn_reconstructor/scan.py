@@ -76,9 +76,8 @@ class Scan:
     def __post_init__(self) -> None:
         if self.domain not in ('counts', 'amplitude'):
             raise ScanError(f"The measurement domain is {self.domain!r}; pass 'counts' or 'amplitude'.")
-        _check_diffraction(self.diffraction)
+        n, side = _check_shape(self.diffraction)
         self._set('diffraction', self.diffraction)
-        n, side = len(self.diffraction), self.diffraction.shape[1]
         self._set('positions', _check_positions(self.positions, n))
         if self.probe is not None:
             self._set('probe', check_probe(self.probe, side))
@@ -88,6 +87,7 @@ class Scan:
             raise ScanError(f'The object origin is {self.object_origin}; it must be two finite numbers, [row, column].')
         if self.bad_pixels is not None:
             self._set('bad_pixels', _check_bad_pixels(self.bad_pixels, side))
+        _check_values(self.diffraction, self.bad_pixels)
         if self.scan_index is not None:
             self._set('scan_index', _check_integers('scan_index', self.scan_index, n))
         if self.pattern_indexes is not None:
@@ -152,7 +152,8 @@ def split_into_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
     return (slice(i, min(i + size, shape[0])) for i in range(0, shape[0], size))
 
 
-def _check_diffraction(diffraction: NDArray[Any]) -> None:
+def _check_shape(diffraction: NDArray[Any]) -> tuple[int, int]:
+    """The number of patterns n and their side N."""
     shape: tuple[int, ...] = getattr(diffraction, 'shape', ())
     if len(shape) != 3 or shape[1] != shape[2]:
         raise ScanError(f'The diffraction array has shape {shape}; expected (n, N, N): n square patterns.')
@@ -165,23 +166,30 @@ def _check_diffraction(diffraction: NDArray[Any]) -> None:
     dtype = np.dtype(diffraction.dtype)
     if dtype.kind not in 'uif':
         raise ScanError(f'The diffraction patterns are of type {dtype}; they must be real numbers (counts).')
-    for where in split_into_blocks(shape):
+    return shape[0], shape[1]
+
+
+def _check_values(diffraction: NDArray[Any], bad_pixels: NDArray[np.bool_] | None) -> None:
+    """What lies on bad pixels may be anything."""
+    good = slice(None) if bad_pixels is None else ~bad_pixels
+    for where in split_into_blocks(diffraction.shape):
         block = np.asarray(diffraction[where])
-        if dtype.kind == 'f' and not np.isfinite(block).all():
-            first = where.start + _find_first(~np.isfinite(block))
+        lost = np.zeros(0, bool) if block.dtype.kind != 'f' else ~np.isfinite(block)
+        if lost.any() and lost[:, good].any():
             raise ScanError(
-                f'The diffraction patterns hold NaN or infinity (first in pattern {first}); '
-                'mark such pixels in bad_pixels and set them to zero.'
+                'The diffraction patterns hold NaN or infinity (first in pattern '
+                f'{where.start + _find_first(lost[:, good])}); mark such pixels in bad_pixels.'
             )
-        if dtype.kind != 'u' and block.min() < 0:
+        if block.dtype.kind != 'u' and not block.min() >= 0 and (below := block[:, good] < 0).any():
             raise ScanError(
-                f'The diffraction patterns hold negative values ({block.min():g}, first in pattern '
-                f'{where.start + _find_first(block < 0)}); subtract the background and clip at zero.'
+                f'The diffraction patterns hold negative values ({block[:, good].min():g}, first in pattern '
+                f'{where.start + _find_first(below)}); mark dead pixels in bad_pixels, and where a background was '
+                'subtracted keep the counts as they were.'
             )
 
 
 def _find_first(condition: NDArray[np.bool_]) -> int:
-    return int(np.argmax(condition.any(axis=(1, 2))))
+    return int(np.argmax(condition.reshape(len(condition), -1).any(axis=1)))
 
 
 def _check_positions(positions: ArrayLike, n: int) -> NDArray[np.float64]:

@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     'scan': {'errors'},
     'physics': {'errors', 'events', 'scan'},
     'backend': {'config', 'errors', 'events', 'physics'},
-    'io': {'backend', 'config', 'errors', 'events', 'result', 'scan'},
+    'io': {'backend', 'config', 'errors', 'events', 'physics', 'result', 'scan'},
     'environment': {'backend', 'errors'},
     'model_file': {'backend', 'config', 'errors', 'events', 'io', 'physics', 'scan'},
     'backends': {'backend', 'config', 'errors', 'io', 'physics'},

@@ -69,7 +69,7 @@ def convert(
     if target.suffix.lower() in SUFFIXES or (target.suffix.lower() == '.cxi' and holds_object_alone(source)):
         values = _convert_object(source, target)
     else:
-        read = read_scan(source, domain=domain, probe=probe, positions=positions, pixel_size=pixel_size)
+        read = read_scan(source, domain=domain, probe=probe, positions=positions, pixel_size=pixel_size, as_is=True)
         (write_cxi if target.suffix.lower() == '.cxi' else write_npz)(target, read.scan)
         values = {'path': str(target), 'patterns': len(read.scan), 'N': read.scan.n_pixels, 'domain': read.scan.domain}
         values['notes'] = [notice.text for notice in read.notices]

@@ -14,8 +14,11 @@ from .app import Decorator
 from .arguments import config_option, set_option
 
 TRAIN_SECTIONS = ('model', 'data', 'training', 'execution')
-ON_A_SCAN = ('data.measurement_domain', 'data.probe_power', 'execution.backend', 'execution.device')
-RECONSTRUCT_FIELDS = (*ON_A_SCAN, 'data.nphotons')
+ON_A_SCAN = (
+    'data.measurement_domain', 'data.as_is', 'data.probe_power', 'data.nphotons', 'execution.backend',
+    'execution.device',
+)  # fmt: skip
+RECONSTRUCT_FIELDS = ON_A_SCAN
 REFINE_FIELDS = (*ON_A_SCAN, 'training.seed', 'inference.split_frc')
 SETTLED_BY_PRETRAINING = ('model_type', 'source')
 # Settings that the command line takes by an argument of its own.

@@ -66,7 +66,7 @@ class ResultJob:
 
     def read(self, scan: Path, config: Config, probe: str | None) -> None:
         """Read the scan and the truth; a truth that cannot be compared with is refused before any work."""
-        read = read_scan(scan, domain=config.data.measurement_domain, probe=probe)
+        read = read_scan(scan, domain=config.data.measurement_domain, as_is=config.data.as_is, probe=probe)
         self.scan, self.notices = read.scan, read.notices
         if self.margin is None:
             self.margin = default_margin(self.scan.n_pixels)

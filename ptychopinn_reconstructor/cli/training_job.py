@@ -151,7 +151,7 @@ def read_resumed_config(folder: Path, file: str | None, settings: Sequence[str],
 
 def read_with_probe(path: Path, config: Config, probe: str | None, notes: list[str]) -> Scan:
     """A scan that has a probe, its own or the one given; the notices of the reader are appended to `notes`."""
-    read = read_scan(path, domain=config.data.measurement_domain, probe=probe)
+    read = read_scan(path, domain=config.data.measurement_domain, as_is=config.data.as_is, probe=probe)
     if read.scan.probe is None:
         raise ScanError(f'{path} has no probe (probeGuess); pass one with --probe FILE[:KEY].')
     notes += [f'{path.name}: {notice.text}' for notice in read.notices]

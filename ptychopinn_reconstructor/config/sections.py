@@ -103,6 +103,11 @@ class DataConfig(Section):
         'auto',
         'Unit of the patterns in a file: counts, their square root, or decided by a test that refuses doubtful cases.',
     )
+    as_is: bool = setting(
+        False,
+        'Take scans as they are: nothing is masked, left out, moved or scaled that looks like a fault of the detector, '
+        'the positions or the file.',
+    )
     probe_power: Literal['auto', 'absolute', 'from_counts'] = setting(
         'auto',
         "absolute trusts the probe's power (counts); from_counts rescales it so that mean abs(O)^2 = 1; auto decides.",

@@ -40,6 +40,7 @@ EFFECTS: dict[str, tuple[str, ...]] = {  # the checks that assert the effect of 
     'data.test_data_file': ('test_the_validation_scan_of_the_file_was_used',),
     'data.source': ('test_procedural_patterns_are_learnt_from',),
     'data.measurement_domain': ('test_the_measurement_domain_is_the_unit_of_a_file',),
+    'data.as_is': ('test_a_scan_is_mended_unless_it_is_taken_as_it_is',),
     'data.probe_power': ('test_supervised_learns_from_the_object',),
     'data.nphotons': ('test_photons_are_used_where_counts_are_unknown',),
     'data.n_groups': (LOSS,),

@@ -253,6 +253,15 @@ class PipelineChecks:
         )
         assert np.array_equal(amplitude, counts**2) and np.array_equal(counts, jobs.make_scan().counts(index))
 
+    def test_a_scan_is_mended_unless_it_is_taken_as_it_is(self, backend: Backend, tmp_path: Path) -> None:
+        """SETTINGS: as_is keeps a hot pixel that is masked otherwise."""
+        patterns = np.asarray(jobs.make_scan().diffraction).copy()
+        patterns[:, 1, 2] = 30000
+        write_npz(tmp_path / 'scan.npz', replace(jobs.make_scan(), diffraction=patterns))
+        mended, kept = (read_scan(tmp_path / 'scan.npz', as_is=as_is).scan for as_is in (False, True))
+        assert kept.bad_pixels is None and mended.bad_pixels is not None
+        assert np.argwhere(mended.bad_pixels).tolist() == [[1, 2]]
+
     @pytest.mark.slow
     def test_another_pattern_size_is_refused(self, backend: Backend, shipped: Shipped, tmp_path: Path) -> None:
         """N, SETTINGS: training with another N than the scan's, reconstructing a scan of another than the model's."""

@@ -104,7 +104,7 @@ def compare(
     """
     names = resolve_backends(backends)
     config, folder = config or Config(), Path(output_dir)
-    scan_file = read_scan(scan, domain=config.data.measurement_domain, probe=probe)
+    scan_file = read_scan(scan, domain=config.data.measurement_domain, as_is=config.data.as_is, probe=probe)
     if scan_file.scan.probe is None:
         raise ScanError(f'{scan} has no probe (probeGuess); pass one with --probe FILE[:KEY].')
     complete_config([scan_file.scan], config)  # what every training would refuse

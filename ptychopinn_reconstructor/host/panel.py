@@ -90,6 +90,7 @@ GROUPS: dict[str, tuple[Field, ...]] = {
     'Data': (
         Field('probe_power', 'Probe power'),
         Field('measurement_domain', 'Patterns in files'),
+        Field('as_is', 'Scans as they are'),
         Field('positions_provided', 'Use the positions'),
         Field('n_subsample', 'Train on', 'patterns', 'all patterns'),
     ),

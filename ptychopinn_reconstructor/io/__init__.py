@@ -52,6 +52,7 @@ def read_scan(
     product: str | Path | None = None,
     positions: str | Path | None = None,
     pixel_size: float | None = None,
+    as_is: bool = False,
 ) -> ScanFile:
     """A scan from a file or folder: NPZ, Ptychodus, CXI or NXcxi_ptycho, PtyPy's .ptyd, or TIFF images with a table.
 
@@ -70,6 +71,8 @@ def read_scan(
         Table of the positions of TIFF images; by default the CSV file beside them.
     pixel_size
         Of an object pixel in meters, for TIFF images.
+    as_is
+        Nothing is mended: bad pixels and frames, a beam off center and a constant factor of the counts stay.
 
     Raises
     ------
@@ -88,11 +91,11 @@ def read_scan(
     if layout == 'tiff':
         from .tiff import read_tiff
 
-        read = read_tiff(path, domain=domain, probe=other, positions=positions, pixel_size=pixel_size)
+        read = read_tiff(path, domain=domain, probe=other, positions=positions, pixel_size=pixel_size, as_is=as_is)
     elif positions is not None or pixel_size is not None:
         raise ScanError(f'{path} holds positions itself; a table and an object pixel are taken for TIFF images only.')
     else:
-        read = _read_single_file(path, layout, domain, other, product)
+        read = _read_single_file(path, layout, domain, other, product, as_is)
     return ScanFile(read.scan, (*read.notices, *replaced))
 
 
@@ -108,23 +111,23 @@ def _detect_layout(path: Path) -> str:
 
 
 def _read_single_file(
-    path: Path, layout: str, domain: DomainChoice, probe: NDArray[Any] | None, product: str | Path | None
+    path: Path, layout: str, domain: DomainChoice, probe: NDArray[Any] | None, product: str | Path | None, as_is: bool
 ) -> ScanFile:
     if layout == 'npz':
         from .npz import read_npz
 
-        return read_npz(path, domain=domain, probe=probe)
+        return read_npz(path, domain=domain, probe=probe, as_is=as_is)
     if layout == 'cxi':
         from .cxi import read_cxi
 
-        return read_cxi(path, domain=domain, probe=probe)
+        return read_cxi(path, domain=domain, probe=probe, as_is=as_is)
     if layout == 'ptypy':
         from .ptyd import read_ptyd
 
-        return read_ptyd(path, domain=domain, probe=probe)
+        return read_ptyd(path, domain=domain, probe=probe, as_is=as_is)
     from .ptychodus import read_diffraction_product
 
-    return read_diffraction_product(path, _find_product(path, product), domain=domain, probe=probe)
+    return read_diffraction_product(path, _find_product(path, product), domain=domain, probe=probe, as_is=as_is)
 
 
 def read_probe(spec: str | Path) -> NDArray[np.complex64]:

@@ -23,7 +23,9 @@ NOMINAL_KEY = 'ptychopinn_geometry_is_nominal'  # an attribute of ours: only pix
 INDEX_KEY = 'data_1/scan_index'  # a dataset of ours: which scan each pattern belongs to
 
 
-def read_cxi(path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[Any] | None = None) -> ScanFile:
+def read_cxi(
+    path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[Any] | None = None, as_is: bool = False
+) -> ScanFile:
     """A scan from a CXI or NXcxi_ptycho file; large patterns stay on disk.
 
     `domain` 'auto' decides from the values; `probe` takes the place of the file's illumination.
@@ -51,7 +53,7 @@ def read_cxi(path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[
             is_nominal=bool(file.attrs.get(NOMINAL_KEY, False)),
         )
         notices += entry.note_ignored()
-    return make_scan(path, measured, domain, probe, notices)
+    return make_scan(path, measured, domain, probe, notices, as_is)
 
 
 def read_cxi_probe(path: Path, key: str | None = None) -> NDArray[np.complex64]:

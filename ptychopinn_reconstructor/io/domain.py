@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -13,10 +12,6 @@ from ..scan import Domain
 
 DomainChoice = Literal['auto', 'counts', 'amplitude']
 
-_SAMPLED_PATTERNS = 64  # patterns looked at
-_WHOLE_SHARE = 0.99  # share of the values that must fit; the rest may be inpainted pixels
-_TOLERANCE, _MAX_WHOLE = 1e-3, 1e4  # of an integer; above, float32 no longer resolves the steps of squares
-_STEP_VALUES, _MIN_VALUES = 64, 200  # distinct values that give the step; values that must be small enough to judge
 _NOISE_BAND = (0.7, 1.5)  # measured over expected noise variance; structure in the pattern raises it
 
 
@@ -36,9 +31,9 @@ def decide_domain(diffraction: NDArray[Any], choice: DomainChoice = 'auto') -> t
         return 'counts', f'Measurement domain: counts, because the patterns are integers ({diffraction.dtype}).'
     if diffraction.dtype.kind != 'f':
         raise ScanError(f'The diffraction patterns are of type {diffraction.dtype}; they must be real numbers.')
-    step = max(1, -(-len(diffraction) // _SAMPLED_PATTERNS))
-    sample = np.array(diffraction[::step], dtype=np.float64)  # a copy: the patterns stay as they are in the file
-    sample[~np.isfinite(sample)] = 0.0
+    from ..physics.inspection.counts import sample_patterns
+
+    sample = sample_patterns(diffraction)
     decision = _decide_by_steps(sample) or _decide_by_noise(sample)
     if decision is None:
         raise ScanError(
@@ -49,41 +44,18 @@ def decide_domain(diffraction: NDArray[Any], choice: DomainChoice = 'auto') -> t
 
 
 def _decide_by_steps(sample: NDArray[np.float64]) -> tuple[Domain, str] | None:
-    values, repeats = np.unique(sample[sample > 0], return_counts=True)
-    if not values.size:
+    if not (sample > 0).any():
         return 'counts', 'Measurement domain: counts, because every value looked at is zero.'
-    if repeats[values == np.round(values)].sum() >= _WHOLE_SHARE * repeats.sum():
-        return 'counts', 'Measurement domain: counts, because the values are whole numbers.'
-    powers: tuple[tuple[int, Domain], ...] = ((1, 'counts'), (2, 'amplitude'))
-    for power, domain in powers:
-        unit = next((u for u in _propose_units(values**power, repeats) if _are_whole(values**power / u, repeats)), None)
+    from ..physics.inspection.counts import find_count_unit
+
+    domains: tuple[Domain, ...] = ('counts', 'amplitude')
+    for domain in domains:
+        unit = find_count_unit(sample, domain)
         if unit is not None:
-            what = 'values' if power == 1 else 'squares'
-            scale = '' if unit == 1 else f' times {unit:.4g}: they carry a constant factor'
+            what = 'values' if domain == 'counts' else 'squares'
+            scale = '' if unit == 1 else f' times {unit:.4g}'
             return domain, f'Measurement domain: {domain}, because the {what} are whole numbers{scale}.'
     return None
-
-
-def _propose_units(values: NDArray[np.float64], repeats: NDArray[np.int64]) -> Iterator[float]:
-    """Candidates for the value of one count, from sorted values: 1, the step between repeated values, the smallest."""
-    yield 1.0
-    repeated = values[repeats > 1]
-    if len(repeated) > 2:
-        step = float(np.median(np.diff(repeated[:_STEP_VALUES])))
-        near = repeated[repeated < 200.0 * step]
-        number = np.round(near / step)
-        if number.any():
-            yield float(near @ number / (number @ number))
-    if len(repeated):
-        yield float(repeated[0])
-
-
-def _are_whole(values: NDArray[np.float64], repeats: NDArray[np.int64]) -> bool:
-    small = values < _MAX_WHOLE
-    distance = np.abs(values[small] - np.round(values[small]))
-    near = (distance < _TOLERANCE + 1e-6 * values[small]) & (values[small] > 0.5)
-    weights = repeats[small]
-    return bool(weights.sum() >= _MIN_VALUES and weights[near].sum() >= _WHOLE_SHARE * weights.sum())
 
 
 def _decide_by_noise(sample: NDArray[np.float64]) -> tuple[Domain, str] | None:

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from ..errors import ScanError
 from ..events import Notice
-from ..scan import Scan
 from .arrays import drop_relaxation_axis
 from .domain import DomainChoice, decide_domain
-from .records import ScanFile
+from .records import ScanFile, build_scan
 
 EV_TIMES_METERS = 1.2398419843320026e-6  # Planck's constant times the speed of light, in eV m
 JOULES_PER_EV = 1.602176634e-19
@@ -63,9 +62,14 @@ class Measurement:
 
 
 def make_scan(
-    path: Path, measured: Measurement, domain: DomainChoice, probe: NDArray[Any] | None, notices: tuple[Notice, ...]
+    path: Path,
+    measured: Measurement,
+    domain: DomainChoice,
+    probe: NDArray[Any] | None,
+    notices: tuple[Notice, ...],
+    as_is: bool,
 ) -> ScanFile:
-    """A scan of a measurement in the far field; `probe` takes the place of the measured one.
+    """A scan of a measurement in the far field, mended unless `as_is`; `probe` takes the place of the measured one.
 
     Raises ScanError when the positions are too far apart for the far field, or break the contract of a scan.
     """
@@ -81,7 +85,8 @@ def make_scan(
     chosen, why = decide_domain(measured.patterns, domain)
     own = None if measured.probe is None else drop_relaxation_axis(measured.probe, f'The probe of {path}')
     known = {'photon_energy_eV': measured.energy, 'detector_object_distance_m': measured.distance}
-    scan = Scan(
+    scan, mended = build_scan(
+        as_is=as_is,
         diffraction=measured.patterns,
         positions=measured.positions / size,
         probe=own if probe is None else probe,
@@ -92,7 +97,7 @@ def make_scan(
         metadata=measured.metadata if measured.is_nominal else measured.metadata | known,
     )
     geometry = () if measured.is_nominal else (_describe_geometry(measured, size),)
-    return ScanFile(scan, (Notice('measurement_domain', why), *geometry, *notices))
+    return ScanFile(scan, (Notice('measurement_domain', why), *geometry, *notices, *mended))
 
 
 def _describe_geometry(measured: Measurement, size: tuple[float, float]) -> Notice:

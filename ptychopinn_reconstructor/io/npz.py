@@ -17,7 +17,7 @@ from .arrays import drop_relaxation_axis, extract_object_layer
 from .atomic import write_atomically
 from .domain import DomainChoice, decide_domain
 from .members import NpzMembers
-from .records import ObjectFile, ScanFile
+from .records import ObjectFile, ScanFile, build_scan
 
 AXES_KEY, AXES = 'diff3d_axes', 'pattern,row,column'
 DOMAIN_KEY, PIXEL_KEY = 'measurement_domain', 'object_pixel_size_m'
@@ -34,10 +34,13 @@ _PTYCHODUS_EXPORT = {
 }  # fmt: skip
 
 
-def read_npz(path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[Any] | None = None) -> ScanFile:
+def read_npz(
+    path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[Any] | None = None, as_is: bool = False
+) -> ScanFile:
     """A scan from an NPZ file; stored patterns are memory-mapped, compressed ones keep their dtype in memory.
 
     `domain` decides what the patterns are (see `decide_domain`); `probe` takes the place of the file's.
+    `as_is`: nothing in it is mended (see `build_scan`).
 
     Raises ScanError when the file is damaged, a key is missing, pickled or misshapen, or the domain is ambiguous.
     """
@@ -48,7 +51,8 @@ def read_npz(path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[
         chosen, why = _decide_domain(members, diffraction, domain)
         label, origin = _read_object(members, positions, notices)
         side = diffraction.shape[1]
-        scan = Scan(
+        scan, mended = build_scan(
+            as_is=as_is,
             diffraction=diffraction,
             positions=positions,
             probe=_read_probe(members) if probe is None else probe,
@@ -60,7 +64,7 @@ def read_npz(path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[
             scan_index=_read_optional(members, 'scan_index'),
             pixel_size=_read_pixel_size(members),
         )
-    return ScanFile(scan, (*moved, Notice('measurement_domain', why), *notices))
+    return ScanFile(scan, (*moved, Notice('measurement_domain', why), *notices, *mended))
 
 
 def read_npz_object(path: str | Path, key: str | None = None) -> ObjectFile:

@@ -12,14 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import ScanError
 from ..events import Notice
 from ..result import Reconstruction
-from ..scan import Scan, check_probe, split_into_blocks
+from ..scan import check_probe, split_into_blocks
 from .arrays import drop_relaxation_axis, extract_object_layer
 from .atomic import write_atomically
 from .domain import DomainChoice, decide_domain
 from .hdf5 import decode_text, find_dataset, open_hdf5, read_number, read_pixel_size
 from .lazy import open_patterns
 from .matching import match_by_index
-from .records import ScanFile
+from .records import ScanFile, build_scan
 
 INDEXES_KEY = 'probe_position_indexes'
 NOMINAL_KEY = 'ptychopinn_pixel_size_is_nominal'  # an attribute of ours, which a product written by others lacks
@@ -41,10 +41,12 @@ def read_diffraction_product(
     *,
     domain: DomainChoice = 'auto',
     probe: NDArray[Any] | None = None,
+    as_is: bool = False,
 ) -> ScanFile:
     """A scan from a diffraction file and a product; patterns are paired to positions by index and stay on disk.
 
-    `domain` 'auto' means counts, which is what the host stores; `probe` takes the place of the product's.
+    `domain` 'auto' means counts, which is what the host stores; `probe` takes the place of the product's. `as_is`:
+    nothing in it is mended (see `build_scan`).
 
     Raises ScanError when a file is no such file, a dataset is missing, or the product is beyond the method: near
     field, several object layers, orthogonal probe relaxation.
@@ -65,7 +67,8 @@ def read_diffraction_product(
     chosen, why = decide_domain(stored, 'counts' if domain == 'auto' else domain)
     if domain == 'auto':
         why = 'Measurement domain: counts, as Ptychodus stores them.'
-    scan = Scan(
+    scan, mended = build_scan(
+        as_is=as_is,
         diffraction=stored,
         positions=matched.positions,
         probe=result.probe if probe is None else probe,
@@ -78,7 +81,7 @@ def read_diffraction_product(
         pattern_indexes=indexes[matched.rows],
         metadata=_copy_metadata(result),
     )
-    return ScanFile(scan, (Notice('measurement_domain', why), *matched.notices, *storage))
+    return ScanFile(scan, (Notice('measurement_domain', why), *matched.notices, *storage, *mended))
 
 
 def read_product(path: str | Path) -> Reconstruction:

@@ -17,7 +17,9 @@ from .records import ScanFile
 WHAT = 'PtyPy data file'
 
 
-def read_ptyd(path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[Any] | None = None) -> ScanFile:
+def read_ptyd(
+    path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[Any] | None = None, as_is: bool = False
+) -> ScanFile:
     """A scan from a .ptyd file: positions are (row, column) in meters, energies in keV, weights 0 where a pixel is bad.
 
     Raises ScanError when the file is of the near field, holds no data, or lacks the geometry.
@@ -44,7 +46,7 @@ def read_ptyd(path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray
         bad,
         metadata={'name': path.stem},
     )
-    return make_scan(path, measured, domain, probe, ())
+    return make_scan(path, measured, domain, probe, (), as_is)
 
 
 def _number_of(name: str) -> tuple[int, str]:

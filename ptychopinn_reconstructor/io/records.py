@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,18 @@ class ScanFile:
 
     scan: Scan
     notices: tuple[Notice, ...] = ()
+
+
+def build_scan(*, as_is: bool, **fields: Any) -> tuple[Scan, tuple[Notice, ...]]:
+    """A scan of these fields with what was mended in it, or, `as_is`, of nothing but them.
+
+    Raises ScanError when they are no scan (see `Scan` and `physics.inspection.inspect.mend_scan`).
+    """
+    if as_is:
+        return Scan(**fields), ()
+    from ..physics.inspection.inspect import mend_scan
+
+    return mend_scan(**fields)
 
 
 @dataclass(frozen=True, eq=False)

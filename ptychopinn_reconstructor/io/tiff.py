@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from ..errors import ScanError
 from ..events import Notice
-from ..scan import Scan
 from .atomic import write_atomically
 from .domain import DomainChoice, decide_domain
-from .records import ScanFile
+from .records import ScanFile, build_scan
 
 SUFFIXES = ('.tif', '.tiff')
 UNITS = {'m': 1.0, 'mm': 1e-3, 'um': 1e-6, 'µm': 1e-6, 'μm': 1e-6, 'micron': 1e-6, 'microns': 1e-6, 'nm': 1e-9}
@@ -30,6 +29,7 @@ def read_tiff(
     probe: NDArray[Any] | None = None,
     positions: str | Path | None = None,
     pixel_size: float | None = None,
+    as_is: bool = False,
 ) -> ScanFile:
     """A scan from a TIFF stack, or a folder of TIFF images in the order of their numbers, and a table of positions.
 
@@ -53,7 +53,8 @@ def read_tiff(
             f'{path} holds {len(patterns)} patterns, but {table} {len(places)} positions; give one for each.'
         )
     chosen, why = decide_domain(patterns, domain)
-    scan = Scan(
+    scan, mended = build_scan(
+        as_is=as_is,
         diffraction=patterns,
         positions=places * scale,
         probe=probe,
@@ -61,7 +62,7 @@ def read_tiff(
         pixel_size=None if pixel_size is None else (pixel_size, pixel_size),
         metadata={'name': path.stem},
     )
-    return ScanFile(scan, (Notice('measurement_domain', why),))
+    return ScanFile(scan, (Notice('measurement_domain', why), *mended))
 
 
 def list_images(folder: Path) -> list[Path]:

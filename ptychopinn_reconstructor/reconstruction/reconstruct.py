@@ -194,6 +194,7 @@ def refine_scan(
     arrays, computed_by = engine_arrays(config)
     emit(Started('refine', arrays.device, computed_by))
     times = StageTimes()
+    scan, scaled = with_photons(scan, config.data.nphotons)
     with times.stage('prepare', len(scan)):
         prepared = prepare_scan(scan, probe=probe, mode=config.data.probe_power)
     run = run_info(prepared, computed_by, arrays.device, 'engine', 'scan' if probe is None else 'given')
@@ -206,7 +207,7 @@ def refine_scan(
         options,
         run,
         times,
-        notices=scan_notices(prepared),
+        notices=[*scaled, *scan_notices(prepared)],
         previews=previews,
         should_stop=should_stop,
         arrays=arrays,

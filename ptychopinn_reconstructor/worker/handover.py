@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OutputError, ScanError
+from ..io.records import ScanFile, build_scan
 from ..io.system import CAN_LOCK, lock_file
 from ..scan import Scan
 
@@ -136,14 +137,17 @@ def write_arrays(folder: Path, arrays: Mapping[str, Any], description: Mapping[s
         ) from error
 
 
-def read_arrays(folder: Path) -> Scan:
-    """The scan that `write_arrays` has left in a folder, memory-mapped; ScanError when it breaks the rules."""
+def read_arrays(folder: Path, *, as_is: bool = False) -> ScanFile:
+    """The scan that `write_arrays` has left in a folder, memory-mapped, mended unless it is to be taken `as_is`.
+
+    Raises ScanError when it breaks the rules.
+    """
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
         arrays: dict[str, Any] = dict(_mapped(folder))
     except (OSError, ValueError) as error:
         raise ScanError(f'The folder {folder} holds no handed-over scan ({error}); start the job again.') from error
-    return Scan(**arrays, **_fields(description))
+    return ScanFile(*build_scan(as_is=as_is, **arrays, **_fields(description)))
 
 
 def _mapped(folder: Path) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -155,3 +159,13 @@ def _mapped(folder: Path) -> Iterator[tuple[str, NDArray[Any]]]:
 def _fields(description: Mapping[str, Any]) -> dict[str, Any]:
     pairs = {key: tuple(value) for key, value in description.items() if isinstance(value, list)}
     return {**description, **pairs}
+
+
+def restore_positions(folder: Path, scan: Scan, refined: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Positions (n, 2) of all patterns handed over in a folder: `refined` for those in the `scan`, else as given."""
+    given = np.array(np.load(folder / 'positions.npy', allow_pickle=False))
+    if scan.pattern_indexes is None or len(given) == len(refined):
+        return refined
+    numbers = np.load(folder / 'pattern_indexes.npy', allow_pickle=False)
+    given[np.isin(numbers, scan.pattern_indexes)] = refined
+    return given

@@ -125,11 +125,12 @@ def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
     from ..reconstruction.diagnostic_pictures import to_bytes
     from ..reconstruction.patches import NAME as PATCHES
     from ..reconstruction.reconstruct import reconstruct as reconstruct_scan
-    from .handover import read_arrays
+    from .handover import read_arrays, restore_positions
 
     config = parse(request.config)
+    handed = read_arrays(request.scan, as_is=config.data.as_is)
     result: Result = reconstruct_scan(
-        read_arrays(request.scan),
+        handed.scan,
         request.model,
         config,
         ensemble=request.ensemble,
@@ -142,7 +143,8 @@ def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
     reconstruction, reliability = result.reconstruction, result.report.reliability
     Path(RELIABILITY).write_bytes(to_bytes(reliability))
     moved = config.refinement.positions
-    positions = channel.save('positions', reconstruction.positions) if moved else None
+    places = restore_positions(request.scan, handed.scan, reconstruction.positions) if moved else None
+    positions = None if places is None else channel.save('positions', places)
     channel.say(
         ReconstructDone(
             object=channel.save('object', reconstruction.object),
@@ -155,7 +157,7 @@ def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
             reliability=reliability.line(),
             reliability_file=Path(RELIABILITY),
             run=result.report.run,
-            notices=result.report.notices,
+            notices=(*handed.notices, *result.report.notices),
             stages=result.report.stages,
             import_seconds=channel.import_seconds,
         )
@@ -204,7 +206,10 @@ def training_scans(request: TrainRequest, config: Config, channel: Channel) -> t
     from .handover import read_arrays
 
     if request.scan is not None:
-        return [read_arrays(request.scan)], [request.name]
+        file = read_arrays(request.scan, as_is=config.data.as_is)
+        for notice in file.notices:
+            channel.log(notice.text)
+        return [file.scan], [request.name]
     return [read(path, config, channel) for path in request.files], [str(path) for path in request.files]
 
 
@@ -212,7 +217,7 @@ def read(path: Path, config: Config, channel: Channel) -> Scan:
     """The scan in a file; what was decided about it goes to the log."""
     from ..io import read_scan
 
-    file = read_scan(path, domain=config.data.measurement_domain)
+    file = read_scan(path, domain=config.data.measurement_domain, as_is=config.data.as_is)
     for notice in file.notices:
         channel.log(f'{path.name}: {notice.text}')
     return file.scan

@@ -58,7 +58,7 @@ def folders(parent: Path) -> list[str]:
 def test_a_scan_comes_back_bit_by_bit(tmp_path: Path, dtype: str) -> None:
     arrays = arrays_of_a_scan(dtype)
     write_arrays(tmp_path / 'scan', arrays, DESCRIPTION)
-    scan = read_arrays(tmp_path / 'scan')
+    scan = read_arrays(tmp_path / 'scan', as_is=True).scan
     for name, values in arrays.items():
         back = getattr(scan, name)
         assert back.dtype == values.dtype and back.tobytes() == values.tobytes(), name
@@ -71,7 +71,7 @@ def test_patterns_are_mapped_not_copied(tmp_path: Path) -> None:
     """What is written into the file afterwards is seen through the scan; the scan itself writes nothing."""
     arrays = arrays_of_a_scan()
     write_arrays(tmp_path, arrays, DESCRIPTION)
-    scan = read_arrays(tmp_path)
+    scan = read_arrays(tmp_path, as_is=True).scan
     before = int(scan.diffraction[4, 5, 6])
     np.load(tmp_path / 'diffraction.npy', mmap_mode='r+')[4, 5, 6] = before + 7
     assert int(scan.diffraction[4, 5, 6]) == before + 7
@@ -90,13 +90,13 @@ def test_patterns_in_any_layout(tmp_path: Path, order: str) -> None:
         np.save(tmp_path / 'elsewhere.npy', patterns)
         arrays['diffraction'] = np.load(tmp_path / 'elsewhere.npy', mmap_mode='r')
     write_arrays(tmp_path / 'scan', arrays, DESCRIPTION)
-    assert np.array_equal(read_arrays(tmp_path / 'scan').diffraction, patterns)
+    assert np.array_equal(read_arrays(tmp_path / 'scan', as_is=True).scan.diffraction, patterns)
 
 
 def test_what_is_not_there_is_left_out(tmp_path: Path) -> None:
     arrays: dict[str, Any] = arrays_of_a_scan() | {'object': None, 'bad_pixels': None, 'probe': None}
     write_arrays(tmp_path, arrays, {'domain': 'amplitude'})
-    scan = read_arrays(tmp_path)
+    scan = read_arrays(tmp_path, as_is=True).scan
     assert scan.object is None and scan.bad_pixels is None and scan.probe is None
     assert scan.domain == 'amplitude' and scan.pixel_size is None
 

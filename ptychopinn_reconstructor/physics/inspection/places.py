@@ -1,0 +1,68 @@
+"""Positions that no scan has: not finite, far from all others, or in another unit than object pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from ...errors import ScanError
+from ..probes import energy_diameter
+from ..sampling import scan_step
+
+FAR = 10.0  # times the median distance of neighbors
+MOST = 0.05  # share of the positions
+FINEST, COARSEST = 0.03, 1.6  # step in diameters of the probe
+SMALLEST, SMALL = 0.1, 2.0  # extent in diameters of the probe: no scan; one whose step is looked at
+FEWEST = 9  # positions from which a scan can be judged
+USUAL_STEP, USUAL_PIXEL = 0.3, 2e-8  # of the diameter; meters
+UNITS = {'meters': 1.0, 'millimeters': 1e-3, 'micrometers': 1e-6, 'nanometers': 1e-9, 'angstroms': 1e-10}
+
+
+def lost_positions(positions: NDArray[np.float64], n_pixels: int) -> NDArray[np.bool_]:
+    """Those (n,) of the positions (n, 2) that are not finite or share no pixel of the object with any other.
+
+    None where that is true of more than 5 %.
+    """
+    lost: NDArray[np.bool_] = np.logical_not(np.isfinite(positions).all(axis=1))
+    known = np.flatnonzero(~lost)
+    if len(known) >= FEWEST:
+        nearest = np.asarray(cKDTree(positions[known]).query(positions[known], k=2)[0])[:, 1]
+        lost[known] = nearest > max(FAR * float(np.median(nearest)), n_pixels)
+    return lost if lost.mean() <= MOST else np.zeros_like(lost)
+
+
+def check_step(positions: NDArray[np.float64], probe: NDArray[Any], pixel_size: object = None) -> None:
+    """Raise ScanError where positions (n, 2) lie absurdly close or far for a probe (modes, N, N), pixels.
+
+    The strongest mode counts, since weak ones may be noise. The likely unit is said, unless the `pixel_size` is known,
+    with which the reader has converted lengths.
+    """
+    if len(positions) < FEWEST or not np.isfinite(positions).all():
+        return
+    strongest = probe[np.argmax((np.abs(probe) ** 2).sum(axis=(1, 2)))]
+    diameter, step = max(energy_diameter(strongest), 1.0), scan_step(positions)
+    extent = float(np.ptp(positions, axis=0).max())
+    close = extent < SMALLEST * diameter or (extent < SMALL * diameter and step < FINEST * diameter)
+    if not close and step <= COARSEST * diameter:
+        return
+    why = (
+        'the pixel size of the object or the probe is probably not that of this scan; correct it'
+        if pixel_size is not None
+        else f'they are probably in {likely_unit(step, diameter)}; divide them by the object pixel size in that unit'
+    )
+    raise ScanError(
+        f'The scan has a step of {step:.3g} and spans {extent:.3g} pixels, but its probe is {diameter:.3g} pixels '
+        f'wide: {why} (or pass as_is if that is right).'
+    )
+
+
+def likely_unit(step: float, diameter: float) -> str:
+    """The unit of positions whose neighbors lie `step` apart where the probe is `diameter` object pixels wide.
+
+    That in which an object pixel comes nearest to 20 nanometers, if the step is 0.3 diameters.
+    """
+    pixel = max(step, 1e-30) / (USUAL_STEP * diameter)
+    return min(UNITS, key=lambda unit: abs(np.log(pixel * UNITS[unit] / USUAL_PIXEL)))
