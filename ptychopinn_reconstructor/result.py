@@ -13,7 +13,7 @@ NOMINAL_PIXEL_SIZE = 1e-8  # meters; a product needs lengths, also of a scan tha
 ProbeSource = Literal['given', 'scan', 'model']
 Word = Literal['good', 'doubtful', 'bad']
 ReasonCode = Literal[
-    'misfit', 'below_noise', 'mean_pattern', 'bad_pixels', 'outlier_patterns', 'background', 'too_bright',
+    'misfit', 'below_noise', 'mean_pattern', 'bad_pixels', 'clipped', 'outlier_patterns', 'background', 'too_bright',
     'residual_rose', 'halves_disagree',
 ]  # fmt: skip
 

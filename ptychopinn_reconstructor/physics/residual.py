@@ -39,7 +39,7 @@ class Residual:
 
     `error` sum (sqrt I_pred - sqrt I)^2, `counts` sum I, `deviation` sum abs(sqrt I_pred - sqrt I), `amplitude`
     sum sqrt I. Over the good pixels with I_pred > `LIT`: `lit_error` as `error`, and `lit_noise` what is expected of it
-    from counting noise. `detector`: the sums over patterns, None where they are not kept.
+    from counting noise. `brightest` the largest I. `detector`: the sums over patterns, None where they are not kept.
     """
 
     error: NDArray[np.float64]
@@ -48,6 +48,7 @@ class Residual:
     amplitude: NDArray[np.float64]
     lit_error: NDArray[np.float64]
     lit_noise: NDArray[np.float64]
+    brightest: NDArray[np.float64]
     detector: DetectorSums | None = None
 
     @property
@@ -116,7 +117,9 @@ def residual(
     lit_noise = np.einsum('ij,ij->i', expected_residual(predicted), lit)
     lit_error = np.einsum('ij,ij->i', error, lit)
     sums = (error.sum(axis=1), measured.sum(axis=1), np.abs(difference).sum(axis=1), amplitude.sum(axis=1))
-    return Residual(*sums, lit_error, lit_noise, _sum_patterns(measured, predicted, mask, counts.shape[1:]))
+    return Residual(
+        *sums, lit_error, lit_noise, measured.max(axis=1), _sum_patterns(measured, predicted, mask, counts.shape[1:])
+    )
 
 
 def _flatten(patterns: NDArray[Any], mask: NDArray[np.bool_] | None) -> NDArray[np.float64]:

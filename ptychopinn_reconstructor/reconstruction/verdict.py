@@ -20,6 +20,7 @@ from ..physics.scoring.goodness_of_fit import (
     Background,
     estimate_background,
     find_bad_pixels,
+    find_clipping,
     find_outlier_patterns,
     measure_bright_share,
     measure_excess,
@@ -34,6 +35,7 @@ BAD_ANYWAY, BAD_ANYWAY_EXCESS = 1.5, 0.05  # a misfit of a fifth of the amplitud
 BELOW_NOISE = 0.75  # an object follows a tenth of the noise, seldom a seventh
 MEAN_PATTERN, MEAN_PATTERN_EXCESS = 3.0, 0.008
 ROSE, ROSE_MUCH = 1.05, 1.3  # times the lowest residual of a pass
+CLIPPED_SHARE = 0.2  # of the patterns
 FALLING = 0.95  # of the residual one pass before: the object is still on its way
 BRIGHT_SHARE, BRIGHT_MUCH = 0.005, 0.2  # of the area
 BACKGROUND_MUCH = 0.2  # of the counts
@@ -52,7 +54,8 @@ def judge(
     misfit = reliability.misfit
     background = _estimate_background(prepared, misfit, probe)
     # What names its cause stands first; a misfit of the whole may have many.
-    reasons = [*_judge_background(background), *_judge_pixels(misfit), *_judge_patterns(prepared, misfit)]
+    reasons = [*_judge_background(background), *_judge_pixels(misfit), *_judge_clipping(misfit)]
+    reasons += _judge_patterns(prepared, misfit)
     reasons += [*_judge_passes(run), *_judge_misfit(misfit, run, named=bool(reasons))]
     if prepared.gauge.choice == 'absolute':
         reasons += _judge_brightness(object, reliability)
@@ -110,6 +113,18 @@ def _judge_pixels(misfit: Residual) -> Iterator[Reason]:
                 cause,
                 'mask them: bad_pixels in the scan file',
             )
+
+
+def _judge_clipping(misfit: Residual) -> Iterator[Reason]:
+    largest, share = find_clipping(misfit)
+    if share > CLIPPED_SHARE:
+        yield _reason(
+            'clipped',
+            False,
+            f'{share:.0%} of the patterns end at exactly {largest:g} counts',
+            'a saturated detector, or values cut at a limit',
+            'mask the pixels that saturate (bad_pixels in the scan file), or measure with less light',
+        )
 
 
 def _judge_patterns(prepared: PreparedScan, misfit: Residual) -> Iterator[Reason]:

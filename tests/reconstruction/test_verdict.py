@@ -68,6 +68,16 @@ def add_background(counts: np.ndarray, rng: np.random.Generator) -> None:
     counts += rng.poisson(0.5, counts.shape).astype(np.uint32)
 
 
+def saturate(counts: np.ndarray, rng: np.random.Generator) -> None:
+    counts[:] = np.minimum(counts, 100)
+
+
+def add_halo(counts: np.ndarray, rng: np.random.Generator) -> None:
+    y, x = np.indices(counts.shape[1:]) - 32
+    halo = np.exp(-(y**2 + x**2) / (2 * 18**2))
+    counts += rng.poisson(0.1 * counts.sum() / len(counts) * halo / halo.sum(), counts.shape).astype(np.uint32)
+
+
 def move_positions(scan: Scan) -> Scan:
     return replace(scan, positions=scan.positions + np.random.default_rng(0).normal(0, 2, scan.positions.shape))
 
@@ -89,6 +99,8 @@ def divide(scan: Scan) -> Scan:
         (spoil(close_shutter), 1e3, 'outlier_patterns', ('number 11, 50, 90)',)),
         (spoil(add_background), 1e5, 'background', ('counts a pixel', 'dark current', 'subtract')),
         (spoil(add_background), 1e3, 'background', ('counts a pixel',)),
+        (spoil(add_halo), 1e4, 'background', ('stray light',)),
+        (spoil(saturate), 1e5, 'clipped', ('of the patterns end at exactly 100 counts', 'saturated', 'less light')),
         (move_positions, 1e5, 'misfit', ('of the counts', 'positions', '--refine-positions')),
         (move_center, 1e5, 'misfit', ('off center',)),
         (move_center, 1e3, 'too_bright', ('abs(O) exceeds 1.1',)),

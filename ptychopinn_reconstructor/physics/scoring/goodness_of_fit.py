@@ -15,7 +15,8 @@ from scipy import ndimage
 from ..counting_noise import expected_residual
 from ..residual import LIT, DetectorSums, Residual
 
-DARK_SHARE = 0.25  # of the detector: the pixels of which least light is predicted, far from the beam
+# Of the detector: the pixels of which least light is predicted, far from the beam; more of them where counts are few.
+DARK_SHARES = (0.25, 0.5)
 FEWEST_PATTERNS, FEWEST_PIXELS = 16, 32  # for a variance over patterns, and for its mean over pixels
 # Coherent speckle has a contrast of 1 and more, measured .7 to 3.5; light that is the same in all patterns has none.
 LOW_CONTRAST = 0.35
@@ -25,6 +26,7 @@ NEIGHBORS = 5  # pixels: side of the square whose median tells what a detector p
 ISOLATED = 4.0  # times its neighbors: brighter than any speckle is
 # Patterns that stand out: times the median ratio; as a share of the counts, at least, and times the median deviation.
 OUTLIER_RATIO, OUTLIER_EXCESS, OUTLIER_DEVIATIONS = 1.8, 0.08, 16.0
+FEWEST_CLIPPED = 8.0  # counts: of fewer the largest may be the same in many patterns
 SMOOTHED = 5  # pixels: the transmission of single pixels is noise
 BRIGHT = 1.1  # amplitude that no transmission exceeds, with room for noise
 
@@ -60,24 +62,32 @@ def estimate_background(
     does not change either: pixels that it lights are left out. An object fitted to a background makes speckle of it, so
     that counts less prediction would find a third of it.
     """
-    dark = _find_dark_pixels(sums, patterns, unscattered, good)
-    if patterns < FEWEST_PATTERNS or dark.sum() < FEWEST_PIXELS:
-        return None
+    for dark_share in DARK_SHARES:
+        dark = _find_dark_pixels(sums, patterns, unscattered, good, dark_share)
+        if patterns < FEWEST_PATTERNS or dark.sum() < FEWEST_PIXELS:
+            continue
+        per_pixel = _measure_incoherent(sums, patterns, dark)
+        share = per_pixel * int(good.sum()) * patterns / max(float(sums.measured.sum()), 1.0)
+        if share > IGNORED_BACKGROUND:
+            return Background(per_pixel, share)
+    return None
+
+
+def _measure_incoherent(sums: DetectorSums, patterns: int, dark: NDArray[np.bool_]) -> float:
+    """Mean counts per `dark` pixel and pattern that do not vary as speckle does; 0 where most of them may."""
     mean, contrast, error = _measure_contrast(sums.measured[dark], sums.measured_squared[dark], patterns, counted=True)
     predicted = _measure_contrast(sums.predicted[dark], sums.predicted_squared[dark], patterns, counted=False)[1]
     coherent = min(1.0, predicted)
     if not contrast + STANDARD_ERRORS * error < LOW_CONTRAST * coherent:
-        return None
-    per_pixel = mean * (1 - np.sqrt(max(contrast, 0.0) / coherent))
-    share = per_pixel * int(good.sum()) * patterns / max(float(sums.measured.sum()), 1.0)
-    return Background(float(per_pixel), float(share)) if share > IGNORED_BACKGROUND else None
+        return 0.0
+    return float(mean * (1 - np.sqrt(max(contrast, 0.0) / coherent)))
 
 
 def _find_dark_pixels(
-    sums: DetectorSums, patterns: int, unscattered: NDArray[Any], good: NDArray[np.bool_]
+    sums: DetectorSums, patterns: int, unscattered: NDArray[Any], good: NDArray[np.bool_], share: float
 ) -> NDArray[np.bool_]:
-    """The good pixels of which least light is predicted, without hot ones and those that the probe alone lights."""
-    dark = good & (sums.predicted <= np.quantile(sums.predicted[good], DARK_SHARE))
+    """The `share` of the good pixels of which least light is predicted; no hot ones, and none that the probe lights."""
+    dark = good & (sums.predicted <= np.quantile(sums.predicted[good], share))
     mean = sums.measured / patterns
     typical = float(mean[dark].mean())
     return np.asarray(dark & (unscattered < 0.5 * typical) & (mean < ISOLATED * typical))
@@ -121,6 +131,15 @@ def find_outlier_patterns(misfit: Residual) -> NDArray[np.int64]:
     least = max(OUTLIER_EXCESS, OUTLIER_DEVIATIONS * deviation)
     outliers = np.flatnonzero((ratio > OUTLIER_RATIO * np.median(ratio)) & (excess > least))
     return outliers if len(outliers) <= 0.1 * len(ratio) else outliers[:0]
+
+
+def find_clipping(misfit: Residual) -> tuple[float, float]:
+    """The largest count of all patterns, and the share of them that reach it: counting noise lets one do so, or two.
+
+    The share is 0 where counts are so few that many may.
+    """
+    largest = float(misfit.brightest.max())
+    return largest, float((misfit.brightest == largest).mean()) if largest >= FEWEST_CLIPPED else 0.0
 
 
 def measure_bright_share(object: NDArray[Any], covered: NDArray[np.bool_]) -> float:
