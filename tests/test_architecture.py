@@ -57,7 +57,7 @@ ROOMS: dict[str, set[str]] = {
     '__main__': {'cli'},
     'host': {
         'backend', 'config', 'conformance', 'errors', 'events', 'io', 'model_file', 'physics',
-        'reconstruction', 'scan', 'training', 'worker',
+        'reconstruction', 'result', 'scan', 'training', 'worker',
     },
 }  # fmt: skip
 TOP_MODULES = 8

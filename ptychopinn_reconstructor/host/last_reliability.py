@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 
 from ptychodus.api.observer import Observable
 
+from ..result import Verdict
+
 if TYPE_CHECKING:
     from ..reconstruction.diagnostics import Reliability
 
 
 @dataclass(frozen=True)
 class ReliabilityRecord:
-    """Product name, summary line (also in its comments) and all figures (`diagnostic_pictures.to_bytes`)."""
+    """Product name, verdict, summary line (also in its comments) and all figures (`diagnostic_pictures.to_bytes`)."""
 
     product: str
+    verdict: Verdict | None
     line: str
     data: bytes
 

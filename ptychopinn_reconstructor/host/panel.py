@@ -16,12 +16,15 @@ from .model_file import MODEL_FILTER
 from .settings import HOST_MODEL_PATH, ONLY_IN_PLUGIN, OPEN, format_key
 
 if TYPE_CHECKING:
+    from .last_reliability import ReliabilityRecord
     from .reconstructor import PtychoPINNReconstructor
     from .settings import PluginSettings
 
 ADVANCED = 'Advanced'
 TRAIN = 'Train'
 SOURCES = (('scans', 'Scans'), ('procedural', 'Pretrain for this probe'), ('mixed', 'Both in turns'))
+# Legible on a light and on a dark background: green, amber, red.
+VERDICT_COLORS = {'good': '#2e8b3d', 'doubtful': '#c77700', 'bad': '#d03030'}
 MODEL_TYPES = {'pinn': 'PINN', 'supervised': 'Supervised'}
 NO_MODEL = '<b>No model</b><br>Train one, or load one (menu beside Train).'
 
@@ -240,3 +243,11 @@ def describe_status(reconstructor: PtychoPINNReconstructor) -> Status:
     ]
     text = f'<b>{html.escape(model.path.name)}</b><br>{"<br>".join(html.escape(line) for line in lines)}'
     return Status(text, tool_tip=str(model.path))
+
+
+def format_verdict(record: ReliabilityRecord | None) -> str:
+    """HTML line with the verdict on the last reconstruction, in its color; empty while there is none."""
+    if record is None or record.verdict is None:
+        return ''
+    text = html.escape(f'{record.product}: {record.verdict.sentence}')
+    return f'<span style="color: {VERDICT_COLORS[record.verdict.word]}">{text}</span>'

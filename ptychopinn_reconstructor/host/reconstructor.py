@@ -136,16 +136,19 @@ class PtychoPINNReconstructor(TrainableReconstructor):
     def _record_reliability(self, scan: HostScan, done: ReconstructDone, scratch: Path) -> None:
         """Pass the reliability figures of a result to the window."""
         data = (scratch / done.reliability_file).read_bytes()
-        record = ReliabilityRecord(str(scan.product.metadata.name), done.reliability, data)
+        record = ReliabilityRecord(str(scan.product.metadata.name), done.run.verdict, done.reliability, data)
         self.session.foreground(partial(self.session.reliability.update, record))
 
     def _log_result(self, done: ReconstructDone, warnings: Sequence[Notice]) -> None:
-        """Log the notices of a result, without those that were warnings, and its reliability."""
+        """Log the notices of a result, without those that were warnings, its reliability and the verdict on it."""
         warned = {warning.code for warning in warnings}
         for notice in done.notices:
             if notice.code not in warned:
                 self.logger.info('%s', notice.text)
         self.logger.info('%s', format_result(done))
+        verdict = done.run.verdict
+        if verdict is not None:
+            self.logger.log(logging.INFO if verdict.word == 'good' else logging.WARNING, '%s', verdict.sentence)
 
     def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
         """Outputs of a training on the files in a folder, or on the selected scan, which writes a model.safetensors.

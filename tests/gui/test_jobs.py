@@ -17,6 +17,7 @@ from grids import same_grid
 from ptychodus.api.io import load_product
 from window import HANG, QTest, Window, shown, workers
 
+from ptychopinn_reconstructor.host.panel import VERDICT_COLORS
 from ptychopinn_reconstructor.training.folder import can_resume, count_epochs
 
 LONG = 400  # epochs that no test waits for
@@ -167,6 +168,10 @@ def test_infer_shows_the_object(window: Window, trained: Trained) -> None:
     assert found.shape == start.shape and np.ptp(np.angle(found)) > 0.1 and np.ptp(np.angle(start)) == 0
     assert len(window.curve()) == trained.before + 3
     window.picture('finished')
+    record = window.library.session.reliability.record
+    assert record is not None and record.verdict is not None
+    assert f'color: {VERDICT_COLORS[record.verdict.word]}' in window.status()
+    assert f'{record.product}: Fits to ' in window.status() and f': {record.verdict.word}' in window.status()
     window.view.object_action.trigger()
     table = window.view.object_view.tree_view
     rows = table.model()

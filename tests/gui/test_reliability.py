@@ -55,6 +55,7 @@ def test_the_pictures_of_the_last_reconstruction(window: Window, opened: Reliabi
     said = opened.line.text().rstrip('.')
     assert said[1:] in comments and said.startswith('Residual ') and 'half-data FRC' in said
     assert window.products.currentText() in opened.windowTitle()
+    assert 'Fits to ' in opened.verdict.text() and 'Fits to ' in comments
     for name in (*MAPS, 'split_frc'):
         (canvas,) = opened.findChildren(QWidget, name)
         assert canvas.width() >= 340 and colors_in(canvas) > 20, name

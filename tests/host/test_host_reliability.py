@@ -53,6 +53,8 @@ def test_the_session_knows_how_far_to_trust_the_last_reconstruction(host: Host, 
     product = infer(host, case.input)
     record, whole = record_of(host)
     assert heard == [reliability] and record.product == 'demo' and record.line in product.metadata.comments
+    assert record.verdict is not None and record.verdict.sentence in product.metadata.comments
+    assert any(record.verdict.sentence in line for line in host.log())
     assert len(whole.misfit.per_pattern) == len(case.scan) == len(whole.positions)
     assert whole.line() == record.line and whole.uncertainty is not None and whole.source == 'patches'
     assert whole.coverage.shape == whole.uncertainty.shape and 0.3 < whole.coverage.mean() < 1

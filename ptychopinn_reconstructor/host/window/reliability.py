@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ from PyQt5.QtWidgets import (
 
 from ...errors import PtychoPINNError
 from ..last_reliability import LastReliability, ReliabilityRecord
+from ..panel import format_verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,7 +75,7 @@ class ReliabilityViewController(ParameterViewController, Observer):
 
 
 class ReliabilityDialog(QDialog):
-    """Dialog with the summary line, the pictures with captions, and a button to save them."""
+    """Dialog with the verdict and its reasons, the summary line, and the pictures, which can be saved."""
 
     def __init__(self, record: ReliabilityRecord, dialogs: Any, parent: QWidget | None) -> None:
         super().__init__(parent)
@@ -81,6 +84,9 @@ class ReliabilityDialog(QDialog):
         self._reliability, self._dialogs = record.reliability(), dialogs
         self.setObjectName(DIALOG)
         self.setWindowTitle(f'Reliability of {record.product}')
+        self.verdict = QLabel('<br>'.join(_format_reasons(record)))
+        self.verdict.setWordWrap(True)
+        self.verdict.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.line = QLabel(f'{record.line[:1].upper()}{record.line[1:]}.')
         self.line.setWordWrap(True)
         self.line.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -100,7 +106,7 @@ class ReliabilityDialog(QDialog):
         buttons.addButton(self.save_button, QDialogButtonBox.ButtonRole.ActionRole)
         buttons.rejected.connect(self.reject)
         layout = QVBoxLayout(self)
-        for widget in (self.line, scrolled, buttons):
+        for widget in (self.verdict, self.line, scrolled, buttons):
             layout.addWidget(widget)
         self.resize(*SIZE)
 
@@ -115,6 +121,14 @@ class ReliabilityDialog(QDialog):
                 write_reliability(Path(folder), self._reliability)
             except PtychoPINNError as error:
                 ExceptionDialog.show_exception('Save Pictures', error)
+
+
+def _format_reasons(record: ReliabilityRecord) -> Iterator[str]:
+    """HTML lines: the verdict, then likely causes and remedy of each reason."""
+    yield format_verdict(record)
+    for reason in record.verdict.reasons if record.verdict is not None else ():
+        text = f'{reason.finding}. Likely: {reason.causes}. To do: {reason.remedy}.'
+        yield html.escape(f'{text[:1].upper()}{text[1:]}')
 
 
 def _make_canvas(name: str, figure: Figure) -> QWidget:

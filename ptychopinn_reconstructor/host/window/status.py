@@ -1,4 +1,4 @@
-"""Status line on top of the panel: the model that Infer would use."""
+"""Status line on top of the panel: the model that Infer would use, and the verdict on the last reconstruction."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from ptychodus.controller.parameters import ParameterViewController
 from PyQt5.QtCore import Qt
 from PyQt5.QtWidgets import QLabel, QWidget
 
-from ..panel import describe_status
+from ..panel import describe_status, format_verdict
 from ..reconstructor import PtychoPINNReconstructor
 
 STATUS = 'status'
 
 
 class StatusViewController(ParameterViewController, Observer):
-    """Label with the model that Infer would use; observes ModelPath, which a training and Load Model set."""
+    """Label with the model that Infer would use, and the verdict on the last reconstruction.
+
+    It observes ModelPath, which a training and Load Model set, and the reliability of the session.
+    """
 
     def __init__(self, reconstructor: PtychoPINNReconstructor) -> None:
         super().__init__()
@@ -24,6 +27,7 @@ class StatusViewController(ParameterViewController, Observer):
         self._label.setWordWrap(True)
         self._label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         reconstructor.settings['model_path'].add_observer(self)
+        reconstructor.session.reliability.add_observer(self)
 
     def get_widget(self) -> QWidget:
         """The label."""
@@ -32,11 +36,13 @@ class StatusViewController(ParameterViewController, Observer):
     def show(self) -> None:
         """Update text, tool tip and color."""
         now = describe_status(self._reconstructor)
-        self._label.setText(now.text)
+        verdict = format_verdict(self._reconstructor.session.reliability.record)
+        self._label.setText('<br>'.join(filter(None, [now.text, verdict])))
         self._label.setToolTip(now.tool_tip)
         self._label.setStyleSheet('color: #c62828' if now.wrong else '')
 
     def _update(self, observable: Observable) -> None:
         if self._label.isVisible():
             self.show()
-        self._reconstructor.session.changed()  # a path typed in makes Infer possible, or impossible
+        if observable is not self._reconstructor.session.reliability:
+            self._reconstructor.session.changed()  # a path typed in makes Infer possible, or impossible
