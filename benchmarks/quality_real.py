@@ -131,7 +131,7 @@ class Situation:
     fault: Fault = clean
     objects: tuple[str, ...] = ('page',)
     probe: str = 'ring'
-    overlap: float = 60.0
+    overlap: float | None = 60.0
     patterns: int | None = None
     passes: int | None = PASSES
 
@@ -159,7 +159,10 @@ SITUATIONS: Mapping[str, Situation] = {
     'absorbing to .02': Situation(objects=('absorbing',)),
     'smooth phase of 18 rad': Situation(objects=('phase of 18 rad',)),
     '30 % overlap, 900 patterns': Situation(objects=SEVERAL, overlap=30.0, patterns=900, passes=None),
-    '95 % overlap, measured probe, 1,087 patterns': Situation(probe='measured', overlap=95.0, passes=10),
+    '95 % overlap, measured probe, 1,087 patterns': Situation(
+        objects=SEVERAL, probe='measured', overlap=95.0, passes=10
+    ),
+    'measured probe and positions, 516 patterns': Situation(objects=SEVERAL, probe='measured', overlap=None, passes=10),
     # Of these nothing is asked but that they are never called good.
     'background of 0.5 counts': Situation(background),
     'positions off by 2 px': Situation(positions_off),

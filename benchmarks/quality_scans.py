@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from quality_cases import REFERENCE
+from quality_cases import REFERENCE, STAR
 from scipy import fft, ndimage
 
-from ptychopinn_reconstructor.io import read_probe, write_npz
+from ptychopinn_reconstructor.io import read_probe, read_scan, write_npz
 from ptychopinn_reconstructor.physics.probes import energy_diameter, probe_modes
 from ptychopinn_reconstructor.physics.simulation.objects import make_object
 from ptychopinn_reconstructor.physics.simulation.simulate import BORDER, raster, simulate
@@ -135,12 +135,10 @@ def write_scan(
     return path
 
 
-def make_scan(object: str, probe: str, *, overlap: float, photons: float, patterns: int | None = None) -> Scan:
-    """The same in memory."""
+def make_scan(object: str, probe: str, *, overlap: float | None, photons: float, patterns: int | None = None) -> Scan:
+    """The same in memory; no overlap: at the positions of the real scan."""
     light = PROBES[probe]()
-    step = (1 - overlap / 100) * energy_diameter(light[0])
-    count = patterns or (DENSE_PATTERNS if overlap > DENSE else PATTERNS)
-    centers = raster(count, step, min(2.0, JITTER * step), N, np.random.default_rng(7))
+    centers = measured_positions() if overlap is None else spaced(light[0], overlap, patterns)
     height, width = np.ceil(centers.max(axis=0) + (N - 1) / 2 + BORDER).astype(int) + 1
     truth = OBJECTS[object]((int(height), int(width)))
     return simulate(positions=centers, photons=photons, object=truth, probe=light, seed=11)
@@ -152,6 +150,19 @@ def write_probe_file(folder: Path, probe: str) -> str:
     first = PROBES[probe]()[0]
     np.savez(path, probe=(first * np.sqrt(PHOTONS / (np.abs(first) ** 2).sum())).astype(np.complex64))
     return f'{path}:probe'
+
+
+def spaced(probe: NDArray[np.complex128], overlap: float, patterns: int | None) -> Image:
+    """Centers (n, 2) of a jittered raster on which spots overlap by so many percent."""
+    step = (1 - overlap / 100) * energy_diameter(probe)
+    count = patterns or (DENSE_PATTERNS if overlap > DENSE else PATTERNS)
+    return raster(count, step, min(2.0, JITTER * step), N, np.random.default_rng(7))
+
+
+def measured_positions() -> Image:
+    """The 516 centers of the real scan, on the pixels of `measured`."""
+    centers = read_scan(STAR).scan.positions * (MAGNIFIED / 128)
+    return np.asarray(centers - centers.min(axis=0) + (N - 1) / 2 + BORDER)
 
 
 def every(scan: Scan, step: int) -> Scan:

@@ -52,9 +52,12 @@ def test_probes_are_unlike_that_of_the_shared_scans() -> None:
 
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason='the shared data are not beside the checkout')
-def test_the_measured_probe_is_that_of_the_real_scan() -> None:
-    from quality_scans import measured
+def test_measured_probe_and_positions_are_those_of_the_real_scan() -> None:
+    from quality_scans import make_scan, measured
 
+    scan = make_scan('page', 'measured', overlap=None, photons=1e3)
+    step = np.sort(np.linalg.norm(scan.positions[:, None] - scan.positions, axis=2), axis=1)[:, 1]
+    assert len(scan.positions) == 516 and np.median(step) == pytest.approx(9.04 * 78 / 128, rel=0.01)
     assert energy_diameter(measured()) == pytest.approx(44, abs=1.5)
     pupil = np.abs(np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(measured()))))
     assert pupil[32, 32] < 0.5 * pupil.max()  # the real scan's zone plate has a central stop
