@@ -107,7 +107,7 @@ NoticeCode = Literal[
     'probe_of_model', 'refined_probe', 'gridsize', 'power_setting', 'power_unit', 'further_model',
     'probe_shape', 'dose', 'probe_power', 'overlap',
     # how a job went
-    'count_gauge', 'patches_kept', 'refined_first', 'instrument', 'pretraining', 'model_kept',
+    'count_gauge', 'earlier_result', 'patches_kept', 'refined_first', 'instrument', 'pretraining', 'model_kept',
 ]  # fmt: skip
 # In what a scan can lie outside of what a model was trained for.
 OUTSIDE_TRAINING: tuple[NoticeCode, ...] = ('probe_shape', 'dose', 'probe_power', 'overlap')

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NOMINAL_PIXEL_SIZE = 1e-8  # meters; a product needs lengths, also of a scan that is known in pixels only
-ProbeSource = Literal['given', 'scan', 'model']
+ProbeSource = Literal['given', 'scan', 'model', 'earlier_result']
 Word = Literal['good', 'doubtful', 'bad']
 ReasonCode = Literal[
     'misfit', 'below_noise', 'mean_pattern', 'bad_pixels', 'clipped', 'outlier_patterns', 'background', 'too_bright',
@@ -140,6 +140,8 @@ class RunInfo:
         How many, and their side N.
     model, ensemble
         Path of the model, and those of further ones.
+    initial
+        Path of the result that the engine went on from; None: a network's object, or an empty one.
     outside_training
         In what the scan lies outside of what the model was trained for.
     count_gauge
@@ -165,6 +167,7 @@ class RunInfo:
     n_pixels: int
     model: str | None = None
     ensemble: tuple[str, ...] = ()
+    initial: str | None = None
     outside_training: tuple[str, ...] = ()
     count_gauge: float | None = None
     refine_passes: int = 0

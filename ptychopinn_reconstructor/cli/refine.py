@@ -19,11 +19,16 @@ from .stopping import catch_stop_signals
 
 @click.command()
 @click.argument('scan', metavar='SCAN', type=click.Path(path_type=Path))
+@click.option(
+    '--initial', metavar='PRODUCT', type=click.Path(path_type=Path),
+    help='Result to go on from: its object, and its probe unless --probe is given [default: an empty object].',
+)  # fmt: skip
 @settings_options
 @result_options
 @field_options('refine')
 def refine(
     scan: Path,
+    initial: Path | None,
     file: str | None,
     settings: tuple[str, ...],
     print_config: bool,
@@ -37,7 +42,7 @@ def refine(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Reconstruct a scan with the classical iterative engine alone, from an empty object: the baseline.
+    """Reconstruct a scan with the classical iterative engine alone, from an empty object or an earlier result.
 
     Writes the same files as reconstruct, and with --refine-probe also probe.npz. No model is needed, and on the CPU no
     framework; --device auto is a GPU where the backend is installed and there is one.
@@ -54,7 +59,7 @@ def refine(
     with catch_stop_signals() as should_stop, ProgressBar('reading', quiet=job.quiet) as bar:
         job.read(scan, config, probe)
         given = job.scan.probe if probe is not None else None
-        result = refine_scan(job.scan, config, probe=given, emit=bar.emit, should_stop=should_stop)
+        result = refine_scan(job.scan, config, probe=given, initial=initial, emit=bar.emit, should_stop=should_stop)
         job.finish(result)
         if config.refinement.probe:
             job.keep_probe(result)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..backend import Backend, load_backend, select_arrays
 from ..config import Config
-from ..errors import ModelFileError
+from ..errors import ConfigError, ModelFileError
 from ..events import OUTSIDE_TRAINING, Emit, Notice, Previews, ShouldStop, Started, ignore, never
 from ..model_file.opening import Model, open_model
 from ..model_file.probes import choose_probe
@@ -25,11 +25,12 @@ from ..physics.photons import with_photons
 from ..physics.prepare import PreparedScan, prepare_scan
 from ..result import ProbeSource, RunInfo
 from ..scan import Scan
+from .earlier_result import EarlierResult, place_object, read_earlier_result
 from .finish import Result, finish
 from .initial_object import InitialObject, average_objects, flat_canvas
 from .network_object import network_object
 from .notices import scan_notices
-from .refinement import engine_arrays, refinement_options
+from .refinement import Start, engine_arrays, refinement_options
 from .report import StageTimes
 
 
@@ -182,25 +183,35 @@ def refine_scan(
     config: Config,
     *,
     probe: NDArray[np.complex64] | None = None,
+    initial: str | Path | None = None,
     preview_seconds: float | None = None,
     emit: Emit = ignore,
     should_stop: ShouldStop = never,
 ) -> Result:
-    """The classical engine alone, from an empty object: the baseline.
+    """The classical engine alone, from an empty object, or from that of an earlier result, `initial`.
 
-    The sections `refinement` and `execution` of `config` count, the seed of its training, and `inference.split_frc`.
+    `initial` is a product or its folder, an NPZ or a CXI file; its probe is taken too, unless `probe` is given. The
+    sections `refinement` and `execution` of `config` count, the seed of its training, and `inference.split_frc`.
     `preview_seconds` is the smallest time between two previews, None: no previews.
     """
+    if initial is not None and config.inference.split_frc:
+        raise ConfigError('split_frc compares halves, which would share the object they begin with; leave out one.')
     arrays, computed_by = engine_arrays(config)
     emit(Started('refine', arrays.device, computed_by))
     times = StageTimes()
     scan, scaled = with_photons(scan, config.data.nphotons)
+    earlier = None if initial is None else read_earlier_result(initial, scan)
+    source: ProbeSource = 'scan' if probe is None else 'given'
+    if probe is None and earlier is not None and earlier.probe is not None:
+        probe, source = earlier.probe, 'earlier_result'
     with times.stage('prepare', len(scan)):
         prepared = prepare_scan(scan, probe=probe, mode=config.data.probe_power)
-    run = run_info(prepared, computed_by, arrays.device, 'engine', 'scan' if probe is None else 'given')
-    previews, flat = Previews(emit, preview_seconds), flat_canvas(prepared)
-    start = InitialObject(flat, halves=(flat, flat) if config.inference.split_frc else ())
-    options = refinement_options(config.refinement, prepared, start='empty', seed=config.training.seed)
+    run = run_info(prepared, computed_by, arrays.device, 'engine', source)
+    run = replace(run, initial=None if initial is None else str(initial))
+    start = _empty_object(prepared, config) if earlier is None else _earlier_object(prepared, earlier)
+    # What passes from an object need is the same whoever made it: few, averaged, with the prior.
+    begin: Start = 'empty' if earlier is None else 'network'
+    options = refinement_options(config.refinement, prepared, start=begin, seed=config.training.seed)
     result = finish(
         prepared,
         start,
@@ -208,8 +219,18 @@ def refine_scan(
         run,
         times,
         notices=[*scaled, *scan_notices(prepared)],
-        previews=previews,
+        previews=Previews(emit, preview_seconds),
         should_stop=should_stop,
         arrays=arrays,
     )
     return replace(result, network=None)
+
+
+def _empty_object(prepared: PreparedScan, config: Config) -> InitialObject:
+    flat = flat_canvas(prepared)
+    return InitialObject(flat, halves=(flat, flat) if config.inference.split_frc else ())
+
+
+def _earlier_object(prepared: PreparedScan, earlier: EarlierResult) -> InitialObject:
+    canvas, notice = place_object(earlier, prepared)
+    return InitialObject(canvas, notices=(notice,))

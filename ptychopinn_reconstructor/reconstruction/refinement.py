@@ -13,14 +13,14 @@ from ..physics.engine.refine import RefineOptions, scan_dose
 from ..physics.prepare import PreparedScan
 from ..physics.sampling import scan_overlap
 
-From = Literal['network', 'empty']
+Start = Literal['network', 'empty']
 PASSES_ALONE = 20
 # What a driver of a GPU leaves in Linux: NVIDIA, AMD, and both in WSL.
 DRIVERS: Final = ('/proc/driver/nvidia', '/dev/nvidiactl', '/dev/kfd', '/dev/dxg')
 
 
 def refinement_options(
-    section: RefinementConfig, prepared: PreparedScan, *, start: From, seed: int = 0
+    section: RefinementConfig, prepared: PreparedScan, *, start: Start, seed: int = 0
 ) -> RefineOptions:
     """The options of the engine for a scan, from a network's object or an empty one: what automatic means there."""
     if start == 'empty':
@@ -44,7 +44,7 @@ def refinement_options(
     )
 
 
-def solves_wavefront(section: RefinementConfig, start: From) -> bool:
+def solves_wavefront(section: RefinementConfig, start: Start) -> bool:
     """Whether the long-range phase is solved for."""
     return start == 'network' if section.wavefront is None else section.wavefront
 
