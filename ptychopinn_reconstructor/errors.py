@@ -21,6 +21,14 @@ class ScanError(InputError):
     """A scan, probe or object file or array does not fulfill the data contract."""
 
 
+class SeveralScansError(ScanError):
+    """A file holds several scans, told apart by the numbers `indexes`, and none was chosen."""
+
+    def __init__(self, message: str, indexes: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.indexes = indexes
+
+
 class ConfigError(InputError):
     """A configuration value or combination is unknown, out of range or not supported."""
 

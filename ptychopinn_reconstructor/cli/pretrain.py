@@ -86,7 +86,8 @@ def _build_instrument(
     if resumed is not None:
         return read_instrument(resumed)
     if scan is not None:
-        return Instrument.of_scan(read_with_probe(scan, config, probe, notes), config.data.probe_power, photons)
+        measured = read_with_probe(scan, config, probe, notes)[0]  # one tells the instrument of all in a file
+        return Instrument.of_scan(measured, config.data.probe_power, photons)
     if probe is None:
         raise ConfigError('Neither a scan nor a probe is named; pass SCAN or --probe FILE[:KEY].')
     return Instrument.of_probe(read_probe(probe), photons)

@@ -10,12 +10,13 @@ import click
 from ..config import Config
 from ..errors import ConfigError
 from ..model_file.opening import open_model
+from ..reconstruction.finish import Result
 from ..reconstruction.patches import NAME as PATCHES
 from ..reconstruction.reconstruct import reconstruct as reconstruct_scan
 from .configuration import dump_yaml, read_command_line, read_file
 from .options import field_options, settings_options
 from .progress import ProgressBar
-from .result_job import ResultJob, refuse_settings, result_options
+from .result_job import ResultJob, print_each, refuse_settings, result_options, run_each
 from .stopping import catch_stop_signals
 
 
@@ -60,27 +61,29 @@ def reconstruct(
         return
     job = ResultJob(output_dir, truth, margin, pixel_size, as_json, quiet or not config.execution.progress)
     with catch_stop_signals() as should_stop, ProgressBar('reading', quiet=job.quiet) as bar:
-        job.read(scan, config, probe)
-        given = job.scan.probe if probe is not None else None
-        assert config.inference.model_path is not None  # _resolve_config has seen to it
-        path, others = config.inference.model_path, models[1:]
-        kept = output_dir / PATCHES
-        result = reconstruct_scan(
-            job.scan,
-            path,
-            config,
-            ensemble=others,
-            probe=given,
-            patches_file=kept,
-            emit=bar.emit,
-            should_stop=should_stop,
-        )
-        job.finish(result)
-        if config.inference.debug:
-            job.files['patches'] = kept
-        if config.refinement.probe:
-            job.keep_probe(result)
-    job.print_summary(result, strict=strict)
+
+        def work(one: ResultJob) -> Result:
+            assert config.inference.model_path is not None  # _resolve_config has seen to it
+            kept = one.folder / PATCHES
+            result = reconstruct_scan(
+                one.scan,
+                config.inference.model_path,
+                config,
+                ensemble=models[1:],
+                probe=one.scan.probe if probe is not None else None,
+                patches_file=kept,
+                emit=bar.emit,
+                should_stop=should_stop,
+            )
+            one.finish(result)
+            if config.inference.debug:
+                one.files['patches'] = kept
+            if config.refinement.probe:
+                one.keep_probe(result)
+            return result
+
+        done = run_each(job, scan, config, probe, work)
+    print_each(job, done, strict=strict)
 
 
 def _resolve_config(model: Path | None, file: str | None, settings: tuple[str, ...], options: dict[str, Any]) -> Config:

@@ -9,11 +9,12 @@ import click
 
 from ..config import Config
 from ..errors import ConfigError
+from ..reconstruction.finish import Result
 from ..reconstruction.reconstruct import refine_scan
 from .configuration import dump_yaml, read_command_line, read_file
 from .options import field_options, settings_options
 from .progress import ProgressBar
-from .result_job import ResultJob, refuse_settings, result_options
+from .result_job import ResultJob, print_each, refuse_settings, result_options, run_each
 from .stopping import catch_stop_signals
 
 
@@ -57,10 +58,14 @@ def refine(
         return
     job = ResultJob(output_dir, truth, margin, pixel_size, as_json, quiet or not config.execution.progress)
     with catch_stop_signals() as should_stop, ProgressBar('reading', quiet=job.quiet) as bar:
-        job.read(scan, config, probe)
-        given = job.scan.probe if probe is not None else None
-        result = refine_scan(job.scan, config, probe=given, initial=initial, emit=bar.emit, should_stop=should_stop)
-        job.finish(result)
-        if config.refinement.probe:
-            job.keep_probe(result)
-    job.print_summary(result, strict=strict)
+
+        def work(one: ResultJob) -> Result:
+            given = one.scan.probe if probe is not None else None
+            result = refine_scan(one.scan, config, probe=given, initial=initial, emit=bar.emit, should_stop=should_stop)
+            one.finish(result)
+            if config.refinement.probe:
+                one.keep_probe(result)
+            return result
+
+        done = run_each(job, scan, config, probe, work)
+    print_each(job, done, strict=strict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import click
 from ..config import Config, field_table
 from ..errors import ConfigError, VerdictError
 from ..events import Notice
-from ..io import ObjectFile, read_object, read_scan
+from ..io import ObjectFile, ScanFile, read_object, read_scans
+from ..io.plain_json import write_json
 from ..physics.scoring.metrics import Comparison, check_truth, default_margin
 from ..reconstruction.evaluate import as_object_file, evaluate
 from ..reconstruction.finish import Result
@@ -64,9 +65,8 @@ class ResultJob:
         self.metrics: dict[str, Any] = {}
         self.files: dict[str, Path] = {}
 
-    def read(self, scan: Path, config: Config, probe: str | None) -> None:
-        """Read the scan and the truth; a truth that cannot be compared with is refused before any work."""
-        read = read_scan(scan, domain=config.data.measurement_domain, as_is=config.data.as_is, probe=probe)
+    def take(self, read: ScanFile) -> None:
+        """Take a scan, and read the truth; one that cannot be compared with is refused before any work."""
         self.scan, self.notices = read.scan, read.notices
         if self.margin is None:
             self.margin = default_margin(self.scan.n_pixels)
@@ -76,6 +76,11 @@ class ResultJob:
         if self.pixel_size is not None and self.scan.pixel_size is not None:
             text = '--pixel-size is not used: the scan file has the size of an object pixel.'
             self.notices = (*self.notices, Notice('pixel_size_ignored', text))
+
+    def for_scan(self, index: int) -> ResultJob:
+        """The job of one of several scans, in a folder of its own."""
+        folder = self.folder / f'scan_{index}'
+        return ResultJob(folder, self.truth_file, self.margin, self.pixel_size, self.as_json, self.quiet)
 
     def finish(self, result: Result) -> None:
         """Compare with the truth, then write: bad input is found before anything is on disk."""
@@ -103,15 +108,53 @@ class ResultJob:
         self.files['probe'] = self.folder / 'probe.npz'
         write_probe(self.files['probe'], result.reconstruction.probe)
 
-    def print_summary(self, result: Result, *, strict: bool) -> None:
-        """Print the summary; VerdictError at its end where the result is bad and `strict`."""
+    def print_summary(self, result: Result) -> None:
+        """Print the summary."""
         files = {kind: str(path) for kind, path in self.files.items()}
         if self.as_json or not self.quiet:
             values = {**self.metrics, 'files': files}
             show(values, as_json=self.as_json, text=format_result(self.metrics, result.report.run.verdict, files))
-        verdict = result.report.run.verdict
-        if strict and verdict is not None and verdict.word == 'bad':
-            raise VerdictError(f'{verdict.sentence} Everything is written; --strict makes this an error.')
+
+
+Done = dict[int | None, tuple[ResultJob, Result]]
+
+
+def run_each(
+    job: ResultJob, scan: Path, config: Config, probe: str | None, work: Callable[[ResultJob], Result]
+) -> Done:
+    """Do the work for the scan of a file, or for each of several in a folder of its own."""
+    reads = read_scans(scan, domain=config.data.measurement_domain, as_is=config.data.as_is, probe=probe)
+    jobs = {index: job if index is None else job.for_scan(index) for index in reads}
+    for index, read in reads.items():
+        jobs[index].take(read)
+    return {index: (one, work(one)) for index, one in jobs.items()}
+
+
+def print_each(job: ResultJob, done: Done, *, strict: bool) -> None:
+    """Print what came of each scan; of several, also write the metrics of all to the output folder.
+
+    VerdictError at its end where one is bad and `strict`.
+    """
+    if len(done) > 1:
+        overview = collect_overview({str(index): one.metrics for index, (one, _) in done.items()})
+        write_json(job.folder / 'metrics.json', overview)
+        if job.as_json or not job.quiet:
+            show(overview, as_json=job.as_json, text=overview['notes'][:1])
+    if len(done) == 1 or not job.as_json:
+        for one, result in done.values():
+            one.print_summary(result)
+    verdicts = [result.report.run.verdict for _, result in done.values()]
+    bad = next((verdict for verdict in verdicts if verdict is not None and verdict.word == 'bad'), None)
+    if strict and bad is not None:
+        raise VerdictError(f'{bad.sentence} Everything is written; --strict makes this an error.')
+
+
+def collect_overview(metrics: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """metrics.json of several scans: `scans` by their numbers, the mean of their `residual`, and all notes."""
+    note = f'The file holds {len(metrics)} scans (scan_index {", ".join(metrics)}): each has a folder scan_N.'
+    notes = [note, *(f'Scan {index}: {text}' for index, one in metrics.items() for text in one['notes'])]
+    residual = sum(one['residual'] for one in metrics.values()) / len(metrics)
+    return {'residual': residual, 'scans': dict(metrics), 'notes': notes}
 
 
 def refuse_settings(command: str, overrides: Overrides, why: str) -> None:

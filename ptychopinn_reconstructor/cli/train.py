@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..config import Config
-from ..errors import ConfigError
+from ..errors import ConfigError, ScanError
 from ..events import Emit, ShouldStop
 from ..training.run import TrainingResult
 from ..training.train import train as train_scans
@@ -87,16 +87,19 @@ def run_training(
     notes: list[str] = []
 
     def work(emit: Emit, should_stop: ShouldStop) -> TrainingResult:
-        scans = [read_with_probe(path, config, probe, notes) for path in paths]
-        held_out = None if validation is None else read_with_probe(validation, config, probe, notes)
+        files = [(str(path.absolute()), read_with_probe(path, config, probe, notes)) for path in paths]
+        scans = [scan for _, several in files for scan in several]
+        held_out = [] if validation is None else read_with_probe(validation, config, probe, notes)
+        if len(held_out) > 1:
+            raise ScanError(f'{validation} holds {len(held_out)} scans (scan_index); validate on a file with one.')
         return train_scans(
             scans,
             config,
             folder,
-            validation=held_out,
+            validation=held_out[0] if held_out else None,
             initial=initial,
             resume=resume,
-            sources=[str(path.absolute()) for path in paths],
+            sources=[source for source, several in files for _ in several],
             emit=emit,
             should_stop=should_stop,
         )

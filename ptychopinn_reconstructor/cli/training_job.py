@@ -13,7 +13,7 @@ import click
 from ..config import FINE_TUNING, Config
 from ..errors import ConfigError, Interrupted, OutputError, ScanError, VerificationError
 from ..events import Emit, ShouldStop
-from ..io import read_scan
+from ..io import read_scans
 from ..io.system import measure_peak_memory
 from ..scan import Scan
 from ..training.folder import LAST, LEFT_BY_TRAINING, check_resumable, read_stored_config, replace_earlier
@@ -149,13 +149,15 @@ def read_resumed_config(folder: Path, file: str | None, settings: Sequence[str],
     return config
 
 
-def read_with_probe(path: Path, config: Config, probe: str | None, notes: list[str]) -> Scan:
-    """A scan that has a probe, its own or the one given; the notices of the reader are appended to `notes`."""
-    read = read_scan(path, domain=config.data.measurement_domain, as_is=config.data.as_is, probe=probe)
-    if read.scan.probe is None:
-        raise ScanError(f'{path} has no probe (probeGuess); pass one with --probe FILE[:KEY].')
-    notes += [f'{path.name}: {notice.text}' for notice in read.notices]
-    return read.scan
+def read_with_probe(path: Path, config: Config, probe: str | None, notes: list[str]) -> list[Scan]:
+    """The scans of a file, with a probe of their own or the one given; the reader's notices are appended to `notes`."""
+    reads = read_scans(path, domain=config.data.measurement_domain, as_is=config.data.as_is, probe=probe)
+    for index, read in reads.items():
+        if read.scan.probe is None:
+            raise ScanError(f'{path} has no probe (probeGuess); pass one with --probe FILE[:KEY].')
+        name = path.name if index is None else f'{path.name}, scan {index}'
+        notes += [f'{name}: {notice.text}' for notice in read.notices]
+    return [read.scan for read in reads.values()]
 
 
 def _summarize(trained: TrainingResult, notes: Sequence[str], cpu_seconds: float) -> dict[str, Any]:

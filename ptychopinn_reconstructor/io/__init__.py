@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ScanError
+from ..errors import ScanError, SeveralScansError
 from ..events import Notice
 from ..scan import check_probe
 from .domain import DomainChoice
 from .files import detect_file_kind
-from .records import ObjectFile, ScanFile
+from .records import ObjectFile, ScanFile, Use
 
 if TYPE_CHECKING:
     from .cxi_writing import write_cxi
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .ptychodus import read_product, write_diffraction, write_product
 
 __all__ = [
-    'DomainChoice', 'ObjectFile', 'ScanFile', 'read_object', 'read_probe', 'read_product', 'read_scan',
+    'DomainChoice', 'ObjectFile', 'ScanFile', 'read_object', 'read_probe', 'read_product', 'read_scan', 'read_scans',
     'write_amplitude_phase', 'write_comparison', 'write_cxi', 'write_diffraction', 'write_npz', 'write_product',
 ]  # fmt: skip
 
@@ -53,6 +53,7 @@ def read_scan(
     positions: str | Path | None = None,
     pixel_size: float | None = None,
     as_is: bool = False,
+    scan_index: int | None = None,
 ) -> ScanFile:
     """A scan from a file or folder: NPZ, Ptychodus, CXI or NXcxi_ptycho, PtyPy's .ptyd, or TIFF images with a table.
 
@@ -72,14 +73,18 @@ def read_scan(
     pixel_size
         Of an object pixel in meters, for TIFF images.
     as_is
-        Nothing is mended: bad pixels and frames, a beam off center and a constant factor of the counts stay.
+        Nothing is mended: bad pixels and frames, a beam off center and a constant factor of the counts stay,
+        and a file with several scans is taken for one.
+    scan_index
+        The number of the scan that is read where the file holds several (see `read_scans`).
 
     Raises
     ------
     ScanError
-        When a file is missing, damaged or breaks the contract of specs/data_contracts.md.
+        When a file is missing, damaged or breaks the contract of specs/data_contracts.md; SeveralScansError when it
+        holds several scans and none is chosen.
     """
-    path = Path(path)
+    path, use = Path(path), Use(as_is, scan_index)
     other = None if probe is None else read_probe(probe)
     text = f"Probe: {probe}, in place of the scan file's."
     replaced = () if probe is None else (Notice('probe_replaced', text),)
@@ -91,12 +96,23 @@ def read_scan(
     if layout == 'tiff':
         from .tiff import read_tiff
 
-        read = read_tiff(path, domain=domain, probe=other, positions=positions, pixel_size=pixel_size, as_is=as_is)
+        read = read_tiff(path, domain=domain, probe=other, positions=positions, pixel_size=pixel_size, use=use)
     elif positions is not None or pixel_size is not None:
         raise ScanError(f'{path} holds positions itself; a table and an object pixel are taken for TIFF images only.')
     else:
-        read = _read_single_file(path, layout, domain, other, product, as_is)
+        read = _read_single_file(path, layout, domain, other, product, use)
     return ScanFile(read.scan, (*read.notices, *replaced))
+
+
+def read_scans(path: str | Path, **options: Any) -> dict[int | None, ScanFile]:
+    """All scans of a file by their numbers (`scan_index`); by None the one of a file that does not tell several apart.
+
+    Takes what `read_scan` takes, and raises what it raises.
+    """
+    try:
+        return {None: read_scan(path, **options)}
+    except SeveralScansError as error:
+        return {index: read_scan(path, **options, scan_index=index) for index in error.indexes}
 
 
 def _detect_layout(path: Path) -> str:
@@ -111,23 +127,23 @@ def _detect_layout(path: Path) -> str:
 
 
 def _read_single_file(
-    path: Path, layout: str, domain: DomainChoice, probe: NDArray[Any] | None, product: str | Path | None, as_is: bool
+    path: Path, layout: str, domain: DomainChoice, probe: NDArray[Any] | None, product: str | Path | None, use: Use
 ) -> ScanFile:
     if layout == 'npz':
         from .npz import read_npz
 
-        return read_npz(path, domain=domain, probe=probe, as_is=as_is)
+        return read_npz(path, domain=domain, probe=probe, use=use)
     if layout == 'cxi':
         from .cxi import read_cxi
 
-        return read_cxi(path, domain=domain, probe=probe, as_is=as_is)
+        return read_cxi(path, domain=domain, probe=probe, use=use)
     if layout == 'ptypy':
         from .ptyd import read_ptyd
 
-        return read_ptyd(path, domain=domain, probe=probe, as_is=as_is)
+        return read_ptyd(path, domain=domain, probe=probe, use=use)
     from .ptychodus import read_diffraction_product
 
-    return read_diffraction_product(path, _find_product(path, product), domain=domain, probe=probe, as_is=as_is)
+    return read_diffraction_product(path, _find_product(path, product), domain=domain, probe=probe, use=use)
 
 
 def read_probe(spec: str | Path) -> NDArray[np.complex64]:

@@ -17,14 +17,14 @@ from .domain import DomainChoice
 from .far_field import Measurement, make_scan
 from .hdf5 import find_dataset, open_hdf5
 from .lazy import open_patterns
-from .records import ObjectFile, ScanFile
+from .records import MENDED, ObjectFile, ScanFile, Use
 
 NOMINAL_KEY = 'ptychopinn_geometry_is_nominal'  # an attribute of ours: only pixels are known
 INDEX_KEY = 'data_1/scan_index'  # a dataset of ours: which scan each pattern belongs to
 
 
 def read_cxi(
-    path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[Any] | None = None, as_is: bool = False
+    path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[Any] | None = None, use: Use = MENDED
 ) -> ScanFile:
     """A scan from a CXI or NXcxi_ptycho file; large patterns stay on disk.
 
@@ -53,7 +53,7 @@ def read_cxi(
             is_nominal=bool(file.attrs.get(NOMINAL_KEY, False)),
         )
         notices += entry.note_ignored()
-    return make_scan(path, measured, domain, probe, notices, as_is)
+    return make_scan(path, measured, domain, probe, notices, use)
 
 
 def read_cxi_probe(path: Path, key: str | None = None) -> NDArray[np.complex64]:

@@ -17,7 +17,7 @@ from ..errors import ScanError
 from ..events import Notice
 from .arrays import drop_relaxation_axis
 from .domain import DomainChoice, decide_domain
-from .records import ScanFile, build_scan
+from .records import ScanFile, Use, build_scan
 
 EV_TIMES_METERS = 1.2398419843320026e-6  # Planck's constant times the speed of light, in eV m
 JOULES_PER_EV = 1.602176634e-19
@@ -67,9 +67,9 @@ def make_scan(
     domain: DomainChoice,
     probe: NDArray[Any] | None,
     notices: tuple[Notice, ...],
-    as_is: bool,
+    use: Use,
 ) -> ScanFile:
-    """A scan of a measurement in the far field, mended unless `as_is`; `probe` takes the place of the measured one.
+    """A scan of a measurement in the far field, mended as `use` says; `probe` takes the place of the measured one.
 
     Raises ScanError when the positions are too far apart for the far field, or break the contract of a scan.
     """
@@ -86,7 +86,7 @@ def make_scan(
     own = None if measured.probe is None else drop_relaxation_axis(measured.probe, f'The probe of {path}')
     known = {'photon_energy_eV': measured.energy, 'detector_object_distance_m': measured.distance}
     scan, mended = build_scan(
-        as_is=as_is,
+        use,
         diffraction=measured.patterns,
         positions=measured.positions / size,
         probe=own if probe is None else probe,

@@ -17,7 +17,7 @@ from .arrays import drop_relaxation_axis, extract_object_layer
 from .atomic import write_atomically
 from .domain import DomainChoice, decide_domain
 from .members import NpzMembers
-from .records import ObjectFile, ScanFile, build_scan
+from .records import MENDED, ObjectFile, ScanFile, Use, build_scan
 
 AXES_KEY, AXES = 'diff3d_axes', 'pattern,row,column'
 DOMAIN_KEY, PIXEL_KEY = 'measurement_domain', 'object_pixel_size_m'
@@ -35,12 +35,12 @@ _PTYCHODUS_EXPORT = {
 
 
 def read_npz(
-    path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[Any] | None = None, as_is: bool = False
+    path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[Any] | None = None, use: Use = MENDED
 ) -> ScanFile:
     """A scan from an NPZ file; stored patterns are memory-mapped, compressed ones keep their dtype in memory.
 
     `domain` decides what the patterns are (see `decide_domain`); `probe` takes the place of the file's.
-    `as_is`: nothing in it is mended (see `build_scan`).
+    `use`: whether it is mended, and which of several scans is read.
 
     Raises ScanError when the file is damaged, a key is missing, pickled or misshapen, or the domain is ambiguous.
     """
@@ -52,7 +52,7 @@ def read_npz(
         label, origin = _read_object(members, positions, notices)
         side = diffraction.shape[1]
         scan, mended = build_scan(
-            as_is=as_is,
+            use,
             diffraction=diffraction,
             positions=positions,
             probe=_read_probe(members) if probe is None else probe,

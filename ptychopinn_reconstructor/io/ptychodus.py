@@ -19,7 +19,7 @@ from .domain import DomainChoice, decide_domain
 from .hdf5 import decode_text, find_dataset, open_hdf5, read_number, read_pixel_size
 from .lazy import open_patterns
 from .matching import match_by_index
-from .records import ScanFile, build_scan
+from .records import MENDED, ScanFile, Use, build_scan
 
 INDEXES_KEY = 'probe_position_indexes'
 NOMINAL_KEY = 'ptychopinn_pixel_size_is_nominal'  # an attribute of ours, which a product written by others lacks
@@ -41,12 +41,12 @@ def read_diffraction_product(
     *,
     domain: DomainChoice = 'auto',
     probe: NDArray[Any] | None = None,
-    as_is: bool = False,
+    use: Use = MENDED,
 ) -> ScanFile:
     """A scan from a diffraction file and a product; patterns are paired to positions by index and stay on disk.
 
-    `domain` 'auto' means counts, which is what the host stores; `probe` takes the place of the product's. `as_is`:
-    nothing in it is mended (see `build_scan`).
+    `domain` 'auto' means counts, which is what the host stores; `probe` takes the place of the product's. `use`:
+    whether it is mended.
 
     Raises ScanError when a file is no such file, a dataset is missing, or the product is beyond the method: near
     field, several object layers, orthogonal probe relaxation.
@@ -68,7 +68,7 @@ def read_diffraction_product(
     if domain == 'auto':
         why = 'Measurement domain: counts, as Ptychodus stores them.'
     scan, mended = build_scan(
-        as_is=as_is,
+        use,
         diffraction=stored,
         positions=matched.positions,
         probe=result.probe if probe is None else probe,

@@ -12,13 +12,13 @@ from ..errors import ScanError
 from .domain import DomainChoice
 from .far_field import Measurement, make_scan
 from .hdf5 import decode_text, find_dataset, open_hdf5
-from .records import ScanFile
+from .records import MENDED, ScanFile, Use
 
 WHAT = 'PtyPy data file'
 
 
 def read_ptyd(
-    path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[Any] | None = None, as_is: bool = False
+    path: str | Path, *, domain: DomainChoice = 'auto', probe: NDArray[Any] | None = None, use: Use = MENDED
 ) -> ScanFile:
     """A scan from a .ptyd file: positions are (row, column) in meters, energies in keV, weights 0 where a pixel is bad.
 
@@ -46,7 +46,7 @@ def read_ptyd(
         bad,
         metadata={'name': path.stem},
     )
-    return make_scan(path, measured, domain, probe, (), as_is)
+    return make_scan(path, measured, domain, probe, (), use)
 
 
 def _number_of(name: str) -> tuple[int, str]:

@@ -28,16 +28,36 @@ class ScanFile:
     notices: tuple[Notice, ...] = ()
 
 
-def build_scan(*, as_is: bool, **fields: Any) -> tuple[Scan, tuple[Notice, ...]]:
+@dataclass(frozen=True)
+class Use:
+    """Which part of a file becomes a scan, and whether it is mended.
+
+    Parameters
+    ----------
+    as_is
+        Nothing is mended, and scans that `scan_index` tells apart are taken for one.
+    scan_index
+        The number of the scan that is read where a file holds several.
+    """
+
+    as_is: bool = False
+    scan_index: int | None = None
+
+
+MENDED = Use()
+
+
+def build_scan(use: Use, **fields: Any) -> tuple[Scan, tuple[Notice, ...]]:
     """A scan of these fields with what was mended in it, or, `as_is`, of nothing but them.
 
-    Raises ScanError when they are no scan (see `Scan` and `physics.inspection.inspect.mend_scan`).
+    Raises ScanError when they are no scan (see `Scan` and `physics.inspection.inspect.mend_scan`), and
+    SeveralScansError when they are several of which none is chosen.
     """
-    if as_is:
+    if use.as_is:
         return Scan(**fields), ()
-    from ..physics.inspection.inspect import mend_scan
+    from ..physics.inspection.inspect import choose_scan, mend_scan
 
-    return mend_scan(**fields)
+    return mend_scan(**choose_scan(fields, use.scan_index))
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from ..errors import ScanError
 from ..events import Notice
 from .atomic import write_atomically
 from .domain import DomainChoice, decide_domain
-from .records import ScanFile, build_scan
+from .records import MENDED, ScanFile, Use, build_scan
 
 SUFFIXES = ('.tif', '.tiff')
 UNITS = {'m': 1.0, 'mm': 1e-3, 'um': 1e-6, 'µm': 1e-6, 'μm': 1e-6, 'micron': 1e-6, 'microns': 1e-6, 'nm': 1e-9}
@@ -29,7 +29,7 @@ def read_tiff(
     probe: NDArray[Any] | None = None,
     positions: str | Path | None = None,
     pixel_size: float | None = None,
-    as_is: bool = False,
+    use: Use = MENDED,
 ) -> ScanFile:
     """A scan from a TIFF stack, or a folder of TIFF images in the order of their numbers, and a table of positions.
 
@@ -54,7 +54,7 @@ def read_tiff(
         )
     chosen, why = decide_domain(patterns, domain)
     scan, mended = build_scan(
-        as_is=as_is,
+        use,
         diffraction=patterns,
         positions=places * scale,
         probe=probe,

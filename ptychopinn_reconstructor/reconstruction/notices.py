@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ..events import Notice
-from ..physics.prepare import PreparedScan
+from ..physics.prepare import PreparedScan, detected_share
+from ..physics.scaling import probe_power
+
+FARTHEST = 0.01, 100.0  # q of a probe that may at least be of another dose
+BRIGHTEST = 0.98  # quantile of the patterns' counts
+SMALLEST_SHARE, LARGEST_SHARE = 0.5, 1.1  # of the probe's power in the brightest patterns
 
 
 def scan_notices(prepared: PreparedScan) -> tuple[Notice, ...]:
@@ -14,11 +19,37 @@ def scan_notices(prepared: PreparedScan) -> tuple[Notice, ...]:
 
 
 def power_notice(prepared: PreparedScan) -> Notice:
-    """How the power of the probe was understood."""
+    """How the power of the probe was understood, and what is implausible in it."""
     _, ratio, choice = prepared.gauge
     what = 'trusted' if choice == 'absolute' else 'rescaled so that mean |O|^2 = 1'
     text = f'Probe power is {choice}: q = mean counts / sum |P|^2 = {ratio:.3g}, so it is {what}.'
-    return Notice('power_choice', text)
+    doubt = _doubt_trusted(prepared) if choice == 'absolute' else _doubt_rescaled(ratio)
+    return Notice('power_choice', f'{text} {doubt}'.rstrip())
+
+
+def _doubt_rescaled(ratio: float) -> str:
+    """What a probe that was rescaled by sqrt(`ratio`) cannot have been."""
+    if FARTHEST[0] <= ratio <= FARTHEST[1]:
+        return 'The amplitude of the object is relative.'
+    return 'The probe is not in sqrt(counts) at all (normalized, or of another scan): the amplitude is relative.'
+
+
+def _doubt_trusted(prepared: PreparedScan) -> str:
+    """What the brightest patterns say of a probe's power that was trusted."""
+    scan, probe = prepared.scan, prepared.probe
+    incident = probe_power(probe) * detected_share(probe, scan.bad_pixels)
+    brightest = float(np.quantile(scan.pattern_counts, BRIGHTEST)) / incident
+    if brightest > LARGEST_SHARE:
+        return (
+            f'But the brightest patterns hold {brightest:.2f} times its power, which no object passes: '
+            'the probe is too weak; pass --probe-power from_counts.'
+        )
+    if brightest < SMALLEST_SHARE:
+        return (
+            f'Even the brightest patterns hold only {brightest:.2f} of its power: where a part of the object is clear, '
+            'the probe is too strong; pass --probe-power from_counts then.'
+        )
+    return ''
 
 
 def empty_patterns_notice(prepared: PreparedScan) -> tuple[Notice, ...]:

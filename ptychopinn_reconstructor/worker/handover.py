@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OutputError, ScanError
-from ..io.records import ScanFile, build_scan
+from ..io.records import ScanFile, Use, build_scan
 from ..io.system import CAN_LOCK, lock_file
 from ..scan import Scan
 
@@ -147,7 +147,7 @@ def read_arrays(folder: Path, *, as_is: bool = False) -> ScanFile:
         arrays: dict[str, Any] = dict(_mapped(folder))
     except (OSError, ValueError) as error:
         raise ScanError(f'The folder {folder} holds no handed-over scan ({error}); start the job again.') from error
-    return ScanFile(*build_scan(as_is=as_is, **arrays, **_fields(description)))
+    return ScanFile(*build_scan(Use(as_is=as_is), **arrays, **_fields(description)))
 
 
 def _mapped(folder: Path) -> Iterator[tuple[str, NDArray[Any]]]:

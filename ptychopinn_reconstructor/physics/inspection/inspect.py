@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ScanError
+from ...errors import ScanError, SeveralScansError
 from ...events import Notice
 from ...scan import Scan, check_probe
 from ..forward import measure, propagate
@@ -52,6 +52,30 @@ def mend_scan(**fields: Any) -> tuple[Scan, tuple[Notice, ...]]:
     scan = Scan(**fields)
     found = _Findings(scan, kept)
     return found.mended(), (*notices, *found.notices)
+
+
+def choose_scan(fields: dict[str, Any], index: int | None) -> dict[str, Any]:
+    """The fields of the scan with the number `index` where `scan_index` tells several apart, else as they are.
+
+    Raises SeveralScansError when there are several and none is chosen, ScanError when there is none of that number.
+    """
+    numbers = fields.get('scan_index')
+    if numbers is None or not _are_shaped(fields) or np.shape(numbers) != (len(fields['diffraction']),):
+        return fields
+    present = tuple(int(number) for number in np.unique(numbers))
+    if index is None and len(present) == 1:
+        return fields
+    listed = ', '.join(map(str, present[:NAMED])) + (', ...' if len(present) > NAMED else '')
+    if index is None:
+        text = (
+            f'The file holds {len(present)} scans (scan_index {listed}); choose one of them, or take it as_is for one.'
+        )
+        raise SeveralScansError(text, present)
+    if index not in present:
+        raise ScanError(f'scan_index is {index}, but the file holds {listed}; choose one of these.')
+    frames = np.flatnonzero(np.asarray(numbers) == index)
+    patterns = corrected_patterns(fields['diffraction'], frames, Values.none())
+    return {**fields, **_fields_of_frames(fields, frames), 'diffraction': patterns}
 
 
 def _are_shaped(fields: dict[str, Any]) -> bool:

@@ -24,10 +24,12 @@ FEW = 10.0  # counts
 DARK = 0.01  # of what surrounds a pixel, or a line
 EXPECTED = 100.0  # counts in all frames that a dark pixel's surroundings must have, and itself by the others
 EXPECTED_IN_HOLES = 1000.0  # where the probe itself is dark, and only the object's scattering tells
-DARKER = 0.02  # of what the other pixels say
+RIM = 2.0  # pixels
+DARKER = 0.01  # of what the other pixels say
 OWN_DARKNESS = 0.1  # of its surroundings: the probe itself leaves the line dark
 LARGEST_GAP = 4  # part of N that a gap or a beam stop may be wide
 ROUNDS, TINY = 50, 1e-12
+UNSCATTERED = 30.0  # times the scattered light, to begin with: what is not there is found sooner than what is
 
 
 def hot_pixels(total: NDArray[np.float64], bad: NDArray[np.bool_], probe_counts: Any = None) -> NDArray[np.bool_]:
@@ -71,8 +73,21 @@ def dark_pixels(total: NDArray[np.float64], bad: NDArray[np.bool_], probe_counts
     rows &= _is_darker(good.sum(axis=1), expected.sum(axis=1))
     columns &= _is_darker(good.sum(axis=0), expected.sum(axis=0))
     own = probe_counts < OWN_DARKNESS * _surroundings(probe_counts)
-    dark &= _is_darker(good, expected) & (~own | (good == 0) & (expected > EXPECTED_IN_HOLES))
-    return np.asarray((dark | rows[:, None] | columns) & ~bad)
+    hole = _empty_holes(dark & own & (good == 0), expected, probe_counts)
+    dark &= _is_darker(good, expected) & ~own
+    return np.asarray((dark | hole | rows[:, None] | columns) & ~bad)
+
+
+def _empty_holes(
+    empty: NDArray[np.bool_], expected: NDArray[np.float64], probe_counts: NDArray[Any]
+) -> NDArray[np.bool_]:
+    """Those `empty` pixels where the probe is dark that lie with one which the object's scattering must reach.
+
+    It does so away from the rim of the probe's light, where the prediction is sharp enough.
+    """
+    away = ndimage.distance_transform_edt(probe_counts < OWN_DARKNESS * probe_counts.max())
+    certain = empty & (expected > EXPECTED_IN_HOLES) & (away >= RIM)
+    return np.asarray(ndimage.binary_propagation(certain, mask=empty))
 
 
 def _is_darker(total: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -92,7 +107,7 @@ def _predict(total: NDArray[np.float64], known: NDArray[np.bool_], probe_counts:
 
     weight = convolve(known.astype(np.float64), np.conj(kernel))
     spread = convolve(known * total, np.conj(kernel)) / weight
-    spread[0, 0] += spread.sum()  # most light is not scattered
+    spread[0, 0] += UNSCATTERED * spread.sum()
     for _ in range(ROUNDS):
         spread *= convolve(known * total / convolve(spread, kernel), np.conj(kernel)) / weight
     return convolve(spread, kernel)

@@ -9,9 +9,9 @@ import pytest
 from drawn_scans import fields_of
 from numpy.typing import NDArray
 
-from ptychopinn_reconstructor.errors import ScanError
+from ptychopinn_reconstructor.errors import ScanError, SeveralScansError
 from ptychopinn_reconstructor.events import Notice
-from ptychopinn_reconstructor.io.records import build_scan
+from ptychopinn_reconstructor.io.records import Use, build_scan
 from ptychopinn_reconstructor.physics.inspection.corrected import CorrectedPatterns, Values
 from ptychopinn_reconstructor.physics.inspection.inspect import mend_scan
 from ptychopinn_reconstructor.physics.inspection.places import likely_unit
@@ -72,7 +72,7 @@ def test_under_a_mask_anything_may_lie(scan: Scan) -> None:
         patterns = scan.diffraction.astype(dtype)
         patterns[:, cross()] = fill
         for as_is in (False, True):
-            found, notices = build_scan(as_is=as_is, **fields_of(scan, diffraction=patterns, bad_pixels=cross()))
+            found, notices = build_scan(Use(as_is=as_is), **fields_of(scan, diffraction=patterns, bad_pixels=cross()))
             assert not notices and np.isfinite(found.counts(slice(None))).all()
 
 
@@ -225,7 +225,7 @@ def test_a_mask_that_hides_the_beam_is_refused(scan: Scan) -> None:
     hiding[12:-12, 12:-12] = True
     with pytest.raises(ScanError, match='of the beam'):
         mend_scan(**fields_of(scan, bad_pixels=hiding, diffraction=np.where(hiding, 0, scan.diffraction)))
-    build_scan(as_is=True, **fields_of(scan, bad_pixels=hiding))
+    build_scan(Use(as_is=True), **fields_of(scan, bad_pixels=hiding))
 
 
 @pytest.mark.parametrize(
@@ -254,6 +254,25 @@ def test_a_lost_position_is_left_out(scan: Scan, place: tuple[float, float]) -> 
     assert np.array_equal(found.diffraction, np.delete(scan.diffraction, 11, axis=0))
 
 
+def test_of_several_scans_one_is_chosen(scan: Scan) -> None:
+    """Each by its number, mended by itself; none is merged without being told to."""
+    index = np.where(np.arange(len(scan)) < 60, 3, 7)
+    patterns = scan.diffraction.astype(np.uint16)
+    patterns[100] = 32767
+    fields = fields_of(scan, diffraction=patterns, scan_index=index)
+    with pytest.raises(SeveralScansError, match=r'2 scans \(scan_index 3, 7\)') as caught:
+        build_scan(Use(), **fields)
+    assert caught.value.indexes == (3, 7)
+    first, said = build_scan(Use(scan_index=3), **fields)
+    assert not said and np.array_equal(first.diffraction, scan.diffraction[:60])
+    second, notices = build_scan(Use(scan_index=7), **fields)
+    assert codes(notices) == {'lost_frames'} and len(second) == len(scan) - 61
+    assert np.array_equal(second.positions, np.delete(scan.positions, 100, axis=0)[60:])
+    assert len(build_scan(Use(as_is=True), **fields)[0]) == len(scan)
+    with pytest.raises(ScanError, match='scan_index is 4'):
+        build_scan(Use(scan_index=4), **fields)
+
+
 def test_faults_come_together(scan: Scan) -> None:
     """Hot pixels, a gap, a mad and a blank frame, off center by three."""
     patterns = scan.diffraction.astype(np.uint32)
@@ -272,7 +291,7 @@ def test_as_it_is_nothing_is_changed(scan: Scan) -> None:
     """Not a fault either."""
     patterns = np.roll(scan.diffraction, 5, axis=2)
     patterns[7] = 32767
-    found, notices = build_scan(as_is=True, **fields_of(scan, diffraction=patterns))
+    found, notices = build_scan(Use(as_is=True), **fields_of(scan, diffraction=patterns))
     assert not notices and found.diffraction is not patterns and np.array_equal(found.diffraction, patterns)
 
 
