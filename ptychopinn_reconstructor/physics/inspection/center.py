@@ -41,6 +41,14 @@ def beam_offset(
     return found if np.abs(apart).max() <= (CORNER if corner else SCATTER) else (0, 0)
 
 
+def is_probe_off(offset: Shift, probe_counts: NDArray[Any]) -> bool:
+    """Whether the probe's far field (N, N) is off center and not the patterns, which lie `offset` pixels from it."""
+    half = len(probe_counts) // 2
+    weight = probe_counts / probe_counts.sum()
+    own = np.array([weight.sum(axis=1 - axis) @ (np.arange(len(weight)) - half) for axis in (0, 1)])
+    return bool(np.hypot(*(own + offset)) < np.hypot(*own))
+
+
 def _best_shift(
     total: NDArray[np.float64], good: NDArray[np.bool_], probe_counts: NDArray[Any]
 ) -> tuple[Shift, float, float]:

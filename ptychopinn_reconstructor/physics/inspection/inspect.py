@@ -19,7 +19,7 @@ from ...scan import Scan, check_probe
 from ..forward import measure, propagate
 from ..probes import energy_diameter
 from ..scaling import probe_power
-from .center import Shift, beam_offset
+from .center import Shift, beam_offset, is_probe_off
 from .corrected import Values, corrected_patterns
 from .counts import find_count_unit, sample_patterns
 from .frames import bright_frames, dark_frames, is_mad
@@ -274,6 +274,12 @@ class _Findings:
 
     def _center(self, offset: Shift) -> None:
         if not any(offset):
+            return
+        if self.probe_counts is not None and is_probe_off(offset, self.probe_counts):
+            text = (
+                f'The far field of the probe is off center by {(-offset[0], -offset[1])} pixels, the patterns are not.'
+            )
+            self.notices.append(Notice('beam_offset', f'{text} Neither is moved: the object gets the slope.'))
             return
         self.shift = (-offset[0], -offset[1])
         half = self.scan.n_pixels // 2

@@ -14,7 +14,7 @@ from ..sampling import scan_step
 
 FAR = 10.0  # times the median distance of neighbors
 MOST = 0.05  # share of the positions
-FINEST, COARSEST = 0.03, 1.6  # step in diameters of the probe
+FINEST, COARSEST = 0.03, 1.4  # step in diameters of the probe
 SMALLEST, SMALL = 0.1, 2.0  # extent in diameters of the probe: no scan; one whose step is looked at
 FEWEST = 9  # positions from which a scan can be judged
 USUAL_STEP, USUAL_PIXEL = 0.3, 2e-8  # of the diameter; meters

@@ -194,11 +194,13 @@ def test_a_zero_frequency_in_the_corner_is_moved(scan: Scan) -> None:
 
 
 def test_a_probe_off_center_itself_is_no_fault(scan: Scan) -> None:
-    """A tilted probe has its far field where the patterns are."""
+    """A tilted probe has its far field where the patterns are; where they are centered, the probe is named alone."""
     assert scan.probe is not None
     ramp = np.exp(2j * np.pi * 4 * np.arange(N) / N).astype(np.complex64)
     patterns = np.roll(scan.diffraction, 4, axis=2)
     assert not mend_scan(**fields_of(scan, diffraction=patterns, probe=scan.probe * ramp))[1]
+    found, said = mended(scan, probe=scan.probe * ramp)
+    assert said == {'beam_offset'} and np.array_equal(found.diffraction, scan.diffraction)
 
 
 @pytest.mark.parametrize('factor', [1 / 533, 0.37, 1e-6, 7, 100])
