@@ -26,13 +26,12 @@ def take_array(path: Path) -> NDArray[Any]:
 
 
 def make_preview_output(
-    scan: HostScan, preview: Preview, scratch: Path, model: ModelFile, config: Config
+    scan: HostScan, preview: Preview, scratch: Path, model: ModelFile | None, config: Config
 ) -> ReconstructOutput:
-    """Output with the current object and the losses of the model's training."""
+    """Output with the current object and the losses of the model's training, none where no model is used."""
     object_ = scan.make_object(take_array(scratch / preview.object), preview.origin)
-    return ReconstructOutput(
-        scan.make_product(object_, losses=model.manifest.training.losses), progress=compute_percent(preview, config)
-    )
+    product = scan.make_product(object_, losses=() if model is None else model.manifest.training.losses)
+    return ReconstructOutput(product, progress=compute_percent(preview, config, uses_network=model is not None))
 
 
 def make_result_output(scan: HostScan, done: ReconstructDone, scratch: Path) -> ReconstructOutput:
@@ -47,9 +46,9 @@ def make_result_output(scan: HostScan, done: ReconstructDone, scratch: Path) -> 
     return ReconstructOutput(product, progress=WHOLE)
 
 
-def compute_percent(preview: Preview, config: Config) -> int:
+def compute_percent(preview: Preview, config: Config, *, uses_network: bool = True) -> int:
     """Progress of a reconstruction in percent, below WHOLE."""
-    network = AFTER_NETWORK if config.refinement.passes != 0 else WHOLE - 1
+    network = (AFTER_NETWORK if config.refinement.passes != 0 else WHOLE - 1) if uses_network else 0
     if preview.stage == 'network':
         return max(1, int(network * (preview.patterns or 0) / preview.total))
     return min(WHOLE - 1, network + int((WHOLE - network) * (preview.epoch or 0) / preview.total))

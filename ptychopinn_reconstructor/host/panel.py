@@ -26,6 +26,7 @@ SOURCES = (('scans', 'Scans'), ('procedural', 'Pretrain for this probe'), ('mixe
 # Legible on a light and on a dark background: green, amber, red.
 VERDICT_COLORS = {'good': '#2e8b3d', 'doubtful': '#c77700', 'bad': '#d03030'}
 MODEL_TYPES = {'pinn': 'PINN', 'supervised': 'Supervised'}
+NO_MODEL_NEEDED = '<b>Start from the object</b><br>Infer refines the object of the product; no model is used.'
 NO_MODEL = '<b>No model</b><br>Train one, or load one (menu beside Train).'
 
 
@@ -98,6 +99,9 @@ GROUPS: dict[str, tuple[Field, ...]] = {
         Field('n_subsample', 'Train on', 'patterns', 'all patterns'),
     ),
     'Inference': (
+        Field('start_from_object', 'Start from the object', text='Checked: Infer refines the object of the selected '
+              'product with the iterative engine, whoever made it: to polish a result, or to go on with a stopped one. '
+              'No model is used. Unchecked: the object of the network is refined.'),
         Field('passes', 'Refinement', 'passes', 'automatic'),
         Field('prior', 'Prior'),
         Field('probe', 'Refine the probe'),
@@ -228,6 +232,8 @@ class Status:
 
 def describe_status(reconstructor: PtychoPINNReconstructor) -> Status:
     """Status of the model that Infer would use, or why there is none."""
+    if reconstructor.settings['start_from_object'].get_value():
+        return Status(NO_MODEL_NEEDED)
     try:
         model = reconstructor.model
     except (PtychoPINNError, OSError) as error:

@@ -63,8 +63,8 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         return self._models.get()
 
     def is_model_loaded(self) -> bool:
-        """Whether there is a model to infer with, without opening it."""
-        return self._models.is_available()
+        """Whether Infer can begin: there is a model, which is not opened, or none is needed."""
+        return self._starts_from_object() or self._models.is_available()
 
     def get_model_file_filter(self) -> str:
         """For the host's file dialog."""
@@ -106,16 +106,24 @@ class PtychoPINNReconstructor(TrainableReconstructor):
     def reconstruct(self, parameters: ReconstructInput) -> Iterator[ReconstructOutput]:
         """Outputs of an inference: the partial object, at most about once a second, and the complete one last."""
         with self._jobs.log_errors():
-            model, scan = self._models.require(), HostScan.of(parameters)
-            config = self.settings.config(self.model_type)
-            model.check(scan)
-            others = self._further_models(model, scan)
-            warnings = [*scan.notices, *model.compare_training(scan, config)]
+            model = None if self._starts_from_object() else self._models.require()
+            scan, config = HostScan.of(parameters), self.settings.config(self.model_type)
+            warnings, others = [*scan.notices], tuple[Path, ...]()
+            if model is None:
+                scan.require_object()
+            else:
+                model.check(scan)
+                others = self._further_models(model, scan)
+                warnings += model.compare_training(scan, config)
+                config = _adapt_probe_power(config, model)
             self._jobs.warn(warnings)
-            config = _adapt_probe_power(config, model)
             with self._jobs.scratch(scan.nbytes) as scratch, self._jobs.worker(scratch.path, config) as worker:
-                folder = hand_over(scan, scratch.path)
-                request = ReconstructRequest(scan=folder, model=model.path, ensemble=others, config=config.to_json())
+                request = ReconstructRequest(
+                    scan=hand_over(scan, scratch.path),
+                    model=None if model is None else model.path,
+                    ensemble=others,
+                    config=config.to_json(),
+                )
                 for message in self._jobs.run(worker, request):
                     if isinstance(message, Preview):
                         yield make_preview_output(scan, message, scratch.path, model, config)
@@ -123,6 +131,9 @@ class PtychoPINNReconstructor(TrainableReconstructor):
                         self._log_result(message, warnings)
                         self._record_reliability(scan, message, scratch.path)
                         yield make_result_output(scan, message, scratch.path)
+
+    def _starts_from_object(self) -> bool:
+        return bool(self.settings['start_from_object'].get_value())
 
     def _further_models(self, model: ModelFile, scan: HostScan) -> tuple[Path, ...]:
         """Paths of the further models in the settings; ModelFileError if one does not fit the scan."""

@@ -79,6 +79,14 @@ class HostScan:
             'metadata': {'name': str(self.product.metadata.name)},
         }
 
+    def require_object(self) -> None:
+        """Raise ScanError if the product has no object."""
+        if self._object_array() is None:
+            raise ScanError(
+                f'The product {self.product.metadata.name!r} has no object to start from; initialize it, or uncheck '
+                "'Start from the object'."
+            )
+
     @property
     def nbytes(self) -> int:
         """Size of the arrays in bytes."""

@@ -32,6 +32,7 @@ FROM_THE_HOST = {'N', 'model_type', 'train_data_file', 'test_data_file', 'progre
 ONLY_IN_PLUGIN: dict[str, tuple[str, Any]] = {
     'resume': ('Resume', False),
     'start_from_model': ('StartFromModel', False),
+    'start_from_object': ('StartFromObject', False),
     'scratch_dir': ('ScratchDir', ''),
     'further_models': ('FurtherModels', ''),
 }
@@ -43,6 +44,7 @@ class PluginSettings:
     """Parameters of all settings by their names in `config`, and of those that only the plugin has.
 
     `resume`: Train goes on with the training in its folder. `start_from_model`: it starts from the model in use.
+    `start_from_object`: Infer refines the object of the selected product, without a model.
     `scratch_dir`: folder for handing scans over. `further_models`: those of an ensemble, beside the model in use.
     `defaults`: the values before any INI file is read.
     """

@@ -24,9 +24,9 @@ SMALLEST_COVER = 0.5  # of the lit area that the object must cover; the rest beg
 
 @dataclass(frozen=True, eq=False)
 class EarlierResult:
-    """An object with its place, its probe (modes, N, N) where the file holds one, and the file."""
+    """An object with its place, its probe (modes, N, N) where the file holds one, and the file (or what it is)."""
 
-    path: Path
+    path: Path | str
     object: ObjectFile
     probe: NDArray[np.complex64] | None
 
@@ -45,6 +45,19 @@ def read_earlier_result(path: str | Path, scan: Scan) -> EarlierResult:
     except ScanError:  # an object alone is enough: the scan has a probe
         return EarlierResult(path, object, None)
     return EarlierResult(path, object, probe if probe.shape[-1] == scan.n_pixels else None)
+
+
+def own_result(scan: Scan) -> EarlierResult | None:
+    """The scan's own object as a result to go on from; None where it is constant, an empty guess.
+
+    Raises ScanError when the scan has none.
+    """
+    if scan.object is None:
+        raise ScanError('The scan has no object to go on from; start from another, or from none.')
+    if np.all(scan.object == scan.object.flat[0]):
+        return None
+    own = ObjectFile(scan.object, scan.object_origin, scan.positions, scan.pixel_size, scan.n_pixels)
+    return EarlierResult('the scan', own, None)
 
 
 def _check_size(path: Path, object: ObjectFile, scan: Scan) -> None:

@@ -183,16 +183,16 @@ def refine_scan(
     config: Config,
     *,
     probe: NDArray[np.complex64] | None = None,
-    initial: str | Path | None = None,
+    initial: str | Path | EarlierResult | None = None,
     preview_seconds: float | None = None,
     emit: Emit = ignore,
     should_stop: ShouldStop = never,
 ) -> Result:
     """The classical engine alone, from an empty object, or from that of an earlier result, `initial`.
 
-    `initial` is a product or its folder, an NPZ or a CXI file; its probe is taken too, unless `probe` is given. The
-    sections `refinement` and `execution` of `config` count, the seed of its training, and `inference.split_frc`.
-    `preview_seconds` is the smallest time between two previews, None: no previews.
+    `initial` is a product or its folder, an NPZ or a CXI file, or already read; its probe is taken too, unless `probe`
+    is given. The sections `refinement` and `execution` of `config` count, the seed of its training, and
+    `inference.split_frc`. `preview_seconds` is the smallest time between two previews, None: no previews.
     """
     if initial is not None and config.inference.split_frc:
         raise ConfigError('split_frc compares halves, which would share the object they begin with; leave out one.')
@@ -200,14 +200,15 @@ def refine_scan(
     emit(Started('refine', arrays.device, computed_by))
     times = StageTimes()
     scan, scaled = with_photons(scan, config.data.nphotons)
-    earlier = None if initial is None else read_earlier_result(initial, scan)
+    earlier = read_earlier_result(initial, scan) if isinstance(initial, str | Path) else initial
+    named = initial.path if isinstance(initial, EarlierResult) else initial
     source: ProbeSource = 'scan' if probe is None else 'given'
     if probe is None and earlier is not None and earlier.probe is not None:
         probe, source = earlier.probe, 'earlier_result'
     with times.stage('prepare', len(scan)):
         prepared = prepare_scan(scan, probe=probe, mode=config.data.probe_power)
     run = run_info(prepared, computed_by, arrays.device, 'engine', source)
-    run = replace(run, initial=None if initial is None else str(initial))
+    run = replace(run, initial=None if named is None else str(named))
     start = _empty_object(prepared, config) if earlier is None else _earlier_object(prepared, earlier)
     # What passes from an object need is the same whoever made it: few, averaged, with the prior.
     begin: Start = 'empty' if earlier is None else 'network'

@@ -123,23 +123,30 @@ def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
     """Reconstruct, and hand object, probe, moved positions and what is known of reliability over as files."""
     from ..config import parse
     from ..reconstruction.diagnostic_pictures import to_bytes
+    from ..reconstruction.earlier_result import own_result
     from ..reconstruction.patches import NAME as PATCHES
     from ..reconstruction.reconstruct import reconstruct as reconstruct_scan
+    from ..reconstruction.reconstruct import refine_scan
     from .handover import read_arrays, restore_positions
 
     config = parse(request.config)
     handed = read_arrays(request.scan, as_is=config.data.as_is)
-    result: Result = reconstruct_scan(
-        handed.scan,
-        request.model,
-        config,
-        ensemble=request.ensemble,
-        scratch=Path.cwd(),
-        patches_file=Path(request.model).parent / PATCHES,
-        preview_seconds=request.preview_seconds,
-        emit=channel.emit,
-        should_stop=channel.stopped.is_set,
-    )
+    watched: Any = {
+        'preview_seconds': request.preview_seconds, 'emit': channel.emit, 'should_stop': channel.stopped.is_set,
+    }  # fmt: skip
+    result: Result
+    if request.model is None:
+        result = refine_scan(handed.scan, config, initial=own_result(handed.scan), **watched)
+    else:
+        result = reconstruct_scan(
+            handed.scan,
+            request.model,
+            config,
+            ensemble=request.ensemble,
+            scratch=Path.cwd(),
+            patches_file=request.model.parent / PATCHES,
+            **watched,
+        )
     reconstruction, reliability = result.reconstruction, result.report.reliability
     Path(RELIABILITY).write_bytes(to_bytes(reliability))
     moved = config.refinement.positions

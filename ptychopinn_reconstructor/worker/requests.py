@@ -16,11 +16,14 @@ class _Request(BaseModel):
 
 
 class ReconstructRequest(_Request):
-    """Reconstruct the scan handed over in the folder `scan` with a model, or with several as an ensemble."""
+    """Reconstruct the scan handed over in the folder `scan` with a model, or with several as an ensemble.
+
+    Without a model the engine alone refines the object of that scan.
+    """
 
     job: Literal['reconstruct'] = 'reconstruct'
     scan: Path
-    model: Path
+    model: Path | None = None
     ensemble: tuple[Path, ...] = ()
     config: dict[str, Any]
     preview_seconds: float | None = PREVIEW_SECONDS

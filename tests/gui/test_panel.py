@@ -266,3 +266,12 @@ def test_the_status_says_what_is_wrong_with_a_model(window: Window, tmp_path: Pa
     enter(window.widget('model_path'), '')
     assert 'No model' in window.status()
     assert line_of(window.widget('model_path')).placeholderText() == 'none'
+
+
+def test_infer_can_start_from_the_object_without_a_model(window: Window) -> None:
+    window.settings['model_path'].set_value(Path())
+    assert 'No model' in window.status() and not window.actions.reconstruct_button.isEnabled()
+    enter(window.widget('start_from_object'), True)
+    assert 'no model is used' in window.status() and window.actions.reconstruct_button.isEnabled()
+    enter(window.widget('start_from_object'), False)
+    assert 'No model' in window.status() and not window.actions.reconstruct_button.isEnabled()

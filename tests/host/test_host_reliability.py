@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from host_sessions import PIXEL, Case, Host, small_case, unstarted
 from numpy.typing import NDArray
+from ptychodus.api.object import Object
 from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput
 
-from ptychopinn_reconstructor.errors import ModelFileError
+from ptychopinn_reconstructor.errors import ModelFileError, ScanError
 from ptychopinn_reconstructor.host.last_reliability import ReliabilityRecord
 from ptychopinn_reconstructor.host.releases import list_indexes, map_to_pixels
 from ptychopinn_reconstructor.reconstruction.diagnostics import Reliability
@@ -115,3 +116,23 @@ def test_further_models_are_an_ensemble(host: Host, case: Case, folder: Path, mo
         host.set(**{'PtychoPINNPlugin.FurtherModels': str(named)})
         with pytest.raises(ModelFileError, match=words):
             next(iter(pinn.reconstruct(case.input)))
+
+
+def test_the_object_of_the_product_is_refined_without_a_model(host: Host, case: Case) -> None:
+    """From the network's object on, and from the flat one of the scan; a product that has none is refused."""
+    first = infer(host, case.input)
+    host.set(**{'PtychoPINNInference.ModelPath': '', 'PtychoPINNPlugin.StartFromObject': True})
+    host.set(**{'PtychoPINNPlugin.RefinePasses': 1})
+    pinn = host.library.reconstructors[0]
+    assert pinn.is_model_loaded() and pinn.model is None
+    residuals = []
+    for product in (first, case.input.product):
+        refined = infer(host, replace(case.input, product=product))
+        record, whole = record_of(host)
+        assert record.line in refined.metadata.comments and whole.uncertainty is None
+        assert refined.object_.get_array().shape == first.object_.get_array().shape
+        residuals.append(whole.misfit.overall)
+    assert residuals[0] < residuals[1]  # it has gone on from where the network was
+    empty = replace(case.input.product, object_=Object(None, None, None))
+    with pytest.raises(ScanError, match='has no object'):
+        next(iter(pinn.reconstruct(replace(case.input, product=empty))))

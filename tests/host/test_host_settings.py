@@ -37,6 +37,7 @@ CHANGED: dict[str, Any] = {
     'PtychoPINNPlugin.Source': 'procedural',
     'PtychoPINNPlugin.DoseRange': 5.0,
     'PtychoPINNPlugin.StartFromModel': True,
+    'PtychoPINNPlugin.StartFromObject': True,
     'PtychoPINNPlugin.Resume': True,
     'PtychoPINNPlugin.ScratchDir': '/somewhere/else',
     'PtychoPINNPlugin.FurtherModels': '/one/model.safetensors:/another/model.safetensors',
@@ -62,7 +63,7 @@ CHANGED: dict[str, Any] = {
     'PtychoPINNTraining.ProbeTrainable': True,
     'PtychoPINNInference.NumNearestNeighbors': 9,
 }
-ONLY_HERE = {'Resume', 'StartFromModel', 'ScratchDir', 'FurtherModels'}
+ONLY_HERE = {'Resume', 'StartFromModel', 'StartFromObject', 'ScratchDir', 'FurtherModels'}
 
 
 @pytest.fixture

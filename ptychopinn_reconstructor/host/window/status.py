@@ -16,7 +16,7 @@ STATUS = 'status'
 class StatusViewController(ParameterViewController, Observer):
     """Label with the model that Infer would use, and the verdict on the last reconstruction.
 
-    It observes ModelPath, which a training and Load Model set, and the reliability of the session.
+    It observes ModelPath, which a training and Load Model set, StartFromObject, and the reliability of the session.
     """
 
     def __init__(self, reconstructor: PtychoPINNReconstructor) -> None:
@@ -26,7 +26,8 @@ class StatusViewController(ParameterViewController, Observer):
         self._label.setObjectName(STATUS)
         self._label.setWordWrap(True)
         self._label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        reconstructor.settings['model_path'].add_observer(self)
+        for name in ('model_path', 'start_from_object'):
+            reconstructor.settings[name].add_observer(self)
         reconstructor.session.reliability.add_observer(self)
 
     def get_widget(self) -> QWidget:
@@ -45,4 +46,4 @@ class StatusViewController(ParameterViewController, Observer):
         if self._label.isVisible():
             self.show()
         if observable is not self._reconstructor.session.reliability:
-            self._reconstructor.session.changed()  # a path typed in makes Infer possible, or impossible
+            self._reconstructor.session.changed()  # both settings make Infer possible, or impossible
