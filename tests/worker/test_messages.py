@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ptychopinn_reconstructor import events
 from ptychopinn_reconstructor.events import Notice
-from ptychopinn_reconstructor.result import RunInfo
+from ptychopinn_reconstructor.result import Reason, RunInfo, Verdict
 from ptychopinn_reconstructor.worker.messages import (
     Epoch,
     Log,
@@ -38,6 +38,7 @@ def reconstructed(residual: float) -> ReconstructDone:
         outside_training=('dose',),
         refine_passes=2,
         residual_by_pass=(0.5, 0.25),
+        verdict=Verdict('doubtful', 1.5, 1.25, 0.5, (Reason('background', 'doubtful', 'found', 'causes', 'remedy'),)),
     )
     return ReconstructDone(
         object=Path('object-1.npy'),

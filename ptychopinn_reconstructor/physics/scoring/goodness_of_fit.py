@@ -23,6 +23,7 @@ LOW_CONTRAST = 0.35
 STANDARD_ERRORS = 3.0
 IGNORED_BACKGROUND = 0.001  # of the counts: less than this changes no object
 NEIGHBORS = 5  # pixels: side of the square whose median tells what a detector pixel should be like
+MOST_HOT, MOST_DEAD = 0.02, 0.12  # of the pixels: gaps between modules are up to a tenth of a detector
 ISOLATED = 4.0  # times its neighbors: brighter than any speckle is
 # Patterns that stand out: times the median ratio; as a share of the counts, at least, and times the median deviation.
 OUTLIER_RATIO, OUTLIER_EXCESS, OUTLIER_DEVIATIONS = 1.8, 0.08, 16.0
@@ -113,14 +114,15 @@ def _measure_contrast(
 def find_bad_pixels(sums: DetectorSums) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Hot pixels, and dead ones (a beam stop, a gap): (N, N) each, true where the object cannot explain a pixel.
 
-    Hot: far brighter than its neighbors and than predicted. Dead: far darker than predicted.
+    Hot: far brighter than its neighbors and than predicted. Dead: hardly any counts where many are predicted. None
+    where there are more than a detector has: then it is the object that is wrong, and masking would hide it.
     """
     measured, predicted = sums.measured, sums.predicted
     sigma = np.sqrt(predicted + 1)
     isolated = measured > ISOLATED * ndimage.median_filter(measured, NEIGHBORS)
     hot = isolated & (measured - predicted > np.maximum(10 * sigma, 0.2 * measured))
-    dead = (measured < predicted / 4) & (measured < predicted - 6 * sigma)
-    return hot, dead
+    dead = (measured < predicted / 10) & (measured < predicted - 6 * sigma)
+    return hot & (hot.mean() <= MOST_HOT), dead & (dead.mean() <= MOST_DEAD)
 
 
 def find_outlier_patterns(misfit: Residual) -> NDArray[np.int64]:

@@ -89,6 +89,15 @@ def test_hot_and_dead_pixels_are_found_and_no_others() -> None:
     assert np.argwhere(dead).tolist() == [[14, 15], [15, 15], [16, 15], [17, 15]]
 
 
+def test_an_object_that_fits_nowhere_has_no_bad_pixels() -> None:
+    rng = np.random.default_rng(0)
+    light = speckle(rng, 1000)
+    sums = residual(light, rng.poisson(light)).detector
+    assert sums is not None
+    hot, dead = find_bad_pixels(replace(sums, predicted=100 * np.roll(sums.predicted, 9, axis=0)))
+    assert not hot.any() and not dead.any()
+
+
 def test_outlier_patterns_are_found_and_no_others() -> None:
     rng = np.random.default_rng(0)
     light = speckle(rng, 100)
