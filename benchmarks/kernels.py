@@ -128,7 +128,7 @@ def engine(n: int, quick: bool) -> Iterator[Row]:
     """One pass of the refinement engine, object alone and with the probe; the same on PyTorch's tensors."""
     from ptychopinn_reconstructor.physics.arrays import NUMPY, Arrays
     from ptychopinn_reconstructor.physics.engine.far_field_step import FarFieldStep
-    from ptychopinn_reconstructor.physics.engine.refine import LONG_RANGE_GAIN
+    from ptychopinn_reconstructor.physics.engine.refine import MOMENTUM
     from ptychopinn_reconstructor.physics.engine.update import Engine, ObjectStep
 
     total = 128 if quick else 512
@@ -141,7 +141,7 @@ def engine(n: int, quick: bool) -> Iterator[Row]:
 
         def run() -> None:
             for index in scan.batches(BATCH):
-                state.update(index, ObjectStep(long_range=LONG_RANGE_GAIN), with_probe=with_probe)
+                state.update(index, ObjectStep(MOMENTUM), with_probe=with_probe)
 
         return run
 

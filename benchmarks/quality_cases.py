@@ -188,7 +188,7 @@ def flat_residual(scan: Path) -> float:
     import numpy as np
 
     from ptychopinn_reconstructor.io import read_scan
-    from ptychopinn_reconstructor.physics.engine.refine import residuals
+    from ptychopinn_reconstructor.physics.engine.residuals import residuals
     from ptychopinn_reconstructor.physics.prepare import prepare_scan
 
     prepared = prepare_scan(read_scan(scan).scan)

@@ -38,8 +38,8 @@ def refined(case: Case, mode: Any, factor: float = 1.0) -> tuple[float, float]:
     gauge = 1.0 if mode == 'absolute' else illuminated_rms(case)
     truth = (case.truth / gauge).astype(np.complex64)
     canvases = (
-        refine(prepared, empty(prepared), RefineOptions.alone(15)).canvas,
-        refine(prepared, truth, RefineOptions.after_network(2)).canvas,
+        refine(prepared, empty(prepared), RefineOptions.for_scan(15)).canvas,
+        refine(prepared, truth, RefineOptions.for_scan(2)).canvas,
     )
     one, two = (compare(c, case.origin, truth, case.origin, case.positions).amplitude_ratio for c in canvases)
     return one, two

@@ -294,8 +294,7 @@ class RefinementConfig(Section):
 
     passes: int | None = setting(
         None,
-        'Visits of each pattern; auto: 5 after a network, or 10 where light is scarce, 20 or 60 where spots overlap '
-        'little, and 20 from an empty object.',
+        'Visits of each pattern; auto: more where spots overlap little and where more is unknown: 5 to 40.',
         ini=f'{PLUGIN_SECTION}.RefinePasses',
         auto=True,
         ge=0,
@@ -303,8 +302,8 @@ class RefinementConfig(Section):
     )
     prior: float | None = setting(
         None,
-        'Strength of the prior, which takes back what only follows counting noise, 0: none; auto: 1 after a network, '
-        'none from an empty object.',
+        'Strength of the prior, which takes back what only follows counting noise, 0: none; auto: 1, less where light '
+        'is so scarce that fine texture could not be told from noise.',
         ini=f'{PLUGIN_SECTION}.RefinePrior',
         auto=True,
         ge=0,
@@ -322,11 +321,10 @@ class RefinementConfig(Section):
         ini=f'{PLUGIN_SECTION}.RefinePositions',
         option='--refine-positions',
     )
-    wavefront: bool | None = setting(
-        None,
-        'True: the long-range phase is solved for from the slopes of all patterns, after stitching and after the last '
-        'pass; auto: after a network, not from an empty object.',
-        auto=True,
+    wavefront: bool = setting(
+        True,
+        'True: the long-range phase is solved for from the slopes of all patterns, after stitching, after passes 1, 2, '
+        '4, 8 ... and the last.',
     )
 
 

@@ -117,9 +117,9 @@ class PluginSettings:
             if row.name != 'backend' and allowed and value not in allowed:
                 raise self._make_error(row, value, allowed)
             return value
-        if row.name in SHOWN_DEFAULTS and value == SHOWN_DEFAULTS[row.name]:
+        if row.name in HOST_DEFAULTS and value == HOST_DEFAULTS[row.name]:
             return row.default
-        left_open = NoneType in kinds and row.name not in AFTER_NETWORK and value == OPEN.get(row.name, 0)
+        left_open = NoneType in kinds and value == OPEN.get(row.name, 0)
         return None if left_open else value
 
     def _make_error(self, row: FieldInfo, value: str, allowed: list[str]) -> ConfigError:
@@ -147,7 +147,7 @@ class PluginSettings:
         if row.name == 'backend':
             return group.create_string_parameter(key, resolve_title(_default_backend()))
         if bool in kinds:
-            return group.create_boolean_parameter(key, bool(SHOWN_DEFAULTS.get(row.name, row.default)))
+            return group.create_boolean_parameter(key, bool(HOST_DEFAULTS.get(row.name, row.default)))
         if int in kinds or float in kinds:
             low, high = find_limits(row)
             create = group.create_integer_parameter if int in kinds else group.create_real_parameter
@@ -159,7 +159,7 @@ class PluginSettings:
     def _accept_unreadable(self, parameter: IntegerParameter | RealParameter, row: FieldInfo) -> None:
         """Log text that is no number and refuse it on use: on reading an INI file it would abort Ptychodus."""
         read, write, shown_value = parameter.set_value_from_string, parameter.set_value, parameter.get_value_as_string
-        automatic = OPEN.get(row.name, 0) if row.auto and row.name not in SHOWN_DEFAULTS else None
+        automatic = OPEN.get(row.name, 0) if row.auto and row.name not in HOST_DEFAULTS else None
 
         def set_value(value: Any, *, notify: bool = True) -> None:
             self._unreadable.pop(row.ini, None)
@@ -182,10 +182,7 @@ class PluginSettings:
 
 # Defaults of the host's own keys that are not ours: an INI file saved with them asks for nothing, so ours are meant.
 HOST_DEFAULTS: dict[str, Any] = {'probe_scale': 4.0, 'nphotons': 1e6}
-# What automatic means after a network: shown instead, since 0 has a meaning of its own here.
-AFTER_NETWORK: dict[str, Any] = {'prior': 1.0, 'wavefront': True}
-SHOWN_DEFAULTS = HOST_DEFAULTS | AFTER_NETWORK
-OPEN = {'passes': -1}  # what stands for 'automatic' in a widget where 0 means none
+OPEN = {'passes': -1, 'prior': -1.0}  # what stands for 'automatic' in a widget where 0 means none
 HOST_MODEL_PATH = '/path/to/model.zip'
 
 
@@ -206,7 +203,7 @@ def find_limits(row: FieldInfo) -> tuple[Any, Any]:
 
 
 def _default_number(row: FieldInfo) -> Any:
-    value = SHOWN_DEFAULTS.get(row.name, row.default)
+    value = HOST_DEFAULTS.get(row.name, row.default)
     return OPEN.get(row.name, 0) if value is None else value
 
 

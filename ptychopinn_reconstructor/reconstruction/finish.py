@@ -12,7 +12,8 @@ from ..errors import Interrupted
 from ..events import Done, Emit, Event, Notice, Previews, Progress, ShouldStop
 from ..physics.arrays import NUMPY, Arrays
 from ..physics.engine.positions import displace_scan
-from ..physics.engine.refine import Refined, RefineOptions, refine, residuals
+from ..physics.engine.refine import Refined, RefineOptions, refine
+from ..physics.engine.residuals import residuals
 from ..physics.prepare import PreparedScan
 from ..result import Reconstruction, RunInfo
 from .diagnostics import Reliability, assess, refined_halves

@@ -25,7 +25,6 @@ from ..physics.stitching.count_scale import LARGEST_CHANGE, count_gauge
 from ..physics.stitching.stitch import Stitcher, contributions, probe_weight, stitch_patches
 from .initial_object import InitialObject
 from .patches import Keep, kept_patches
-from .refinement import solves_wavefront
 from .report import StageTimes
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def network_object(
         scale, notices = amplitude_correction(gauge)
         canvas, deviation = stitcher.canvas(scale), stitcher.deviation(scale)
         halved = [half.canvas(scale) for half in halves]
-    if solves_wavefront(config.refinement, 'network'):
+    if config.refinement.wavefront:
         correct = partial(correct_wavefront, arrays=arrays, previews=previews, should_stop=should_stop)
         with times.stage('wavefront', total):
             canvas = correct(prepared, canvas, stitcher.weight)

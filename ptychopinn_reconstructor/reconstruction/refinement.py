@@ -14,7 +14,6 @@ from ..physics.prepare import PreparedScan
 from ..physics.sampling import scan_overlap
 
 Start = Literal['network', 'empty']
-PASSES_ALONE = 20
 # What a driver of a GPU leaves in Linux: NVIDIA, AMD, and both in WSL.
 DRIVERS: Final = ('/proc/driver/nvidia', '/dev/nvidiactl', '/dev/kfd', '/dev/dxg')
 
@@ -23,30 +22,17 @@ def refinement_options(
     section: RefinementConfig, prepared: PreparedScan, *, start: Start, seed: int = 0
 ) -> RefineOptions:
     """The options of the engine for a scan, from a network's object or an empty one: what automatic means there."""
-    if start == 'empty':
-        return RefineOptions.alone(
-            PASSES_ALONE if section.passes is None else section.passes,
-            prior=section.prior or 0.0,
-            refine_probe=section.probe,
-            refine_positions=section.positions,
-            wavefront=solves_wavefront(section, start),
-            seed=seed,
-        )
-    return RefineOptions.after_network(
+    return RefineOptions.for_scan(
         section.passes,
         dose=scan_dose(prepared),
         overlap=scan_overlap(prepared.positions, prepared.probe),
-        prior=1.0 if section.prior is None else section.prior,
+        from_network=start == 'network',
+        prior=section.prior,
         refine_probe=section.probe,
         refine_positions=section.positions,
-        wavefront=solves_wavefront(section, start),
+        wavefront=section.wavefront,
         seed=seed,
     )
-
-
-def solves_wavefront(section: RefinementConfig, start: Start) -> bool:
-    """Whether the long-range phase is solved for."""
-    return start == 'network' if section.wavefront is None else section.wavefront
 
 
 def engine_arrays(config: Config) -> tuple[Arrays, str]:

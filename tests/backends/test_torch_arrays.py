@@ -21,7 +21,8 @@ from ptychopinn_reconstructor.errors import DeviceError
 from ptychopinn_reconstructor.events import Event, Progress
 from ptychopinn_reconstructor.physics.arrays import NUMPY, Arrays, NumpyArrays
 from ptychopinn_reconstructor.physics.engine import refine as refinement
-from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine, residuals
+from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine
+from ptychopinn_reconstructor.physics.engine.residuals import residuals
 from ptychopinn_reconstructor.physics.engine.wavefront import correct_long_range_phase
 from ptychopinn_reconstructor.physics.stitching.count_scale import count_gauge
 from ptychopinn_reconstructor.reconstruction import refinement as where_engine_runs
@@ -32,7 +33,7 @@ arrays, adapter, prediction = (lazy(f'{BACKENDS}.torch_lightning.{m}') for m in 
 
 BAD = np.zeros((N, N), dtype=bool)
 BAD[14:17, 10:12] = True
-PLAIN = RefineOptions.alone(3)
+PLAIN = RefineOptions.for_scan(3)
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +66,7 @@ def start_of(case: Case) -> NDArray[np.complex64]:
         pytest.param({}, PLAIN, id='plain'),
         pytest.param({}, replace(PLAIN, refine_probe=True, probe_from_pass=1), id='probe'),
         pytest.param({}, replace(PLAIN, refine_positions=True, positions_from_pass=1), id='positions'),
-        pytest.param({}, RefineOptions.after_network(3), id='prior'),
+        pytest.param({}, RefineOptions.for_scan(3), id='prior'),
         pytest.param(
             {'modes': 3},
             RefineOptions(3, refine_probe=True, probe_from_pass=1, refine_positions=True, positions_from_pass=2),
@@ -76,7 +77,7 @@ def start_of(case: Case) -> NDArray[np.complex64]:
             replace(PLAIN, refine_positions=True, positions_from_pass=1, prior=1.0),
             id='bad pixels',
         ),
-        pytest.param({'photons': 500}, RefineOptions.after_network(3, dose=10), id='low dose'),
+        pytest.param({'photons': 500}, RefineOptions.for_scan(3, dose=10), id='low dose'),
     ],
 )
 def test_object_probe_and_positions_equal_those_of_numpy(

@@ -33,7 +33,7 @@ from ptychopinn_reconstructor.events import Epoch, Log, Progress
 from ptychopinn_reconstructor.io import read_product, read_scan, write_npz
 from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.model_file.probes import correlate_probes
-from ptychopinn_reconstructor.physics.engine.refine import residuals
+from ptychopinn_reconstructor.physics.engine.residuals import residuals
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.reconstruction.initial_object import flat_canvas
 
@@ -314,12 +314,12 @@ def test_reconstruct_starts_from_the_model_and_lets_the_command_line_decide(work
 
 def test_refine_takes_settings_like_every_other_command(work: Path, tmp_path: Path) -> None:
     """Command line over file over default; what only a training or a network has is refused."""
-    (tmp_path / 'own.yaml').write_text('refinement: {passes: 7, prior: 0.5, wavefront: auto}\nexecution: {device: cpu}')
+    (tmp_path / 'own.yaml').write_text('refinement: {passes: 7, prior: 0.5, wavefront: false}\nexecution: {device: cpu}')
     line = ('refine', work / 'scan.npz', '--output-dir', tmp_path / 'r')
     told = ok(*line, '--config', tmp_path / 'own.yaml', '--passes', 3, '--set', 'split_frc=true', '--print-config')
     values = yaml.safe_load(told.stdout)
     found = values['refinement']
-    assert found == {'passes': 3, 'prior': 0.5, 'probe': False, 'positions': False, 'wavefront': 'auto'}
+    assert found == {'passes': 3, 'prior': 0.5, 'probe': False, 'positions': False, 'wavefront': False}
     assert (values['inference']['split_frc'], values['execution']['device']) == (True, 'cpu')
     assert not (tmp_path / 'r').exists()
     for setting, words in (('sync_neighbors=3', 'no setting of the engine alone'), ('passes=none', "got 'none'")):
@@ -456,12 +456,12 @@ def test_the_engine_alone(work: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_product(tmp_path / 'product.h5').probe, prepared.probe)
 
 
-def test_the_engine_alone_solves_for_the_wavefront_when_asked(work: Path, tmp_path: Path) -> None:
+def test_the_engine_alone_solves_for_the_wavefront_unless_told_not_to(work: Path, tmp_path: Path) -> None:
     line = ('refine', work / 'scan.npz', '--output-dir', tmp_path, '--passes', 3, '--truth', work / 'scan.npz')
-    plain, solved = told(*line), told(*line, '--wavefront')
+    plain, solved = told(*line, '--no-wavefront'), told(*line)
     assert (plain['wavefront'], solved['wavefront']) == (False, True)
     assert solved['image']['phase_psnr'] > plain['image']['phase_psnr'] + 1
-    assert solved['image']['amplitude_psnr'] == pytest.approx(plain['image']['amplitude_psnr'], abs=0.2)
+    assert solved['image']['amplitude_psnr'] > plain['image']['amplitude_psnr'] - 0.2
 
 
 @pytest.mark.slow

@@ -1,13 +1,10 @@
 """The classical engine: one minibatch step of ptychographic phase retrieval on a shared canvas.
 
 Per pattern: exit wave psi = P_f O_r, far field Psi = F psi, correction g Psi (engine_step), back to d = F^-1 g Psi.
-Per batch: O += sum conj(P_f) d / ((1 - b) W + b max(W) + tau + S) with W = sum abs(P_f)^2, and likewise
+Per batch: O += sum conj(P_f) d / ((1 - b) W + b max(W) + tau) with W = sum abs(P_f)^2, and likewise
 P += sum shift_-f(conj(O_r) d) / ((1 - b) V + b max(V)) with V = sum abs(O_r)^2, the power of P then set back to what
 it was. b is the blend of rPIE (Maiden, Johnson, Li, Optica 4, 736 (2017)); tau, in counts, is the precision of what is
 known beforehand: where a pixel has seen fewer photons than that, the step shrinks instead of following the noise.
-S = m (c I + sum of W over the earlier batches of the pass) is what the canvas has learned already, in counts, I
-being the illumination by all patterns: with memory m = 1 each batch is averaged with those before it (recursive least
-squares), with m = 0 it overwrites them.
 """
 
 from __future__ import annotations
@@ -25,22 +22,19 @@ from ..illumination import illumination
 from ..prepare import PreparedScan
 from ..scaling import probe_power
 from .far_field_step import FarFieldStep
-from .long_range_step import LongRangePhase
 from .positions import Displacements, displacement_gradient
 
 BLEND = 0.1  # b
-KEPT = 0.1  # c: what the canvas at the start of a pass counts for, of a whole pass
+LIT = 0.05  # of the largest illumination: dimmer pixels of the object may not outshine the others
 PRIOR_COUNTS = 50.0  # tau
 
 
 @dataclass(frozen=True)
 class ObjectStep:
-    """How a batch moves the object: momentum, gain of the long-range phase step, blend b and memory m."""
+    """How a batch moves the object: momentum, and the gain of its step."""
 
     momentum: float = 0.0
-    long_range: float = 0.0
-    blend: float = BLEND
-    memory: float = 0.0
+    gain: float = 1.0
 
 
 @dataclass(eq=False)
@@ -65,8 +59,8 @@ class Engine:
 
     Canvas and velocity are on the device of `arrays`, and so is all that is computed for each pattern; what is as small
     as a probe, or done once a pass, is numpy. `damping` is tau, in counts; `illumination` (H, W) what the whole scan's
-    probe brings to each pixel, in counts; `learned` (H, W) is S / m.
-    `displacements` of the positions from the scan's; None: they are taken as they are.
+    probe brings to each pixel, in counts. `displacements` of the positions from
+    the scan's; None: they are taken as they are.
     """
 
     prepared: PreparedScan
@@ -76,9 +70,7 @@ class Engine:
     damping: float = PRIOR_COUNTS
     displacements: Displacements | None = None
     velocity: Array = field(init=False)
-    learned: Array = field(init=False)
     illumination: NDArray[np.float32] = field(init=False)
-    phase: LongRangePhase = field(init=False)
 
     def __post_init__(self) -> None:
         self.canvas = self.arrays.put(np.array(self.canvas, dtype=np.complex64))
@@ -87,7 +79,6 @@ class Engine:
         self._center = center_of(self.probe)
         self.set_probe(self.probe)
         self.measure_illumination()
-        self.begin_pass()
 
     @property
     def arrays(self) -> Arrays:
@@ -106,13 +97,19 @@ class Engine:
         self.set_probe(fourier_shift(self.probe, (self._center - center_of(self.probe))[None]))
 
     def measure_illumination(self) -> None:
-        """Fit the long-range phase step to the probe of now."""
+        """What the probe of now brings to each pixel."""
         self.illumination = illumination(self.prepared.layout, self.probe, self.arrays)
-        self.phase = LongRangePhase.for_probe(self.probe, self.illumination, self.arrays)
+        self._lit = self.arrays.put(self.illumination > LIT * self.illumination.max())
 
-    def begin_pass(self) -> None:
-        """Forget what the batches of the last pass have brought, but for what the canvas keeps of it."""
-        self.learned = KEPT * self.arrays.put(self.illumination)
+    def limit_amplitude(self) -> None:
+        """Take back what no count can have asked for: abs(O) above what the brightest pattern would allow if all of it
+        came from the brightest pixel of the probe, and pixels in hardly any light that outshine those in full light."""
+        xp, size = self.arrays.xp, self.arrays.xp.abs(self.canvas)
+        brightest = float(np.quantile(self.prepared.scan.pattern_counts, 0.99))
+        highest = np.sqrt(brightest / float((np.abs(self.probe) ** 2).sum(axis=0).max()))
+        lit = min(float(xp.where(self._lit, size, 0.0).max()), highest)
+        limit = xp.where(self._lit, highest, max(lit, 1.0))
+        self.canvas *= (limit / size.clip(min=1e-6)).clip(max=1.0)
 
     def update(
         self,
@@ -195,13 +192,8 @@ class Engine:
         return arrays.fft2(arrays.xp.stack([part * patches for part in parts], axis=1), norm='ortho')
 
     def _update_object(self, sums: Sums, step: ObjectStep) -> None:
-        damped = (1 - step.blend) * sums.weight + (step.blend * sums.weight.max() + self.damping)
-        if step.memory:
-            damped += step.memory * self.learned
-            self.learned += sums.weight
-        update = sums.object / damped
-        if step.long_range:
-            update += 1j * step.long_range * self.phase.rotation(update, self.canvas) * self.canvas
+        damped = (1 - BLEND) * sums.weight + (BLEND * sums.weight.max() + self.damping)
+        update = sums.object / (damped / step.gain if step.gain != 1 else damped)
         if not step.momentum:
             self.canvas += update
             return

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from ptychopinn_reconstructor.physics.engine.far_field_step import FarFieldStep, amplitude_bias, poisson_score
-from ptychopinn_reconstructor.physics.engine.long_range_step import LongRangePhase, motion_sensitivity
 
 
 @pytest.mark.parametrize('expected', [0.01, 0.1, 1.0, 10.0, 100.0, 1e4])
@@ -52,23 +51,3 @@ def test_bad_pixels_get_no_correction() -> None:
         factor, error = FarFieldStep(share, good)(counts, predicted)
         assert factor[0, 0, 1] == 0 and (factor[0][good] > 0).all()
         assert error == pytest.approx(3.0)
-
-
-def test_motion_sensitivity_of_a_gaussian_probe_is_its_variance() -> None:
-    x = np.arange(64) - 31.5
-    probe = np.exp(-(x[:, None] ** 2 + x[None] ** 2) / (4 * 3.0**2)).astype(np.complex64)
-    assert motion_sensitivity(probe[None]) == pytest.approx(9.0, rel=0.03)
-
-
-def test_long_range_rotation_amplifies_slow_phases_and_ignores_amplitudes() -> None:
-    x = np.arange(32) - 15.5
-    probe = np.exp(-(x[:, None] ** 2 + x[None] ** 2) / (4 * 2.0**2)).astype(np.complex64)[None]
-    phase = LongRangePhase.for_probe(probe, np.ones((120, 120), np.float32))
-    canvas = np.full((120, 120), 0.8j, np.complex64)
-    for periods in (2, 6):
-        wave = np.cos(2 * np.pi * periods * np.arange(120) / 120)[:, None] * np.ones((1, 120))
-        q = 2 * np.pi * periods / 120
-        turned = phase.rotation((1e-3j * wave * canvas).astype(np.complex64), canvas)
-        slack = 2 * (np.pi / 120) ** 2
-        assert turned == pytest.approx(1e-3 * wave / (motion_sensitivity(probe) * (q**2 + slack)), abs=2e-6)
-        assert np.abs(phase.rotation((1e-3 * wave * canvas).astype(np.complex64), canvas)).max() < 1e-9

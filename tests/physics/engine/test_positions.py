@@ -66,7 +66,7 @@ def test_displacements_of_a_few_positions_come_back(scan: Scan) -> None:
     by = np.zeros_like(scan.positions)
     by[FEW] = MOVED
     prepared = displaced(scan, by)
-    options = RefineOptions(24, first_batches=8, momentum=0.3, refine_positions=True)
+    options = RefineOptions.for_scan(24, refine_positions=True)
     found = refine(prepared, flat(prepared), options).displacements
     assert found is not None
     in_file = np.empty_like(found)
@@ -117,8 +117,8 @@ def test_steps_and_displacements_are_limited_and_shrink_without_light() -> None:
 
 def test_before_their_pass_positions_change_nothing(scan: Scan) -> None:
     prepared = prepare_scan(scan)
-    off = refine(prepared, flat(prepared), RefineOptions.alone(2))
-    on = refine(prepared, flat(prepared), RefineOptions.alone(2, refine_positions=True))
+    off = refine(prepared, flat(prepared), RefineOptions.for_scan(2))
+    on = refine(prepared, flat(prepared), RefineOptions.for_scan(2, refine_positions=True))
     assert off.displacements is None and on.displacements is not None and not on.displacements.any()
     assert np.array_equal(on.canvas, off.canvas) and on.residuals == off.residuals
 
@@ -129,7 +129,7 @@ def test_a_wrong_probe_is_mended_without_moving(scan: Scan) -> None:
     defocus = np.exp(40j * (k[:, None] ** 2 + k[None] ** 2))
     guess = np.fft.ifft2(np.fft.fft2(fourier_shift(scan.probe, np.array([[0.4, -0.3]]))) * defocus)
     prepared = prepare_scan(scan, probe=guess.astype(np.complex64), mode='absolute')
-    found = refine(prepared, flat(prepared), RefineOptions.alone(12, refine_probe=True)).probe
+    found = refine(prepared, flat(prepared), RefineOptions.for_scan(12, refine_probe=True)).probe
     assert np.abs(found - prepared.probe).max() > 0.05 * np.abs(found).max()
     assert center_of(found) == pytest.approx(center_of(prepared.probe), abs=0.02)
 

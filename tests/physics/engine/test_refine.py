@@ -13,8 +13,15 @@ from ptychopinn_reconstructor.errors import ConfigError, ScanError
 from ptychopinn_reconstructor.events import Epoch, Event, Progress
 from ptychopinn_reconstructor.physics.engine import refine as refinement
 from ptychopinn_reconstructor.physics.engine.far_field_step import FarFieldStep
-from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine, residuals
-from ptychopinn_reconstructor.physics.engine.update import BLEND, KEPT, PRIOR_COUNTS, Engine, ObjectStep
+from ptychopinn_reconstructor.physics.engine.refine import (
+    RefineOptions,
+    automatic_passes,
+    automatic_prior,
+    refine,
+    scan_dose,
+)
+from ptychopinn_reconstructor.physics.engine.residuals import residuals
+from ptychopinn_reconstructor.physics.engine.update import BLEND, PRIOR_COUNTS, Engine, ObjectStep
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.sampling import scan_overlap
 from ptychopinn_reconstructor.physics.scaling import probe_power
@@ -27,17 +34,17 @@ from ptychopinn_reconstructor.scan import Scan
 def test_truth_and_exact_data_stay_put() -> None:
     case = Case()
     prepared = case.prepared()
-    result = refine(prepared, case.truth, RefineOptions.alone(3))
+    result = refine(prepared, case.truth, RefineOptions.for_scan(3, prior=0.0))
     lit = case.lit(prepared)
     assert np.abs(result.canvas - case.truth)[lit].max() < 1e-5
-    assert max(result.residuals) < 1e-9
+    assert max(result.residuals) < 1e-8 and not result.taken_back
 
 
 @pytest.mark.parametrize('modes', [1, 2])
 def test_object_is_recovered_from_an_empty_canvas(modes: int) -> None:
     case = Case(modes=modes)
     prepared = case.prepared()
-    result = refine(prepared, empty(prepared), RefineOptions.alone(30))
+    result = refine(prepared, empty(prepared), RefineOptions.for_scan(30))
     assert result.residuals[-1] < result.residuals[0] / 100
     area = (slice(N // 2 + 2, -N // 2 - 2),) * 2
     truth, found = case.truth[area], result.canvas[area]
@@ -53,7 +60,7 @@ def test_one_pass_after_a_prediction_improves_it_and_more_passes_go_on() -> None
     start = ((0.9 * case.truth + 0.1) * rough).astype(np.complex64)
     scores = [compare(start, case.origin, case.truth, case.origin, case.positions)]
     for passes in (1, 2, 3):
-        canvas = refine(prepared, start, RefineOptions.after_network(passes)).canvas
+        canvas = refine(prepared, start, RefineOptions.for_scan(passes)).canvas
         scores.append(compare(canvas, case.origin, case.truth, case.origin, case.positions))
     phase = [score.phase_psnr for score in scores]
     assert phase[1] > phase[0] + 2 and phase[2] > phase[0] + 3 and phase[3] > phase[0] + 3
@@ -107,43 +114,14 @@ def test_momentum_repeats_the_last_step() -> None:
     assert np.abs(engine.velocity - step).max() < 1e-6
 
 
-def test_with_memory_a_batch_is_averaged_with_the_earlier_ones() -> None:
-    """The step of a batch of weight W falls by W / (W + S): S = c I at first, c I + W after a batch like it."""
-    case = Case(1e6)
+def test_the_gain_shortens_the_step() -> None:
+    case = Case(1e4)
     prepared = case.prepared()
-    index = np.arange(len(prepared))
-    start = (0.95 * case.truth + 0.05).astype(np.complex64)
-
-    def moved(by: Engine, step: ObjectStep) -> np.ndarray:
-        before = by.canvas.copy()
-        by.update(index, step, with_probe=False)
-        return np.asarray(by.canvas - before)
-
-    def fresh(canvas: np.ndarray) -> Engine:
-        return Engine(prepared, canvas, case.probe, FarFieldStep(0.0), damping=1e-3)
-
-    engine, kept = fresh(start), KEPT * fresh(start).illumination
-    remembering, forgetful = ObjectStep(blend=0.0, memory=1.0), ObjectStep(blend=0.0)
-    whole = moved(fresh(start), forgetful)
-    first = moved(engine, remembering)
-    weight = engine.learned - kept
-    lit = weight > 0.1 * weight.max()
-    assert np.abs(first[lit] - (whole * weight)[lit] / (weight + kept)[lit]).max() < 1e-4 * np.abs(whole).max()
-    whole = moved(fresh(engine.canvas), forgetful)
-    second = moved(engine, remembering)
-    assert np.abs(second[lit] - (whole * weight)[lit] / (2 * weight + kept)[lit]).max() < 1e-4 * np.abs(whole).max()
-    engine.begin_pass()
-    assert np.array_equal(engine.learned, kept)
-
-
-def test_the_memory_rises_over_the_passes() -> None:
-    five = [RefineOptions.after_network(5).step(number) for number in (1, 2, 3, 4, 5)]
-    assert [step.memory for step in five] == pytest.approx([0, 0.125, 0.3536, 0.6495, 1], abs=1e-4)
-    assert {step.momentum for step in five} == {0.3}
-    assert [RefineOptions.after_network(2).step(number).memory for number in (1, 2)] == [0.3, 0.5]
-    assert RefineOptions.after_network(1).step(1) == RefineOptions.after_network(2).step(2)
-    for options in (RefineOptions.alone(5), RefineOptions.after_network(5, refine_probe=True)):
-        assert {options.step(number).memory for number in range(1, 6)} == {0.0}
+    whole, half = (Engine(prepared, empty(prepared), case.probe, FarFieldStep(0.0)) for _ in range(2))
+    index = np.arange(40)
+    whole.update(index, ObjectStep(), with_probe=False)
+    half.update(index, ObjectStep(gain=0.5), with_probe=False)
+    assert np.abs(half.canvas - 1 - 0.5 * (whole.canvas - 1)).max() < 1e-6 < np.abs(half.canvas - 1).max()
 
 
 def test_values_of_bad_pixels_change_nothing_and_the_object_is_still_found() -> None:
@@ -156,7 +134,7 @@ def test_values_of_bad_pixels_change_nothing_and_the_object_is_still_found() -> 
     results = []
     for counts in (case.counts, spoiled):
         prepared = case.prepared(diffraction=counts)
-        results.append(refine(prepared, empty(prepared), RefineOptions.alone(20)))
+        results.append(refine(prepared, empty(prepared), RefineOptions.for_scan(20)))
     assert np.array_equal(results[0].canvas, results[1].canvas)
     assert results[0].residuals == results[1].residuals
     score = compare(results[0].canvas, case.origin, case.truth, case.origin, case.positions)
@@ -169,8 +147,8 @@ def test_probe_is_recovered_and_its_power_held() -> None:
     defocus = np.exp(50j * (k[:, None] ** 2 + k[None] ** 2))
     guess = np.fft.ifft2(np.fft.fft2(case.probe) * defocus).astype(np.complex64)
     prepared = case.prepared(probe=guess)
-    held = refine(prepared, empty(prepared), RefineOptions.alone(30))
-    freed = refine(prepared, empty(prepared), RefineOptions.alone(30, refine_probe=True))
+    held = refine(prepared, empty(prepared), RefineOptions.for_scan(30))
+    freed = refine(prepared, empty(prepared), RefineOptions.for_scan(30, refine_probe=True))
 
     def likeness(probe: np.ndarray) -> float:
         return float(np.abs(np.vdot(probe, case.probe)) / probe_power(case.probe))
@@ -193,7 +171,7 @@ def test_probe_is_left_alone_before_its_pass() -> None:
 @pytest.mark.parametrize('offset', [(0.3, -0.4), (17.25, 1e4)])
 def test_order_and_offset_of_positions_change_nothing(offset: tuple[float, float]) -> None:
     case = Case(1e4, noise=True)
-    options = RefineOptions.alone(4, refine_probe=True)
+    options = RefineOptions.for_scan(4, refine_probe=True)
     reference = case.prepared()
     first = refine(reference, empty(reference), options)
     shuffle = np.random.default_rng(5).permutation(len(case.positions))
@@ -208,7 +186,7 @@ def test_order_and_offset_of_positions_change_nothing(offset: tuple[float, float
 def test_another_seed_draws_other_batches() -> None:
     case = Case(side=5)
     prepared = case.prepared()
-    canvases = [refine(prepared, empty(prepared), RefineOptions.after_network(1, seed=s)).canvas for s in (0, 0, 1)]
+    canvases = [refine(prepared, empty(prepared), RefineOptions.for_scan(1, seed=s)).canvas for s in (0, 0, 1)]
     assert np.array_equal(canvases[0], canvases[1]) and not np.array_equal(canvases[0], canvases[2])
 
 
@@ -229,7 +207,7 @@ def test_stops_between_batches_and_says_so() -> None:
     events: list[Event] = []
     asked = iter([False] * 8 + [True])
     result = refine(
-        prepared, empty(prepared), RefineOptions.alone(20), emit=events.append, should_stop=lambda: next(asked)
+        prepared, empty(prepared), RefineOptions.for_scan(20), emit=events.append, should_stop=lambda: next(asked)
     )
     assert result.stopped and len(result.residuals) == 1
     assert [e.done for e in events if isinstance(e, Progress)][-1] == 25 + 2 * 5
@@ -254,7 +232,7 @@ def test_a_large_batch_tells_and_asks_too(monkeypatch: pytest.MonkeyPatch) -> No
 def test_after_a_pass_the_canvas_is_handed_out() -> None:
     prepared = Case(side=5).prepared()
     seen: list[tuple[int, np.ndarray]] = []
-    options = RefineOptions.after_network(3)
+    options = RefineOptions.for_scan(3)
     result = refine(prepared, empty(prepared), options, after_pass=lambda n, canvas: seen.append((n, canvas.copy())))
     assert [number for number, _ in seen] == [1, 2, 3]
     assert np.array_equal(seen[-1][1], result.canvas) and not np.array_equal(seen[0][1], seen[1][1])
@@ -265,7 +243,7 @@ def test_events_tell_progress_and_residuals() -> None:
     case = Case(side=5)
     prepared = case.prepared()
     events: list[Event] = []
-    result = refine(prepared, empty(prepared), RefineOptions.after_network(2), emit=events.append)
+    result = refine(prepared, empty(prepared), RefineOptions.for_scan(2), emit=events.append)
     epochs = [(e.epoch, e.total, e.residual) for e in events if isinstance(e, Epoch)]
     assert epochs == [(1, 2, result.residuals[0]), (2, 2, result.residuals[1])]
     progress = [e for e in events if isinstance(e, Progress)]
@@ -281,32 +259,52 @@ def test_no_passes_leave_everything_as_it_is() -> None:
     assert result.residuals == ()
 
 
-@pytest.mark.parametrize(('step', 'passes'), [(3.0, 5), (7.0, 20), (10.0, 60)])
-def test_more_passes_where_spots_overlap_little(step: float, passes: int) -> None:
-    scan = simulate(n=32, positions=36, step=step, photons=1e6, jitter=0.5)
-    prepared = prepare_scan(scan)
+def test_more_passes_where_spots_overlap_little_or_more_is_unknown() -> None:
+    passes = [automatic_passes(overlap, from_network=True, more=False) for overlap in (0.95, 0.6, 0.4, 0.2, -0.5)]
+    assert passes == sorted(passes) and passes[0] < 10 < passes[-1] <= 60
+    for overlap in (0.9, 0.3):
+        alone = automatic_passes(overlap, from_network=False, more=False)
+        assert automatic_passes(overlap, from_network=True, more=False) <= alone
+        assert alone <= automatic_passes(overlap, from_network=False, more=True) >= 20
+    prepared = prepare_scan(simulate(n=32, positions=36, step=7.0, photons=1e6, jitter=0.5))
     overlap = scan_overlap(prepared.positions, prepared.probe)
-    assert (overlap < 0.55) == (passes >= 20) and (overlap < 0.4) == (passes == 60), overlap
-    assert refinement_options(RefinementConfig(), prepared, start='network').passes == passes
+    expected = automatic_passes(overlap, from_network=True, more=False)
+    assert refinement_options(RefinementConfig(), prepared, start='network').passes == expected
     assert refinement_options(RefinementConfig(passes=2), prepared, start='network').passes == 2
-    assert refinement_options(RefinementConfig(probe=True), prepared, start='network').passes == max(passes, 20)
-    dim = RefineOptions.after_network(dose=100, overlap=overlap)
-    assert (dim.passes, dim.averaging, dim.momentum) == ((passes, True, 0.3) if passes >= 20 else (10, False, 0.8))
+
+
+def test_the_prior_is_weaker_where_light_is_scarce() -> None:
+    strengths = [automatic_prior(dose) for dose in (0.1, 15.0, 150.0, 1e5)]
+    assert strengths == pytest.approx([0.00662, 0.5, 0.909, 1.0], rel=1e-3)
+    assert automatic_prior(np.inf) == 1.0
+    prepared = prepare_scan(simulate(n=32, positions=36, step=5.0, photons=500))
+    for start in ('empty', 'network'):
+        found = refinement_options(RefinementConfig(), prepared, start=start)  # type: ignore[arg-type]
+        assert found.prior == pytest.approx(automatic_prior(scan_dose(prepared))) and found.wavefront
+    assert refinement_options(RefinementConfig(prior=0.0), prepared, start='empty').prior == 0
 
 
 def test_schedules() -> None:
-    assert RefineOptions.after_network(2).schedule(1024) == [18, 18]
-    assert RefineOptions.after_network(3, refine_positions=True).schedule(1024) == [18, 4, 1]
-    assert RefineOptions.after_network(10, dose=100).schedule(1024)[:2] == [4, 3]
-    assert [RefineOptions.after_network(1).schedule(n)[0] for n in (20, 100, 516, 8192)] == [5, 8, 9, 24]
-    assert RefineOptions.alone(5).schedule(1000) == [16, 8, 4, 2, 1]
-    assert RefineOptions.alone(5).schedule(20)[0] == 5
-    assert RefineOptions.alone(3).schedule(2) == [1, 1, 1]
-    probe = RefineOptions.alone(20, refine_probe=True).schedule(1000)
+    assert RefineOptions.for_scan(2).schedule(1024) == [16, 2]
+    assert [RefineOptions.for_scan(1).schedule(n)[0] for n in (20, 100, 516, 8192)] == [5, 16, 16, 16]
+    assert RefineOptions.for_scan(5).schedule(1000) == [16, 8, 4, 2, 1]
+    assert RefineOptions.for_scan(5).schedule(20)[0] == 5
+    assert RefineOptions.for_scan(3).schedule(2) == [1, 1, 1]
+    probe = RefineOptions.for_scan(20, refine_probe=True).schedule(1000)
     assert probe[:14] == [32] * 14 and probe[-1] == 1 and len(probe) == 20
     for passes in range(40):
-        schedule = RefineOptions.alone(passes, refine_probe=bool(passes % 2)).schedule(516)
+        schedule = RefineOptions.for_scan(passes, refine_probe=bool(passes % 2)).schedule(516)
         assert len(schedule) == passes and schedule == sorted(schedule, reverse=True)
+
+
+def test_the_wavefront_is_solved_for_after_passes_that_double_and_the_last() -> None:
+    def solved(options: RefineOptions) -> list[int]:
+        return [number for number in range(1, options.passes + 1) if options.solves_wavefront(number)]
+
+    assert solved(RefineOptions.for_scan(12)) == [1, 2, 4, 8, 12]
+    assert solved(RefineOptions.for_scan(1)) == [1]
+    assert solved(RefineOptions.for_scan(20, refine_probe=True)) == [8, 16, 20]  # the probe moves from pass 3 on
+    assert solved(RefineOptions.for_scan(12, wavefront=False)) == []
 
 
 @pytest.mark.parametrize(
@@ -326,7 +324,7 @@ def test_options_out_of_range(values: dict[str, float]) -> None:
 def test_starts_that_do_not_fit() -> None:
     case = Case(side=4)
     prepared = case.prepared()
-    options = RefineOptions.after_network(1)
+    options = RefineOptions.for_scan(1)
     with pytest.raises(ScanError, match='shape'):
         refine(prepared, case.truth[1:], options)
     with pytest.raises(ScanError, match='probe'):
@@ -349,7 +347,7 @@ def load(path: Path) -> Scan:
 def test_engine_alone_on_the_simulated_scans(shared_data: Path, name: str, phase: float, area: float) -> None:
     scan = load(shared_data / name)
     prepared = prepare_scan(scan)
-    canvas = refine(prepared, empty(prepared), RefineOptions.alone(10)).canvas
+    canvas = refine(prepared, empty(prepared), RefineOptions.for_scan(10)).canvas
     assert scan.object is not None
     score = compare(canvas, prepared.layout.origin, scan.object, (0.0, 0.0), scan.positions)
     assert score.phase_psnr > phase and score.amplitude_psnr > 27 and score.to_dict()['frc_area'] > area
@@ -362,7 +360,7 @@ def test_engine_alone_on_the_real_star(shared_data: Path) -> None:
     reference = np.load(shared_data / 'siemens_star_reference.npz')
     origin = (float(reference['origin_row']), float(reference['origin_col']))
     prepared = prepare_scan(scan, probe=reference['probe'][None], mode='absolute')
-    canvas = refine(prepared, empty(prepared), RefineOptions.alone(5)).canvas
+    canvas = refine(prepared, empty(prepared), RefineOptions.for_scan(5)).canvas
     score = compare(canvas, prepared.layout.origin, reference['object'], origin, scan.positions, margin=8)
     assert score.phase_psnr > 37 and score.amplitude_psnr > 28 and score.to_dict()['frc_area'] > 0.93
     assert residuals(prepared, canvas).overall < 0.0117
@@ -374,7 +372,7 @@ def test_the_real_star_from_its_own_probe_guess(shared_data: Path) -> None:
     reference = np.load(shared_data / 'siemens_star_reference.npz')
     origin = (float(reference['origin_row']), float(reference['origin_col']))
     prepared = prepare_scan(scan)
-    result = refine(prepared, empty(prepared), RefineOptions.alone(10, refine_probe=True))
+    result = refine(prepared, empty(prepared), RefineOptions.for_scan(10, refine_probe=True))
     assert residuals(prepared, result.canvas, result.probe).overall < 0.0135
     assert probe_power(result.probe) == pytest.approx(probe_power(prepared.probe), rel=1e-5)
     score = compare(result.canvas, prepared.layout.origin, reference['object'], origin, scan.positions, margin=8)

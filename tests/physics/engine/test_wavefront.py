@@ -216,11 +216,11 @@ def test_after_the_passes_it_brings_decibels(shared_data: Path) -> None:
     """A, an object whose long-range phase is off by 0.2 rad, 2 passes: 1 dB of phase, and nothing else changes."""
     path = shared_data / 'simulated_A.npz'
     prepared, truth = prepare_scan(read_scan(path).scan), read_object(path)
-    aligned = refine(prepared, np.ones(prepared.layout.shape, np.complex64), RefineOptions.alone(10)).canvas
+    aligned = refine(prepared, np.ones(prepared.layout.shape, np.complex64), RefineOptions.for_scan(10)).canvas
     start = (aligned * np.exp(1j * wave(aligned.shape, 0.4))).astype(np.complex64)
     plain, solved = (
         compare(
-            refine(prepared, start, RefineOptions.after_network(2, wavefront=asked)).canvas,
+            refine(prepared, start, RefineOptions.for_scan(2, wavefront=asked)).canvas,
             prepared.layout.origin,
             truth.object,
             truth.origin,

@@ -1,0 +1,28 @@
+"""The residual of an object and a probe over a whole scan, on whatever device the engine runs."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import NUMPY, Arrays
+from ..prepare import PreparedScan, even_batches
+from ..residual import Residual, residual
+
+
+def residuals(
+    prepared: PreparedScan,
+    canvas: NDArray[np.complex64],
+    probe: NDArray[np.complex64] | None = None,
+    *,
+    batch: int = 64,
+    arrays: Arrays = NUMPY,
+) -> Residual:
+    """Normalized residual of a canvas (H, W) and a probe, per pattern in canonical order and overall."""
+    there, light = arrays.put(canvas), arrays.put(prepared.probe if probe is None else probe)
+    parts = []
+    for index in even_batches(np.arange(len(prepared), dtype=np.int64), batch):
+        patches = arrays.gather(there, prepared.layout.corners[index], prepared.n_pixels)
+        predicted = arrays.get(arrays.diffract(light, patches, prepared.layout.fractions[index]))
+        parts.append(residual(predicted, prepared.counts(index), prepared.good))
+    return Residual.join(parts)
