@@ -3,9 +3,8 @@
 Runs five schedules, two of them without momentum, up to a number of passes, scores the object on the way and prints
 JSON: a list of points with `schedule`, `passes`, `cpu_seconds` (of the engine alone, reading and scoring left out) and
 the figures. A schedule ends early where every figure had its best long ago: more passes then only fit the noise. A run
-ends with the wavefront step, as a reconstruction does. `--textbook` leaves out that step and the long-range phase step
-of the passes, as other engines of this kind do. `--prior` adds the smoothness prior that refinement after a network
-has.
+ends with the wavefront step, as a reconstruction does. `--textbook` leaves out that step, at the end
+and within the run, as other engines of this kind do. `--prior` adds the smoothness prior.
 
     python benchmarks/engine_best.py SCAN TRUTH [--probe FILE:KEY] [--passes 300] [--margin 4] [--pistons]
         [--textbook | --prior]
@@ -17,7 +16,7 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,13 @@ from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.errors import InputError
 from ptychopinn_reconstructor.io import ObjectFile, read_object, read_scan
-from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine
-from ptychopinn_reconstructor.physics.engine.update import ObjectStep
+from ptychopinn_reconstructor.physics.engine.refine import MOMENTUM, RefineOptions, refine
 from ptychopinn_reconstructor.physics.engine.wavefront import correct_long_range_phase
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, prepare_scan
 from ptychopinn_reconstructor.physics.scoring.metrics import compare
 
 SCORED = ('phase_psnr', 'amplitude_psnr', 'frc_area', 'amplitude_ratio')
-MOMENTA = (0.0, 0.5)  # of the falling schedule
+MOMENTA = (0.0, MOMENTUM)  # of the falling schedule
 HELD = ((16, 0.0), (16, 0.5), (4, 0.8))  # batches and momentum of the others
 GROWTH = 1.06  # from one number of passes that is scored to the next, above the first twenty
 WHOLE_RUNS = 1.5  # the same for the falling schedule, of which each number of passes is a run of its own
@@ -43,12 +41,8 @@ PATIENCE = 2, 30  # times the passes that the last best figure took, and so many
 
 @dataclass(frozen=True)
 class Options(RefineOptions):
-    """RefineOptions that can leave out the long-range phase step, and can hold the number of batches.
+    """RefineOptions that can hold the number of batches, so that one long run contains all shorter ones."""
 
-    With `held` one long run contains all shorter ones.
-    """
-
-    textbook: bool = False
     held: bool = False
 
     def schedule(self, n_patterns: int) -> list[int]:
@@ -56,11 +50,6 @@ class Options(RefineOptions):
         if not self.held:
             return super().schedule(n_patterns)
         return [self.batches(n_patterns)] * self.passes
-
-    def step(self, number: int) -> ObjectStep:
-        """How a pass moves the object."""
-        step = super().step(number)
-        return replace(step, long_range=0.0) if self.textbook else step
 
 
 def scored_passes(most: int, growth: float, first: int) -> list[int]:
@@ -85,7 +74,7 @@ class Scores:
 
     def options(self) -> dict[str, Any]:
         """What all schedules have in common."""
-        return {'textbook': self.textbook, 'prior': self.prior}
+        return {'wavefront': not self.textbook, 'prior': self.prior}
 
     def add(self, schedule: str, passes: int, seconds: float, canvas: NDArray[np.complex64]) -> None:
         """Score a canvas; one that cannot be registered has no figures and is left out."""

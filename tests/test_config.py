@@ -189,7 +189,7 @@ def test_text_and_paths_are_accepted_as_paths(path: str | Path) -> None:
 def test_automatic_is_one_word() -> None:
     """None in Python and JSON; people write auto, and only where it means something."""
     rows = [row for row in ROWS if row.auto]
-    assert {row.name for row in rows} >= {'N', 'batch_size', 'passes', 'prior', 'wavefront'}
+    assert {row.name for row in rows} >= {'N', 'batch_size', 'passes', 'prior'}
     for row in rows:
         assert row.default is None and 'auto: ' in row.description
         assert Config().merged({row.section: {row.name: 'auto'}}) == Config()

@@ -314,7 +314,7 @@ def test_reconstruct_starts_from_the_model_and_lets_the_command_line_decide(work
 
 def test_refine_takes_settings_like_every_other_command(work: Path, tmp_path: Path) -> None:
     """Command line over file over default; what only a training or a network has is refused."""
-    (tmp_path / 'own.yaml').write_text('refinement: {passes: 7, prior: 0.5, wavefront: false}\nexecution: {device: cpu}')
+    (tmp_path / 'own.yaml').write_text('refinement: {passes: 7, prior: 0.5, wavefront: no}\nexecution: {device: cpu}')
     line = ('refine', work / 'scan.npz', '--output-dir', tmp_path / 'r')
     told = ok(*line, '--config', tmp_path / 'own.yaml', '--passes', 3, '--set', 'split_frc=true', '--print-config')
     values = yaml.safe_load(told.stdout)

@@ -70,7 +70,10 @@ class Guard:
         if np.isfinite(value) and value <= RISE * self.last + EXACT:
             self.last = value
             return True
-        self._take_back(min(self.begun, key=self._misfit))
+        state = min(self.begun, key=self._misfit)
+        self._take_back(state)
+        # A pass tells the mean of its way: what it begins with may be worse than what the pass before had come to.
+        self.last = max(self.last, END_RISE * self._misfit(state)) if np.isfinite(self.last) else np.inf
         return False
 
     def end(self) -> None:

@@ -37,12 +37,14 @@ from .wavefront import correct_long_range_phase
 
 SMALLEST_BATCH = 4  # patterns; smaller batches only add noise
 FIRST_BATCHES = 16  # of the first pass
+BATCHES_A_PASS = 4  # of the first pass, for each pass that there is
 SETTLING_PASSES = 3  # passes of probe update before the long-range phase can be relied on
 HOLD = 0.7  # share of the passes that keep the first number of batches while the probe is refined
 MOMENTUM = 0.65  # more moves faster where spots overlap much, but overshoots where each pixel is seen once
 WELL_TIED, LOOSE = 0.65, 0.2  # overlap at which few passes do, and most are needed
 WITH_PROBE = 20  # passes at least where the probe or the positions are refined too
 SCARCE = 15.0  # counts per object pixel at which the prior is halved: there it would take fine texture for noise
+FADING = 0.5  # share of the passes over which momentum fades to none
 LISTEN = 0.25  # seconds at most without progress and without asking whether to stop, in a large batch
 DAMPED = 2 / 3  # of the mean illumination: tau at most, where the prior already holds the noise down
 
@@ -63,7 +65,8 @@ class RefineOptions:
     first_batches
         Batches in the first pass, at least four patterns each; their number falls to one in the last pass.
     momentum
-        Share of the last step that is repeated, 0 to below 1; none suits a probe not yet known.
+        Share of the last step that is repeated, 0 to below 1, in the first half of the passes, from where it fades
+        to none; none suits a probe not yet known.
     refine_positions, positions_from_pass, largest_displacement
         Whether the scan positions are updated too, from which pass on, and how far from the scan's own, pixels.
     prior
@@ -136,7 +139,8 @@ class RefineOptions:
 
     def batches(self, n_patterns: int) -> int:
         """Batches of the first pass for a scan of `n_patterns`."""
-        return min(self.first_batches, max(1, n_patterns // SMALLEST_BATCH))
+        first = min(self.first_batches, BATCHES_A_PASS * self.passes)  # few passes must not end on many batches
+        return min(first, max(1, n_patterns // SMALLEST_BATCH))
 
     def schedule(self, n_patterns: int) -> list[int]:
         """Number of batches of each pass for a scan of `n_patterns`."""
@@ -146,6 +150,11 @@ class RefineOptions:
         falls = self.passes - held
         tail = [max(1, round(most * (last / most) ** (t / falls))) for t in range(1, falls + 1)]
         return [most] * min(held, self.passes) + tail
+
+    def step(self, number: int) -> ObjectStep:
+        """How the batches of pass `number` (from 1) move the object: momentum keeps noise, so that it ends before."""
+        left = 1 - (number - 1) / (self.passes - 1) if self.passes > 1 else 0.0
+        return ObjectStep(self.momentum * min(1.0, left / FADING))
 
     def solves_wavefront(self, number: int) -> bool:
         """Whether the long-range phase is solved for after pass `number` (from 1): not before a probe has settled."""
@@ -161,7 +170,7 @@ def automatic_passes(overlap: float, *, from_network: bool, more: bool) -> int:
     """
     least, most = (5, 12) if from_network else (12, 60)
     sparse = min(1.0, max(0.0, (WELL_TIED - overlap) / (WELL_TIED - LOOSE)))
-    passes = round(least * (most / least) ** sparse)
+    passes = round(least * math.exp(sparse * math.log(most / least)))
     return max(passes, WITH_PROBE) if more else passes
 
 
@@ -292,7 +301,7 @@ class _History:
         options = self.options
         with_probe = options.refine_probe and number >= options.probe_from_pass
         with_positions = options.refine_positions and number >= options.positions_from_pass
-        step = guard.limit(ObjectStep(options.momentum))
+        step = guard.limit(options.step(number))
         error = counts = 0.0
         done = (number - 1) * self.n_patterns
         for index in drawn:

@@ -279,14 +279,14 @@ def test_the_prior_is_weaker_where_light_is_scarce() -> None:
     assert automatic_prior(np.inf) == 1.0
     prepared = prepare_scan(simulate(n=32, positions=36, step=5.0, photons=500))
     for start in ('empty', 'network'):
-        found = refinement_options(RefinementConfig(), prepared, start=start)  # type: ignore[arg-type]
+        found = refinement_options(RefinementConfig(), prepared, start=start)
         assert found.prior == pytest.approx(automatic_prior(scan_dose(prepared))) and found.wavefront
     assert refinement_options(RefinementConfig(prior=0.0), prepared, start='empty').prior == 0
 
 
 def test_schedules() -> None:
-    assert RefineOptions.for_scan(2).schedule(1024) == [16, 2]
-    assert [RefineOptions.for_scan(1).schedule(n)[0] for n in (20, 100, 516, 8192)] == [5, 16, 16, 16]
+    assert RefineOptions.for_scan(1).schedule(1024) == [4] and RefineOptions.for_scan(2).schedule(1024) == [8, 2]
+    assert [RefineOptions.for_scan(4).schedule(n)[0] for n in (20, 40, 516, 8192)] == [5, 10, 16, 16]
     assert RefineOptions.for_scan(5).schedule(1000) == [16, 8, 4, 2, 1]
     assert RefineOptions.for_scan(5).schedule(20)[0] == 5
     assert RefineOptions.for_scan(3).schedule(2) == [1, 1, 1]
@@ -295,6 +295,12 @@ def test_schedules() -> None:
     for passes in range(40):
         schedule = RefineOptions.for_scan(passes, refine_probe=bool(passes % 2)).schedule(516)
         assert len(schedule) == passes and schedule == sorted(schedule, reverse=True)
+
+
+def test_momentum_fades_in_the_second_half() -> None:
+    five = [RefineOptions(5, momentum=0.6).step(number).momentum for number in (1, 2, 3, 4, 5)]
+    assert five == pytest.approx([0.6, 0.6, 0.6, 0.3, 0])
+    assert RefineOptions(1, momentum=0.6).step(1).momentum == 0
 
 
 def test_the_wavefront_is_solved_for_after_passes_that_double_and_the_last() -> None:
