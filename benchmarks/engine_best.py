@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ptychopinn_reconstructor.errors import InputError
 from ptychopinn_reconstructor.io import ObjectFile, read_object, read_scan
 from ptychopinn_reconstructor.physics.engine.refine import MOMENTUM, RefineOptions, refine
+from ptychopinn_reconstructor.physics.engine.update import ObjectStep
 from ptychopinn_reconstructor.physics.engine.wavefront import correct_long_range_phase
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, prepare_scan
 from ptychopinn_reconstructor.physics.scoring.metrics import compare
@@ -50,6 +51,10 @@ class Options(RefineOptions):
         if not self.held:
             return super().schedule(n_patterns)
         return [self.batches(n_patterns)] * self.passes
+
+    def step(self, number: int) -> ObjectStep:
+        """How a pass moves the object: a run that is scored on the way must not know where it ends."""
+        return ObjectStep(self.momentum) if self.held else super().step(number)
 
 
 def scored_passes(most: int, growth: float, first: int) -> list[int]:

@@ -53,10 +53,10 @@ the medians. `quality_*.py` define the cases. "network + 2": two passes of the e
 the network; "auto": as many as `reconstruct` takes by itself. `object_difference`: the largest between the objects of
 both backends, of the amplitude range."""
 AGAINST = """Differences are to the best of all runs of the engine, whose schedule, momentum and passes the truth has
-chosen: "engine" without the smoothness prior, or without solving for the long-range phase too ("textbook"), "with prior" with
-it, as it follows a network. All but the textbook end with the wavefront step, as every network row does. "faster": the
-engine's CPU time to reach the same phase PSNR (or all three figures), over that of the reconstruction; inf where it
-gets there in none of its runs."""
+chosen: "engine" without the smoothness prior, or without solving for the long-range phase too ("textbook"), "with
+prior" with it, as it follows a network. All but the textbook end with the wavefront step, as every network row does.
+"faster": the engine's CPU time to reach the same phase PSNR (or all three figures), over that of the reconstruction;
+inf where it gets there in none of its runs."""
 
 
 def rows_of(case: str, origin: Mapping[str, str], figures: Figures) -> list[Row]:

@@ -21,6 +21,7 @@ from ptychopinn_reconstructor.errors import DeviceError
 from ptychopinn_reconstructor.events import Event, Progress
 from ptychopinn_reconstructor.physics.arrays import NUMPY, Arrays, NumpyArrays
 from ptychopinn_reconstructor.physics.engine import refine as refinement
+from ptychopinn_reconstructor.physics.engine.guard import SAMPLED
 from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine
 from ptychopinn_reconstructor.physics.engine.residuals import residuals
 from ptychopinn_reconstructor.physics.engine.wavefront import correct_long_range_phase
@@ -38,7 +39,7 @@ PLAIN = RefineOptions.for_scan(3)
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    with prediction.threads(1):
+    with prediction.limit_threads(1):
         yield
 
 
@@ -180,7 +181,8 @@ def test_nothing_but_small_sums_leaves_the_device() -> None:
     canvas, predicted = case.truth.shape, [(41, N, N), (40, N, N)]
     options = RefineOptions(2, first_batches=4, prior=1.0)
     refine(prepared, start, options, arrays=meta)
-    assert meta.fetched == [canvas, *predicted, canvas]  # illumination, predicted patterns for the gauge, object
+    sample = (SAMPLED, N, N)  # patterns by which the guard judges the start and the end, against another each
+    assert meta.fetched == [canvas, sample, sample, *predicted, sample, sample, canvas]  # illumination, ..., object
     meta.fetched.clear()
     options = replace(options, refine_probe=True, probe_from_pass=1, refine_positions=True, positions_from_pass=1)
     refine(prepared, start, options, arrays=meta)
@@ -189,7 +191,7 @@ def test_nothing_but_small_sums_leaves_the_device() -> None:
     assert counted.pop(canvas) == 4  # illumination before and after each pass, object
     assert counted.pop((2, N, N)) == counted.pop((N, N)) == batches  # the update of the probe and its weight
     assert {shape[1:] for shape in counted} == {(2,), (2, 2), (N, N)}  # slopes and curvatures, the gauge's patterns
-    assert {shape for shape in counted if shape[1:] == (N, N)} == set(predicted)
+    assert {shape for shape in counted if shape[1:] == (N, N)} == {*predicted, sample}
     meta.fetched.clear()
     correct_long_range_phase(prepared, meta.put(start), arrays=meta)
     assert meta.fetched.pop(0) == canvas  # illumination

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..arrays import Array
 from ..prepare import PreparedScan
 from .positions import displace_scan
-from .residuals import residuals
+from .residuals import residuals_there
 from .update import Engine, ObjectStep
 
 RISE = 1.02  # a residual that grows by more from one pass to the next is a step too large
@@ -105,6 +105,6 @@ class Guard:
         prepared: PreparedScan = self.engine.prepared
         if state.displacements is not None:
             prepared = displace_scan(prepared, state.displacements)
-        canvas = self.engine.arrays.get(state.canvas)
-        found = residuals(prepared.part(self._sample), canvas, state.probe, arrays=self.engine.arrays).overall
+        part, arrays = prepared.part(self._sample), self.engine.arrays
+        found = residuals_there(part, state.canvas, state.probe, arrays=arrays).overall
         return found if np.isfinite(found) else np.inf

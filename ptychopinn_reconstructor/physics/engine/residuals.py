@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import NUMPY, Arrays
+from ..arrays import NUMPY, Array, Arrays
 from ..prepare import PreparedScan, even_batches
 from ..residual import Residual, residual
 
@@ -19,7 +19,19 @@ def residuals(
     arrays: Arrays = NUMPY,
 ) -> Residual:
     """Normalized residual of a canvas (H, W) and a probe, per pattern in canonical order and overall."""
-    there, light = arrays.put(canvas), arrays.put(prepared.probe if probe is None else probe)
+    return residuals_there(prepared, arrays.put(canvas), probe, batch=batch, arrays=arrays)
+
+
+def residuals_there(
+    prepared: PreparedScan,
+    there: Array,
+    probe: NDArray[np.complex64] | None = None,
+    *,
+    batch: int = 64,
+    arrays: Arrays = NUMPY,
+) -> Residual:
+    """`residuals` of a canvas that is on the device already."""
+    light = arrays.put(prepared.probe if probe is None else probe)
     parts = []
     for index in even_batches(np.arange(len(prepared), dtype=np.int64), batch):
         patches = arrays.gather(there, prepared.layout.corners[index], prepared.n_pixels)

@@ -104,11 +104,12 @@ class Engine:
     def limit_amplitude(self) -> None:
         """Take back what no count can have asked for: abs(O) above what the brightest pattern would allow if all of it
         came from the brightest pixel of the probe, and pixels in hardly any light that outshine those in full light."""
-        xp, size = self.arrays.xp, self.arrays.xp.abs(self.canvas)
+        xp = self.arrays.xp
+        size = xp.sqrt(self.canvas.real**2 + self.canvas.imag**2)
         brightest = float(np.quantile(self.prepared.scan.pattern_counts, 0.99))
         highest = np.sqrt(brightest / float((np.abs(self.probe) ** 2).sum(axis=0).max()))
-        lit = min(float(xp.where(self._lit, size, 0.0).max()), highest)
-        limit = xp.where(self._lit, highest, max(lit, 1.0))
+        largest = xp.where(self._lit, size, 0.0).max().clip(min=1.0, max=highest)
+        limit = xp.where(self._lit, highest, largest)
         self.canvas *= (limit / size.clip(min=1e-6)).clip(max=1.0)
 
     def update(
