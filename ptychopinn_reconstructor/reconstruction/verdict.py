@@ -30,7 +30,7 @@ from ..result import Reason, ReasonCode, RunInfo, Verdict
 from .diagnostics import Reliability
 
 DOUBTFUL, DOUBTFUL_EXCESS = 1.2, 0.0015
-BAD, BAD_EXCESS = 3.0, 0.01
+BAD, BAD_EXCESS = 2.25, 0.01
 BAD_ANYWAY, BAD_ANYWAY_EXCESS = 1.5, 0.05  # a misfit of a fifth of the amplitude, whatever the dose
 BELOW_NOISE = 0.75  # an object follows a tenth of the noise, seldom a seventh
 MEAN_PATTERN, MEAN_PATTERN_EXCESS = 3.0, 0.008

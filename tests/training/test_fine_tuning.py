@@ -90,7 +90,7 @@ def test_a_resumed_training_is_given_its_own_model_or_none(work: Path, tmp_path:
 
 def test_it_is_judged_by_what_a_user_gets(work: Path, tmp_path: Path) -> None:
     """C23: the number of passes is the one that the overlap of the scan asks for."""
-    for step, passes in ((4.0, 5), (6.0, 10)):
+    for step, passes in ((4.0, 5), (6.0, 6)):
         scan = small_scan(step=step)
         assert refinement_options(RefinementConfig(), prepare_scan(scan), start='network').passes == passes
         config = short_config(training__nepochs=1, training__learning_rate=1e-6)
