@@ -21,8 +21,18 @@ from numpy.typing import NDArray
 from scans import small_scan
 
 from ptychopinn_reconstructor.errors import OutputError, ScanError
+from ptychopinn_reconstructor.physics.simulation.simulate import simulate
 from ptychopinn_reconstructor.worker import handover
-from ptychopinn_reconstructor.worker.handover import HEADROOM, LOCK, PREFIX, YOUNG, Scratch, read_arrays, write_arrays
+from ptychopinn_reconstructor.worker.handover import (
+    HEADROOM,
+    LOCK,
+    PREFIX,
+    YOUNG,
+    Scratch,
+    read_arrays,
+    restore_positions,
+    write_arrays,
+)
 
 MIB = 2**20
 Usage = namedtuple('Usage', 'total used free')  # of shutil.disk_usage
@@ -190,6 +200,7 @@ def test_a_file_system_in_memory_is_known() -> None:
 OWNER = """
 import sys, time
 from pathlib import Path
+from ptychopinn_reconstructor.physics.simulation.simulate import simulate
 from ptychopinn_reconstructor.worker.handover import Scratch
 with Scratch(1000, Path(sys.argv[1])) as scratch:
     (scratch.path / 'diffraction.npy').write_bytes(bytes(100))
@@ -253,6 +264,7 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 from ptychopinn_reconstructor.errors import OutputError
+from ptychopinn_reconstructor.physics.simulation.simulate import simulate
 from ptychopinn_reconstructor.worker.handover import Scratch, write_arrays
 resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))
 try:
@@ -271,3 +283,20 @@ def test_a_full_disk_is_a_sentence_with_the_reason(tmp_path: Path) -> None:
     assert shown.startswith(f'Cannot write the scan into the scratch folder {tmp_path}') and 'ScratchDir' in shown
     assert '(None)' not in shown and ('written' in shown or 'large' in shown), shown
     assert folders(tmp_path) == []
+
+
+def test_a_handed_over_scan_is_mended_and_its_positions_come_back_whole(tmp_path: Path) -> None:
+    """Frames that are left out keep the positions that they were given with."""
+    scan = simulate(n=32, positions=64, step=5, photons=1e5, object='cells', seed=0)
+    patterns, numbers = scan.diffraction.copy(), np.arange(64) * 3
+    patterns[[5, 40]] = 0
+    arrays = {'diffraction': patterns, 'positions': scan.positions, 'probe': scan.probe, 'pattern_indexes': numbers}
+    write_arrays(tmp_path, arrays, {})
+    handed = read_arrays(tmp_path)
+    assert [notice.code for notice in handed.notices] == ['lost_frames'] and len(handed.scan) == 62
+    whole = restore_positions(tmp_path, handed.scan, handed.scan.positions + 0.5)
+    moved = np.ones(64, bool)
+    moved[[5, 40]] = False
+    assert np.array_equal(whole, scan.positions + 0.5 * moved[:, None])
+    kept = read_arrays(tmp_path, as_is=True).scan
+    assert len(kept) == 64 and np.array_equal(restore_positions(tmp_path, kept, kept.positions), scan.positions)
