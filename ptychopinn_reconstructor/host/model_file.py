@@ -20,6 +20,7 @@ from ..scan import check_probe
 from .scans import HostScan
 
 SAMPLE = 32  # patterns from which the dose is estimated before a job starts
+OUTLIER = 5.0  # times more or less than the median: a frame without the beam, or a mad one
 MODEL_SUFFIX = '.safetensors'
 MODEL_FILTER = f'PtychoPINN Model (*{MODEL_SUFFIX})'
 
@@ -147,9 +148,19 @@ class ModelFile:
 
 
 def estimate_mean_counts(scan: HostScan) -> float:
-    """Mean counts of SAMPLE patterns spread over the scan, without bad pixels."""
+    """Mean counts of SAMPLE patterns spread over the scan, without pixels and frames that are no measurement.
+
+    The worker mends the scan that it is given; what it will mask must not raise a warning before it starts.
+    """
+    from ..physics.inspection.pixels import hot_pixels
+    from ..physics.inspection.values import impossible_values
+
     index = np.unique(np.linspace(0, len(scan.patterns) - 1, SAMPLE).astype(int))
-    sample = np.asarray(scan.patterns[index], dtype=np.float64)
-    if scan.bad_pixels is not None:
-        sample[:, np.asarray(scan.bad_pixels, dtype=bool)] = 0.0
-    return float(sample.sum() / len(index))
+    sample, shape = np.asarray(scan.patterns[index]), scan.patterns.shape[1:]
+    bad = np.zeros(shape, bool) if scan.bad_pixels is None else np.asarray(scan.bad_pixels, dtype=bool)
+    impossible = impossible_values(sample, bad)
+    bad = bad | impossible.pixels
+    counts = np.where(bad | ~np.isfinite(sample), 0.0, sample.astype(np.float64))[~impossible.frames]
+    sums = counts[:, ~hot_pixels(counts.sum(axis=0), bad)].sum(axis=1)
+    typical = np.median(sums)
+    return float(sums[(sums > typical / OUTLIER) & (sums < typical * OUTLIER)].mean()) if typical > 0 else 0.0

@@ -18,6 +18,7 @@ from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput
 
 from ptychopinn_reconstructor.errors import ScanError
+from ptychopinn_reconstructor.host.model_file import estimate_mean_counts
 from ptychopinn_reconstructor.host.releases import KNOWS_NEAR_FIELD
 from ptychopinn_reconstructor.host.scans import HostScan, place_on_host_canvas
 from ptychopinn_reconstructor.model_file.opening import open_model
@@ -263,3 +264,15 @@ def test_what_the_method_cannot_do_is_refused_with_a_sentence(
         pinn.export_training_data(tmp_path / 'exported.npz', data)
     assert len([line for line in host.log() if ('[ERROR]' in line and 'demo' in line) or 'probe' in line]) == 3
     assert [path.name for path in tmp_path.iterdir()] == ['in']
+
+
+def test_counts_are_estimated_without_what_is_no_measurement(case: Case) -> None:
+    """Values that no detector counts, a hot pixel and a mad frame change the dose that is compared by little."""
+    clean = estimate_mean_counts(HostScan.of(case.input))
+    assert clean == pytest.approx(case.scan.mean_counts, rel=0.1)
+    patterns = np.array(case.input.diffraction_patterns, dtype=np.int32)
+    patterns[:, 10:14, :] = -1
+    patterns[:, 3, 5] = 2_000_000
+    patterns[0] = 50_000
+    faulty = estimate_mean_counts(HostScan.of(replace(case.input, diffraction_patterns=patterns)))
+    assert 0.5 * clean < faulty < 1.1 * clean
