@@ -54,8 +54,9 @@ def judge(
     misfit = reliability.misfit
     background = _estimate_background(prepared, misfit, probe)
     # What names its cause stands first; a misfit of the whole may have many.
-    reasons = [*_judge_background(background), *_judge_pixels(misfit), *_judge_clipping(misfit)]
-    reasons += _judge_patterns(prepared, misfit)
+    pixels = [*_judge_pixels(misfit)]
+    clipping = [] if pixels else [*_judge_clipping(misfit)]  # hot pixels end at one value, too
+    reasons = [*_judge_background(background), *pixels, *clipping, *_judge_patterns(prepared, misfit)]
     reasons += [*_judge_passes(run), *_judge_misfit(misfit, run, named=bool(reasons))]
     if prepared.gauge.choice == 'absolute':
         reasons += _judge_brightness(object, reliability)
