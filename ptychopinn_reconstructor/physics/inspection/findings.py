@@ -63,7 +63,10 @@ class Findings:
         return self.scan.counts(index) * np.float32(self.unit)
 
     def _look_at_pixels(self) -> None:
-        quarters, total = self._sum_patterns()
+        quarters, parts = self._sum_patterns()
+        total = np.median(parts, axis=0) * PARTS  # single hits do not count
+        # Nor do they here, but what only few frames light, such as those of an edge, is not dark.
+        lit = np.where(total == 0, np.sort(parts, axis=0)[-3] * PARTS, total)
         hot = hot_pixels(total, self.bad, self.probe_counts)
         expected = self.probe_counts
         if expected is not None and self.scan.probe is not None:
@@ -71,18 +74,18 @@ class Findings:
             offset = beam_offset(quarters, ~(self.bad | hot), expected, extent)
             self._center(offset)
             expected = np.roll(expected, offset, axis=(0, 1))
-        dark = dark_pixels(total, self.bad | hot, expected)
+        dark = dark_pixels(lit, self.bad | hot, expected)
         if hot.any() and dark.any():  # beside a gap what is bright has fewer bright neighbors
             hot = hot_pixels(total, self.bad | dark, self.probe_counts)
-            dark = dark_pixels(total, self.bad | hot, expected)
+            dark = dark_pixels(lit, self.bad | hot, expected)
         self._mask(hot, 'hot_pixels', 'count far more than their neighbors in all frames')
         self._mask(dark, 'dark_pixels', 'count nothing between bright ones (dead, a gap, or a beam stop)')
         self.mean = np.where(self.bad, 0.0, total / self.sampled)
 
     def _sum_patterns(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Sums of an evenly spaced part of the patterns without mad frames: in the quarters of the scan, and of all.
+        """Sums of an evenly spaced part of the patterns without mad frames.
 
-        (4, N, N) and (N, N); the latter from the median of eight parts, in which single hits do not count.
+        (4, N, N) in the quarters of the scan, and (PARTS, N, N) in turns.
         """
         positions, usable = self.scan.positions, np.flatnonzero(~self._bright_frames())
         chosen = usable[np.unique(np.linspace(0, len(usable) - 1, SAMPLED_PATTERNS).astype(np.int64))]
@@ -97,7 +100,7 @@ class Findings:
                 quarters[number] += counts[quarter[index] == number].sum(axis=0, dtype=np.float64)
             for number in range(PARTS):  # a block holds whole rounds of the parts
                 parts[number] += counts[number::PARTS].sum(axis=0, dtype=np.float64)
-        return quarters, np.median(parts, axis=0) * PARTS
+        return quarters, parts
 
     def _bright_frames(self) -> NDArray[np.bool_]:
         probe = self.scan.probe
