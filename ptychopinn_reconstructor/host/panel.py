@@ -103,7 +103,7 @@ GROUPS: dict[str, tuple[Field, ...]] = {
               'product with the iterative engine, whoever made it: to polish a result, or to go on with a stopped one. '
               'No model is used. Unchecked: the object of the network is refined.'),
         Field('passes', 'Refinement', 'passes', 'automatic'),
-        Field('prior', 'Prior'),
+        Field('prior', 'Prior', empty='automatic'),
         Field('probe', 'Refine the probe'),
         Field('positions', 'Refine the positions'),
         Field('sync_neighbors', 'Synchronization', 'neighbors', 'none'),
@@ -200,14 +200,16 @@ def _can_be_empty(field: Field, parameter: Any) -> bool:
 
 def _adapt_description(row: FieldInfo, field: Field, can_be_empty: bool) -> str:
     """Description of a field with the panel's words in place of those of a configuration file."""
-    text, smallest = row.description, OPEN.get(row.name, 0)
+    text, open_value = row.description, OPEN.get(row.name, 0)
+    # A real number stands in a line, which is empty then (OptionalNumberViewController).
+    smallest = 'empty' if isinstance(open_value, float) else str(open_value)
     if not can_be_empty:
         text = re.sub(r'; (None|auto): [^;.]*', '', text)
     left_open = f'{smallest} ({field.empty}):'
     words = {'None:': left_open, 'auto:': left_open, 'True:': 'Checked:', 'False:': 'Unchecked:'}
     for word, replacement in words.items():
         text = text.replace(word, replacement)
-    if can_be_empty and str(smallest) not in text:
+    if can_be_empty and smallest not in text:
         text = f'{text} {smallest}: {field.empty}.'
     names = '|'.join(name for name in LABELS if '_' in name)
     return re.sub(rf'\b({names})\b', lambda match: LABELS[match[0]], text)

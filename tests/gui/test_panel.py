@@ -46,7 +46,7 @@ def another(window: Window, name: str) -> Any:
     if isinstance(parameter, IntegerParameter):
         return value + 2
     if isinstance(parameter, RealParameter):
-        return 0.75 * value if value else 0.5
+        return 0.75 * value if value > 0 else 0.5
     if name in PATHS:
         return f'/somewhere/{name}'
     if name == 'device':
@@ -275,3 +275,13 @@ def test_infer_can_start_from_the_object_without_a_model(window: Window) -> None
     assert 'no model is used' in window.status() and window.actions.reconstruct_button.isEnabled()
     enter(window.widget('start_from_object'), False)
     assert 'No model' in window.status() and not window.actions.reconstruct_button.isEnabled()
+
+
+def test_an_empty_prior_is_automatic(window: Window) -> None:
+    line = line_of(window.widget('prior'))
+    assert line.text() == '' and line.placeholderText() == 'automatic'
+    for typed, value, text in (('0.3', 0.3, '0.3'), ('much', 0.3, '0.3'), ('0', 0.0, '0'), ('', -1.0, '')):
+        enter(window.widget('prior'), typed)
+        assert window.settings['prior'].get_value() == value and line.text() == text
+    assert window.settings.config('pinn').refinement.prior is None
+    assert 'empty (automatic): ' in window.widget('prior').toolTip()

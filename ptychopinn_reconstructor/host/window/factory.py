@@ -17,7 +17,15 @@ from PyQt5.QtWidgets import QWidget
 from ..devices import Devices
 from ..library import PtychoPINNLibrary
 from ..panel import ADVANCED, GROUPS, Field, format_tool_tip, is_installed, list_fields
-from .fields import ChoiceViewController, DeviceViewController, PathsViewController, PathViewController, make_spin_box
+from ..settings import OPEN
+from .fields import (
+    ChoiceViewController,
+    DeviceViewController,
+    OptionalNumberViewController,
+    PathsViewController,
+    PathViewController,
+    make_spin_box,
+)
 from .layout import ClosedGroup, ShowWatcher, align_labels, guard_wheels
 from .reliability import ReliabilityViewController
 from .status import StatusViewController
@@ -88,4 +96,6 @@ class PanelFactory(ReconstructorViewControllerFactory):
         if choices := self._settings.choices(field.name):
             return ChoiceViewController(parameter, choices, titles=dict(field.titles))
         assert isinstance(parameter, RealParameter)
+        if field.name in OPEN:
+            return OptionalNumberViewController(parameter, field)
         return DecimalLineEditParameterViewController(parameter)

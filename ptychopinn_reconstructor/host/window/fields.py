@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ptychodus.api.observer import Observable, Observer
-from ptychodus.api.parameters import IntegerParameter, Parameter, PathParameter
+from ptychodus.api.parameters import IntegerParameter, Parameter, PathParameter, RealParameter
 from ptychodus.controller.parameters import ParameterViewController, SpinBoxParameterViewController
 from PyQt5.QtCore import QSignalBlocker
 from PyQt5.QtWidgets import QComboBox, QHBoxLayout, QLineEdit, QPushButton, QWidget
@@ -144,6 +144,41 @@ class PathsViewController(PathViewController):
 
     def _append(self, chosen: str) -> str:
         return os.pathsep.join([*filter(None, self._line.text().split(os.pathsep)), chosen])
+
+
+class OptionalNumberViewController(ParameterViewController, Observer):
+    """Line edit of a number that may be automatic, which is an empty line and the smallest value of the setting."""
+
+    def __init__(self, parameter: RealParameter, field: Field) -> None:
+        super().__init__()
+        self._parameter, self._line, self._widget = parameter, QLineEdit(), QWidget()
+        self._line.setPlaceholderText(format_open_value(field, parameter))
+        layout = QHBoxLayout(self._widget)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._line)
+        self._line.editingFinished.connect(lambda: self._set(self._line.text().strip()))
+        parameter.add_observer(self)
+        self._show()
+
+    def get_widget(self) -> QWidget:
+        """The line."""
+        return self._widget
+
+    def _set(self, text: str) -> None:
+        try:
+            self._parameter.set_value(max(float(text), 0.0) if text else self._open_value())
+        except ValueError:  # not a number: the line shows what holds
+            self._show()
+
+    def _open_value(self) -> float:
+        return float(self._parameter.get_minimum() or 0.0)
+
+    def _show(self) -> None:
+        value = float(self._parameter.get_value())
+        self._line.setText('' if value == self._open_value() else f'{value:g}')
+
+    def _update(self, observable: Observable) -> None:
+        self._show()
 
 
 def make_spin_box(parameter: IntegerParameter, field: Field) -> ParameterViewController:
