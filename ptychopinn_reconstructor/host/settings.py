@@ -182,7 +182,7 @@ class PluginSettings:
 
 # Defaults of the host's own keys that are not ours: an INI file saved with them asks for nothing, so ours are meant.
 HOST_DEFAULTS: dict[str, Any] = {'probe_scale': 4.0, 'nphotons': 1e6}
-OPEN = {'passes': -1, 'prior': -1.0}  # what stands for 'automatic' in a widget where 0 means none
+OPEN: dict[str, Any] = {'passes': -1, 'prior': -1.0}  # what stands for 'automatic' in a widget where 0 means none
 HOST_MODEL_PATH = '/path/to/model.zip'
 
 
