@@ -18,6 +18,7 @@ from ..physics.prepare import PreparedScan
 from ..result import Reconstruction, RunInfo
 from .diagnostics import Reliability, assess, refined_halves
 from .initial_object import InitialObject
+from .notices import refinement_notices
 from .report import Report, StageTimes
 from .verdict import judge
 
@@ -53,6 +54,7 @@ def finish(
         if refined.stopped:
             raise Interrupted('Stopped before the refinement was complete; nothing is written.')
         run = _refined_run(run, refined, options, arrays)
+        notices = (*notices, *refinement_notices(refined))
         canvas, probe = refined.canvas, refined.probe
         if refined.displacements is not None:
             prepared = displace_scan(prepared, refined.displacements)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..events import Notice
+from ..physics.engine.refine import Refined
 from ..physics.prepare import PreparedScan, detected_share
 from ..physics.scaling import probe_power
 
@@ -50,6 +51,24 @@ def _doubt_trusted(prepared: PreparedScan) -> str:
             'the probe is too strong; pass --probe-power from_counts then.'
         )
     return ''
+
+
+def refinement_notices(refined: Refined) -> tuple[Notice, ...]:
+    """What the refinement had to undo."""
+    notices = []
+    if refined.start_dropped:
+        text = (
+            'The object to start from explained the patterns less than an empty one, from which the refinement began '
+            'instead: check that it is of this scan and this probe.'
+        )
+        notices.append(Notice('start_dropped', text))
+    if refined.taken_back:
+        text = (
+            f'{refined.taken_back} of {len(refined.residuals)} refinement passes made the object worse and were undone: '
+            'the probe or the positions may be wrong.'
+        )
+        notices.append(Notice('passes_taken_back', text))
+    return tuple(notices)
 
 
 def empty_patterns_notice(prepared: PreparedScan) -> tuple[Notice, ...]:

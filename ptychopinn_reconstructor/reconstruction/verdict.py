@@ -57,7 +57,7 @@ def judge(
     pixels = [*_judge_pixels(misfit)]
     clipping = [] if pixels else [*_judge_clipping(misfit)]  # hot pixels end at one value, too
     reasons = [*_judge_background(background), *pixels, *clipping, *_judge_patterns(prepared, misfit)]
-    reasons += [*_judge_passes(run), *_judge_misfit(misfit, run, named=bool(reasons))]
+    reasons += [*_judge_passes(run, misfit.overall), *_judge_misfit(misfit, run, named=bool(reasons))]
     if prepared.gauge.choice == 'absolute':
         reasons += _judge_brightness(object, reliability)
     if not reasons:
@@ -147,10 +147,11 @@ def _enumerate(numbers: Iterable[int]) -> str:
     return ', '.join([first, *others[: NAMED - 1], *(['...'] if len(others) >= NAMED else [])])
 
 
-def _judge_passes(run: RunInfo) -> Iterator[Reason]:
+def _judge_passes(run: RunInfo, end: float) -> Iterator[Reason]:
     if len(run.residual_by_pass) < 2:
         return
-    lowest, last = min(run.residual_by_pass), run.residual_by_pass[-1]
+    # A last pass that rose may have been taken back: then the object at the `end` is better than it tells.
+    lowest, last = min(run.residual_by_pass), min(run.residual_by_pass[-1], end)
     if last > ROSE * lowest:
         yield _reason(
             'residual_rose',
