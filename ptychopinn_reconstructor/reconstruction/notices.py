@@ -64,7 +64,7 @@ def refinement_notices(refined: Refined) -> tuple[Notice, ...]:
         notices.append(Notice('start_dropped', text))
     if refined.taken_back:
         text = (
-            f'{refined.taken_back} of {len(refined.residuals)} refinement passes made the object worse and were undone: '
+            f'{refined.taken_back} of {len(refined.residuals)} passes made the object worse and were undone; '
             'the probe or the positions may be wrong.'
         )
         notices.append(Notice('passes_taken_back', text))

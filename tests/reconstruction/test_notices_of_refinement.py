@@ -20,4 +20,4 @@ def test_a_start_that_was_dropped_is_told() -> None:
 def test_passes_that_were_undone_are_counted() -> None:
     nothing = np.ones((4, 4), np.complex64)
     (notice,) = refinement_notices(Refined(nothing, nothing[None], (0.2, 0.1, 0.4), taken_back=1))
-    assert notice.code == 'passes_taken_back' and notice.text.startswith('1 of 3 refinement passes')
+    assert notice.code == 'passes_taken_back' and notice.text.startswith('1 of 3 passes')
