@@ -73,19 +73,22 @@ def dark_pixels(total: NDArray[np.float64], bad: NDArray[np.bool_], probe_counts
     rows &= _is_darker(good.sum(axis=1), expected.sum(axis=1))
     columns &= _is_darker(good.sum(axis=0), expected.sum(axis=0))
     own = probe_counts < OWN_DARKNESS * _surroundings(probe_counts)
-    hole = _empty_holes(dark & own & (good == 0), expected, probe_counts)
+    hole = _empty_holes(dark & own & (good == 0), good, expected, probe_counts)
     dark &= _is_darker(good, expected) & ~own
     return np.asarray((dark | hole | rows[:, None] | columns) & ~bad)
 
 
 def _empty_holes(
-    empty: NDArray[np.bool_], expected: NDArray[np.float64], probe_counts: NDArray[Any]
+    empty: NDArray[np.bool_], total: NDArray[np.float64], expected: NDArray[np.float64], probe_counts: NDArray[Any]
 ) -> NDArray[np.bool_]:
     """Those `empty` pixels where the probe is dark that lie with one which the object's scattering must reach.
 
-    It does so away from the rim of the probe's light, where the prediction is sharp enough.
+    Away from the rim of the probe's light, where the prediction is sharp, and if it reaches as far outside of it.
     """
     away = ndimage.distance_transform_edt(probe_counts < OWN_DARKNESS * probe_counts.max())
+    outside = total[(away >= RIM) & (away < 2 * RIM) & ~empty]
+    if not outside.size or np.median(outside) < EXPECTED:
+        return np.zeros_like(empty)
     certain = empty & (expected > EXPECTED_IN_HOLES) & (away >= RIM)
     return np.asarray(ndimage.binary_propagation(certain, mask=empty))
 
