@@ -22,6 +22,7 @@ from ..physics.prepare import PreparedScan
 from ..reconstruction.network_object import network_object
 from ..reconstruction.refinement import refinement_options
 
+SAME = 1.01  # after refinement two good networks differ by less, either way: then the trained one is what was asked for
 COMPARED_PATTERNS = 1024  # the first of the scan in canonical order: one stripe, seconds on one core
 
 
@@ -45,7 +46,7 @@ def keep_better_model(
         compute_refined_residual(weights, backend, config, replace_probe(scan, probe), options)
         for weights, probe in ((start, prepared.probe), (trained.weights, trained.probes[0]))
     )
-    kept = not after < before  # a residual that is not a number is no improvement
+    kept = not after < SAME * before  # a residual that is not a number is no improvement
     which = 'the model it started from is kept' if kept else 'the trained model is kept'
     text = f'Residual after {options.passes} passes: {before:.5g} before the training, {after:.5g} after it; {which}.'
     emit(Log(text))
@@ -60,11 +61,17 @@ def keep_better_model(
 def compute_refined_residual(
     weights: Weights, backend: Backend, config: Config, scan: PreparedScan, options: RefineOptions
 ) -> float:
-    """Overall normalized residual of a scan reconstructed with these weights and refined with `options`."""
+    """Overall normalized residual of a scan reconstructed with these weights and refined with `options`.
+
+    Where the network's object explains the scan less than an empty one, the engine begins from that, and what it
+    reaches says nothing of the network: then its residual before the refinement.
+    """
     network = backend.network(config, weights, config.execution.device)
     arrays = select_arrays(backend, config.execution.device)
     canvas = network_object(scan, network, config, arrays=arrays).canvas
     refined = refine(scan, canvas, options, arrays=arrays)
+    if refined.start_dropped:
+        return residuals(scan, canvas, arrays=arrays).overall
     return residuals(scan, refined.canvas, refined.probe, arrays=arrays).overall
 
 

@@ -89,10 +89,10 @@ sys.stderr.write('I0000 00:01 port.cc] on\\nE0000 broken\\nwarning')
 
 IMPORT = """
 import sys
-from ptychopinn_reconstructor.backends.tensorflow_keras.framework import imported
+from ptychopinn_reconstructor.backends.tensorflow_keras.framework import import_framework
 sys.path.insert(0, sys.argv[1])
 print('begin', file=sys.stderr)
-imported('talkative')
+import_framework('talkative')
 """
 
 
