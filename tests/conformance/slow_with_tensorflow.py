@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 SLOW_WITH_TENSORFLOW = (
+    'test_everything_is_written_below_the_output_folder[tensorflow',
     'test_the_loss_is_that_of_the_reference[tensorflow-gridsize 1',
+    'test_the_loss_is_that_of_the_reference[tensorflow-gridsize 2',
+    'test_the_network_is_seen_as_it_stands_after_every_epoch[tensorflow',
     'test_the_loss_is_that_of_the_reference[tensorflow-gridsize 3',
     'test_the_loss_is_that_of_the_reference[tensorflow-positions',
     'test_the_loss_is_that_of_the_reference[tensorflow-each',

@@ -128,6 +128,7 @@ def test_masked_pixels_are_no_fault() -> None:
     assert judge(replace(scan, bad_pixels=bad)).word == 'good'
 
 
+@pytest.mark.slow
 def test_halves_that_share_nothing_disagree() -> None:
     """Patterns of noise: whatever each half makes of them is its own."""
     scan = make_scan(1e3)

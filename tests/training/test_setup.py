@@ -110,7 +110,7 @@ def test_a_part_of_the_patterns_is_drawn_by_the_seed(scan: Scan) -> None:
 
 @pytest.mark.parametrize(
     ('before', 'after', 'start_kept'),
-    [(0.2, 0.1, False), (0.1, 0.2, True), (0.1, 0.1, True), (0.1, float('nan'), True)],
+    [(0.2, 0.1, False), (0.1, 0.2, True), (0.1, 0.1005, False), (0.1, 0.1015, True), (0.1, float('nan'), True)],
 )
 def test_the_better_model_is_kept(
     scan: Scan, monkeypatch: pytest.MonkeyPatch, before: float, after: float, start_kept: bool

@@ -14,7 +14,7 @@ from ptychopinn_reconstructor.physics.inspection.inspect import mend_scan
 SHARED = Path(__file__).resolve().parents[4] / 'shared' / 'data'
 
 
-@pytest.mark.parametrize('first', range(0, 60, 20))
+@pytest.mark.parametrize('first', [20, *(pytest.param(first, marks=pytest.mark.slow) for first in (0, 40))])
 def test_a_drawn_scan_is_left_as_it_is(first: int) -> None:
     """With whatever object, probe, modes, dose and overlap."""
     for seed in range(first, first + 20):
