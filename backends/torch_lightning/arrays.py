@@ -46,16 +46,6 @@ class TorchArrays:
         image: Tensor = torch.fft.ifft2(values, norm=norm)
         return image
 
-    def rfft2(self, values: Tensor, shape: tuple[int, int]) -> Tensor:
-        """FFT of real values (H, W) padded with zeros to `shape`: the half spectrum."""
-        spectrum: Tensor = torch.fft.rfft2(values, s=shape)
-        return spectrum
-
-    def irfft2(self, values: Tensor, shape: tuple[int, int]) -> Tensor:
-        """The real image of `shape` of a half spectrum."""
-        image: Tensor = torch.fft.irfft2(values, s=shape)
-        return image
-
     def shift_ramp(self, fractions: NDArray[np.float64], n_pixels: int) -> Tensor:
         """exp(-2 pi i k f) with the zero frequency at [n//2, n//2]: (b, 2) pixels to (b, n, n)."""
         ramp: Tensor = torch.fft.fftshift(physics.shift_ramp(self._offsets(fractions), n_pixels), dim=(-2, -1))

@@ -119,6 +119,18 @@ def _remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+
+def decorate_with(*decorators: Decorator) -> Decorator:
+    """One decorator for several, the first outermost, as where they are written above a function."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for one in reversed(decorators):
+            function = one(function)
+        return function
+
+    return decorate
+
+
 debug_option: Decorator = click.option(
     '--debug', is_flag=True, expose_value=False, is_eager=True, callback=_remember_debug,
     help='Show a traceback when something fails.',

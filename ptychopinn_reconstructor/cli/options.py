@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 
 from ..config import AUTO, SECTIONS, FieldInfo, field_table
-from .app import Decorator
+from .app import Decorator, decorate_with
 from .arguments import config_option, set_option
 
 TRAIN_SECTIONS = ('model', 'data', 'training', 'execution')
@@ -53,25 +53,16 @@ def list_commands(row: FieldInfo) -> tuple[str, ...]:
 
 def field_options(command: str) -> Decorator:
     """All options of a command (train, pretrain, reconstruct, refine, compare) that are settings, as section__field."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for row in reversed([row for row in field_table() if command in list_commands(row)]):
-            function = _make_option(row)(function)
-        return function
-
-    return decorate
+    return decorate_with(*(_make_option(row) for row in field_table() if command in list_commands(row)))
 
 
 def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """--config, --set and --print-config."""
-    decorators: tuple[Decorator, ...] = (
+    return decorate_with(
         config_option,
         set_option,
         click.option('--print-config', is_flag=True, help='Print the complete configuration as YAML and stop.'),
-    )
-    for decorate in reversed(decorators):
-        function = decorate(function)
-    return function
+    )(function)
 
 
 def select_given(options: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:

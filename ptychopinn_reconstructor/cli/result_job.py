@@ -19,7 +19,7 @@ from ..physics.scoring.metrics import Comparison, check_truth, default_margin
 from ..reconstruction.evaluate import as_object_file, evaluate
 from ..reconstruction.finish import Result
 from ..reconstruction.writing import write_probe, write_result
-from .app import Decorator, debug_option, json_option, quiet_option
+from .app import debug_option, decorate_with, json_option, quiet_option
 from .arguments import margin_option, output_option, probe_option
 from .configuration import Overrides
 from .folders import check_output_folder
@@ -30,7 +30,7 @@ from .result_report import collect_metrics, format_result
 
 def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that reconstruct and refine share."""
-    decorators: tuple[Decorator, ...] = (
+    return decorate_with(
         output_option,
         probe_option,
         click.option('--truth', type=click.Path(path_type=Path), help='File with the true object, to compare with.'),
@@ -45,10 +45,7 @@ def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
         json_option,
         quiet_option,
         debug_option,
-    )
-    for decorate in reversed(decorators):
-        function = decorate(function)
-    return function
+    )(function)
 
 
 class ResultJob:

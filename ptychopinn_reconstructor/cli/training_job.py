@@ -18,7 +18,7 @@ from ..io.system import measure_peak_memory
 from ..scan import Scan
 from ..training.folder import LAST, LEFT_BY_TRAINING, check_resumable, read_stored_config, replace_earlier
 from ..training.run import TrainingResult
-from .app import Decorator, debug_option, json_option, quiet_option
+from .app import debug_option, decorate_with, json_option, quiet_option
 from .arguments import config_option, set_option
 from .configuration import dump_yaml, resolve
 from .folders import OutputFolder
@@ -29,7 +29,7 @@ from .stopping import catch_stop_signals
 
 def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that train and pretrain share."""
-    decorators: tuple[Decorator, ...] = (
+    return decorate_with(
         click.option(
             '--output-dir', type=click.Path(path_type=Path), help='Folder for model, checkpoints and metrics.'
         ),
@@ -46,10 +46,7 @@ def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
         json_option,
         quiet_option,
         debug_option,
-    )
-    for decorate in reversed(decorators):
-        function = decorate(function)
-    return function
+    )(function)
 
 
 def begin_training(

@@ -45,12 +45,6 @@ class Arrays(Protocol):
     def ifft2(self, values: Array, norm: Norm = 'backward') -> Array:
         """Inverse FFT over the last two axes; `values` is spent, since it may be written over."""
 
-    def rfft2(self, values: Array, shape: tuple[int, int]) -> Array:
-        """FFT of real values (H, W) padded with zeros to `shape`: the half spectrum."""
-
-    def irfft2(self, values: Array, shape: tuple[int, int]) -> Array:
-        """The real image of `shape` of a half spectrum."""
-
     def shift_ramp(self, fractions: NDArray[np.float64], n_pixels: int) -> Array:
         """exp(-2 pi i k f) with the zero frequency at [n//2, n//2]: (b, 2) pixels to (b, n, n)."""
 
@@ -93,14 +87,6 @@ class NumpyArrays:
     def ifft2(self, values: NDArray[Any], norm: Norm = 'backward') -> NDArray[Any]:
         """Inverse FFT over the last two axes, in place."""
         return np.asarray(fft.ifft2(values, norm=norm, overwrite_x=True))
-
-    def rfft2(self, values: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
-        """FFT of real values (H, W) padded with zeros to `shape`: the half spectrum."""
-        return np.asarray(fft.rfft2(values, s=shape))
-
-    def irfft2(self, values: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
-        """The real image of `shape` of a half spectrum."""
-        return np.asarray(fft.irfft2(values, s=shape))
 
     def shift_ramp(self, fractions: NDArray[np.float64], n_pixels: int) -> NDArray[np.complex64]:
         """exp(-2 pi i k f) with the zero frequency at [n//2, n//2]: (b, 2) pixels to (b, n, n)."""

@@ -215,7 +215,7 @@ def refine(
     `probe` (modes, N, N) in sqrt(counts) replaces the scan's; `arrays` say on which device to compute. Emits progress
     events (stage 'refine', in patterns) after a batch and within a long one, and an epoch event per pass (epoch, total,
     residual). `after_pass` is handed the number of the pass and the canvas, which later passes change. Raises ScanError
-    when the canvas or probe does not fit the scan, TrainingError when the residual is not finite any more.
+    when the canvas or probe does not fit the scan, TrainingError when the residual of the first pass is not finite.
     """
     probe = prepared.probe if probe is None else probe
     _check(prepared, canvas, probe)
@@ -355,8 +355,7 @@ class _History:
     def _end_pass(self, guard: Guard, number: int, value: float) -> bool:
         if not np.isfinite(value) and number == 1:
             raise TrainingError(
-                f'The residual of refinement pass {number} is {value}; check the probe and the starting object, '
-                'or use fewer passes.'
+                f'The residual of the first refinement pass is {value}; check the probe and the starting object.'
             )
         self.residuals.append(value)
         self.emit(Epoch('refine', number, self.options.passes, residual=value))

@@ -1,6 +1,6 @@
 """The classical engine: one minibatch step of ptychographic phase retrieval on a shared canvas.
 
-Per pattern: exit wave psi = P_f O_r, far field Psi = F psi, correction g Psi (engine_step), back to d = F^-1 g Psi.
+Per pattern: exit wave psi = P_f O_r, far field Psi = F psi, correction g Psi (far_field_step), back to d = F^-1 g Psi.
 Per batch: O += sum conj(P_f) d / ((1 - b) W + b max(W) + tau) with W = sum abs(P_f)^2, and likewise
 P += sum shift_-f(conj(O_r) d) / ((1 - b) V + b max(V)) with V = sum abs(O_r)^2, the power of P then set back to what
 it was. b is the blend of rPIE (Maiden, Johnson, Li, Optica 4, 736 (2017)); tau, in counts, is the precision of what is
@@ -59,8 +59,7 @@ class Engine:
 
     Canvas and velocity are on the device of `arrays`, and so is all that is computed for each pattern; what is as small
     as a probe, or done once a pass, is numpy. `damping` is tau, in counts; `illumination` (H, W) what the whole scan's
-    probe brings to each pixel, in counts. `displacements` of the positions from
-    the scan's; None: they are taken as they are.
+    probe brings to each pixel, in counts. `displacements` of the positions from the scan's; None: as they are.
     """
 
     prepared: PreparedScan

@@ -49,7 +49,8 @@ def choose_scan(fields: dict[str, Any], index: int | None) -> dict[str, Any]:
     listed = ', '.join(map(str, present[:NAMED])) + (', ...' if len(present) > NAMED else '')
     if index is None:
         text = (
-            f'The file holds {len(present)} scans (scan_index {listed}); choose one of them, or take it as_is for one.'
+            f'The file holds {len(present)} scans (scan_index {listed}); choose one by scan_index, or pass as_is '
+            '(--as-is) to take all for one scan.'
         )
         raise SeveralScansError(text, present)
     if index not in present:
