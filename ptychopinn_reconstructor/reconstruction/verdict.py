@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from ..physics.engine.slope_misfit import SlopeMisfit, measure_slope_misfit
 from ..physics.forward import measure, propagate
 from ..physics.prepare import PreparedScan
 from ..physics.residual import Residual
@@ -35,6 +36,8 @@ BAD_ANYWAY, BAD_ANYWAY_EXCESS = 1.5, 0.05  # a misfit of a fifth of the amplitud
 BELOW_NOISE = 0.75  # an object follows a tenth of the noise, seldom a seventh
 MEAN_PATTERN, MEAN_PATTERN_EXCESS = 3.0, 0.008
 ROSE, ROSE_MUCH = 1.05, 1.3  # times the lowest residual of a pass
+# Slopes in units of noise, and the phase in radians that they make: more is no accident, and spoils something.
+SHIFTED, SHIFTED_MUCH = (2.2, 0.03), (10.0, 0.3)
 CLIPPED_SHARE = 0.2  # of the patterns
 FALLING = 0.95  # of the residual one pass before: the object is still on its way
 BRIGHT_SHARE, BRIGHT_MUCH = 0.005, 0.2  # of the area
@@ -57,7 +60,10 @@ def judge(
     pixels = [*_judge_pixels(misfit)]
     clipping = [] if pixels else [*_judge_clipping(misfit)]  # hot pixels end at one value, too
     reasons = [*_judge_background(background), *pixels, *clipping, *_judge_patterns(prepared, misfit)]
-    reasons += [*_judge_passes(run, misfit.overall), *_judge_misfit(misfit, run, named=bool(reasons))]
+    named = bool(reasons)
+    reasons += [*_judge_passes(run, misfit.overall), *_judge_misfit(misfit, run, named=named)]
+    if not named and misfit.noise_ratio > BELOW_NOISE:
+        reasons += _judge_slopes(measure_slope_misfit(prepared, object, probe))
     if prepared.gauge.choice == 'absolute':
         reasons += _judge_brightness(object, reliability)
     if not reasons:
@@ -145,6 +151,24 @@ def _judge_patterns(prepared: PreparedScan, misfit: Residual) -> Iterator[Reason
 def _enumerate(numbers: Iterable[int]) -> str:
     first, *others = [str(number) for number in numbers]
     return ', '.join([first, *others[: NAMED - 1], *(['...'] if len(others) >= NAMED else [])])
+
+
+def _judge_slopes(found: SlopeMisfit | None) -> Iterator[Reason]:
+    if found is None:
+        return
+
+    def exceeds(limit: tuple[float, float]) -> bool:
+        return found.ratio > limit[0] and found.phase > limit[1]
+
+    if exceeds(SHIFTED):
+        yield _reason(
+            'shifted_patterns',
+            exceeds(SHIFTED_MUCH),
+            f'patterns lie {found.shift:.2g} detector pixels rms from where the object puts them, beyond noise '
+            f'({found.phase:.2g} rad across the probe)',
+            'wrong positions, a wrong probe, patterns off center, or a long-range phase that has not settled',
+            'make more passes (--passes); try --refine-positions and --refine-probe; check the positions and the probe',
+        )
 
 
 def _judge_passes(run: RunInfo, end: float) -> Iterator[Reason]:
