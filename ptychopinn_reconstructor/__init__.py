@@ -19,6 +19,7 @@ from .errors import PtychoPINNError
 
 if TYPE_CHECKING:
     from .config import Config
+    from .diagnosis.diagnose import diagnose
     from .io import read_object, read_product, read_scan
     from .model_file.opening import open_model
     from .reconstruction.evaluate import evaluate
@@ -35,6 +36,7 @@ __all__ = [
     'PtychoPINNError',
     'Scan',
     '__version__',
+    'diagnose',
     'evaluate',
     'open_model',
     'pretrain',
@@ -49,6 +51,7 @@ __all__ = [
 _HOMES = {
     'Config': 'config',
     'Scan': 'scan',
+    'diagnose': 'diagnosis.diagnose',
     'evaluate': 'reconstruction.evaluate',
     'open_model': 'model_file.opening',
     'pretrain': 'training.pretraining',

@@ -41,6 +41,9 @@ ROOMS: dict[str, set[str]] = {
     'reconstruction': {
         'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'result', 'scan',
     },
+    # The doctor of scans: looks at a scan and trial reconstructions of its own. Beside `reconstruction`, not in it: it
+    # answers another question, and needs neither a network nor a model.
+    'diagnosis': {'events', 'physics', 'scan'},
     'training': {'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction', 'scan'},
     'worker': {'backend', 'config', 'errors', 'events', 'io', 'reconstruction', 'result', 'scan', 'training'},
     'conformance': {
@@ -51,7 +54,7 @@ ROOMS: dict[str, set[str]] = {
         'training',
     },
     'cli': {
-        'config', 'environment', 'errors', 'events', 'experiments', 'io', 'model_file', 'physics',
+        'config', 'diagnosis', 'environment', 'errors', 'events', 'experiments', 'io', 'model_file', 'physics',
         'reconstruction', 'result', 'scan', 'training',
     },
     '__main__': {'cli'},
@@ -62,7 +65,7 @@ ROOMS: dict[str, set[str]] = {
 }  # fmt: skip
 TOP_MODULES = 8
 # Rooms and modules that load scipy with the physics as soon as they are imported; whoever needs them imports them late.
-WITH_PHYSICS = {'physics', 'reconstruction', 'training', 'experiments', 'conformance', 'host'}
+WITH_PHYSICS = {'physics', 'diagnosis', 'reconstruction', 'training', 'experiments', 'conformance', 'host'}
 WITH_PHYSICS_TOO = {'backend.base', 'backend.batches', 'model_file.trained'}
 # Modules of the command line that are imported only when one of their commands is used.
 COMMAND_MODULES = {entry.target.partition(':')[0].removeprefix(f'{PACKAGE}.') for entry in COMMANDS.values()}

@@ -16,6 +16,7 @@ HELP = {
     'train': 'Train a network on one or more scans and write the model to the output folder.',
     'reconstruct': 'Reconstruct a scan with a trained model.',
     'refine': 'Reconstruct a scan with the classical iterative engine alone, from nothing or from a result.',
+    'diagnose': 'Find out what is wrong with a scan, the first cause first, and what to do about it.',
     'evaluate': 'Compare reconstructed objects with the true one, or with another result in its place.',
     'compare': 'Train and reconstruct a scan with several backends and report how far they agree.',
     'study': 'Run a grid of simulated scans and show how the results depend on what is varied.',

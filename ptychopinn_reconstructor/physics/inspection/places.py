@@ -16,6 +16,7 @@ FAR = 10.0  # times the median distance of neighbors
 MOST = 0.05  # share of the positions
 FINEST, COARSEST = 0.03, 1.4  # step in diameters of the probe
 SMALLEST, SMALL = 0.1, 2.0  # extent in diameters of the probe: no scan; one whose step is looked at
+EQUAL = 1e-6  # pixels apart
 FEWEST = 9  # positions from which a scan can be judged
 USUAL_STEP, USUAL_PIXEL = 0.3, 2e-8  # of the diameter; meters
 UNITS = {'meters': 1.0, 'millimeters': 1e-3, 'micrometers': 1e-6, 'nanometers': 1e-9, 'angstroms': 1e-10}
@@ -66,3 +67,19 @@ def likely_unit(step: float, diameter: float) -> str:
     """
     pixel = max(step, 1e-30) / (USUAL_STEP * diameter)
     return min(UNITS, key=lambda unit: abs(np.log(pixel * UNITS[unit] / USUAL_PIXEL)))
+
+
+def nearest_to_middle(positions: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Indexes (k,), increasing, of the `count` positions (n, 2) nearest to their median."""
+    found = cKDTree(positions).query(np.median(positions, axis=0), k=min(count, len(positions)))[1]
+    return np.sort(np.atleast_1d(np.asarray(found, dtype=np.int64)))
+
+
+def pairs_of_neighbors(positions: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Indexes (n, 2) of each position and the nearest other one."""
+    return np.asarray(cKDTree(positions).query(positions, k=2)[1], dtype=np.int64)
+
+
+def pairs_at_one_place(positions: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Indexes (k, 2) of the positions (n, 2) that are equal."""
+    return np.asarray(cKDTree(positions).query_pairs(EQUAL, output_type='ndarray'), dtype=np.int64).reshape(-1, 2)

@@ -1,0 +1,99 @@
+"""`diagnose`: looks at a scan, makes trial reconstructions where they help, and names what is wrong, causes first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from itertools import chain
+
+import numpy as np
+
+from ..events import Emit, Notice, ShouldStop, ignore, never
+from ..physics.inspection.inspect import mend_scan
+from ..physics.inspection.stored import fields_of_frames
+from ..physics.probes import energy_diameter
+from ..physics.sampling import scan_overlap, scan_step
+from ..physics.scaling import ABSOLUTE_RANGE, probe_power
+from ..scan import Scan
+from .finding import Diagnosis, Finding
+from .looks import MENDED, doubled_positions, explain_notices, look, saturated_pixels
+from .search import find_causes
+from .trials import BUDGET, Laboratory
+
+# Findings that no cause explains: they stand after those that one may.
+REMARKS = ('single_hits', 'dose', 'overlap', 'probe_power', 'unexplained')
+
+
+def diagnose(
+    scan: Scan,
+    *,
+    notices: Iterable[Notice] = (),
+    seconds: float = BUDGET,
+    emit: Emit = ignore,
+    should_stop: ShouldStop = never,
+) -> Diagnosis:
+    """What is wrong with a scan, the first cause first, and the scan mended as far as that is possible.
+
+    `notices` are those of its reading, which has mended part of it. Trial reconstructions cost at most about `seconds`
+    of CPU time; none are made where the scan has no probe, or with 0.
+
+    Raises ScanError when the scan cannot be used at all, with what is wrong.
+    """
+    mended, seen = mend_scan(**{entry.name: getattr(scan, entry.name) for entry in fields(scan)})
+    said = tuple(chain(notices, seen))
+    findings = [*explain_notices(said), *look(mended)]
+    mended = _mend_looks(mended, findings)
+    laboratory = Laboratory(seconds, emit, should_stop)
+    if mended.probe is None:
+        findings.append(_no_probe())
+    elif seconds > 0:
+        causes, mended, _ = find_causes(mended, laboratory)
+        findings += causes
+    rest = tuple(notice for notice in said if notice.code not in MENDED)
+    ordered = sorted(findings, key=lambda one: one.code in REMARKS)  # stable: otherwise the order of the causes stays
+    return Diagnosis(tuple(ordered), tuple(laboratory.made), mended, _measure(mended), rest, laboratory.spent)
+
+
+def _no_probe() -> Finding:
+    return Finding(
+        'no_probe',
+        'The scan has no probe: no trial reconstruction can be made.',
+        'certain',
+        'Pass one with --probe FILE[:KEY].',
+    )
+
+
+def _mend_looks(scan: Scan, findings: list[Finding]) -> Scan:
+    codes = {finding.code for finding in findings}
+    if 'positions_doubled' in codes:
+        kept = np.flatnonzero(~doubled_positions(scan))
+        whole = {entry.name: getattr(scan, entry.name) for entry in fields(scan)}
+        scan = replace(scan, diffraction=scan.diffraction[kept], **fields_of_frames(whole, kept))
+    if 'saturated' in codes:
+        bad = saturated_pixels(scan)
+        scan = replace(scan, bad_pixels=bad if scan.bad_pixels is None else bad | scan.bad_pixels)
+    if 'probe_power' in codes and scan.probe is not None:
+        factor = np.sqrt(scan.mean_counts / probe_power(scan.probe) / ABSOLUTE_RANGE[1] * PASSING)
+        scan = scan.with_probe(scan.probe * np.float32(factor))
+    return scan
+
+
+PASSING = 1.375  # makes mean counts .8 of the probe's power: what a usual sample lets through
+
+
+def _measure(scan: Scan) -> dict[str, float]:
+    """The figures of a scan that say how it was measured."""
+    figures = {
+        'patterns': float(len(scan)),
+        'N': float(scan.n_pixels),
+        'median_counts': float(np.median(scan.pattern_counts)),
+        'step': scan_step(scan.positions),
+    }
+    if scan.probe is not None:
+        figures |= {
+            'probe_diameter': energy_diameter(scan.probe),
+            'overlap': scan_overlap(scan.positions, scan.probe),
+            'modes': float(len(scan.probe)),
+            'power_ratio': scan.mean_counts / probe_power(scan.probe),
+        }
+    return figures

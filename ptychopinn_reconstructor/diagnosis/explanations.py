@@ -1,0 +1,190 @@
+"""Explanations of a misfit: what could be wrong with a scan, each with the scan in which that is mended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..physics.forward import measure, propagate
+from ..physics.scoring.goodness_of_fit import estimate_background
+from ..scan import Scan
+from .finding import FindingCode
+from .trials import FIXED, Freedom, Trial
+from .turns import TURNS, Turn, is_symmetric, turn_detector, turn_positions
+
+Mend = Callable[[Scan], Scan]
+# By how much a trial that has more freedom must fit better than one with less, as a factor of the misfit.
+FREE, OF_PROBE, OF_MODES, OF_POSITIONS = 1.0, 1.6, 3.2, 1.6
+UNEVEN = 0.03  # spread of the patterns' factors from which they are looked at
+SCALES = (0.8, 0.9, 0.95, 1.05, 1.1, 1.25)
+ANGLES = (-10.0, -5.0, -2.5, 2.5, 5.0, 10.0)  # degrees
+TRIED_MODES = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What could be wrong: `mend` gives a scan without it, in which the trial has `freedom`.
+
+    `assumption` names the trial, `finding` and `remedy` are sentences for the user. `price` is the factor by which it
+    must fit better than an explanation that costs nothing; `on_whole`: whether `mend` serves the whole scan, too;
+    `screened`: whether few passes on few patterns tell if it is worth a trial.
+    """
+
+    code: FindingCode
+    assumption: str
+    finding: str
+    remedy: str
+    mend: Mend
+    freedom: Freedom = FIXED
+    price: float = FREE
+    on_whole: bool = True
+    screened: bool = False
+
+
+def as_it_is(scan: Scan) -> Scan:
+    """The scan unchanged."""
+    return scan
+
+
+def list_explanations(trial: Trial) -> Iterator[Explanation]:
+    """Everything that is tried on the part of a scan whose `trial` fits badly, the cheap and frequent first."""
+    yield from _turned_detectors(trial)
+    yield from _turned_positions(trial)
+    yield from _uneven_light(trial)
+    yield from _backgrounds(trial)
+    yield from _stretched_positions(trial)
+    yield from _refinements(trial)
+
+
+def _turned_detectors(trial: Trial) -> Iterator[Explanation]:
+    mean = trial.measured.mean(axis=0, dtype=np.float64)
+    for turn in TURNS:
+        half = ' (or the probe complex-conjugated, which comes to the same)' if turn == HALF_TURN else ''
+        mirrored = '' if not is_symmetric(trial.probe, turn) else ' (or the positions, which this probe cannot tell)'
+        yield Explanation(
+            'orientation',
+            f'patterns {turn.name}',
+            f'The patterns are {turn.name}{half}{mirrored}',
+            'Turn the patterns back where they are written; --fix does.',
+            lambda scan, turn=turn: turn_detector(scan, turn, mean),  # type: ignore[misc]
+            screened=True,
+        )
+
+
+HALF_TURN = Turn(False, True, True)
+
+
+def _turned_positions(trial: Trial) -> Iterator[Explanation]:
+    for turn in TURNS:
+        if not is_symmetric(trial.probe, turn):
+            yield Explanation(
+                'orientation',
+                f'positions {turn.name}',
+                f'The positions are {_of_axes(turn)}',
+                'Exchange or reverse their columns where they are written; --fix does.',
+                lambda scan, turn=turn: turn_positions(scan, turn),  # type: ignore[misc]
+                screened=True,
+            )
+
+
+def _of_axes(turn: Turn) -> str:
+    swapped = ['swapped (x for y)'] if turn.transposed else []
+    axes = ' and '.join(
+        name for name, flag in (('rows', turn.rows_reversed), ('columns', turn.columns_reversed)) if flag
+    )
+    return ', then '.join([*swapped, *([f'of the wrong sign in {axes}'] if axes else [])])
+
+
+def _uneven_light(trial: Trial) -> Iterator[Explanation]:
+    factors = pattern_factors(trial)
+    spread = float(np.std(np.log(factors)))
+    if spread > UNEVEN:
+        scan = trial.prepared.scan
+        even = np.empty_like(factors)
+        even[trial.prepared.order] = factors
+        counts = scan.counts(slice(None)) / even[:, None, None].astype(np.float32)
+        yield Explanation(
+            'flicker',
+            'an intensity of each pattern',
+            f'The intensity of the beam changes from pattern to pattern by {spread:.0%}',
+            'Divide the patterns by a monitor of the beam.',
+            lambda scan: replace(scan, diffraction=counts),
+            on_whole=False,
+        )
+
+
+def pattern_factors(trial: Trial) -> NDArray[np.float64]:
+    """Measured over predicted counts of each pattern (n,) in canonical order, their median 1."""
+    good = trial.prepared.good
+    measured, predicted = (
+        images[:, good].sum(axis=1, dtype=np.float64) for images in (trial.measured, trial.predicted)
+    )
+    factors = measured / np.maximum(predicted, 1.0)
+    return np.asarray(np.clip(factors / np.median(factors), 0.1, 10.0))
+
+
+def _backgrounds(trial: Trial) -> Iterator[Explanation]:
+    prepared = trial.prepared
+    if trial.misfit.detector is None:
+        return
+    unscattered = measure(propagate(trial.probe)[None])[0]
+    found = estimate_background(trial.misfit.detector, len(prepared), unscattered, prepared.good)
+    if found is not None:
+        level = np.float32(found.per_pixel)
+        yield Explanation(
+            'background',
+            f'a background of {found.per_pixel:.2g} counts a pixel',
+            f'{found.per_pixel:.2g} counts a pixel ({found.share:.1%} of all) are a background that no object explains',
+            'Keep dark current and stray light off the detector.',
+            lambda scan: replace(scan, diffraction=np.maximum(scan.counts(slice(None)) - level, 0)),
+            on_whole=False,
+        )
+
+
+def stretch(scan: Scan, matrix: NDArray[np.float64]) -> Scan:
+    """The scan with its positions mapped by `matrix` (2, 2) about their mean."""
+    middle = scan.positions.mean(axis=0)
+    return replace(scan, positions=(scan.positions - middle) @ matrix.T + middle, object=None, on_object_grid=False)
+
+
+def _stretched_positions(trial: Trial) -> Iterator[Explanation]:
+    for scale in SCALES:
+        yield _stretched(scale, 0.0)
+    for angle in ANGLES:
+        yield _stretched(1.0, angle)
+
+
+def _stretched(scale: float, angle: float) -> Explanation:
+    cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    matrix = scale * np.array([[cos, -sin], [sin, cos]])
+    what = f'rotated by {-angle:.3g} degrees' if angle else f'too large by a factor of {1 / scale:.4g}'
+    return Explanation(
+        'position_scale',
+        f'positions times {scale:.4g}' if scale != 1 else f'positions rotated by {angle:.3g} degrees',
+        f'The positions are {what}',
+        'Check the object pixel size (wavelength, distance, detector pixel) and the axes of the stage; --fix maps.',
+        lambda scan: stretch(scan, matrix),
+        screened=True,
+    )
+
+
+def _refinements(trial: Trial) -> Iterator[Explanation]:
+    modes = len(trial.probe)
+    yield Explanation(
+        'probe', 'a refined probe', 'The probe is not that of the scan', 'Refine it: --refine-probe.',
+        as_it_is, Freedom(probe=True, modes=modes), OF_PROBE, on_whole=False,
+    )  # fmt: skip
+    if modes < TRIED_MODES:
+        yield Explanation(
+            'probe_modes', f'{TRIED_MODES} refined modes of the probe',
+            f'The patterns ask for more modes than {modes}: partial coherence, or a blur of the patterns',
+            'Give the probe its modes and refine it: --refine-probe.',
+            as_it_is, Freedom(probe=True, modes=TRIED_MODES), OF_MODES, on_whole=False,
+        )  # fmt: skip
+    yield Explanation(
+        'positions_inaccurate', 'refined positions', 'The positions are inaccurate', 'Refine them: --refine-positions.',
+        as_it_is, Freedom(positions=True), OF_POSITIONS, on_whole=False,
+    )  # fmt: skip

@@ -1,0 +1,133 @@
+"""The search for causes: of all explanations the one that leaves least misfit is taken, mended, and it begins anew.
+
+So the first cause comes first: what a fault has caused goes with it. Among explanations that fit alike the simplest is
+taken, since one with more freedom fits better whatever is wrong (`Explanation.price`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ..scan import Scan
+from .explanations import Explanation, list_explanations
+from .finding import Certainty, Finding
+from .trials import Laboratory, Trial, choose_part, take_part
+
+ROUNDS = 4
+SPARE = 0.0006  # misfit beyond noise per count that is none: what few passes leave in scans without faults
+SPARE_RATIO = 1.08  # the same in units of counting noise
+WORTH = 1.35  # factor by which a misfit must fall
+PROMOTED = 2  # of the screened explanations that are tried in full
+CLEAR, BETTER = 5.0, 2.0  # the same, for a cause that is certain, or likely
+
+
+@dataclass(eq=False)
+class Search:
+    """The state of a search: the whole scan and the part that trials are made on, as mended so far."""
+
+    scan: Scan
+    part: Scan
+    trial: Trial
+    expected: float = 0.0
+
+    def misfit(self, trial: Trial) -> float:
+        """Misfit of a trial beyond what is to be expected of a scan without faults, at least what is none."""
+        return max(trial.excess - min(self.expected, SPARE), SPARE)
+
+    def fits(self, trial: Trial) -> bool:
+        """Whether nothing is left to explain."""
+        return self.misfit(trial) <= SPARE or trial.ratio < SPARE_RATIO
+
+
+def find_causes(scan: Scan, laboratory: Laboratory) -> tuple[list[Finding], Scan, Trial]:
+    """What explains the misfit of a scan, the first cause first; the scan mended so; and the trial of its part then."""
+    part = take_part(scan, choose_part(scan))
+    search = Search(scan, part, laboratory.try_scan(part, 'the scan as it is'))
+    if search.fits(search.trial):
+        return [], scan, search.trial
+    search.expected = laboratory.try_clean(search.trial).excess
+    findings: dict[str, Finding] = {}
+    for _ in range(ROUNDS):
+        if search.fits(search.trial):
+            break
+        found = _find_best(search, laboratory)
+        if found is None:
+            break
+        explanation, trial = found
+        findings.setdefault(explanation.code, _tell(search, explanation, trial))
+        _adopt(search, explanation, trial)
+    if not search.fits(search.trial):
+        findings['unexplained'] = _tell_unexplained(search, alone=not findings)
+    return list(findings.values()), search.scan, search.trial
+
+
+def _find_best(search: Search, laboratory: Laboratory) -> tuple[Explanation, Trial] | None:
+    """The explanation that leaves least misfit by its price, with its trial; None where none is worth it."""
+    before = search.misfit(search.trial)
+    tried: list[tuple[float, Explanation, Trial]] = []
+    for explanation in _promising(search, laboratory):
+        if not laboratory.has_time:
+            break
+        trial = laboratory.try_scan(explanation.mend(search.part), explanation.assumption, explanation.freedom)
+        tried.append((search.misfit(trial) * explanation.price, explanation, trial))
+        if explanation.price == 1 and search.fits(trial) and search.misfit(trial) * CLEAR < before:
+            break  # nothing can be simpler
+    if not tried:
+        return None
+    left, explanation, trial = min(tried, key=lambda one: one[0])
+    return (explanation, trial) if left * WORTH < before else None
+
+
+def _promising(search: Search, laboratory: Laboratory) -> Iterator[Explanation]:
+    """The best of those that are screened, if they are better than what there is; then those that are not screened."""
+    explanations = list(list_explanations(search.trial))
+    screened = [one for one in explanations if one.screened]
+    left = []
+    for one in screened:
+        if laboratory.has_time:
+            left.append((laboratory.screen(one.mend(search.part), one.assumption), one))
+    left.sort(key=lambda pair: pair[0])
+    if left:
+        before = laboratory.screen(search.part, 'the scan as it is')
+        yield from (one for excess, one in left[:PROMOTED] if excess < before)
+    yield from (one for one in explanations if not one.screened)
+
+
+def _adopt(search: Search, explanation: Explanation, trial: Trial) -> None:
+    search.part = explanation.mend(search.part)
+    if explanation.on_whole:
+        search.scan = explanation.mend(search.scan)
+    if explanation.freedom.probe:
+        search.part = search.part.with_probe(trial.probe)
+    if explanation.freedom.positions:
+        search.part = replace(search.part, positions=trial.prepared.scan.positions)
+    search.trial = trial
+
+
+def _tell(search: Search, explanation: Explanation, trial: Trial) -> Finding:
+    before, after = search.trial, trial
+    fall = search.misfit(before) / search.misfit(after)
+    clear = fall > CLEAR and search.fits(after)
+    certainty: Certainty = 'certain' if clear and explanation.price == 1 else 'likely' if fall > BETTER else 'possible'
+    return Finding(
+        explanation.code,
+        f'{explanation.finding}: with {explanation.assumption} a trial fits to {after.ratio:.3g} times counting noise, '
+        f'without to {before.ratio:.3g}.',
+        certainty,
+        explanation.remedy,
+        mended=explanation.on_whole,
+        figures={'noise_ratio_before': before.ratio, 'noise_ratio_after': after.ratio},
+    )
+
+
+def _tell_unexplained(search: Search, *, alone: bool) -> Finding:
+    trial = search.trial
+    what = 'Trial reconstructions fit' if alone else 'With all that mended, trial reconstructions still fit'
+    return Finding(
+        'unexplained',
+        f'{what} to {trial.ratio:.3g} times counting noise, and nothing that was tried explains it.',
+        'certain',
+        'Check what no trial can: the probe, the wavelength and distance, the order of frames, a sample that changes.',
+        figures={'noise_ratio': trial.ratio, 'excess': trial.excess},
+    )

@@ -1,0 +1,173 @@
+"""Trial reconstructions: a few passes of the engine on patterns that lie together, under a budget of CPU time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..events import Emit, Progress, ShouldStop, ignore, never
+from ..physics.engine.positions import displace_scan
+from ..physics.engine.refine import RefineOptions, refine, scan_dose
+from ..physics.forward import diffract
+from ..physics.geometry import gather_patches
+from ..physics.inspection.places import nearest_to_middle
+from ..physics.prepare import PreparedScan, prepare_scan
+from ..physics.probes import probe_modes
+from ..physics.residual import Residual, residual
+from ..physics.sampling import scan_overlap
+from ..physics.scoring.goodness_of_fit import measure_excess
+from ..physics.simulation.simulate import expected_counts
+from ..scan import Scan
+from .finding import TrialRecord
+
+VALUES = 400_000  # of all patterns together: a trial takes half a second
+FEWEST, MOST = 49, 121  # patterns
+SCREENED = 36  # of them, on which explanations are screened before they are tried in full
+PASSES, PASSES_WITH_MORE, PASSES_OF_SCREENING = 8, 12, 5  # of the engine; where probe or positions are refined too
+BUDGET = 60.0  # CPU-seconds of all trials together
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What a trial came to: the part of the scan, canvas (H, W), probe (modes, N, N), and the misfit of its patterns.
+
+    `measured` and `predicted` (n, N, N) are its patterns in counts; `moved` (n, 2) the displacements of refined
+    positions in pixels, None where they were not; all in canonical order.
+    """
+
+    assumption: str
+    prepared: PreparedScan
+    canvas: NDArray[np.complex64]
+    probe: NDArray[np.complex64]
+    measured: NDArray[np.float32]
+    predicted: NDArray[np.float32]
+    misfit: Residual
+    moved: NDArray[np.float64] | None = None
+
+    @property
+    def excess(self) -> float:
+        """Misfit beyond counting noise as a share of the counts."""
+        return measure_excess(self.misfit)
+
+    @property
+    def ratio(self) -> float:
+        """Misfit in units of counting noise."""
+        return self.misfit.noise_ratio
+
+    @property
+    def record(self) -> TrialRecord:
+        """The figures of the trial."""
+        return TrialRecord(self.assumption, round(self.ratio, 4), round(self.excess, 6))
+
+
+@dataclass(frozen=True)
+class Freedom:
+    """What a trial refines beside the object: the probe, with so many modes, and the positions."""
+
+    probe: bool = False
+    modes: int = 1
+    positions: bool = False
+
+
+FIXED = Freedom()
+
+
+@dataclass(eq=False)
+class Laboratory:
+    """Makes trials while their budget of CPU-seconds lasts."""
+
+    budget: float = BUDGET
+    emit: Emit = ignore
+    should_stop: ShouldStop = never
+    made: list[TrialRecord] = field(default_factory=list)
+    clock: Callable[[], float] = time.process_time
+    spent: float = 0.0
+    longest: float = 0.0
+
+    @property
+    def has_time(self) -> bool:
+        """Whether the budget holds another trial."""
+        return self.spent + self.longest < self.budget
+
+    def try_scan(self, scan: Scan, assumption: str, freedom: Freedom = FIXED) -> Trial:
+        """Reconstruct a small scan with its probe; `assumption` says what of it is assumed."""
+        trial = self._make(scan, assumption, freedom, PASSES if freedom == FIXED else PASSES_WITH_MORE)
+        self.made.append(trial.record)
+        return trial
+
+    def screen(self, scan: Scan, assumption: str) -> float:
+        """Misfit beyond noise per count after few passes on few patterns of a small scan."""
+        small = take_part(scan, choose_part(scan, SCREENED))
+        return self._make(small, assumption, FIXED, PASSES_OF_SCREENING).excess
+
+    def _make(self, scan: Scan, assumption: str, freedom: Freedom, passes: int) -> Trial:
+        begin = self.clock()
+        trial = _reconstruct(scan, assumption, freedom, passes, self.should_stop)
+        took = self.clock() - begin
+        self.spent, self.longest = self.spent + took, max(self.longest, took)
+        self.emit(Progress('diagnose', min(self.spent, self.budget), self.budget))
+        return trial
+
+    def try_clean(self, trial: Trial) -> Trial:
+        """The trial of a simulated scan like that of `trial` in all but its faults: what misfit is to be expected."""
+        prepared, rng = trial.prepared, np.random.default_rng(0)
+        blocks = expected_counts(trial.canvas, trial.probe, prepared.scan.positions + prepared.layout.origin)
+        counts = np.concatenate([rng.poisson(block) for block in blocks]).astype(np.float32)
+        return self.try_scan(replace(prepared.scan, diffraction=counts, count_unit=1.0), 'a simulated scan like this')
+
+
+def _reconstruct(scan: Scan, assumption: str, freedom: Freedom, passes: int, should_stop: ShouldStop) -> Trial:
+    prepared = prepare_scan(scan)
+    probe = prepared.probe
+    if freedom.modes > len(probe):
+        strongest = probe[np.argmax((np.abs(probe) ** 2).sum(axis=(1, 2)))]
+        probe = probe_modes(strongest, freedom.modes).astype(np.complex64)
+        probe *= np.sqrt((np.abs(prepared.probe) ** 2).sum() / (np.abs(probe) ** 2).sum())
+    options = RefineOptions.for_scan(
+        passes,
+        dose=scan_dose(prepared),
+        overlap=scan_overlap(prepared.positions, probe),
+        refine_probe=freedom.probe,
+        refine_positions=freedom.positions,
+    )
+    canvas = np.ones(prepared.layout.shape, np.complex64)
+    refined = refine(prepared, canvas, options, probe=probe, should_stop=should_stop)
+    moved = refined.displacements
+    placed = prepared if moved is None else displace_scan(prepared, moved)
+    measured = prepared.counts(np.arange(len(prepared)))
+    predicted = _predict(placed, refined.canvas, refined.probe)
+    misfit = residual(predicted, measured, prepared.good)
+    return Trial(assumption, placed, refined.canvas, refined.probe, measured, predicted, misfit, moved)
+
+
+def _predict(
+    prepared: PreparedScan, canvas: NDArray[np.complex64], probe: NDArray[np.complex64]
+) -> NDArray[np.float32]:
+    patches = gather_patches(canvas, prepared.layout.corners, prepared.n_pixels)
+    return np.asarray(diffract(probe, patches, prepared.layout.fractions), dtype=np.float32)
+
+
+def choose_part(scan: Scan, count: int | None = None) -> NDArray[np.int64]:
+    """Indexes (k,), increasing, of `count` patterns about the middle of the scan, by default as many as a trial has."""
+    count = count or int(np.clip(VALUES // scan.n_pixels**2, FEWEST, MOST))
+    return nearest_to_middle(scan.positions, count)
+
+
+def take_part(scan: Scan, index: NDArray[np.int64]) -> Scan:
+    """The patterns at `index` as a scan of their own, in memory, in counts."""
+    return replace(
+        scan,
+        diffraction=scan.counts(index),
+        domain='counts',
+        count_unit=1.0,
+        positions=scan.positions[index],
+        object=None,
+        object_origin=(0.0, 0.0),
+        on_object_grid=False,
+        scan_index=None,
+        pattern_indexes=None,
+    )

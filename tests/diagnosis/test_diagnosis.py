@@ -1,0 +1,110 @@
+"""Diagnoses of small simulated scans with one known fault: it is named first, and mended where that is possible."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scans import small_scan
+
+from ptychopinn_reconstructor import diagnose, read_scan
+from ptychopinn_reconstructor.diagnosis.finding import Diagnosis
+from ptychopinn_reconstructor.diagnosis.turns import SAME, TURNS, turn_detector, turn_positions
+from ptychopinn_reconstructor.io import write_npz
+from ptychopinn_reconstructor.scan import Scan
+
+
+@pytest.fixture(scope='module')
+def scan() -> Scan:
+    return replace(small_scan(probe='gaussian', step=3.0), object=None, on_object_grid=False)
+
+
+def codes(found: Diagnosis) -> list[str]:
+    return [finding.code for finding in found.findings]
+
+
+def test_a_clean_scan_has_no_findings_and_costs_one_trial(scan: Scan) -> None:
+    found = diagnose(scan)
+    assert codes(found) == []
+    assert [trial.assumption for trial in found.trials] == ['the scan as it is']
+    assert found.trials[0].noise_ratio < 1.1
+    assert found.scan.diffraction.shape == scan.diffraction.shape and found.scan.bad_pixels is None
+
+
+def test_a_transposed_detector_is_named_first_and_turned_back(scan: Scan) -> None:
+    turned = replace(scan, diffraction=np.ascontiguousarray(scan.diffraction.transpose(0, 2, 1)))
+    found = diagnose(turned)
+    assert codes(found) == ['orientation']
+    first = found.findings[0]
+    assert first.certainty == 'certain' and 'transposed' in first.finding and first.mended
+    assert first.figures['noise_ratio_after'] < 1.1 < first.figures['noise_ratio_before']
+    np.testing.assert_array_equal(np.asarray(found.scan.diffraction), scan.diffraction)
+
+
+def test_without_time_only_the_data_are_looked_at(scan: Scan) -> None:
+    turned = replace(scan, diffraction=np.ascontiguousarray(scan.diffraction.transpose(0, 2, 1)))
+    found = diagnose(turned, seconds=0)
+    assert codes(found) == [] and found.trials == () and found.cpu_seconds == 0
+
+
+def test_what_the_reading_mends_is_a_finding(scan: Scan) -> None:
+    counts = np.array(scan.diffraction)
+    counts[:, 4, 27] += 20000
+    found = diagnose(replace(scan, diffraction=counts))
+    assert codes(found) == ['bad_pixels']
+    assert 'row 4, column 27' in found.findings[0].finding
+    assert found.scan.bad_pixels is not None and found.scan.bad_pixels.sum() == 1
+
+
+def test_clipped_counts_are_saturated(scan: Scan) -> None:
+    limit = int(np.quantile(np.asarray(scan.diffraction).max(axis=(1, 2)), 0.3))
+    found = diagnose(replace(scan, diffraction=np.minimum(scan.diffraction, limit)), seconds=0)
+    assert codes(found)[0] == 'saturated'
+    assert found.findings[0].figures['largest_count'] == limit
+
+
+def test_a_stage_that_stands_still_doubles_positions(scan: Scan) -> None:
+    positions = scan.positions.copy()
+    positions[40:50] = positions[40]
+    found = diagnose(replace(scan, positions=positions), seconds=0)
+    assert codes(found)[0] == 'positions_doubled'
+    assert len(found.scan) == 90
+
+
+def test_patterns_measured_twice_at_a_place_are_no_fault(scan: Scan) -> None:
+    twice = replace(
+        scan,
+        diffraction=np.concatenate([scan.diffraction] * 2),
+        positions=np.concatenate([scan.positions] * 2),
+        scan_index=None,
+    )
+    assert codes(diagnose(twice, seconds=0)) == []
+
+
+def test_a_scan_without_a_probe_says_so(scan: Scan) -> None:
+    found = diagnose(replace(scan, probe=None))
+    assert codes(found) == ['no_probe'] and found.trials == ()
+
+
+def test_turned_twice_is_as_it_was(scan: Scan) -> None:
+    for turn in TURNS:
+        back = next(other for other in (*TURNS, SAME) if (other.images(turn.images(IMAGE)) == IMAGE).all())
+        mean = np.asarray(scan.diffraction).mean(axis=0)
+        plain = replace(scan, diffraction=turn.images(np.asarray(scan.diffraction)))
+        np.testing.assert_array_equal(
+            np.asarray(turn_detector(plain, back, turn.images(mean)).diffraction), scan.diffraction
+        )
+        np.testing.assert_allclose(
+            turn_positions(turn_positions(scan, turn), back).positions, scan.positions, atol=1e-12
+        )
+
+
+IMAGE = np.arange(16).reshape(4, 4)
+
+
+def test_the_mended_scan_is_written_and_read_as_one(scan: Scan, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp('mended') / 'mended.npz'
+    turned = replace(scan, diffraction=np.ascontiguousarray(scan.diffraction.transpose(0, 2, 1)))
+    write_npz(path, diagnose(turned).scan)
+    np.testing.assert_array_equal(read_scan(path).scan.diffraction, scan.diffraction)
