@@ -105,7 +105,7 @@ NoticeCode = Literal[
     'power_choice', 'photons', 'empty_patterns', 'varying_probe', 'object_layers',
     # a scan and a model
     'probe_of_model', 'refined_probe', 'gridsize', 'power_setting', 'power_unit', 'further_model',
-    'probe_shape', 'dose', 'probe_power', 'overlap',
+    'probe_shape', 'probe_modes', 'dose', 'probe_power', 'overlap',
     # how a job went
     'count_gauge', 'earlier_result', 'patches_kept', 'refined_first', 'instrument', 'pretraining', 'model_kept',
     'start_dropped', 'passes_taken_back',

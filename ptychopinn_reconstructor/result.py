@@ -14,7 +14,7 @@ ProbeSource = Literal['given', 'scan', 'model', 'earlier_result']
 Word = Literal['good', 'doubtful', 'bad']
 ReasonCode = Literal[
     'misfit', 'below_noise', 'mean_pattern', 'bad_pixels', 'clipped', 'outlier_patterns', 'background', 'too_bright',
-    'residual_rose', 'halves_disagree', 'shifted_patterns',
+    'residual_rose', 'halves_disagree', 'shifted_patterns', 'untrained', 'overfitted',
 ]  # fmt: skip
 
 
@@ -85,6 +85,11 @@ class Reason:
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
 
+def find_cause(reasons: tuple[Reason, ...]) -> Reason:
+    """The first reason, or that which names the cause of a misfit."""
+    return next((reason for reason in reasons if reason.code != 'misfit'), reasons[0])
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether a result can be used, from the data alone.
@@ -114,8 +119,7 @@ class Verdict:
         fits = f'Fits to {self.ratio:.3g} times counting noise: {self.word}'
         if not self.reasons:
             return f'{fits}.'
-        # A misfit is explained by the reason that names its cause.
-        worst = next((reason for reason in self.reasons if reason.code != 'misfit'), self.reasons[0])
+        worst = find_cause(self.reasons)
         return f'{fits}, since {worst.finding}; {worst.remedy}.'
 
     def to_json(self) -> dict[str, Any]:

@@ -52,6 +52,9 @@ class Scan:
         (n,) the host's index of each pattern, or None where the file does not number them.
     metadata
         Free text and numbers that travel to the product (name, comments, energy ...).
+    as_is
+        Whether training and reconstruction take it as it is; otherwise they first mend what is certain, as the readers
+        do (see `physics.inspection.inspect.mend_scan`).
 
     Raises
     ------
@@ -72,6 +75,7 @@ class Scan:
     pattern_indexes: NDArray[np.int64] | None = None
     count_unit: float = 1.0
     metadata: Mapping[str, str | float] = field(default_factory=dict)
+    as_is: bool = False
 
     def __post_init__(self) -> None:
         if self.domain not in ('counts', 'amplitude'):

@@ -44,7 +44,9 @@ ROOMS: dict[str, set[str]] = {
     # The doctor of scans: looks at a scan and trial reconstructions of its own. Beside `reconstruction`, not in it: it
     # answers another question, and needs neither a network nor a model.
     'diagnosis': {'events', 'physics', 'scan'},
-    'training': {'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction', 'scan'},
+    'training': {
+        'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction', 'result', 'scan',
+    },
     'worker': {'backend', 'config', 'errors', 'events', 'io', 'reconstruction', 'result', 'scan', 'training'},
     'conformance': {
         'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction', 'scan', 'training',

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..io.plain_json import to_plain_json
+from ..result import Reason
 
 
 def show(values: Mapping[str, Any], *, as_json: bool, text: Iterable[str]) -> None:
@@ -37,6 +38,15 @@ def format_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str
 def format_notes(sentences: Iterable[str]) -> list[str]:
     """Notes for the user, one a line."""
     return [f'note: {sentence}' for sentence in sentences]
+
+
+def format_reasons(reasons: Iterable[Reason]) -> list[str]:
+    """Two lines for each reason of a verdict: what was found; its likely causes and what to do."""
+    lines = []
+    for reason in reasons:
+        lines.append(f'  {reason.word}: {reason.finding}.')
+        lines.append(f'    Likely: {reason.causes}. To do: {reason.remedy}.')
+    return lines
 
 
 def _pad(cell: str, width: int, column: int) -> str:

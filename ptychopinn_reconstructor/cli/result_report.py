@@ -10,7 +10,7 @@ from ..io.system import measure_peak_memory
 from ..physics.scoring.metrics import LEADING, Comparison
 from ..reconstruction.finish import Result
 from ..result import Verdict
-from .report import format_notes, format_pairs
+from .report import format_notes, format_pairs, format_reasons
 
 SMALLEST_PERIOD = 2.0  # pixels: the Nyquist limit, no image holds a finer one
 RESOLUTIONS = {'half': '0.5', 'seventh': '1/7', 'half_bit': 'half-bit'}
@@ -64,11 +64,8 @@ def format_verdict(verdict: Verdict | None) -> list[str]:
     """How far the result fits, and a line for each reason why that is not well."""
     if verdict is None:
         return []
-    lines = [f'verdict: fits to {verdict.ratio:.3g} times counting noise: {verdict.word}']
-    for reason in verdict.reasons:
-        lines.append(f'  {reason.word}: {reason.finding}.')
-        lines.append(f'    Likely: {reason.causes}. To do: {reason.remedy}.')
-    return lines
+    head = f'verdict: fits to {verdict.ratio:.3g} times counting noise: {verdict.word}'
+    return [head, *format_reasons(verdict.reasons)]
 
 
 def summarize_reliability(reliability: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,13 +17,14 @@ from ..io import read_scans
 from ..io.system import measure_peak_memory
 from ..scan import Scan
 from ..training.folder import LAST, LEFT_BY_TRAINING, check_resumable, read_stored_config, replace_earlier
-from ..training.run import TrainingResult
+from ..training.run import TrainingResult, summarize_training
+from ..training.verdict import TrainingVerdict
 from .app import debug_option, decorate_with, json_option, quiet_option
 from .arguments import config_option, set_option
 from .configuration import dump_yaml, resolve
 from .folders import OutputFolder
 from .progress import ProgressBar
-from .report import format_notes, format_pairs, show
+from .report import format_notes, format_pairs, format_reasons, show
 from .stopping import catch_stop_signals
 
 
@@ -107,7 +108,7 @@ def run_job(
             raise Interrupted(f'Stopped too early for a model. {_describe_resuming(command, folder)}') from error
     summary = _summarize(trained, notes, time.process_time() - cpu)
     if as_json or not quiet:
-        show(summary, as_json=as_json, text=_format_lines(summary))
+        show(summary, as_json=as_json, text=_format_lines(summary, trained.verdict))
     if trained.trained.interrupted:
         raise Interrupted(
             f'Stopped after epoch {summary["epochs"]} of {config.training.nepochs}; {trained.model} is the best. '
@@ -158,22 +159,18 @@ def read_with_probe(path: Path, config: Config, probe: str | None, notes: list[s
 
 
 def _summarize(trained: TrainingResult, notes: Sequence[str], cpu_seconds: float) -> dict[str, Any]:
-    losses = trained.trained.losses
+    values = summarize_training(trained)
     return {
         'model': str(trained.model),
         'output_dir': str(trained.model.parent),
-        **trained.trained.summary,
-        'epochs': len(losses),
-        'first_loss': losses[0][1],
-        'last_loss': losses[-1][1],
+        **values,
         'total_cpu_seconds': round(cpu_seconds, 2),
         'peak_memory_mib': round(measure_peak_memory(), 1),
-        'interrupted': trained.trained.interrupted,
-        'notes': [*notes, *(notice.text for notice in trained.notices)],
+        'notes': [*notes, *values['notes']],
     }
 
 
-def _format_lines(summary: dict[str, Any]) -> list[str]:
+def _format_lines(summary: dict[str, Any], verdict: TrainingVerdict | None) -> list[str]:
     head = {
         'epochs': summary['epochs'],
         'patterns seen': summary.get('patterns_seen'),
@@ -182,4 +179,5 @@ def _format_lines(summary: dict[str, Any]) -> list[str]:
         'peak memory': f'{summary["peak_memory_mib"]:.0f} MiB',
         'device': summary.get('device'),
     }
-    return [*format_pairs(head), *format_notes(summary['notes']), *format_pairs({'model': summary['model']})]
+    judged = [] if verdict is None else [f'verdict: {verdict.fit}: {verdict.word}', *format_reasons(verdict.reasons)]
+    return [*format_pairs(head), *format_notes(summary['notes']), *judged, *format_pairs({'model': summary['model']})]

@@ -80,16 +80,6 @@ class ModelFile:
         )
 
     def check(self, scan: HostScan) -> None:
-        """Raise ModelFileError if the scan has another N, or its probe another number of modes, than the model."""
-        self.check_size(scan)
-        modes, mine = int(scan.product.probes.num_incoherent_modes), len(self.model.probe)
-        if modes != mine:
-            raise ModelFileError(
-                f'The model {self.path.name} was trained with {mine} probe mode(s) but this probe has {modes}; '
-                'use a probe with as many modes, or train anew.'
-            )
-
-    def check_size(self, scan: HostScan) -> None:
         """Raise ModelFileError if the patterns have another N than the model."""
         size = int(scan.patterns.shape[-1])
         if size != self.config.model.N:

@@ -92,7 +92,7 @@ class Training:
             return None
         model = self.models.require()
         if scan is not None:
-            model.check_size(scan)
+            model.check(scan)
         self.logger.info('The training starts from %s.', model)
         return model
 

@@ -54,7 +54,7 @@ def build_scan(use: Use, **fields: Any) -> tuple[Scan, tuple[Notice, ...]]:
     SeveralScansError when they are several of which none is chosen.
     """
     if use.as_is:
-        return Scan(**fields), ()
+        return Scan(**fields | {'as_is': True}), ()
     from ..physics.inspection.inspect import choose_scan, mend_scan
 
     return mend_scan(**choose_scan(fields, use.scan_index))

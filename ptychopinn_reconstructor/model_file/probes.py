@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ModelFileError, ScanError
+from ..errors import ScanError
 from ..events import Notice
 from ..scan import Scan
 
@@ -42,14 +42,14 @@ def choose_probe(
     A scan's own probe gives way to the model's when it is the guess that the training has refined.
     """
     if given is not None:
-        return _check_probe(given, scan, model), 'given', _warn_of_mismatch(given, model, 'The probe given')
+        return _check_size(given, scan), 'given', _compare_with_training(given, model, 'The probe given')
     if scan.probe is None:
         notice = Notice('probe_of_model', 'The scan has no probe: the one of the model is used.')
-        return _check_probe(model.probe, scan, model), 'model', [notice]
+        return _check_size(model.probe, scan), 'model', [notice]
     if hash_probe(scan.probe) == model.manifest.scaling.refined_from:
         text = "The scan's probe is the guess that the training refined: the refined probe of the model is used."
         return model.probe, 'model', [Notice('refined_probe', text)]
-    return _check_probe(scan.probe, scan, model), 'scan', _warn_of_mismatch(scan.probe, model, "The scan's probe")
+    return _check_size(scan.probe, scan), 'scan', _compare_with_training(scan.probe, model, "The scan's probe")
 
 
 def find_probe_mismatch(probe: NDArray[np.complex64], model: Model) -> float | None:
@@ -60,26 +60,27 @@ def find_probe_mismatch(probe: NDArray[np.complex64], model: Model) -> float | N
     return None if correlation >= SAME_PROBE or hash_probe(probe) in known else correlation
 
 
-def _warn_of_mismatch(probe: NDArray[np.complex64], model: Model, what: str) -> list[Notice]:
-    """Warning if a probe is not one of the training's; else an empty list."""
-    correlation = find_probe_mismatch(probe, model)
-    if correlation is None:
-        return []
-    text = (
-        f'{what} differs from the one the model was trained with (correlation {correlation:.3f}); '
-        'pass another with --probe FILE[:KEY] if that is not meant.'
-    )
-    return [Notice('probe_shape', text)]
+def _compare_with_training(probe: NDArray[np.complex64], model: Model, what: str) -> list[Notice]:
+    """Notices where a probe is not one of the training's, or of another number of modes."""
+    notices, correlation = [], find_probe_mismatch(probe, model)
+    if correlation is not None:
+        text = (
+            f'{what} differs from the one the model was trained with (correlation {correlation:.3f}); '
+            'pass another with --probe FILE[:KEY] if that is not meant.'
+        )
+        notices.append(Notice('probe_shape', text))
+    if len(probe) != len(model.probe):
+        text = (
+            f'{what} has {len(probe)} mode(s), that of the training {len(model.probe)}: the network is guided by the '
+            'strongest one, the engine uses all.'
+        )
+        notices.append(Notice('probe_modes', text))
+    return notices
 
 
-def _check_probe(probe: NDArray[np.complex64], scan: Scan, model: Model) -> NDArray[np.complex64]:
+def _check_size(probe: NDArray[np.complex64], scan: Scan) -> NDArray[np.complex64]:
     if probe.shape[1] != scan.n_pixels:
         raise ScanError(
             f'The probe is {probe.shape[1]} pixels wide but the patterns are {scan.n_pixels}; pass another.'
-        )
-    if len(probe) != len(model.probe):
-        raise ModelFileError(
-            f'The model was trained with {len(model.probe)} probe mode(s) but the probe here has {len(probe)}; '
-            'pass a probe with as many modes, or train anew.'
         )
     return probe

@@ -77,6 +77,10 @@ class Residual:
         lit = self.lit_noise > 0
         return np.divide(self.lit_error, self.lit_noise, out=np.ones_like(self.lit_error), where=lit)
 
+    def part(self, index: NDArray[Any]) -> Residual:
+        """The residual of the patterns at `index`, or where it is true, alone."""
+        return Residual(**{name: getattr(self, name)[index] for name in PER_PATTERN})
+
     def ordered(self, order: NDArray[np.int64]) -> Residual:
         """The same with pattern i at `order[i]`: from canonical order to that of the file."""
         sorted_back = {name: np.empty_like(getattr(self, name)) for name in PER_PATTERN}

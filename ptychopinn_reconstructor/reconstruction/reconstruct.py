@@ -21,7 +21,6 @@ from ..model_file.opening import Model, open_model
 from ..model_file.probes import choose_probe
 from ..model_file.training_range import TrainingRange
 from ..physics.arrays import Arrays
-from ..physics.photons import with_photons
 from ..physics.prepare import PreparedScan, prepare_scan
 from ..result import ProbeSource, RunInfo
 from ..scan import Scan
@@ -30,8 +29,9 @@ from .finish import Result, finish
 from .initial_object import InitialObject, average_objects, flat_canvas
 from .network_object import network_object
 from .notices import scan_notices
-from .refinement import Start, engine_arrays, refinement_options
+from .refinement import Start, classify_start, engine_arrays, refinement_options
 from .report import StageTimes
+from .usable_scan import make_usable
 
 
 def reconstruct(
@@ -55,7 +55,7 @@ def reconstruct(
     `patches_file`. `preview_seconds` is the smallest time between two previews, None: no previews. The first is due
     after the first batch, and the network's complete object is shown in any case.
     """
-    scan, scaled = with_photons(scan, config.data.nphotons)
+    scan, changes = make_usable(scan, config.data)
     trained, *others = (open_for(path, scan) for path in (model, *ensemble))
     chosen, source, chosen_notices = choose_probe(scan, trained, probe)
     backend = load_backend(config.execution.backend)
@@ -64,7 +64,7 @@ def reconstruct(
     with times.stage('prepare', len(scan)):
         prepared = prepare_for_model(scan, chosen, trained.config, config, backend.stride, own=source == 'model')
     departures = trained.manifest.trained_for.list_departures(TrainingRange.of_scans(prepared))
-    notices = [*scaled, *chosen_notices, *scan_notices(prepared), *departures]
+    notices = [*changes, *chosen_notices, *scan_notices(prepared), *departures]
     run = replace(
         run_info(prepared, backend.name, device, trained.config.model.model_type, source),
         model=str(model),
@@ -92,7 +92,8 @@ def reconstruct(
         arrays=arrays,
         should_stop=should_stop,
     )
-    options = refinement_options(config.refinement, prepared, start='network', seed=trained.config.training.seed)
+    begin = classify_start(prepared, start.canvas, arrays)
+    options = refinement_options(config.refinement, prepared, start=begin, seed=trained.config.training.seed)
     return finish(
         prepared,
         start,
@@ -199,7 +200,7 @@ def refine_scan(
     arrays, computed_by = engine_arrays(config)
     emit(Started('refine', arrays.device, computed_by))
     times = StageTimes()
-    scan, scaled = with_photons(scan, config.data.nphotons)
+    scan, changes = make_usable(scan, config.data)
     earlier = read_earlier_result(initial, scan) if isinstance(initial, str | Path) else initial
     named = initial.path if isinstance(initial, EarlierResult) else initial
     source: ProbeSource = 'scan' if probe is None else 'given'
@@ -210,8 +211,7 @@ def refine_scan(
     run = run_info(prepared, computed_by, arrays.device, 'engine', source)
     run = replace(run, initial=None if named is None else str(named))
     start = _empty_object(prepared, config) if earlier is None else _earlier_object(prepared, earlier)
-    # What passes from an object need is the same whoever made it: few, averaged, with the prior.
-    begin: Start = 'empty' if earlier is None else 'network'
+    begin: Start = 'empty' if earlier is None else classify_start(prepared, start.canvas, arrays)
     options = refinement_options(config.refinement, prepared, start=begin, seed=config.training.seed)
     result = finish(
         prepared,
@@ -219,7 +219,7 @@ def refine_scan(
         options,
         run,
         times,
-        notices=[*scaled, *scan_notices(prepared)],
+        notices=[*changes, *scan_notices(prepared)],
         previews=Previews(emit, preview_seconds),
         should_stop=should_stop,
         arrays=arrays,

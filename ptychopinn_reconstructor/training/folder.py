@@ -17,6 +17,7 @@ from .metrics_table import read_losses
 
 # The suffix of a checkpoint is the backend's: last.ckpt, last.keras.
 MODEL, CONFIG, LAST = 'model.safetensors', 'config.yaml', 'checkpoints/last.*'
+METRICS = 'metrics.json'
 START = 'start.safetensors'  # a copy of the model that the training started from
 LEFT_BY_TRAINING = (MODEL, LAST, 'checkpoints/best*')
 # What a resumed training may change: the others are in the checkpoint, and a change would have no effect.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from ..backend import Backend, TrainedModel, TrainingJob, load_backend
 from ..config import Config
 from ..errors import Interrupted
-from ..events import Done, Emit, Notice, Previews, ShouldStop, Started, log_notices
+from ..events import Done, Emit, Log, Notice, Previews, ShouldStop, Started, log_notices
 from ..io.atomic import make_folder
+from ..io.plain_json import write_json
 from ..model_file.opening import Model, open_start_model
 from ..model_file.trained import write_trained_model
 from ..model_file.training_range import TrainingRange
@@ -24,18 +25,23 @@ from ..physics.prepare import PreparedScan
 from ..physics.simulation.procedural import ProceduralPatterns
 from ..reconstruction.writing import write_config
 from .fine_tuning import keep_better_model
-from .folder import CONFIG, MODEL, copy_start_model, find_start_model
+from .folder import CONFIG, METRICS, MODEL, copy_start_model, find_start_model
 from .metrics_table import NAME, MetricsTable
 from .previews import add_previews
+from .verdict import TrainingVerdict, judge_training
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingResult:
-    """Result of a training: path of the model, the trained model, and notices for the user."""
+    """Result of a training: path of the model, the trained model, notices for the user, and whether it can be used.
+
+    `verdict` is None where the training was stopped.
+    """
 
     model: Path
     trained: TrainedModel
     notices: tuple[Notice, ...]
+    verdict: TrainingVerdict | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +132,30 @@ def run_training(
         sources=data.sources,
         trained_for=data.trained_for,
     )
+    verdict = None
+    if not trained.interrupted:
+        verdict = judge_training(trained, backend, config, data.scans, data.splits, measured=data.measured)
+    if verdict is not None:
+        emit(Log(verdict.sentence, level='info' if verdict.word == 'good' else 'warning'))
+    result = TrainingResult(model, trained, notices, verdict)
+    if config.execution.logger_backend != 'none':
+        write_json(folder / METRICS, summarize_training(result))
     emit(Done(model=str(model)))
-    return TrainingResult(model, trained, notices)
+    return result
+
+
+def summarize_training(result: TrainingResult) -> dict[str, Any]:
+    """What metrics.json holds of a training: its summary, first and last loss, verdict and notes."""
+    losses = result.trained.losses
+    return {
+        **result.trained.summary,
+        'epochs': len(losses),
+        'first_loss': losses[0][1],
+        'last_loss': losses[-1][1],
+        'interrupted': result.trained.interrupted,
+        'verdict': None if result.verdict is None else result.verdict.to_json(),
+        'notes': [notice.text for notice in result.notices],
+    }
 
 
 def train_network(run: TrainingRun, config: Config, data: TrainingData, *, keep_interrupted: bool) -> TrainedModel:

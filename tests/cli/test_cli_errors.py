@@ -36,7 +36,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_npz(folder / 'scan.npz', simulate(n=32, positions=36, step=5.0, seed=1))
     write_npz(folder / 'scan64.npz', simulate(n=64, positions=16, seed=2))
     write_npz(folder / 'scan20.npz', simulate(n=20, positions=16, step=5.0, seed=2))
-    write_npz(folder / 'modes.npz', simulate(n=32, positions=36, step=5.0, modes=3, seed=3))
     with np.load(folder / 'scan.npz') as scan:
         arrays = dict(scan)
     np.savez(folder / 'no_object.npz', **{key: value for key, value in arrays.items() if key != 'objectGuess'})
@@ -106,11 +105,6 @@ CASES: list[Case] = [
         'model for another N',
         'reconstruct {f}/scan64.npz --output-dir {out} --model {f}/model.safetensors',
         ('N = 32', '64'),
-    ),
-    (
-        'model for one mode',
-        'reconstruct {f}/modes.npz --output-dir {out} --model {f}/model.safetensors',
-        ('1 probe mode', '3'),
     ),
     ('weights of another network', RECONSTRUCT + '--model {f}/model.safetensors', ('The weights lack', 'stem.kernel')),
     ('inspect: no such file', 'inspect {f}/absent.safetensors', ('absent.safetensors',)),

@@ -109,7 +109,8 @@ def test_simulate_takes_a_probe_from_a_file(tmp_path: Path) -> None:
 def test_train_writes_the_files_of_the_contract(work: Path) -> None:
     folder, values = work / 'model', json.loads((work / 'trained.json').read_text())
     checkpoints = {f'checkpoints/{name}.{CHECKPOINT[backend_here()]}' for name in ('last', 'best')}
-    assert set(snapshot(folder)) == {'checkpoints', *checkpoints, 'metrics.csv', 'config.yaml', 'model.safetensors'}
+    written = {'metrics.csv', 'metrics.json', 'config.yaml', 'model.safetensors'}
+    assert set(snapshot(folder)) == {'checkpoints', *checkpoints, *written}
     assert epochs_in(folder) == [1, 2] and values['epochs'] == 2
     with (folder / 'metrics.csv').open(newline='') as lines:
         rows = list(csv.DictReader(lines))

@@ -292,7 +292,7 @@ def before_a_worker_starts(host: Host, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ('changes', 'words'),
-    [({'n': 64, 'positions': 9}, r'N = 32 .* has 64'), ({'modes': 2, 'positions': 9}, r'1 probe mode.* has 2')],
+    [({'n': 64, 'positions': 9}, r'N = 32 .* has 64')],
 )
 def test_a_model_that_cannot_fit_is_refused_before_a_worker_starts(
     host: Host, model: Path, tmp_path: Path, changes: dict[str, Any], words: str

@@ -6,6 +6,8 @@ probe (findings.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -27,12 +29,28 @@ def mend_scan(**fields: Any) -> tuple[Scan, tuple[Notice, ...]]:
 
     Raises ScanError when the fields are no scan, the mask hides the beam, or positions are in another unit than pixels.
     """
+    fields = {**fields, 'as_is': True}  # what is mended, or cannot be, is not looked at again
     if not _are_shaped(fields):
         return Scan(**fields), ()
     fields, kept, notices = check_values(fields)
     scan = Scan(**fields)
     found = Findings(scan, kept)
     return found.mended(), (*notices, *found.notices)
+
+
+def mend_unless_as_is(scan: Scan, *, as_is: bool) -> tuple[Scan, tuple[Notice, ...]]:
+    """A scan as `mend_scan` mends it, and its notices; as it is where that is asked for, here or by the scan.
+
+    Raises what `mend_scan` raises, and ScanError when its patterns are of several scans.
+    """
+    if as_is or scan.as_is:
+        return scan, ()
+    if scan.scan_index is not None and len(numbers := np.unique(scan.scan_index)) > 1:
+        raise ScanError(
+            f'The patterns are of {len(numbers)} scans (scan_index {_list_numbers(numbers.tolist())}); '
+            'make a Scan of each, or set as_is to take all for one.'
+        )
+    return mend_scan(**{entry.name: getattr(scan, entry.name) for entry in fields(scan)})
 
 
 def choose_scan(fields: dict[str, Any], index: int | None) -> dict[str, Any]:
@@ -46,7 +64,7 @@ def choose_scan(fields: dict[str, Any], index: int | None) -> dict[str, Any]:
     present = tuple(int(number) for number in np.unique(numbers))
     if index is None and len(present) == 1:
         return fields
-    listed = ', '.join(map(str, present[:NAMED])) + (', ...' if len(present) > NAMED else '')
+    listed = _list_numbers(present)
     if index is None:
         text = (
             f'The file holds {len(present)} scans (scan_index {listed}); choose one by scan_index, or pass as_is '
@@ -58,6 +76,10 @@ def choose_scan(fields: dict[str, Any], index: int | None) -> dict[str, Any]:
     frames = np.flatnonzero(np.asarray(numbers) == index)
     patterns = corrected_patterns(fields['diffraction'], frames, Values.none())
     return {**fields, **fields_of_frames(fields, frames), 'diffraction': patterns}
+
+
+def _list_numbers(numbers: Sequence[int]) -> str:
+    return ', '.join(map(str, numbers[:NAMED])) + (', ...' if len(numbers) > NAMED else '')
 
 
 def _are_shaped(fields: dict[str, Any]) -> bool:
