@@ -89,6 +89,9 @@ OBJECTS: Mapping[str, Callable[[Shape], NDArray[np.complex64]]] = {
     'mixed': lambda shape: make_object('mixed', shape, 12),
     'absorbing': lambda shape: transmission(texture('camera', shape), texture('moon', shape), low=0.02),
     'phase of 18 rad': lambda shape: transmission(texture('cell', shape), hills(shape), low=0.8, half_range=9.0),
+    'phase of 6 rad': lambda shape: transmission(
+        texture('cell', shape), texture('text', shape), low=0.8, half_range=3.0
+    ),
 }
 KINDS = tuple(OBJECTS)[:8]  # those that no case "real" is about
 

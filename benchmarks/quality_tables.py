@@ -40,6 +40,7 @@ SECTIONS = {
     'Reconstructions': (*MEASURED, 'cpu_seconds', 'peak_memory_mib'),
     'Trainings': TRAINING,
     'Real scans': (*MEASURED[:4], *VERDICT, 'cpu_seconds'),
+    'Dirty data': (*MEASURED[:4], *VERDICT, 'cpu_seconds'),
     'Many objects and probes': (*MEASURED, 'cpu_seconds'),
     'The best of all runs of the engine alone': (*ENGINE_RUN, *MEASURED[:4], 'cpu_seconds'),
     'What the reliability figures are worth': RELIABILITY,
@@ -177,6 +178,8 @@ def _section(row: Row) -> str:
         return 'Trainings'
     if row['case'].startswith('real '):
         return 'Real scans'
+    if row['case'].startswith('able '):
+        return 'Dirty data'
     if row['case'].startswith(('varied ', 'more data, ')):
         return 'Many objects and probes'
     if row['case'] == EXCHANGED:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from ptychopinn_reconstructor.physics.probes import energy_diameter, make_probe
 from ptychopinn_reconstructor.result import Reason, Verdict
@@ -89,9 +90,9 @@ def sound() -> Scan:
 
 def changed(sound: Scan, fault: str) -> tuple[Scan, Any]:
     """The scan with a fault, and by how much its counts are changed."""
-    import quality_real
+    import faults
 
-    scan = getattr(quality_real, fault)(sound, np.random.default_rng(0))
+    scan = getattr(faults, fault)(sound, np.random.default_rng(0))
     return scan, np.asarray(scan.diffraction).astype(np.int64) - np.asarray(sound.diffraction).astype(np.int64)
 
 
@@ -126,6 +127,60 @@ def test_faults_of_frames_positions_and_probe(sound: Scan) -> None:
     assert wrong.probe is not None and sound.probe is not None
     assert (np.abs(wrong.probe) ** 2).sum() == pytest.approx((np.abs(sound.probe) ** 2).sum(), rel=1e-5)
     assert abs(np.vdot(wrong.probe, sound.probe)) < 0.95 * (np.abs(sound.probe) ** 2).sum()
+
+
+def test_faults_of_the_beam(sound: Scan) -> None:
+    before = np.asarray(sound.diffraction).sum(axis=(1, 2))
+    drift = np.asarray(changed(sound, 'drifting')[0].diffraction).sum(axis=(1, 2)) / before
+    assert drift == pytest.approx(np.linspace(1, 0.8, 100), abs=0.01)
+    assert np.std(np.asarray(changed(sound, 'flickering_rms')[0].diffraction).sum(axis=(1, 2)) / before) == (
+        pytest.approx(0.1, abs=0.02)
+    )
+    halo = changed(sound, 'scattered')[1]
+    assert halo.mean() == pytest.approx(2, abs=0.02) and halo[:, 28:36, 28:36].mean() > 3 * halo[:, :4, :4].mean() > 0
+    blurred = changed(sound, 'blurred')[0]
+    counts = np.asarray(blurred.diffraction).astype(np.int64)
+    assert np.array_equal(counts.sum(axis=(1, 2)), before)
+    mean = np.asarray(sound.diffraction).mean(axis=0)
+    assert np.abs(counts.mean(axis=0) - ndimage.gaussian_filter(mean, 0.7)).max() < 0.02 * mean.max()
+
+
+def test_a_probe_whose_defocus_drifts_is_right_in_the_middle_of_the_scan(sound: Scan) -> None:
+    """What the patterns of either end are likelier of: the probe of the middle, or one defocused to that side."""
+    from faults import defocused, exact, light
+
+    counts = np.asarray(changed(sound, 'defocus_drifting')[0].diffraction).astype(float)
+
+    def prefers(part: slice, defocus: float) -> float:
+        index = np.arange(100)[part]
+        one, other = exact(sound, defocused(light(sound), defocus), index), exact(sound, light(sound), index)
+        return float((counts[part] * np.log((one + 1e-9) / (other + 1e-9)) - one + other).sum())
+
+    assert prefers(slice(0, 6), -7.5) > 100 and prefers(slice(94, 100), 7.5) > 100
+    assert prefers(slice(0, 6), 7.5) < -100 and prefers(slice(48, 52), 7.5) < -100
+
+
+def test_faults_of_the_geometry(sound: Scan) -> None:
+    middle = sound.positions.mean(axis=0)
+    longer = changed(sound, 'scaled')[0].positions - middle
+    assert longer == pytest.approx(1.02 * (sound.positions - middle))
+    turned = changed(sound, 'rotated')[0].positions - middle
+    assert np.hypot(*turned.T) == pytest.approx(np.hypot(*(sound.positions - middle).T))
+    angle = np.arctan2(*turned[0][::-1]) - np.arctan2(*(sound.positions - middle)[0][::-1])
+    assert abs(np.rad2deg(angle)) == pytest.approx(1.5)
+    for twice in ('swapped', 'flipped', 'transposed', 'conjugate'):
+        back = changed(changed(sound, twice)[0], twice)[0]
+        assert np.array_equal(back.positions, sound.positions) and np.array_equal(back.diffraction, sound.diffraction)
+        assert back.probe is not None and sound.probe is not None and np.array_equal(back.probe, sound.probe)
+    assert not np.array_equal(changed(sound, 'flipped')[0].diffraction, sound.diffraction)
+
+
+def test_pairs_of_faults_keep_both(sound: Scan) -> None:
+    from faults import background, both, drifting
+
+    counts = np.asarray(both(background, drifting)(sound, np.random.default_rng(0)).diffraction)
+    corner = counts[:, :8, :8].mean(axis=(1, 2))
+    assert corner[:20].mean() == pytest.approx(0.5 * 0.98, abs=0.05) and counts[-5:].sum() < 0.9 * counts[:5].sum()
 
 
 def test_what_is_told_of_a_result_stands_in_the_report() -> None:
