@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ptychopinn_reconstructor.errors import ConfigError, InputError, PtychoPINNError
 from ptychopinn_reconstructor.physics.probes import PROBES, make_probe, probe_modes
@@ -288,9 +289,12 @@ def test_random_objects_cover_many_kinds_and_stay_in_range() -> None:
     drawn = [random_object(rng, (64, 64)) for _ in range(60)]
     assert all(o.shape == (64, 64) and o.dtype == np.complex64 and np.isfinite(o).all() for o in drawn)
     amplitudes = np.array([np.abs(o) for o in drawn])
-    assert amplitudes.min() >= 0.2 - 1e-6 and amplitudes.max() <= 1.1 + 1e-6
+    assert amplitudes.max() <= 1.1 + 1e-6
+    assert 5 <= (amplitudes.min(axis=(1, 2)) < 0.2 - 1e-6).sum() <= 20  # of sixty, that absorb strongly
     spreads = np.array([np.angle(o).std() for o in drawn])
     assert (spreads < 1e-6).sum() >= 1 and (spreads > 0.5).sum() >= 5
+    phases = np.unwrap(np.unwrap(np.angle(drawn), axis=1), axis=2)  # right where it is smooth
+    assert (np.ptp(ndimage.gaussian_filter(phases, (0, 2, 2)), axis=(1, 2)) > 2 * np.pi).sum() >= 3
     again = [random_object(rng, (64, 64)) for rng in [np.random.default_rng(0)] for _ in range(3)]
     assert all(np.array_equal(a, b) for a, b in zip(drawn, again, strict=False))
 
