@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .errors import ScanError
 
@@ -148,6 +149,31 @@ class Scan:
     def with_probe(self, probe: ArrayLike) -> Self:
         """The same scan with another probe."""
         return replace(self, probe=np.asarray(probe))
+
+
+class PatternsOnDemand(ABC):
+    """Patterns that are read when they are asked for, indexed like an (n, H, W) array: by integers, slices, booleans."""
+
+    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self.dtype, self.shape, self.ndim = np.dtype(dtype), shape, len(shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, tuple):
+            first, *rest = index
+            values = self[first]
+            return values[(*((slice(None),) if np.ndim(values) == self.ndim else ()), *rest)]
+        wanted = np.arange(len(self))[index]
+        return self.read(wanted.ravel()).reshape(*wanted.shape, *self.shape[1:])
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype=dtype)
+
+    @abstractmethod
+    def read(self, wanted: NDArray[np.int64]) -> NDArray[Any]:
+        """The patterns (k, H, W) at `wanted` (k,), in any order, any of them several times."""
 
 
 def split_into_blocks(shape: tuple[int, ...]) -> Iterator[slice]:

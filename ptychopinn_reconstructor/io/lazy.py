@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from ..errors import ScanError
 from ..events import Notice
-from ..scan import split_into_blocks
+from ..scan import PatternsOnDemand, split_into_blocks
 from .hdf5 import open_file
 from .links import check_storage
 
@@ -22,8 +22,8 @@ EAGER_BYTES = 64 * 2**20  # a smaller dataset is read at once; the chunk cache o
 _CACHE_SLOTS = 100_003
 
 
-class LazyPatterns:
-    """Rows of an (n, H, W) HDF5 dataset, indexed like a numpy array with an integer, a slice, integers or booleans.
+class LazyPatterns(PatternsOnDemand):
+    """Rows of an (n, H, W) HDF5 dataset.
 
     The file is opened on first use and again after pickling, so that it reaches worker processes as a path.
     """
@@ -33,24 +33,12 @@ class LazyPatterns:
         self._dataset: Any = None
         dataset = self._open()
         self._rows = np.arange(dataset.shape[0]) if rows is None else np.asarray(rows, dtype=np.int64)
-        self.dtype: np.dtype[Any] = np.dtype(dataset.dtype)
-        self.shape: tuple[int, ...] = (len(self._rows), *dataset.shape[1:])
-        self.ndim = len(self.shape)
+        super().__init__(dataset.dtype, (len(self._rows), *dataset.shape[1:]))
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, tuple):
-            first, *rest = index
-            values = self[first]
-            return values[(*((slice(None),) if np.ndim(values) == self.ndim else ()), *rest)]
-        wanted = self._rows[index]
-        unique, inverse = np.unique(wanted, return_inverse=True)
-        return self._read(unique)[inverse.reshape(np.shape(wanted))]
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[:], dtype=dtype)
+    def read(self, wanted: NDArray[np.int64]) -> NDArray[Any]:
+        """The patterns (k, H, W) at `wanted` (k,)."""
+        unique, inverse = np.unique(self._rows[wanted], return_inverse=True)
+        return np.asarray(self._read(unique)[inverse])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, '_dataset': None}

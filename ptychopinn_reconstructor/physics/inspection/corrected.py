@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
+
+from ...scan import PatternsOnDemand
 
 IN_MEMORY_BYTES = 64 * 2**20  # smaller patterns are corrected at once
 
@@ -45,7 +47,7 @@ class Values:
         return Values(self.frames, self.rows, self.columns, np.asarray(values, dtype=np.float64))
 
 
-class CorrectedPatterns:
+class CorrectedPatterns(PatternsOnDemand):
     """Some frames of (n, N, N) patterns, with single values replaced and the zero frequency moved; read like an array.
 
     `replaced` counts the frames among `frames`; `shift` [row, column] is by how much each pattern is rolled.
@@ -54,28 +56,11 @@ class CorrectedPatterns:
     def __init__(
         self, patterns: Any, frames: NDArray[np.int64], replaced: Values, shift: tuple[int, int] = (0, 0)
     ) -> None:
+        super().__init__(patterns.dtype, (len(frames), *patterns.shape[1:]))
         self._patterns, self._frames, self._replaced, self._shift = patterns, frames, replaced, shift
-        self.dtype: np.dtype[Any] = np.dtype(patterns.dtype)
-        self.shape: tuple[int, ...] = (len(frames), *patterns.shape[1:])
-        self.ndim = len(self.shape)
 
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, tuple):
-            first, *rest = index
-            values = self[first]
-            return values[(*((slice(None),) if np.ndim(values) == self.ndim else ()), *rest)]
-        wanted = np.arange(len(self))[index]
-        if wanted.ndim == 0:
-            return self._read(wanted[None])[0]
-        return self._read(wanted)
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[:], dtype=dtype)
-
-    def _read(self, wanted: NDArray[np.int64]) -> NDArray[Any]:
+    def read(self, wanted: NDArray[np.int64]) -> NDArray[Any]:
+        """The patterns (k, N, N) at `wanted` (k,)."""
         values = np.array(self._patterns[_as_slice(self._frames[wanted])])
         if len(self._replaced):
             first, last = (np.searchsorted(self._replaced.frames, wanted, side) for side in ('left', 'right'))
