@@ -152,7 +152,7 @@ class Scan:
 
 
 class PatternsOnDemand(ABC):
-    """Patterns that are read when they are asked for, indexed like an (n, H, W) array: by integers, slices, booleans."""
+    """Patterns that are read when they are asked for, indexed like an (n, H, W) array of numpy."""
 
     def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
         self.dtype, self.shape, self.ndim = np.dtype(dtype), shape, len(shape)

@@ -29,7 +29,7 @@ OWN_ARGUMENTS = {
     'model_path': '--model',
     'progress': '--quiet',
 }
-_SEPARATOR = '__'
+SEPARATOR = '__'
 
 
 def name_option(row: FieldInfo) -> str:
@@ -68,7 +68,7 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def select_given(options: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """Section, field and value of those options that were given."""
     for key, value in options.items():
-        section, separator, name = key.partition(_SEPARATOR)
+        section, separator, name = key.partition(SEPARATOR)
         if separator and value is not None:
             yield section, name, value
 
@@ -78,7 +78,7 @@ def _make_option(row: FieldInfo) -> Decorator:
     default = 'on' if row.default is True else 'off' if row.default is False else row.default
     text = f'{row.description} [default: {AUTO if row.auto else default}]'
     text = row.description if row.default is None and not row.auto else text
-    key = f'{row.section}{_SEPARATOR}{row.name}'
+    key = f'{row.section}{SEPARATOR}{row.name}'
     if kind is bool:
         return click.option(f'{name}/--no-{name[2:]}', key, default=None, help=text)
     if row.auto:  # the configuration reads the number

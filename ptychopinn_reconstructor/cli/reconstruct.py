@@ -9,19 +9,16 @@ import click
 
 from ..config import Config
 from ..errors import ConfigError
+from ..events import Emit, ShouldStop
 from ..model_file.opening import open_model
 from ..reconstruction.finish import Result
 from ..reconstruction.patches import NAME as PATCHES
 from ..reconstruction.reconstruct import reconstruct as reconstruct_scan
 from .configuration import dump_yaml, read_command_line, read_file
-from .options import field_options, settings_options
-from .progress import ProgressBar
-from .result_job import ResultJob, print_each, refuse_settings, result_options, run_each
-from .stopping import catch_stop_signals
+from .result_job import ResultArguments, ResultJob, refuse_settings, result_command, run_each
 
 
 @click.command()
-@click.argument('scan', metavar='SCAN', type=click.Path(path_type=Path))
 @click.option(
     '--model',
     'models',
@@ -29,25 +26,8 @@ from .stopping import catch_stop_signals
     multiple=True,
     help='The trained model (model.safetensors); repeated: the mean of several, their difference as the uncertainty.',
 )
-@settings_options
-@result_options
-@field_options('reconstruct')
-def reconstruct(
-    scan: Path,
-    models: tuple[Path, ...],
-    file: str | None,
-    settings: tuple[str, ...],
-    print_config: bool,
-    output_dir: Path,
-    probe: str | None,
-    truth: Path | None,
-    margin: int | None,
-    pixel_size: float | None,
-    strict: bool,
-    as_json: bool,
-    quiet: bool,
-    **options: Any,
-) -> None:
+@result_command('reconstruct')
+def reconstruct(given: ResultArguments, models: tuple[Path, ...]) -> None:
     """Reconstruct a scan with a trained model.
 
     The output folder gets product.h5 (a Ptychodus product), reconstructed_amplitude.png, reconstructed_phase.png and
@@ -55,41 +35,33 @@ def reconstruct(
     given. The network's object is improved by passes of the iterative engine, as many as the dose asks for; --passes 0
     leaves it as it is. Further pictures and metrics.json say how far the result can be trusted.
     """
-    config = _resolve_config(models[0] if models else None, file, settings, options)
-    if print_config:
+    config = _resolve_config(models[0] if models else None, given)
+    if given.print_config:
         click.echo(dump_yaml(config), nl=False)
         return
-    job = ResultJob(output_dir, truth, margin, pixel_size, as_json, quiet or not config.execution.progress)
-    with catch_stop_signals() as should_stop, ProgressBar('reading', quiet=job.quiet) as bar:
 
-        def work(one: ResultJob) -> Result:
-            assert config.inference.model_path is not None  # _resolve_config has seen to it
-            kept = one.folder / PATCHES
-            result = reconstruct_scan(
-                one.scan,
-                config.inference.model_path,
-                config,
-                ensemble=models[1:],
-                probe=one.scan.probe if probe is not None else None,
-                patches_file=kept,
-                emit=bar.emit,
-                should_stop=should_stop,
-            )
-            one.finish(result)
-            if config.inference.debug:
-                one.files['patches'] = kept
-            if config.refinement.probe:
-                one.keep_probe(result)
-            return result
+    def work(one: ResultJob, emit: Emit, should_stop: ShouldStop) -> Result:
+        assert config.inference.model_path is not None  # _resolve_config has seen to it
+        if config.inference.debug:
+            one.kept['patches'] = one.folder / PATCHES
+        return reconstruct_scan(
+            one.scan,
+            config.inference.model_path,
+            config,
+            ensemble=models[1:],
+            probe=None if given.probe is None else one.scan.probe,
+            patches_file=one.folder / PATCHES,
+            emit=emit,
+            should_stop=should_stop,
+        )
 
-        done = run_each(job, scan, config, probe, work)
-    print_each(job, done, strict=strict)
+    run_each(given, config, work)
 
 
-def _resolve_config(model: Path | None, file: str | None, settings: tuple[str, ...], options: dict[str, Any]) -> Config:
+def _resolve_config(model: Path | None, given: ResultArguments) -> Config:
     """Defaults, then what the model was written with, then file, then command line."""
-    from_file = read_file(file) if file is not None else {}
-    from_line = read_command_line(settings, options)
+    from_file = {} if given.file is None else read_file(given.file)
+    from_line = read_command_line(given.settings, given.options)
     refuse_settings('reconstruct', from_line, 'is a setting of the training, which the model has behind it')
     if model is not None:
         from_line['inference']['model_path'] = str(model)

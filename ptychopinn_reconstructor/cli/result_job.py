@@ -2,35 +2,82 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 
 from ..config import Config, field_table
 from ..errors import ConfigError, VerdictError
-from ..events import Notice
+from ..events import Emit, Notice, ShouldStop
 from ..io import ObjectFile, ScanFile, read_object, read_scans
 from ..io.plain_json import write_json
 from ..physics.scoring.metrics import Comparison, check_truth, default_margin
 from ..reconstruction.evaluate import as_object_file, evaluate
 from ..reconstruction.finish import Result
 from ..reconstruction.writing import write_probe, write_result
-from .app import debug_option, decorate_with, json_option, quiet_option
+from .app import Decorator, debug_option, decorate_with, json_option, quiet_option
 from .arguments import margin_option, output_option, probe_option
 from .configuration import Overrides
 from .folders import check_output_folder
-from .options import OWN_ARGUMENTS, list_commands
+from .options import OWN_ARGUMENTS, SEPARATOR, field_options, list_commands, settings_options
+from .progress import ProgressBar
 from .report import show
 from .result_report import collect_metrics, format_result
+from .stopping import catch_stop_signals
+
+
+@dataclass(frozen=True)
+class ResultArguments:
+    """What reconstruct and refine are both given; `options` are the settings among them, as section__field."""
+
+    scan: Path
+    file: str | None
+    settings: tuple[str, ...]
+    print_config: bool
+    output_dir: Path
+    probe: str | None
+    truth: Path | None
+    margin: int | None
+    pixel_size: float | None
+    strict: bool
+    as_json: bool
+    quiet: bool
+    options: Mapping[str, Any]
+
+    @classmethod
+    def take_from(cls, values: dict[str, Any]) -> Self:
+        """What click hands over; it is taken out of `values`."""
+        own = {entry.name: values.pop(entry.name) for entry in fields(cls) if entry.name != 'options'}
+        options = {name: values.pop(name) for name in list(values) if SEPARATOR in name}
+        return cls(**own, options=options)
+
+
+def result_command(name: str) -> Decorator:
+    """A command on SCAN with the options that reconstruct and refine share and those that are settings of `name`.
+
+    The function gets `ResultArguments`, and what other options it has.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def run(**values: Any) -> None:
+            function(ResultArguments.take_from(values), **values)
+
+        return result_options(field_options(name)(run))
+
+    return decorate
 
 
 def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that reconstruct and refine share."""
+    """The argument and the options that reconstruct and refine share, but for the settings."""
     return decorate_with(
+        click.argument('scan', metavar='SCAN', type=click.Path(path_type=Path)),
+        settings_options,
         output_option,
         probe_option,
         click.option('--truth', type=click.Path(path_type=Path), help='File with the true object, to compare with.'),
@@ -61,6 +108,7 @@ class ResultJob:
         self.truth: ObjectFile | None = None
         self.metrics: dict[str, Any] = {}
         self.files: dict[str, Path] = {}
+        self.kept: dict[str, Path] = {}  # files that the work itself has written
 
     def take(self, read: ScanFile) -> None:
         """Take a scan, and read the truth; one that cannot be compared with is refused before any work."""
@@ -83,13 +131,14 @@ class ResultJob:
         """Compare with the truth, then write: bad input is found before anything is on disk."""
         image, network = self._compare(result)
         self.metrics = collect_metrics(result, image, network, time.process_time() - self.cpu, self.notices)
-        self.files = write_result(
+        written = write_result(
             self.folder,
             result.reconstruction,
             self.metrics,
             pixel_size=self.pixel_size,
             reliability=result.report.reliability,
         )
+        self.files = {**written, **self.kept}
 
     def _compare(self, result: Result) -> tuple[Comparison | None, Comparison | None]:
         if self.truth is None:
@@ -114,17 +163,29 @@ class ResultJob:
 
 
 Done = dict[int | None, tuple[ResultJob, Result]]
+Work = Callable[[ResultJob, Emit, ShouldStop], Result]
 
 
-def run_each(
-    job: ResultJob, scan: Path, config: Config, probe: str | None, work: Callable[[ResultJob], Result]
-) -> Done:
-    """Do the work for the scan of a file, or for each of several in a folder of its own."""
-    reads = read_scans(scan, domain=config.data.measurement_domain, as_is=config.data.as_is, probe=probe)
-    jobs = {index: job if index is None else job.for_scan(index) for index in reads}
-    for index, read in reads.items():
-        jobs[index].take(read)
-    return {index: (one, work(one)) for index, one in jobs.items()}
+def run_each(given: ResultArguments, config: Config, work: Work) -> None:
+    """Do the work for the scan of a file, or for each of several in a folder of its own; write and print the results.
+
+    VerdictError at its end where one is bad and --strict is given.
+    """
+    quiet = given.quiet or not config.execution.progress
+    job = ResultJob(given.output_dir, given.truth, given.margin, given.pixel_size, given.as_json, quiet)
+    with catch_stop_signals() as should_stop, ProgressBar('reading', quiet=quiet) as bar:
+        data = config.data
+        reads = read_scans(given.scan, domain=data.measurement_domain, as_is=data.as_is, probe=given.probe)
+        jobs = {index: job if index is None else job.for_scan(index) for index in reads}
+        for index, read in reads.items():
+            jobs[index].take(read)
+        done: Done = {}
+        for index, one in jobs.items():
+            done[index] = one, work(one, bar.emit, should_stop)
+            one.finish(done[index][1])
+            if config.refinement.probe:
+                one.keep_probe(done[index][1])
+    print_each(job, done, strict=given.strict)
 
 
 def print_each(job: ResultJob, done: Done, *, strict: bool) -> None:
@@ -157,6 +218,6 @@ def collect_overview(metrics: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 def refuse_settings(command: str, overrides: Overrides, why: str) -> None:
     """ConfigError for --set of what a command does not take: it would be ignored."""
     taken = {row.name for row in field_table() if command in list_commands(row)} | set(OWN_ARGUMENTS)
-    for section, fields in overrides.items():
-        if section != 'execution' and (name := next((key for key in fields if key not in taken), None)):
+    for section, given in overrides.items():
+        if section != 'execution' and (name := next((key for key in given if key not in taken), None)):
             raise ConfigError(f'{name} {why}; leave {name} out.')

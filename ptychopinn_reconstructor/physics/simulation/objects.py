@@ -27,7 +27,7 @@ EDGE_BLUR = (0.5, 0.9)  # pixels, sigma
 GRAIN = (0.05, 0.2)  # share of fine 1/f texture on top, as real samples have it
 # Shares of the objects of a pretraining that absorb strongly, and whose phase goes far beyond 2 pi: without them a
 # network gives 12 dB of phase on an object that absorbs to .02, with them 20, and elsewhere the same.
-ABSORBING, HILLY = 0.2, 0.2
+ABSORBING, HILLY = 0.15, 0.1
 SLOPE = (0.05, 0.4)  # rad a pixel
 SATURATED = 0.02  # share of pixels at either end of a range, so that it is used
 
@@ -48,8 +48,8 @@ def make_object(name: str, shape: Shape, seed: int | Generator = 0) -> NDArray[n
 def random_object(rng: Generator, shape: Shape) -> NDArray[np.complex64]:
     """An object (H, W) complex64 of random kinds, ranges and blur, for pretraining on what no sample should surprise.
 
-    Amplitude between 0.2 and 1.1, in one of five down to 0; phase half range 0.1 to 3 rad (mostly below 1.5), in one of
-    five on hills of many rad; one flat object in twenty.
+    Amplitude between 0.2 and 1.1, in one of seven down to 0; phase half range 0.1 to 3 rad (mostly below 1.5), in one
+    of ten on hills of many rad; one flat object in twenty.
     """
     if rng.random() < 0.05:
         return np.full(shape, rng.uniform(0.5, 1.0) * np.exp(1j * rng.uniform(-np.pi, np.pi)), dtype=np.complex64)
