@@ -326,7 +326,7 @@ def judge(case: Case) -> dict[str, object]:
     start = time.process_time()
     try:
         found = diagnose(case.make())
-        codes = [finding.code for finding in found.findings]
+        codes = [str(finding.code) for finding in found.findings]
         detail = found.findings[0].finding if codes else ''
     except ScanError as error:
         codes, detail = [f'error: {error}'], str(error)

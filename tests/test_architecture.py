@@ -43,7 +43,7 @@ ROOMS: dict[str, set[str]] = {
     },
     # The doctor of scans: looks at a scan and trial reconstructions of its own. Beside `reconstruction`, not in it: it
     # answers another question, and needs neither a network nor a model.
-    'diagnosis': {'events', 'physics', 'scan'},
+    'diagnosis': {'errors', 'events', 'io', 'physics', 'scan'},
     'training': {
         'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction', 'result', 'scan',
     },

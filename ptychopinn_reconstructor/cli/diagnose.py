@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import click
 
 from ..diagnosis.diagnose import diagnose as diagnose_scan
 from ..diagnosis.finding import Diagnosis, Finding
+from ..diagnosis.pictures import write_trials
 from ..diagnosis.trials import BUDGET
-from ..errors import OutputError
-from ..io import DomainChoice, read_scan, write_cxi, write_npz
+from ..errors import OutputError, ScanError, SeveralScansError
+from ..io import DomainChoice, ScanFile, read_scan, write_cxi, write_npz
 from ..io.plain_json import write_json
 from .app import debug_option, json_option, quiet_option
 from .arguments import probe_option
@@ -37,7 +39,7 @@ SHOWN_TRIALS = 8
     help='CPU time for trial reconstructions; 0: only what the data show by themselves.',
 )  # fmt: skip
 @click.option('--fix', metavar='OUT', type=click.Path(path_type=Path), help='Write the mended scan (.npz or .cxi).')
-@click.option('--output-dir', type=click.Path(path_type=Path), help='Folder for diagnosis.json.')
+@click.option('--output-dir', type=click.Path(path_type=Path), help='Folder for diagnosis.json and trials.png.')
 @json_option
 @quiet_option
 @debug_option
@@ -59,8 +61,9 @@ def diagnose(
     """
     _check_outputs(fix, output_dir)
     with catch_stop_signals() as should_stop, ProgressBar('diagnose', quiet=quiet) as bar:
-        read = read_scan(scan, domain=domain, probe=probe, scan_index=scan_index)
+        read, several = _read(scan, domain, probe, scan_index)
         found = diagnose_scan(read.scan, notices=read.notices, seconds=seconds, emit=bar.emit, should_stop=should_stop)
+        found = replace(found, findings=(*several, *found.findings))
     files: dict[str, str] = {}
     if fix is not None:
         (write_cxi if fix.suffix.lower() == '.cxi' else write_npz)(fix, found.scan)
@@ -70,8 +73,30 @@ def diagnose(
         output_dir.mkdir(parents=True, exist_ok=True)
         files['diagnosis'] = str(output_dir / 'diagnosis.json')
         write_json(output_dir / 'diagnosis.json', values)
+        if found.images:
+            files['trials'] = str(write_trials(output_dir / 'trials.png', found.images))
     if as_json or not quiet:
         show(values | {'files': files}, as_json=as_json, text=[*format_diagnosis(found), *format_pairs(files)])
+
+
+def _read(
+    scan: Path, domain: DomainChoice, probe: str | None, index: int | None
+) -> tuple[ScanFile, tuple[Finding, ...]]:
+    """The scan, as it is where its reading would refuse it; the first of several, with a finding that says so."""
+    try:
+        return read_scan(scan, domain=domain, probe=probe, scan_index=index), ()
+    except SeveralScansError as error:
+        first = error.indexes[0]
+        several = Finding(
+            'several_samples',
+            f'The file holds {len(error.indexes)} scans (scan_index {", ".join(map(str, error.indexes))}); what '
+            f'follows is about scan {first}.',
+            'certain',
+            'Nothing for the commands, which take each by itself; diagnose another with --scan-index.',
+        )
+        return read_scan(scan, domain=domain, probe=probe, scan_index=first), (several,)
+    except ScanError:
+        return read_scan(scan, domain=domain, probe=probe, scan_index=index, as_is=True), ()
 
 
 def _check_outputs(fix: Path | None, folder: Path | None) -> None:

@@ -65,7 +65,8 @@ def format_verdict(verdict: Verdict | None) -> list[str]:
     if verdict is None:
         return []
     head = f'verdict: fits to {verdict.ratio:.3g} times counting noise: {verdict.word}'
-    return [head, *format_reasons(verdict.reasons)]
+    advice = [] if verdict.word == 'good' else ['ptychopinn diagnose SCAN looks for the cause.']
+    return [head, *format_reasons(verdict.reasons), *advice]
 
 
 def summarize_reliability(reliability: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from itertools import chain
 
 import numpy as np
 
+from ..errors import ScanError
 from ..events import Emit, Notice, ShouldStop, ignore, never
 from ..physics.inspection.inspect import mend_scan
 from ..physics.inspection.stored import fields_of_frames
@@ -15,8 +16,8 @@ from ..physics.probes import energy_diameter
 from ..physics.sampling import scan_overlap, scan_step
 from ..physics.scaling import ABSOLUTE_RANGE, probe_power
 from ..scan import Scan
-from .finding import Diagnosis, Finding
-from .looks import MENDED, doubled_positions, explain_notices, look, saturated_pixels
+from .finding import Diagnosis, Finding, TrialImages
+from .looks import MENDED, doubled_positions, explain_notices, look, look_at_refusal, saturated_pixels
 from .search import find_causes
 from .trials import BUDGET, Laboratory
 
@@ -36,22 +37,26 @@ def diagnose(
 
     `notices` are those of its reading, which has mended part of it. Trial reconstructions cost at most about `seconds`
     of CPU time; none are made where the scan has no probe, or with 0.
-
-    Raises ScanError when the scan cannot be used at all, with what is wrong.
     """
-    mended, seen = mend_scan(**{entry.name: getattr(scan, entry.name) for entry in fields(scan)})
+    try:
+        mended, seen = mend_scan(**{entry.name: getattr(scan, entry.name) for entry in fields(scan)})
+    except ScanError as error:
+        refused = look_at_refusal(scan, str(error))
+        return Diagnosis((refused,), (), scan, _measure(scan), tuple(notices))
     said = tuple(chain(notices, seen))
     findings = [*explain_notices(said), *look(mended)]
     mended = _mend_looks(mended, findings)
     laboratory = Laboratory(seconds, emit, should_stop)
+    images: tuple[TrialImages, ...] = ()
     if mended.probe is None:
         findings.append(_no_probe())
     elif seconds > 0:
-        causes, mended, _ = find_causes(mended, laboratory)
+        causes, mended, trials = find_causes(mended, laboratory)
         findings += causes
+        images = tuple(trial.images for trial in trials)
     rest = tuple(notice for notice in said if notice.code not in MENDED)
     ordered = sorted(findings, key=lambda one: one.code in REMARKS)  # stable: otherwise the order of the causes stays
-    return Diagnosis(tuple(ordered), tuple(laboratory.made), mended, _measure(mended), rest, laboratory.spent)
+    return Diagnosis(tuple(ordered), tuple(laboratory.made), mended, _measure(mended), rest, laboratory.spent, images)
 
 
 def _no_probe() -> Finding:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..physics.engine.affine import estimate_affine
 from ..physics.forward import measure, propagate
 from ..physics.scoring.goodness_of_fit import estimate_background
 from ..scan import Scan
@@ -19,8 +20,8 @@ Mend = Callable[[Scan], Scan]
 # By how much a trial that has more freedom must fit better than one with less, as a factor of the misfit.
 FREE, OF_PROBE, OF_MODES, OF_POSITIONS = 1.0, 1.6, 3.2, 1.6
 UNEVEN = 0.03  # spread of the patterns' factors from which they are looked at
-SCALES = (0.8, 0.9, 0.95, 1.05, 1.1, 1.25)
-ANGLES = (-10.0, -5.0, -2.5, 2.5, 5.0, 10.0)  # degrees
+# Coarse: what is nearer to the truth is estimated from the trial's own object.
+SCALES, ANGLES = (0.8, 0.9, 1.1, 1.25), (-9.0, 9.0)  # degrees
 TRIED_MODES = 3
 
 
@@ -30,7 +31,7 @@ class Explanation:
 
     `assumption` names the trial, `finding` and `remedy` are sentences for the user. `price` is the factor by which it
     must fit better than an explanation that costs nothing; `on_whole`: whether `mend` serves the whole scan, too;
-    `screened`: whether few passes on few patterns tell if it is worth a trial.
+    `screened`: whether few passes on few patterns tell if it is worth a trial; `matrix` (2, 2) of a map of positions.
     """
 
     code: FindingCode
@@ -42,6 +43,7 @@ class Explanation:
     price: float = FREE
     on_whole: bool = True
     screened: bool = False
+    matrix: NDArray[np.float64] | None = None
 
 
 def as_it_is(scan: Scan) -> Scan:
@@ -151,23 +153,32 @@ def stretch(scan: Scan, matrix: NDArray[np.float64]) -> Scan:
 
 
 def _stretched_positions(trial: Trial) -> Iterator[Explanation]:
+    found = estimate_affine(trial.prepared, trial.canvas, trial.probe)
+    if found.needed:
+        yield explain_map(found.matrix, 'positions mapped as their patterns ask')
     for scale in SCALES:
-        yield _stretched(scale, 0.0)
+        yield explain_map(scale * np.eye(2), f'positions times {scale:.4g}', screened=True)
     for angle in ANGLES:
-        yield _stretched(1.0, angle)
+        cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+        yield explain_map(
+            np.array([[cos, sin], [-sin, cos]]), f'positions turned by {angle:.3g} degrees', screened=True
+        )
 
 
-def _stretched(scale: float, angle: float) -> Explanation:
-    cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
-    matrix = scale * np.array([[cos, -sin], [sin, cos]])
-    what = f'rotated by {-angle:.3g} degrees' if angle else f'too large by a factor of {1 / scale:.4g}'
+def explain_map(matrix: NDArray[np.float64], assumption: str, *, screened: bool = False) -> Explanation:
+    """Positions that must be multiplied by `matrix` (2, 2), about their mean, to be right."""
+    scale = float(np.sqrt(abs(np.linalg.det(matrix))))
+    angle = float(np.degrees(np.arctan2(matrix[0, 1] - matrix[1, 0], matrix[0, 0] + matrix[1, 1])))
+    rows = f'[[{matrix[0, 0]:.4f}, {matrix[0, 1]:.4f}], [{matrix[1, 0]:.4f}, {matrix[1, 1]:.4f}]]'
     return Explanation(
         'position_scale',
-        f'positions times {scale:.4g}' if scale != 1 else f'positions rotated by {angle:.3g} degrees',
-        f'The positions are {what}',
+        assumption,
+        f'The positions are stretched or rotated: they must be multiplied by {rows} about their mean, a scale of '
+        f'{scale:.4f} and {angle:.2f} degrees from rows towards columns',
         'Check the object pixel size (wavelength, distance, detector pixel) and the axes of the stage; --fix maps.',
         lambda scan: stretch(scan, matrix),
-        screened=True,
+        screened=screened,
+        matrix=matrix,
     )
 
 

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..events import Notice
 from ..scan import Scan
 
@@ -71,6 +74,16 @@ class TrialRecord:
 
 
 @dataclass(frozen=True, eq=False)
+class TrialImages:
+    """A trial to look at: the object (H, W) where the scan's part lies, and mean patterns (N, N) in counts."""
+
+    title: str
+    object: NDArray[np.complex64]
+    measured: NDArray[np.float32]
+    predicted: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
 class Diagnosis:
     """What is wrong with a scan, the first cause first; nothing where `findings` is empty.
 
@@ -88,6 +101,8 @@ class Diagnosis:
         What else the reading of the scan has said.
     cpu_seconds
         What the trials have cost.
+    images
+        The first trial, and the last one with all that was mended, to look at.
     """
 
     findings: tuple[Finding, ...]
@@ -96,9 +111,10 @@ class Diagnosis:
     figures: Mapping[str, float]
     notices: tuple[Notice, ...] = ()
     cpu_seconds: float = 0.0
+    images: tuple[TrialImages, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types: all but the scan."""
+        """Plain JSON types: all but the scan and the images."""
         return {
             'findings': [finding.to_json() for finding in self.findings],
             'figures': dict(self.figures),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..events import Notice, NoticeCode
-from ..physics.inspection.places import pairs_at_one_place, pairs_of_neighbors
+from ..physics.inspection.places import find_absurd_step, pairs_at_one_place, pairs_of_neighbors
 from ..physics.probes import energy_diameter
 from ..physics.sampling import scan_overlap, scan_step
 from ..physics.scaling import ABSOLUTE_RANGE, probe_power
@@ -57,6 +57,21 @@ def _explain_notice(notice: Notice) -> Finding:
     if 'Neither is moved' in notice.text:
         return Finding(code, notice.text, 'likely', 'Center the probe: its far field belongs at [N//2, N//2].')
     return Finding(code, notice.text, 'certain', DONE, mended=True)
+
+
+def look_at_refusal(scan: Scan, why: str) -> Finding:
+    """Why a scan cannot be used at all, which `why` says: positions in another unit, or a mask that hides the beam."""
+    found = None if scan.probe is None else find_absurd_step(scan.positions, scan.probe)
+    if found is None:
+        return Finding('mask', why, 'certain', 'Correct bad_pixels: True only where a pixel is bad.')
+    step, _, diameter = found
+    return Finding(
+        'position_unit',
+        why,
+        'certain',
+        'Give the positions in object pixels: lengths divided by wavelength x distance / (N x detector pixel).',
+        figures={'step': step, 'probe_diameter': diameter},
+    )
 
 
 def look(scan: Scan) -> list[Finding]:

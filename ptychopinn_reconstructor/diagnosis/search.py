@@ -7,16 +7,23 @@ taken, since one with more freedom fits better whatever is wrong (`Explanation.p
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ..physics.engine.affine import estimate_affine
 from ..scan import Scan
-from .explanations import Explanation, list_explanations
+from .explanations import Explanation, explain_map, list_explanations, stretch
 from .finding import Certainty, Finding
 from .trials import Laboratory, Trial, choose_part, take_part
 
 ROUNDS = 4
 SPARE = 0.0006  # misfit beyond noise per count that is none: what few passes leave in scans without faults
 SPARE_RATIO = 1.08  # the same in units of counting noise
+# What is left without a cause, as in the verdict on a result.
+DOUBTFUL, DOUBTFUL_EXCESS = 1.2, 0.0015
+SMALLEST_MAP = 0.003  # of the extent: less moves no position of such a part by half a pixel
 WORTH = 1.35  # factor by which a misfit must fall
 PROMOTED = 2  # of the screened explanations that are tried in full
 CLEAR, BETTER = 5.0, 2.0  # the same, for a cause that is certain, or likely
@@ -24,12 +31,16 @@ CLEAR, BETTER = 5.0, 2.0  # the same, for a cause that is certain, or likely
 
 @dataclass(eq=False)
 class Search:
-    """The state of a search: the whole scan and the part that trials are made on, as mended so far."""
+    """The state of a search: the whole scan and the part that trials are made on, as mended so far.
+
+    `matrix` (2, 2) is by what positions were multiplied in all.
+    """
 
     scan: Scan
     part: Scan
     trial: Trial
     expected: float = 0.0
+    matrix: NDArray[np.float64] = field(default_factory=lambda: np.eye(2))
 
     def misfit(self, trial: Trial) -> float:
         """Misfit of a trial beyond what is to be expected of a scan without faults, at least what is none."""
@@ -40,26 +51,50 @@ class Search:
         return self.misfit(trial) <= SPARE or trial.ratio < SPARE_RATIO
 
 
-def find_causes(scan: Scan, laboratory: Laboratory) -> tuple[list[Finding], Scan, Trial]:
-    """What explains the misfit of a scan, the first cause first; the scan mended so; and the trial of its part then."""
+def find_causes(scan: Scan, laboratory: Laboratory) -> tuple[list[Finding], Scan, tuple[Trial, ...]]:
+    """What explains the misfit of a scan, the first cause first; the scan mended so; first and last trial."""
     part = take_part(scan, choose_part(scan))
     search = Search(scan, part, laboratory.try_scan(part, 'the scan as it is'))
-    if search.fits(search.trial):
-        return [], scan, search.trial
-    search.expected = laboratory.try_clean(search.trial).excess
     findings: dict[str, Finding] = {}
-    for _ in range(ROUNDS):
+    first = search.trial
+    for number in range(ROUNDS):
+        if not search.fits(search.trial) and laboratory.has_time:
+            search.trial = laboratory.try_longer(search.trial)
         if search.fits(search.trial):
             break
+        if number == 0:
+            search.expected = laboratory.try_clean(search.trial).excess
         found = _find_best(search, laboratory)
         if found is None:
             break
         explanation, trial = found
-        findings.setdefault(explanation.code, _tell(search, explanation, trial))
+        findings[explanation.code] = _tell(search, explanation, trial, findings.get(explanation.code))
         _adopt(search, explanation, trial)
-    if not search.fits(search.trial):
+    if search.fits(search.trial) or 'position_scale' in findings:
+        _map_what_is_left(search, findings)
+    if not search.fits(search.trial) and search.trial.excess > DOUBTFUL_EXCESS and search.trial.ratio > DOUBTFUL:
         findings['unexplained'] = _tell_unexplained(search, alone=not findings)
-    return list(findings.values()), search.scan, search.trial
+    return list(findings.values()), search.scan, (first,) if search.trial is first else (first, search.trial)
+
+
+def _map_what_is_left(search: Search, findings: dict[str, Finding]) -> None:
+    """Take a small stretch of the positions, which leaves hardly a misfit, from the slopes of the last trial."""
+    trial = search.trial
+    found = estimate_affine(trial.prepared, trial.canvas, trial.probe)
+    if not found.needed or np.abs(found.matrix - np.eye(2)).max() < SMALLEST_MAP:
+        return
+    explanation = explain_map(found.matrix @ search.matrix, 'positions mapped as their patterns ask')
+    before = findings.get('position_scale')
+    search.scan = stretch(search.scan, found.matrix)
+    finding = Finding(
+        'position_scale',
+        f'{explanation.finding}; the patterns say so by {found.significance:.0f} standard errors.',
+        'certain' if before is None else before.certainty,
+        explanation.remedy,
+        mended=True,
+        figures={'scale': found.scale, 'degrees': found.rotation, 'standard_errors': found.significance},
+    )
+    findings['position_scale'] = finding
 
 
 def _find_best(search: Search, laboratory: Laboratory) -> tuple[Explanation, Trial] | None:
@@ -80,24 +115,26 @@ def _find_best(search: Search, laboratory: Laboratory) -> tuple[Explanation, Tri
 
 
 def _promising(search: Search, laboratory: Laboratory) -> Iterator[Explanation]:
-    """The best of those that are screened, if they are better than what there is; then those that are not screened."""
+    """Simple ones that the trial itself proposes; the best of those that are screened; then those with more freedom."""
     explanations = list(list_explanations(search.trial))
-    screened = [one for one in explanations if one.screened]
+    yield from (one for one in explanations if not one.screened and one.price == 1)
     left = []
-    for one in screened:
+    for one in (one for one in explanations if one.screened):
         if laboratory.has_time:
             left.append((laboratory.screen(one.mend(search.part), one.assumption), one))
     left.sort(key=lambda pair: pair[0])
     if left:
         before = laboratory.screen(search.part, 'the scan as it is')
         yield from (one for excess, one in left[:PROMOTED] if excess < before)
-    yield from (one for one in explanations if not one.screened)
+    yield from (one for one in explanations if not one.screened and one.price > 1)
 
 
 def _adopt(search: Search, explanation: Explanation, trial: Trial) -> None:
     search.part = explanation.mend(search.part)
     if explanation.on_whole:
         search.scan = explanation.mend(search.scan)
+    if explanation.matrix is not None:
+        search.matrix = explanation.matrix @ search.matrix
     if explanation.freedom.probe:
         search.part = search.part.with_probe(trial.probe)
     if explanation.freedom.positions:
@@ -105,7 +142,9 @@ def _adopt(search: Search, explanation: Explanation, trial: Trial) -> None:
     search.trial = trial
 
 
-def _tell(search: Search, explanation: Explanation, trial: Trial) -> Finding:
+def _tell(search: Search, explanation: Explanation, trial: Trial, earlier: Finding | None) -> Finding:
+    if earlier is not None and explanation.matrix is not None:
+        explanation = explain_map(explanation.matrix @ search.matrix, explanation.assumption)
     before, after = search.trial, trial
     fall = search.misfit(before) / search.misfit(after)
     clear = fall > CLEAR and search.fits(after)

@@ -13,7 +13,7 @@ from ..events import Emit, Progress, ShouldStop, ignore, never
 from ..physics.engine.positions import displace_scan
 from ..physics.engine.refine import RefineOptions, refine, scan_dose
 from ..physics.forward import diffract
-from ..physics.geometry import gather_patches
+from ..physics.geometry import gather_patches, scan_area
 from ..physics.inspection.places import nearest_to_middle
 from ..physics.prepare import PreparedScan, prepare_scan
 from ..physics.probes import probe_modes
@@ -22,12 +22,13 @@ from ..physics.sampling import scan_overlap
 from ..physics.scoring.goodness_of_fit import measure_excess
 from ..physics.simulation.simulate import expected_counts
 from ..scan import Scan
-from .finding import TrialRecord
+from .finding import TrialImages, TrialRecord
 
 VALUES = 400_000  # of all patterns together: a trial takes half a second
-FEWEST, MOST = 49, 121  # patterns
+FEWEST, MOST = 49, 100  # patterns
 SCREENED = 36  # of them, on which explanations are screened before they are tried in full
-PASSES, PASSES_WITH_MORE, PASSES_OF_SCREENING = 8, 12, 5  # of the engine; where probe or positions are refined too
+PASSES, PASSES_WITH_MORE = 8, 12  # of the engine; where the probe or the positions are refined too
+PASSES_OF_SCREENING, PATIENT = 5, 24  # to tell what is worth a trial; that an object only needs more of them
 BUDGET = 60.0  # CPU-seconds of all trials together
 
 
@@ -57,6 +58,13 @@ class Trial:
     def ratio(self) -> float:
         """Misfit in units of counting noise."""
         return self.misfit.noise_ratio
+
+    @property
+    def images(self) -> TrialImages:
+        """The trial to look at."""
+        area = scan_area(self.prepared.scan.positions, self.prepared.layout.origin)
+        means = (images.mean(axis=0) for images in (self.measured, self.predicted))
+        return TrialImages(f'{self.assumption}: {self.ratio:.3g} x noise', self.canvas[area], *means)
 
     @property
     def record(self) -> TrialRecord:
@@ -98,6 +106,12 @@ class Laboratory:
         trial = self._make(scan, assumption, freedom, PASSES if freedom == FIXED else PASSES_WITH_MORE)
         self.made.append(trial.record)
         return trial
+
+    def try_longer(self, trial: Trial) -> Trial:
+        """The same trial with so many passes that an object comes together slowly, too; the better of the two."""
+        longer = self._make(trial.prepared.scan, f'{trial.assumption}, more passes', FIXED, PATIENT)
+        self.made.append(longer.record)
+        return min(trial, longer, key=lambda one: one.excess)
 
     def screen(self, scan: Scan, assumption: str) -> float:
         """Misfit beyond noise per count after few passes on few patterns of a small scan."""

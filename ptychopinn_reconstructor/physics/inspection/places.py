@@ -35,20 +35,28 @@ def lost_positions(positions: NDArray[np.float64], n_pixels: int) -> NDArray[np.
     return lost if lost.mean() <= MOST else np.zeros_like(lost)
 
 
-def check_step(positions: NDArray[np.float64], probe: NDArray[Any], pixel_size: object = None) -> None:
-    """Raise ScanError where positions (n, 2) lie absurdly close or far for a probe (modes, N, N), pixels.
-
-    The strongest mode counts, since weak ones may be noise. The likely unit is said, unless the `pixel_size` is known,
-    with which the reader has converted lengths.
+def find_absurd_step(positions: NDArray[np.float64], probe: NDArray[Any]) -> tuple[float, float, float] | None:
+    """Step and extent of positions (n, 2), and the diameter of a probe (modes, N, N), pixels, where they do not go
+    together: the strongest mode counts, since weak ones may be noise. None where they do, or are too few to tell.
     """
     if len(positions) < FEWEST or not np.isfinite(positions).all():
-        return
+        return None
     strongest = probe[np.argmax((np.abs(probe) ** 2).sum(axis=(1, 2)))]
     diameter, step = max(energy_diameter(strongest), 1.0), scan_step(positions)
     extent = float(np.ptp(positions, axis=0).max())
     close = extent < SMALLEST * diameter or (extent < SMALL * diameter and step < FINEST * diameter)
-    if not close and step <= COARSEST * diameter:
+    return (step, extent, diameter) if close or step > COARSEST * diameter else None
+
+
+def check_step(positions: NDArray[np.float64], probe: NDArray[Any], pixel_size: object = None) -> None:
+    """Raise ScanError where positions (n, 2) lie absurdly close or far for a probe (modes, N, N), pixels.
+
+    The likely unit is said, unless the `pixel_size` is known, with which the reader has converted lengths.
+    """
+    found = find_absurd_step(positions, probe)
+    if found is None:
         return
+    step, extent, diameter = found
     why = (
         'the pixel size of the object or the probe is probably not that of this scan; correct it'
         if pixel_size is not None
