@@ -183,7 +183,8 @@ def test_a_trained_scale_is_used_when_reconstructing(scan: Scan, tmp_path: Path)
 def test_the_models_probe_follows_the_dose_of_another_scan(scan: Scan, tmp_path: Path) -> None:
     """AMPLITUDE: a model trained in the gauge serves a scan of four times the exposure that holds no probe."""
     model = pp.train([scan], config_of(data__probe_power='from_counts'), tmp_path).model
-    longer = replace(scan, diffraction=scan.diffraction.astype(np.uint32) * 4, probe=None)
+    counts = scan.diffraction.astype(np.uint32) * 4  # a factor that would be divided out
+    longer = replace(scan, diffraction=counts, probe=None, as_is=True)
     result = pp.reconstruct(longer, model, config_of(data__probe_power='from_counts'))
     power = probe_power(result.reconstruction.probe)
     assert power == pytest.approx(longer.mean_counts, rel=1e-4)

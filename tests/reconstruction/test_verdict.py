@@ -23,7 +23,7 @@ PASSES = 10
 
 def judge(scan: Scan, passes: int = PASSES, **inference: bool) -> Verdict:
     config = pp.Config().merged({'refinement': {'passes': passes}, 'inference': inference})
-    verdict = pp.refine(scan, config).report.run.verdict
+    verdict = pp.refine(replace(scan, as_is=True), config).report.run.verdict
     assert verdict is not None
     return verdict
 
