@@ -348,7 +348,7 @@ def judge(case: Case) -> dict[str, object]:
     }
 
 
-def list_cases(kinds: Iterable[str], scans: int, pairs: int) -> list[Case]:
+def list_cases(kinds: Iterable[str], scans: int, pairs: int, skip: int = 0) -> list[Case]:
     """Clean scans, each kind of fault in `scans` designs, and `pairs` of two."""
     cases = [Case(design, (), 0) for design in CLEAN] if 'none' in kinds else []
     single = [kind for kind in KINDS if kind in kinds]
@@ -377,12 +377,13 @@ def main() -> None:
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--kinds', nargs='*', default=['none', *KINDS])
     parser.add_argument('--scans', type=int, default=10)
+    parser.add_argument('--skip', type=int, default=0, help='designs left out of each kind')
     parser.add_argument('--pairs', type=int, default=20)
     options = parser.parse_args()
     assert set(PROBES) >= {design.probe for design in DESIGNS}
     options.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, object]] = []
-    for case in list_cases(options.kinds, options.scans, options.pairs):
+    for case in list_cases(options.kinds, options.scans, options.pairs, options.skip):
         rows.append(judge(case))
         with (options.out / 'cases.csv').open('w', newline='', encoding='utf-8') as file:
             writer = csv.DictWriter(file, rows[0])

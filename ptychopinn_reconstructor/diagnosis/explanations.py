@@ -56,7 +56,7 @@ def list_explanations(trial: Trial) -> Iterator[Explanation]:
     yield from _turned_detectors(trial)
     yield from _turned_positions(trial)
     yield from _uneven_light(trial)
-    yield from _backgrounds(trial)
+    yield from propose_backgrounds(trial)
     yield from _stretched_positions(trial)
     yield from _refinements(trial)
 
@@ -128,7 +128,8 @@ def pattern_factors(trial: Trial) -> NDArray[np.float64]:
     return np.asarray(np.clip(factors / np.median(factors), 0.1, 10.0))
 
 
-def _backgrounds(trial: Trial) -> Iterator[Explanation]:
+def propose_backgrounds(trial: Trial) -> Iterator[Explanation]:
+    """The light that the dark part of the patterns does not share with speckle, if there is some."""
     prepared = trial.prepared
     if trial.misfit.detector is None:
         return

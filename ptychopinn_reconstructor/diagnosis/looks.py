@@ -35,6 +35,7 @@ SMALLEST = 4.0  # pixels: the diameter of a probe that is sampled too coarsely
 CLIPPED_SHARE, FEWEST_CLIPPED = 0.2, 8.0
 FEWEST_DOUBLED = 0.02  # share of the positions
 ALIKE = 0.8  # of the likeness that neighbors one step apart have, for patterns at the same place
+TIMES, FEWEST_A_TIME, STEADY = 6, 8, 0.2  # parts of a scan in time, patterns in each; change of log(counts)
 IMPLAUSIBLE = 100.0  # factor between counts and the probe's power that is no unit of the probe's but an error
 
 
@@ -216,10 +217,31 @@ def look_at_power(scan: Scan) -> Iterator[Finding]:
         )
 
 
+def look_for_trend(scan: Scan) -> Iterator[Finding]:
+    """Counts that rise or fall steadily from the first pattern to the last."""
+    if len(scan) < TIMES * FEWEST_A_TIME:
+        return
+    logarithm = np.log(np.maximum(scan.pattern_counts, 1.0))
+    medians = np.array([np.median(part) for part in np.array_split(logarithm, TIMES)])
+    change, steps = medians[-1] - medians[0], np.diff(medians)
+    trend = np.linspace(medians[0], medians[-1], len(scan))
+    scatter = float(np.median(np.abs(logarithm - trend)))
+    if abs(change) > STEADY and (steps * np.sign(change) > 0).all() and scatter < abs(change) / 4:
+        share = 1 - np.exp(-abs(change))
+        yield Finding(
+            'flicker',
+            f'The counts {"fall" if change < 0 else "rise"} steadily, by {share:.0%} from first to last pattern.',
+            'possible',
+            'Unless the sample is so: divide the patterns by a monitor of the beam.',
+            figures={'change': float(np.expm1(change)), 'scatter': scatter},
+        )
+
+
 Look = Callable[[Scan], Iterator[Finding]]
 LOOKS: tuple[Look, ...] = (
     look_for_doubled_positions,
     look_for_clipping,
+    look_for_trend,
     look_at_dose,
     look_at_power,
     look_at_window,

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..physics.engine.affine import estimate_affine
+from ..physics.forward import measure, propagate
 from ..scan import Scan
-from .explanations import Explanation, explain_map, list_explanations, stretch
+from .explanations import Explanation, explain_map, list_explanations, propose_backgrounds, stretch
 from .finding import Certainty, Finding
 from .trials import Laboratory, Trial, choose_part, take_part
 
@@ -24,6 +25,7 @@ SPARE_RATIO = 1.08  # the same in units of counting noise
 # What is left without a cause, as in the verdict on a result.
 DOUBTFUL, DOUBTFUL_EXCESS = 1.2, 0.0015
 SMALLEST_MAP = 0.003  # of the extent: less moves no position of such a part by half a pixel
+UNLIKE = 0.6  # cosine of mean amplitudes: .81 to .998 for right probes, below .25 for a Gaussian spot of their size
 WORTH = 1.35  # factor by which a misfit must fall
 PROMOTED = 2  # of the screened explanations that are tried in full
 CLEAR, BETTER = 5.0, 2.0  # the same, for a cause that is certain, or likely
@@ -57,6 +59,8 @@ def find_causes(scan: Scan, laboratory: Laboratory) -> tuple[list[Finding], Scan
     search = Search(scan, part, laboratory.try_scan(part, 'the scan as it is'))
     findings: dict[str, Finding] = {}
     first = search.trial
+    if not search.fits(first) and (unlike := _suspect_probe(first)) is not None:
+        return [unlike], scan, (first,)
     for number in range(ROUNDS):
         if not search.fits(search.trial) and laboratory.has_time:
             search.trial = laboratory.try_longer(search.trial)
@@ -70,8 +74,11 @@ def find_causes(scan: Scan, laboratory: Laboratory) -> tuple[list[Finding], Scan
         explanation, trial = found
         findings[explanation.code] = _tell(search, explanation, trial, findings.get(explanation.code))
         _adopt(search, explanation, trial)
-    if search.fits(search.trial) or 'position_scale' in findings:
-        _map_what_is_left(search, findings)
+    if search.fits(search.trial):
+        if not findings or 'position_scale' in findings:
+            _map_what_is_left(search, findings)
+        if 'background' not in findings:
+            _find_small_background(search, findings)
     if not search.fits(search.trial) and search.trial.excess > DOUBTFUL_EXCESS and search.trial.ratio > DOUBTFUL:
         findings['unexplained'] = _tell_unexplained(search, alone=not findings)
     return list(findings.values()), search.scan, (first,) if search.trial is first else (first, search.trial)
@@ -95,6 +102,14 @@ def _map_what_is_left(search: Search, findings: dict[str, Finding]) -> None:
         figures={'scale': found.scale, 'degrees': found.rotation, 'standard_errors': found.significance},
     )
     findings['position_scale'] = finding
+
+
+def _find_small_background(search: Search, findings: dict[str, Finding]) -> None:
+    """A background too small for a misfit, from the contrast of the dark part of the patterns."""
+    for explanation in propose_backgrounds(search.trial):
+        findings['background'] = Finding(
+            'background', f'{explanation.finding}.', 'likely', explanation.remedy, mended=False
+        )
 
 
 def _find_best(search: Search, laboratory: Laboratory) -> tuple[Explanation, Trial] | None:
@@ -158,6 +173,29 @@ def _tell(search: Search, explanation: Explanation, trial: Trial, earlier: Findi
         mended=explanation.on_whole,
         figures={'noise_ratio_before': before.ratio, 'noise_ratio_after': after.ratio},
     )
+
+
+def _suspect_probe(trial: Trial) -> Finding | None:
+    """A probe so far from the truth that few passes cannot find it: its far field is unlike the mean pattern."""
+    likeness = _compare_far_field(trial, trial.probe)
+    if likeness > UNLIKE:
+        return None
+    return Finding(
+        'probe',
+        f'The far field of the probe is unlike the mean pattern ({likeness:.2f} alike), and a trial fits to '
+        f'{trial.ratio:.3g} times counting noise only: the probe is not that of the scan.',
+        'likely',
+        'Give the probe of this instrument, or one nearer to it, and refine it: --refine-probe.',
+        figures={'likeness': likeness, 'noise_ratio': trial.ratio},
+    )
+
+
+def _compare_far_field(trial: Trial, probe: NDArray[np.complex64]) -> float:
+    """Cosine of the amplitudes of the mean pattern and of the unscattered probe, on good pixels."""
+    good = trial.prepared.good
+    own = np.sqrt(measure(propagate(probe)[None])[0][good])
+    mean = np.sqrt(trial.measured.mean(axis=0)[good])
+    return float(own @ mean / max(float(np.linalg.norm(own) * np.linalg.norm(mean)), 1e-12))
 
 
 def _tell_unexplained(search: Search, *, alone: bool) -> Finding:

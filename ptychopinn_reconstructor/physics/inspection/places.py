@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse import csgraph
 from scipy.spatial import cKDTree
 
 from ...errors import ScanError
@@ -23,7 +25,7 @@ UNITS = {'meters': 1.0, 'millimeters': 1e-3, 'micrometers': 1e-6, 'nanometers': 
 
 
 def lost_positions(positions: NDArray[np.float64], n_pixels: int) -> NDArray[np.bool_]:
-    """Those (n,) of the positions (n, 2) that are not finite or share no pixel of the object with any other.
+    """Those (n,) of the positions (n, 2) that are not finite, or share no pixel of the object with most others.
 
     None where that is true of more than 5 %.
     """
@@ -31,8 +33,21 @@ def lost_positions(positions: NDArray[np.float64], n_pixels: int) -> NDArray[np.
     known = np.flatnonzero(~lost)
     if len(known) >= FEWEST:
         nearest = np.asarray(cKDTree(positions[known]).query(positions[known], k=2)[0])[:, 1]
-        lost[known] = nearest > max(FAR * float(np.median(nearest)), n_pixels)
+        reach = max(FAR * float(np.median(nearest)), n_pixels)
+        lost[known] = (nearest > reach) | _are_apart(positions[known], reach)
     return lost if lost.mean() <= MOST else np.zeros_like(lost)
+
+
+def _are_apart(positions: NDArray[np.float64], reach: float) -> NDArray[np.bool_]:
+    """Those (n,) of positions (n, 2) in small groups of their own, more than some `reach` from the largest group.
+
+    Groups are those of squares of that side that touch each other.
+    """
+    squares, square = np.unique(np.floor(positions / reach).astype(np.int64), axis=0, return_inverse=True)
+    rows, columns = cKDTree(squares).query_pairs(1.5, output_type='ndarray').reshape(-1, 2).T
+    links = sparse.coo_array((np.ones(len(rows)), (rows, columns)), (len(squares),) * 2)
+    group = csgraph.connected_components(links, directed=False)[1][square.ravel()]
+    return np.asarray(group != np.bincount(group).argmax())
 
 
 def find_absurd_step(positions: NDArray[np.float64], probe: NDArray[Any]) -> tuple[float, float, float] | None:
