@@ -353,7 +353,7 @@ def list_cases(kinds: Iterable[str], scans: int, pairs: int, skip: int = 0) -> l
     cases = [Case(design, (), 0) for design in CLEAN] if 'none' in kinds else []
     single = [kind for kind in KINDS if kind in kinds]
     cases += [
-        Case(DESIGNS[n % 10], (kind,), 100 * list(KINDS).index(kind) + n) for n in range(scans) for kind in single
+        Case(DESIGNS[n % 10], (kind,), 100 * list(KINDS).index(kind) + n) for n in range(skip, scans) for kind in single
     ]
     rng = np.random.default_rng(1)
     drawn = [tuple(str(kind) for kind in rng.choice(PAIRED, 2, replace=False)) for _ in range(pairs)]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..physics.engine.affine import estimate_affine
 from ..physics.forward import measure, propagate
 from ..scan import Scan
-from .explanations import Explanation, explain_map, list_explanations, propose_backgrounds, stretch
+from .explanations import Explanation, explain_map, list_explanations, propose_backgrounds
 from .finding import Certainty, Finding
 from .trials import Laboratory, Trial, choose_part, take_part
 
@@ -24,6 +24,7 @@ SPARE = 0.0006  # misfit beyond noise per count that is none: what few passes le
 SPARE_RATIO = 1.08  # the same in units of counting noise
 # What is left without a cause, as in the verdict on a result.
 DOUBTFUL, DOUBTFUL_EXCESS = 1.2, 0.0015
+STEPS = 3  # at most, of a map, each of which finds two thirds of what is left, and more
 SMALLEST_MAP = 0.003  # of the extent: less moves no position of such a part by half a pixel
 UNLIKE = 0.6  # cosine of mean amplitudes: .81 to .998 for right probes, below .25 for a Gaussian spot of their size
 WORTH = 1.35  # factor by which a misfit must fall
@@ -76,7 +77,7 @@ def find_causes(scan: Scan, laboratory: Laboratory) -> tuple[list[Finding], Scan
         _adopt(search, explanation, trial)
     if search.fits(search.trial):
         if not findings or 'position_scale' in findings:
-            _map_what_is_left(search, findings)
+            _map_what_is_left(search, laboratory, findings)
         if 'background' not in findings:
             _find_small_background(search, findings)
     if not search.fits(search.trial) and search.trial.excess > DOUBTFUL_EXCESS and search.trial.ratio > DOUBTFUL:
@@ -84,24 +85,25 @@ def find_causes(scan: Scan, laboratory: Laboratory) -> tuple[list[Finding], Scan
     return list(findings.values()), search.scan, (first,) if search.trial is first else (first, search.trial)
 
 
-def _map_what_is_left(search: Search, findings: dict[str, Finding]) -> None:
-    """Take a small stretch of the positions, which leaves hardly a misfit, from the slopes of the last trial."""
-    trial = search.trial
-    found = estimate_affine(trial.prepared, trial.canvas, trial.probe)
-    if not found.needed or np.abs(found.matrix - np.eye(2)).max() < SMALLEST_MAP:
-        return
-    explanation = explain_map(found.matrix @ search.matrix, 'positions mapped as their patterns ask')
-    before = findings.get('position_scale')
-    search.scan = stretch(search.scan, found.matrix)
-    finding = Finding(
-        'position_scale',
-        f'{explanation.finding}; the patterns say so by {found.significance:.0f} standard errors.',
-        'certain' if before is None else before.certainty,
-        explanation.remedy,
-        mended=True,
-        figures={'scale': found.scale, 'degrees': found.rotation, 'standard_errors': found.significance},
-    )
-    findings['position_scale'] = finding
+def _map_what_is_left(search: Search, laboratory: Laboratory, findings: dict[str, Finding]) -> None:
+    """Take a stretch of the positions that leaves hardly a misfit from the slopes of the last trial, step by step."""
+    for _ in range(STEPS):
+        trial = search.trial
+        found = estimate_affine(trial.prepared, trial.canvas, trial.probe)
+        if not found.needed or np.abs(found.matrix - np.eye(2)).max() < SMALLEST_MAP or not laboratory.has_time:
+            return
+        step = explain_map(found.matrix, 'positions mapped as their patterns ask')
+        before = findings.get('position_scale')
+        _adopt(search, step, laboratory.try_scan(step.mend(search.part), step.assumption))
+        whole = explain_map(search.matrix, step.assumption)
+        findings['position_scale'] = Finding(
+            'position_scale',
+            f'{whole.finding}; the patterns say so by {found.significance:.0f} standard errors.',
+            'certain' if before is None else before.certainty,
+            whole.remedy,
+            mended=True,
+            figures={'standard_errors': found.significance},
+        )
 
 
 def _find_small_background(search: Search, findings: dict[str, Finding]) -> None:
