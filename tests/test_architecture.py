@@ -38,12 +38,12 @@ ROOMS: dict[str, set[str]] = {
     'environment': {'backend', 'errors'},
     'model_file': {'backend', 'config', 'errors', 'events', 'io', 'physics', 'scan'},
     'backends': {'backend', 'config', 'errors', 'io', 'physics'},
-    'reconstruction': {
-        'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'result', 'scan',
-    },
-    # The doctor of scans: looks at a scan and trial reconstructions of its own. Beside `reconstruction`, not in it: it
-    # answers another question, and needs neither a network nor a model.
+    # The doctor of scans: looks at a scan and trial reconstructions of its own. Beside `reconstruction`, which asks it
+    # where `auto` is set: it answers another question, and needs neither a network nor a model.
     'diagnosis': {'errors', 'events', 'io', 'physics', 'scan'},
+    'reconstruction': {
+        'backend', 'config', 'diagnosis', 'errors', 'events', 'io', 'model_file', 'physics', 'result', 'scan',
+    },
     'training': {
         'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction', 'result', 'scan',
     },

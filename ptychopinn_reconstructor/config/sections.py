@@ -321,6 +321,12 @@ class RefinementConfig(Section):
         ini=f'{PLUGIN_SECTION}.RefinePositions',
         option='--refine-positions',
     )
+    auto: bool = setting(
+        False,
+        'True: the scan is diagnosed first, in at most a minute of CPU time: what that finds is mended, and probe and '
+        'positions are refined where the patterns ask for it.',
+        option='--auto',
+    )
     wavefront: bool = setting(
         True,
         'True: the long-range phase is solved for from the slopes of all patterns, after stitching, after passes 1, 2, '

