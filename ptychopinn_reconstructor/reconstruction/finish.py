@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..errors import Interrupted
 from ..events import Done, Emit, Event, Notice, Previews, Progress, ShouldStop
 from ..physics.arrays import NUMPY, Arrays
+from ..physics.engine.alignment import carry_object
 from ..physics.engine.positions import displace_scan
 from ..physics.engine.refine import Refined, RefineOptions, refine
 from ..physics.engine.residuals import residuals
@@ -56,6 +57,8 @@ def finish(
         run = _refined_run(run, refined, options, arrays)
         notices = (*notices, *refinement_notices(refined))
         canvas, probe = refined.canvas, refined.probe
+        if refined.affine is not None and halves:
+            halves = tuple(carry_object(half, prepared, refined.affine) for half in halves)
         if refined.displacements is not None:
             prepared = displace_scan(prepared, refined.displacements)
         losses = losses or tuple(enumerate(run.residual_by_pass, start=1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..events import Notice
+from ..physics.engine.affine import affine_rotation, affine_scale
 from ..physics.engine.refine import Refined
 from ..physics.prepare import PreparedScan, detected_share
 from ..physics.scaling import probe_power
@@ -54,8 +55,15 @@ def _doubt_trusted(prepared: PreparedScan) -> str:
 
 
 def refinement_notices(refined: Refined) -> tuple[Notice, ...]:
-    """What the refinement had to undo."""
+    """What the refinement had to undo, and what it did to all positions together."""
     notices = []
+    if refined.affine is not None:
+        text = (
+            f'The patterns ask for other positions: all were scaled by {affine_scale(refined.affine):.4f} and turned '
+            f'by {affine_rotation(refined.affine):.2f} degrees about their mean; check the pixel size and the axes of '
+            'the scan.'
+        )
+        notices.append(Notice('scan_aligned', text))
     if refined.start_dropped:
         text = (
             'The object to start from explained the patterns less than an empty one, from which the refinement began '

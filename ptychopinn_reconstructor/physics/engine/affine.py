@@ -35,7 +35,7 @@ SAMPLED = 256  # patterns that are asked, evenly spaced in canonical order: enou
 ANSCOMBE = np.float32(3 / 8)  # counts
 DARK = 1e-9  # of the largest illumination; keeps X finite where there is none
 SIGNIFICANT = 5.0  # standard errors
-SMALLEST_GAIN = 2e-3  # of the misfit: objects that have not settled, or repeat themselves, fake less than that
+SMALLEST_GAIN = 3e-4  # of the misfit: what an object that has not settled may fake
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,14 +52,13 @@ class AffineMap:
 
     @property
     def scale(self) -> float:
-        """Factor on lengths, square root of the determinant."""
-        return float(np.sqrt(max(np.linalg.det(self.matrix), 0.0)))
+        """Factor on lengths."""
+        return affine_scale(self.matrix)
 
     @property
     def rotation(self) -> float:
-        """Degrees by which the positions must be turned, from rows towards columns."""
-        (a, b), (c, d) = self.matrix
-        return float(np.degrees(np.arctan2(c - b, a + d)))
+        """Degrees from rows towards columns."""
+        return affine_rotation(self.matrix)
 
     @property
     def significance(self) -> float:
@@ -70,6 +69,17 @@ class AffineMap:
     def needed(self) -> bool:
         """Whether the patterns ask for it: beyond its errors, and worth something to the fit."""
         return self.significance > SIGNIFICANT and self.gain > SMALLEST_GAIN
+
+
+def affine_scale(matrix: NDArray[np.float64]) -> float:
+    """The factor on lengths of a matrix (2, 2): the square root of its determinant."""
+    return float(np.sqrt(max(np.linalg.det(matrix), 0.0)))
+
+
+def affine_rotation(matrix: NDArray[np.float64]) -> float:
+    """The angle of a matrix (2, 2), degrees from rows towards columns: that of the nearest rotation."""
+    (a, b), (c, d) = matrix
+    return float(np.degrees(np.arctan2(c - b, a + d)))
 
 
 def estimate_affine(

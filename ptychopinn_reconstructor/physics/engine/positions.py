@@ -8,9 +8,9 @@
 | s      | `EXPECTED_PIXELS`: how far positions are off before anything is known| pixels                   |
 
 One Gauss-Newton step per pattern and pass, of the likelihood 2 sum (sqrt(I) - sqrt(I_pred))^2 with the prior
-u^2 / (2 s^2): (H + 1/(4 s^2)) du = b - u/(4 s^2), no longer than `LONGEST_STEP`. The object could take over a common
-shift, stretch, rotation or shear of all positions: after each pass what an affine map of the positions explains is
-taken out of u, so that its mean is zero.
+u^2 / (2 s^2): (H + 1/(4 s^2)) du = b - u/(4 s^2), no longer than `LONGEST_STEP`. The object follows a common shift,
+stretch, rotation or shear of all positions, so that single patterns hardly tell it: after each pass what an affine map
+of the positions explains is taken out of u; `alignment` finds it by itself.
 """
 
 from __future__ import annotations
@@ -81,13 +81,18 @@ def displacement_gradient(
 
 
 def displace_scan(prepared: PreparedScan, displacements: NDArray[np.float64]) -> PreparedScan:
-    """The scan with its positions displaced by (n, 2) pixels in canonical order; canvas and order stay the same."""
+    """The scan with its positions displaced by (n, 2) pixels in canonical order; canvas and order stay the same.
+
+    A window that would leave the canvas stays at its edge, and the probe is shifted within it.
+    """
     positions = prepared.scan.positions.copy()
     positions[prepared.order] += displacements
-    layout = replace(prepared.layout, fractions=prepared.layout.fractions + displacements)
+    laid = prepared.layout
+    place = laid.corners + laid.fractions + displacements
+    corners = np.clip(np.rint(place), 0, np.asarray(laid.shape) - prepared.n_pixels).astype(np.int64)
     return replace(
         prepared,
         scan=replace(prepared.scan, positions=positions),
         positions=prepared.positions + displacements,
-        layout=layout,
+        layout=replace(laid, corners=corners, fractions=place - corners),
     )

@@ -15,18 +15,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ConfigError, ScanError, TrainingError
-from ...events import Emit, Epoch, Progress, ShouldStop, ignore, never
+from ...events import Emit, Epoch, Event, Progress, ShouldStop, ignore, never
 from ..arrays import NUMPY, Arrays
 from ..illumination import illumination
 from ..prepare import PreparedScan
+from ..sampling import scan_overlap
 from ..stitching.count_scale import LARGEST_CHANGE, count_gauge
+from .affine import AffineMap, estimate_affine
+from .alignment import Trial, align_scan, fits_better
 from .batches import even_sampling
 from .far_field_step import FarFieldStep
 from .guard import Guard
@@ -156,6 +159,12 @@ class RefineOptions:
         left = 1 - (number - 1) / (self.passes - 1) if self.passes > 1 else 0.0
         return ObjectStep(self.momentum * min(1.0, left / FADING))
 
+    def alignment_passes(self, prepared: PreparedScan, probe: NDArray[np.complex64]) -> int:
+        """Passes after which an object shows whether the positions must be turned, sheared or scaled as a whole."""
+        overlap = scan_overlap(prepared.positions, probe)
+        settled = automatic_passes(overlap, from_network=False, more=False) // 2
+        return settled + (SETTLING_PASSES if self.refine_probe else 0)
+
     def solves_wavefront(self, number: int) -> bool:
         """Whether the long-range phase is solved for after pass `number` (from 1): not before a probe has settled."""
         settled = not self.refine_probe or number >= self.probe_from_pass + SETTLING_PASSES
@@ -187,7 +196,8 @@ class Refined:
     `displacements` (n, 2) of the positions, pixels in canonical order, or None when they were not refined.
     `stopped`: the job was asked to stop; canvas and probe are those of the last complete batch. `taken_back`: passes
     that ended worse than they began, and were undone; `start_dropped`: the object handed in explained the patterns less
-    than an empty one, which took its place.
+    than an empty one, which took its place. `affine`: the matrix (2, 2) that all positions were multiplied by about
+    their mean, within the displacements, or None.
     """
 
     canvas: NDArray[np.complex64]
@@ -197,6 +207,7 @@ class Refined:
     displacements: NDArray[np.float64] | None = None
     taken_back: int = 0
     start_dropped: bool = False
+    affine: NDArray[np.float64] | None = None
 
 
 def refine(
@@ -214,11 +225,43 @@ def refine(
 
     `probe` (modes, N, N) in sqrt(counts) replaces the scan's; `arrays` say on which device to compute. Emits progress
     events (stage 'refine', in patterns) after a batch and within a long one, and an epoch event per pass (epoch, total,
-    residual). `after_pass` is handed the number of the pass and the canvas, which later passes change. Raises ScanError
-    when the canvas or probe does not fit the scan, TrainingError when the residual of the first pass is not finite.
+    residual). `after_pass` is handed the number of the pass and the canvas, which later passes change. Where positions
+    are refined and the patterns ask for all of them to be turned, sheared or scaled, that is done first (stage 'align')
+    and the passes start anew. Raises ScanError when the canvas or probe does not fit the scan, TrainingError when the
+    residual of the first pass is not finite.
     """
     probe = prepared.probe if probe is None else probe
     _check(prepared, canvas, probe)
+    run = partial(_refine, options=options, arrays=arrays, emit=emit, should_stop=should_stop, after_pass=after_pass)
+    try:
+        return run(prepared, canvas, probe=probe, watch=options.refine_positions)
+    except _Distorted as distorted:
+        begun, first = distorted.begun, distorted.needed
+    try:
+        attempt = partial(_attempt, options=options, arrays=arrays, emit=emit, should_stop=should_stop)
+        aligned = align_scan(prepared, begun, first, attempt, arrays)
+        if not fits_better(aligned, prepared, canvas, probe, attempt, arrays):
+            return run(prepared, canvas, probe=probe)
+    except _Stopped:
+        return Refined(canvas, probe, (), stopped=True, displacements=np.zeros_like(prepared.positions))
+    refined = run(aligned.prepared, aligned.canvas, probe=probe)
+    assert refined.displacements is not None
+    return replace(refined, displacements=aligned.displacements + refined.displacements, affine=aligned.matrix)
+
+
+def _refine(
+    prepared: PreparedScan,
+    canvas: NDArray[np.complex64],
+    options: RefineOptions,
+    *,
+    probe: NDArray[np.complex64],
+    arrays: Arrays,
+    emit: Emit,
+    should_stop: ShouldStop,
+    after_pass: AfterPass | None = None,
+    watch: bool = False,
+) -> Refined:
+    """All passes with the positions as a whole as they are; `watch` for a map of them, that raises _Distorted."""
     engine = Engine(prepared, canvas, probe, FarFieldStep.for_scan(prepared, arrays))
     if options.refine_positions:
         engine.displacements = Displacements(prepared.positions, options.largest_displacement)
@@ -252,6 +295,8 @@ def refine(
             engine.limit_amplitude()
             if number == options.passes:
                 guard.end()
+            if watch and number == min(options.passes, options.alignment_passes(prepared, probe)):
+                _look_for_distortion(engine)
             if after_pass is not None:
                 after_pass(number, arrays.get(engine.canvas))
     except _Stopped:
@@ -278,6 +323,45 @@ def _as_placed(engine: Engine) -> PreparedScan:
     """The scan with the positions as they are by now."""
     found = engine.displacements
     return engine.prepared if found is None else displace_scan(engine.prepared, found.values)
+
+
+class _Distorted(Exception):  # noqa: N818 - not an error
+    """The positions need to be mapped as a whole."""
+
+    def __init__(self, begun: Trial, needed: AffineMap) -> None:
+        super().__init__()
+        self.begun, self.needed = begun, needed
+
+
+def _look_for_distortion(engine: Engine) -> None:
+    canvas = engine.arrays.get(engine.canvas)
+    found = estimate_affine(_as_placed(engine), canvas, engine.probe, arrays=engine.arrays)
+    if found.needed:
+        raise _Distorted(Trial(canvas, engine.probe), found)
+
+
+def _attempt(
+    prepared: PreparedScan,
+    canvas: NDArray[np.complex64],
+    probe: NDArray[np.complex64],
+    *,
+    options: RefineOptions,
+    arrays: Arrays,
+    emit: Emit,
+    should_stop: ShouldStop,
+) -> Trial:
+    """A few passes with the positions as they are; raises _Stopped."""
+    passes = options.alignment_passes(prepared, probe)
+    short = replace(options, passes=passes, refine_positions=False, probe_from_pass=1)
+
+    def progress(event: Event) -> None:
+        if isinstance(event, Progress):
+            emit(replace(event, stage='align'))
+
+    refined = _refine(prepared, canvas, short, probe=probe, arrays=arrays, emit=progress, should_stop=should_stop)
+    if refined.stopped:
+        raise _Stopped
+    return Trial(refined.canvas, refined.probe)
 
 
 class _Stopped(Exception):  # noqa: N818 - not an error

@@ -84,9 +84,13 @@ def test_the_result_has_the_refined_positions_on_the_same_canvas(scan: Scan) -> 
     moved = displace_scan(prepared, by)
     assert moved.scan.positions[prepared.order] - other.positions[prepared.order] == pytest.approx(by)
     canvas = np.random.default_rng(5).normal(size=prepared.layout.shape) + 0j
-    patches = gather_patches(canvas, moved.layout.corners[:9], 32)
-    expected = diffract(prepared.probe, patches, prepared.layout.fractions[:9] + by[:9])
-    assert diffract(moved.probe, patches, moved.layout.fractions[:9]) == pytest.approx(expected)
+    middle = np.flatnonzero((prepared.layout.corners > 2).all(axis=1) & (prepared.layout.corners < 30).all(axis=1))[:9]
+    patches = gather_patches(canvas, moved.layout.corners[middle], 32)
+    place = prepared.layout.corners + prepared.layout.fractions + by
+    expected = diffract(prepared.probe, patches, (place - moved.layout.corners)[middle])
+    assert diffract(moved.probe, patches, moved.layout.fractions[middle]) == pytest.approx(expected)
+    assert np.abs(moved.layout.fractions[middle]).max() <= 0.5
+    assert (moved.layout.corners >= 0).all() and (moved.layout.corners + 32 <= moved.layout.shape).all()
     assert moved.layout.shape == prepared.layout.shape and moved.layout.origin == prepared.layout.origin
 
 
