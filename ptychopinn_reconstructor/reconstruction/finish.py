@@ -78,7 +78,7 @@ def finish(
             halves=halves,
             outside=run.outside_training,
         )
-        run = replace(run, verdict=judge(prepared, run, reliability, canvas, probe))
+        run = replace(run, verdict=judge(prepared, run, reliability, canvas, probe, arrays))
     scan, numbers = prepared.scan, prepared.scan.pattern_indexes
     reconstruction = Reconstruction(
         object=canvas,

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from ..physics.arrays import NUMPY, Arrays
 from ..physics.engine.slope_misfit import SlopeMisfit, measure_slope_misfit
 from ..physics.forward import measure, propagate
 from ..physics.prepare import PreparedScan
@@ -52,6 +53,7 @@ def judge(
     reliability: Reliability,
     object: NDArray[np.complex64],
     probe: NDArray[np.complex64],
+    arrays: Arrays = NUMPY,
 ) -> Verdict:
     """The verdict on an object (H, W) and a probe (modes, N, N) in sqrt(counts), from what is known of their fit."""
     misfit = reliability.misfit
@@ -63,7 +65,7 @@ def judge(
     named = bool(reasons)
     reasons += [*_judge_passes(run, misfit.overall), *_judge_misfit(misfit, run, named=named)]
     if not named and misfit.noise_ratio > BELOW_NOISE:
-        reasons += _judge_slopes(measure_slope_misfit(prepared, object, probe))
+        reasons += _judge_slopes(measure_slope_misfit(prepared, object, probe, arrays))
     if prepared.gauge.choice == 'absolute':
         reasons += _judge_brightness(object, reliability)
     if not reasons:

@@ -176,7 +176,7 @@ def judge_scan(part: PreparedScan, canvas: NDArray[np.complex64], seed: int, arr
     reliability = assess(part, residuals(part, refined.canvas, refined.probe, arrays=arrays), refined.probe)
     run = run_info(part, 'numpy', arrays.device, 'engine', 'scan')
     run = replace(run, refine_passes=options.passes, residual_by_pass=tuple(map(float, refined.residuals)))
-    return judge(part, run, reliability, refined.canvas, refined.probe)
+    return judge(part, run, reliability, refined.canvas, refined.probe, arrays)
 
 
 def list_reasons(unseen: Residual, seen: Residual | None, after_engine: Verdict | None) -> Iterator[Reason]:
