@@ -157,6 +157,9 @@ class RunInfo:
         Normalized residual during each pass.
     displacement_rms
         How far positions have moved, in pixels; None where they were not refined.
+    background, intensity_deviation
+        Mean counts of the estimated background in a pixel of a pattern, and the standard deviation of the estimated
+        factors on the power of the beam; None where none was estimated.
     verdict
         Whether the result can be used; None before it is known.
     """
@@ -180,6 +183,8 @@ class RunInfo:
     wavefront: bool = False
     residual_by_pass: tuple[float, ...] = ()
     displacement_rms: float | None = None
+    background: float | None = None
+    intensity_deviation: float | None = None
     verdict: Verdict | None = None
 
     def to_json(self) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import field_validator
 
 from .fields import LEARNS_FROM_SCANS, PLUGIN_SECTION, SIMULATES, Section, setting
 
@@ -332,6 +334,22 @@ class RefinementConfig(Section):
         'True: the long-range phase is solved for from the slopes of all patterns, after stitching, after passes 1, 2, '
         '4, 8 ... and the last.',
     )
+    background: Literal['auto', 'on', 'off'] = setting(
+        'auto',
+        'Whether a smooth background of the patterns is estimated with the object, never subtracted; auto does it '
+        'where their dark part holds light that does not vary as speckle does.',
+    )
+    intensity: Literal['auto', 'on', 'off'] = setting(
+        'auto',
+        'Whether a factor on the power of the beam is estimated for each pattern; auto does it where the patterns say '
+        'that it drifts or flickers.',
+    )
+
+    @field_validator('background', 'intensity', mode='before')
+    @classmethod
+    def _name_switch(cls, value: Any) -> Any:
+        """YAML reads on and off as true and false."""
+        return {True: 'on', False: 'off'}[value] if isinstance(value, bool) else value
 
 
 class ExecutionConfig(Section):

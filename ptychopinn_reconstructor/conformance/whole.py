@@ -142,6 +142,23 @@ class PipelineChecks:
         assert moved(probe=True) == (True, False) and moved(positions=True) == (False, True)
 
     @pytest.mark.slow
+    def test_background_and_intensity_are_found_when_asked(self, shipped: Shipped) -> None:
+        """SETTINGS: refinement.background and refinement.intensity, each on its own; the patterns stay as they are."""
+
+        def found(**section: str) -> tuple[bool, bool]:
+            config = shipped.config.merged(
+                {'refinement': {'passes': 4, 'background': 'off', 'intensity': 'off', **section}}
+            )
+            result = reconstruct(shipped.scan, shipped.model, config)
+            kept, run = result.reconstruction.metadata, result.report.run
+            assert ('background' in kept) is (run.background is not None)
+            assert ('intensity' in kept) is (run.intensity_deviation is not None)
+            return 'background' in kept, 'intensity' in kept
+
+        assert found() == (False, False)
+        assert found(background='on') == (True, False) and found(intensity='on') == (False, True)
+
+    @pytest.mark.slow
     def test_the_prior_smooths_what_the_passes_find(self, shipped: Shipped) -> None:
         """SETTINGS: refinement.prior, the stronger the less the refined object varies from pixel to pixel."""
 

@@ -108,6 +108,8 @@ GROUPS: dict[str, tuple[Field, ...]] = {
         Field('positions', 'Refine the positions'),
         Field('sync_neighbors', 'Synchronization', 'neighbors', 'none'),
         Field('wavefront', 'Wavefront from slopes'),
+        Field('background', 'Background'),
+        Field('intensity', 'Power of the beam'),
         Field('inference_batch_size', 'Batch size', 'patterns', 'automatic'),
         Field('split_frc', 'Resolution from halves'),
     ),

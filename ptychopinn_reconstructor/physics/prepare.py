@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,8 @@ class Patterns(NamedTuple):
 class PreparedScan:
     """A scan whose patterns are addressed in canonical order; `gauge.probe` is in sqrt(counts).
 
-    `patch_size` is the side n of the network's patches.
+    `patch_size` is the side n of the network's patches. Where the engine has found them: `background` (N, N) in counts,
+    the same in every pattern, and `intensity` (n,), factors on the power of the beam.
     """
 
     scan: Scan
@@ -42,6 +43,8 @@ class PreparedScan:
     positions: NDArray[np.float64]
     layout: Layout
     patch_size: int
+    background: NDArray[np.float32] | None = None
+    intensity: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.order)
@@ -98,7 +101,13 @@ class PreparedScan:
     def part(self, index: NDArray[np.int64]) -> PreparedScan:
         """The patterns at `index` (canonical order, increasing) alone, on the same canvas."""
         order, positions = self.order[index], self.positions[index]
-        return replace(self, order=order, positions=positions, layout=self.layout.part(index))
+        intensity = None if self.intensity is None else self.intensity[index]
+        return replace(self, order=order, positions=positions, layout=self.layout.part(index), intensity=intensity)
+
+    def detect(self, diffracted: NDArray[Any], index: NDArray[np.int64]) -> NDArray[Any]:
+        """Expected counts (b, N, N) of the patterns at `index` from the intensities that their patches diffract."""
+        scaled = diffracted if self.intensity is None else diffracted * self.intensity[index][:, None, None]
+        return scaled if self.background is None else scaled + self.background
 
     def round_positions(self) -> PreparedScan:
         """The same scan without the sub-pixel part of its positions, for a training that must not use them."""

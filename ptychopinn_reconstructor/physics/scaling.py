@@ -37,6 +37,12 @@ def probe_power(probe: NDArray[Any]) -> float:
     return float(np.sum(np.abs(probe) ** 2, dtype=np.float64))
 
 
+def mode_contrast(probe: NDArray[Any]) -> float:
+    """Contrast (variance / mean^2) of the speckle that modes of such powers make: 1 for one, 1/m for m alike."""
+    powers = np.sum(np.abs(probe) ** 2, axis=(1, 2), dtype=np.float64)
+    return float((powers**2).sum() / powers.sum() ** 2)
+
+
 def resolve_probe_power(probe: NDArray[np.complex64], mean_counts: float, mode: ProbePower = 'auto') -> Gauge:
     """Bring a probe (modes, N, N) to sqrt(counts): trust its power, or rescale it to the gauge mean abs(O)^2 = 1.
 

@@ -59,6 +59,7 @@ def finish(
         canvas, probe = refined.canvas, refined.probe
         if refined.affine is not None and halves:
             halves = tuple(carry_object(half, prepared, refined.affine) for half in halves)
+        prepared = replace(prepared, background=refined.background, intensity=refined.intensity)
         if refined.displacements is not None:
             prepared = displace_scan(prepared, refined.displacements)
         losses = losses or tuple(enumerate(run.residual_by_pass, start=1))
@@ -89,22 +90,35 @@ def finish(
         name=str(scan.metadata.get('name', 'ptychopinn')),
         comments=comment_on(run, reliability),
         losses=losses,
-        metadata=dict(scan.metadata) | ({} if numbers is None else {'probe_position_indexes': numbers}),
+        metadata=dict(scan.metadata)
+        | ({} if numbers is None else {'probe_position_indexes': numbers})
+        | detector_metadata(prepared),
     )
     report = Report(run, reliability, (*notices, *start.notices), times.stages)
     previews.emit(Done(residual=report.residual))
     return Result(reconstruction, start.canvas, report)
 
 
+def detector_metadata(prepared: PreparedScan) -> dict[str, NDArray[np.float32]]:
+    """What was found of the detector: `background` (N, N) in counts, `intensity` (n,) in the order of the scan file."""
+    found = {} if prepared.background is None else {'background': prepared.background}
+    if prepared.intensity is not None:
+        found['intensity'] = np.empty_like(prepared.intensity)
+        found['intensity'][prepared.order] = prepared.intensity
+    return found
+
+
 def _refined_run(run: RunInfo, refined: Refined, options: RefineOptions, arrays: Arrays) -> RunInfo:
     """`run` with how the refinement went."""
-    moved = refined.displacements
+    moved, background, intensity = refined.displacements, refined.background, refined.intensity
     return replace(
         run,
         refine_prior=options.prior,
         refine_device=arrays.device,
         residual_by_pass=tuple(float(value) for value in refined.residuals),
         displacement_rms=None if moved is None else float(np.sqrt((moved**2).mean())),
+        background=None if background is None else float(background.mean()),
+        intensity_deviation=None if intensity is None else float(intensity.std()),
     )
 
 
@@ -116,7 +130,7 @@ def half_refiner(
     arrays: Arrays,
 ) -> Callable[[PreparedScan, NDArray[np.complex64]], NDArray[np.complex64]]:
     """The same refinement for one half of the patterns, with the probe that was refined on the whole scan."""
-    fixed = replace(options, refine_probe=False, refine_positions=False)
+    fixed = replace(options, refine_probe=False, refine_positions=False, background='off', intensity='off')
 
     def progress(event: Event) -> None:
         if isinstance(event, Progress):
@@ -134,12 +148,15 @@ def half_refiner(
 def comment_on(run: RunInfo, reliability: Reliability) -> str:
     """One line for a product's comments: what made it, and how far it can be trusted."""
     moved = '' if run.displacement_rms is None else f'positions moved by {run.displacement_rms:.2f} px rms, '
+    detector = '' if run.background is None else f'background of {run.background:.2g} counts a pixel, '
+    if run.intensity_deviation is not None:
+        detector += f'beam varies by {run.intensity_deviation:.1%} rms, '
     judged = '' if run.verdict is None else f' {run.verdict.sentence}'
     where = '' if run.refine_device is None else f' on {run.refine_device}'
     return (
         f'ptychopinn-reconstructor: {run.model_type}, backend {run.backend}, {run.refine_passes} '
         f'refinement passes{where}, probe from {run.probe_source}, power {run.probe_power}, '
-        f'{moved}{reliability.line()}.{judged}'
+        f'{moved}{detector}{reliability.line()}.{judged}'
     )
 
 

@@ -55,7 +55,7 @@ def _doubt_trusted(prepared: PreparedScan) -> str:
 
 
 def refinement_notices(refined: Refined) -> tuple[Notice, ...]:
-    """What the refinement had to undo, and what it did to all positions together."""
+    """What the refinement had to undo, what it did to all positions together, and what it found of the detector."""
     notices = []
     if refined.affine is not None:
         text = (
@@ -76,6 +76,15 @@ def refinement_notices(refined: Refined) -> tuple[Notice, ...]:
             'the probe or the positions may be wrong.'
         )
         notices.append(Notice('passes_taken_back', text))
+    if refined.background is not None:
+        text = (
+            f'A background of {refined.background.mean():.2g} counts a pixel was estimated along with the object; '
+            'nothing was subtracted from the patterns.'
+        )
+        notices.append(Notice('background', text))
+    if refined.intensity is not None:
+        text = f'The power of the beam varies by {refined.intensity.std():.1%} rms, estimated for each pattern.'
+        notices.append(Notice('intensity', text))
     return tuple(notices)
 
 

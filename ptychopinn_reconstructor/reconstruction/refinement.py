@@ -40,6 +40,8 @@ def refinement_options(
         refine_probe=section.probe,
         refine_positions=section.positions,
         wavefront=section.wavefront,
+        background=section.background,
+        intensity=section.intensity,
         seed=seed,
     )
 

@@ -100,7 +100,7 @@ def _judge_background(background: Background | None) -> Iterator[Reason]:
             background.share > BACKGROUND_MUCH,
             f'about {background.per_pixel:.2g} counts a pixel ({background.share:.1%} of all) are a background',
             'dark current, stray light or scatter of the air; or a probe of more modes than were given',
-            'subtract a measured background from the patterns, or give the probe its modes',
+            'estimate it with the object (--background on), or give the probe its modes',
         )
 
 

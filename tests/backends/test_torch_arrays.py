@@ -79,6 +79,7 @@ def start_of(case: Case) -> NDArray[np.complex64]:
             id='bad pixels',
         ),
         pytest.param({'photons': 500}, RefineOptions.for_scan(3, dose=10), id='low dose'),
+        pytest.param({'bad': BAD}, RefineOptions.for_scan(4, background='on', intensity='on'), id='detector'),
     ],
 )
 def test_object_probe_and_positions_equal_those_of_numpy(

@@ -21,8 +21,8 @@ from ptychopinn_reconstructor.scan import Scan
 PASSES = 10
 
 
-def judge(scan: Scan, passes: int = PASSES, **inference: bool) -> Verdict:
-    config = pp.Config().merged({'refinement': {'passes': passes}, 'inference': inference})
+def judge(scan: Scan, passes: int = PASSES, background: str = 'auto', **inference: bool) -> Verdict:
+    config = pp.Config().merged({'refinement': {'passes': passes, 'background': background}, 'inference': inference})
     verdict = pp.refine(replace(scan, as_is=True), config).report.run.verdict
     assert verdict is not None
     return verdict
@@ -97,7 +97,7 @@ def divide(scan: Scan) -> Scan:
         (spoil(heat_pixels), 1e5, 'bad_pixels', ('3 pixels are far brighter', 'row 3, column 8')),
         (spoil(close_shutter), 1e5, 'outlier_patterns', ('3 patterns', 'number 11, 50, 90)', 'leave them out')),
         (spoil(close_shutter), 1e3, 'outlier_patterns', ('50, 90)',)),
-        (spoil(add_background), 1e5, 'background', ('counts a pixel', 'dark current', 'subtract')),
+        (spoil(add_background), 1e5, 'background', ('counts a pixel', 'dark current', '--background on')),
         (spoil(add_background), 1e3, 'background', ('counts a pixel',)),
         (spoil(add_halo), 1e4, 'background', ('stray light',)),
         (spoil(saturate), 1e5, 'clipped', ('of the patterns end at exactly 100 counts', 'saturated', 'less light')),
@@ -107,11 +107,27 @@ def divide(scan: Scan) -> Scan:
     ],
 )
 def test_a_fault_is_named(fault: Callable[[Scan], Scan], photons: float, code: str, words: tuple[str, ...]) -> None:
-    verdict = judge(fault(make_scan(photons)))
+    verdict = judge(fault(make_scan(photons)), background='off')
     assert verdict.word != 'good'
     reason = next(reason for reason in verdict.reasons if reason.code == code)
     text = f'{reason.finding} {reason.causes} {reason.remedy}'
     assert [word for word in words if word not in text] == [], text
+
+
+@pytest.mark.parametrize(
+    ('fault', 'photons', 'counts'), [(add_background, 1e5, 0.5), (add_background, 1e3, 0.5), (add_halo, 1e4, 0.17)]
+)
+def test_a_background_that_was_estimated_is_told_and_is_no_fault(
+    fault: Callable[[np.ndarray, np.random.Generator], None], photons: float, counts: float
+) -> None:
+    config = pp.Config().merged({'refinement': {'passes': PASSES}})
+    result = pp.refine(replace(spoil(fault)(make_scan(photons)), as_is=True), config)
+    run = result.report.run
+    assert run.verdict is not None and run.verdict.word == 'good' and run.verdict.background == 0
+    assert run.background == pytest.approx(counts, rel=0.25)
+    assert result.reconstruction.metadata['background'].mean() == pytest.approx(run.background)
+    (notice,) = (notice for notice in result.report.notices if notice.code == 'background')
+    assert f'A background of {run.background:.2g} counts a pixel' in notice.text
 
 
 def test_one_of_three_modes_is_bad() -> None:

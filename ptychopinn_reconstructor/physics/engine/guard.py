@@ -26,11 +26,13 @@ SAMPLED = 32  # patterns that a start and an end are judged by
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """What a pass changes: canvas (H, W), probe (modes, N, N), displacements (n, 2) or None."""
+    """What a pass changes: canvas (H, W), probe (modes, N, N), displacements (n, 2) or None, and what is known of the
+    detector, which the scan holds."""
 
     canvas: Array
     probe: NDArray[np.complex64]
     displacements: NDArray[np.float64] | None
+    prepared: PreparedScan
 
 
 @dataclass(eq=False)
@@ -56,6 +58,10 @@ class Guard:
         if not self._misfit(state) <= self._misfit(empty):
             self.start_dropped = True
             self._restore(empty)
+
+    def forget(self) -> None:
+        """Compare the next pass with none before: what is known of the detector has changed."""
+        self.last = np.inf
 
     def begin_pass(self) -> None:
         """Keep the starts of this pass and of the one before."""
@@ -88,12 +94,18 @@ class Guard:
 
     def _state(self) -> State:
         moved = self.engine.displacements
-        return State(1 * self.engine.canvas, self.engine.probe, None if moved is None else moved.values.copy())
+        return State(
+            1 * self.engine.canvas,
+            self.engine.probe,
+            None if moved is None else moved.values.copy(),
+            self.engine.prepared,
+        )
 
     def _restore(self, state: State) -> None:
         engine = self.engine
         engine.canvas = 1 * state.canvas
         engine.velocity[:] = 0
+        engine.prepared = state.prepared
         if state.probe is not engine.probe:
             engine.set_probe(state.probe)
             engine.measure_illumination()
@@ -102,7 +114,7 @@ class Guard:
 
     def _misfit(self, state: State) -> float:
         """Residual of a sample of the patterns; infinite where it is not a number."""
-        prepared: PreparedScan = self.engine.prepared
+        prepared: PreparedScan = state.prepared
         if state.displacements is not None:
             prepared = displace_scan(prepared, state.displacements)
         part, arrays = prepared.part(self._sample), self.engine.arrays

@@ -31,6 +31,8 @@ from ..stitching.count_scale import LARGEST_CHANGE, count_gauge
 from .affine import AffineMap, estimate_affine
 from .alignment import Trial, align_scan, fits_better
 from .batches import even_sampling
+from .detector import Switch
+from .detector_fit import DetectorFit
 from .far_field_step import FarFieldStep
 from .guard import Guard
 from .positions import Displacements, displace_scan
@@ -77,6 +79,9 @@ class RefineOptions:
     wavefront
         Whether the long-range phase is solved for from the slopes of all patterns (`wavefront`), after passes 1, 2, 4,
         8 ... and the last.
+    background, intensity
+        Whether a background of the patterns and a factor for each on the power of the beam are estimated too; 'auto':
+        where the data ask for it (`detector_fit`).
     seed
         Draws the batches.
 
@@ -96,6 +101,8 @@ class RefineOptions:
     positions_from_pass: int = 3
     largest_displacement: float = 5.0
     wavefront: bool = False
+    background: Switch = 'off'
+    intensity: Switch = 'off'
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -124,6 +131,8 @@ class RefineOptions:
         refine_probe: bool = False,
         refine_positions: bool = False,
         wavefront: bool = True,
+        background: Switch = 'auto',
+        intensity: Switch = 'auto',
         seed: int = 0,
     ) -> RefineOptions:
         """The settings for a scan of a dose (counts per object pixel) and overlap, from a network's object or none."""
@@ -137,6 +146,8 @@ class RefineOptions:
             prior=automatic_prior(dose) if prior is None else prior,
             refine_positions=refine_positions,
             wavefront=wavefront,
+            background=background,
+            intensity=intensity,
             seed=seed,
         )
 
@@ -167,9 +178,12 @@ class RefineOptions:
 
     def solves_wavefront(self, number: int) -> bool:
         """Whether the long-range phase is solved for after pass `number` (from 1): not before a probe has settled."""
-        settled = not self.refine_probe or number >= self.probe_from_pass + SETTLING_PASSES
         power_of_two = number & (number - 1) == 0
-        return self.wavefront and (number == self.passes or (settled and power_of_two))
+        return self.wavefront and (number == self.passes or (self.settled(number) and power_of_two))
+
+    def settled(self, number: int) -> bool:
+        """Whether the probe is known by the end of pass `number` (from 1)."""
+        return not self.refine_probe or number >= self.probe_from_pass + SETTLING_PASSES
 
 
 def automatic_passes(overlap: float, *, from_network: bool, more: bool) -> int:
@@ -197,7 +211,8 @@ class Refined:
     `stopped`: the job was asked to stop; canvas and probe are those of the last complete batch. `taken_back`: passes
     that ended worse than they began, and were undone; `start_dropped`: the object handed in explained the patterns less
     than an empty one, which took its place. `affine`: the matrix (2, 2) that all positions were multiplied by about
-    their mean, within the displacements, or None.
+    their mean, within the displacements, or None. `background` (N, N) in counts and `intensity` (n,), the factors on
+    the power of the beam in canonical order, or None where there is none (see `detector`).
     """
 
     canvas: NDArray[np.complex64]
@@ -208,6 +223,8 @@ class Refined:
     taken_back: int = 0
     start_dropped: bool = False
     affine: NDArray[np.float64] | None = None
+    background: NDArray[np.float32] | None = None
+    intensity: NDArray[np.float32] | None = None
 
 
 def refine(
@@ -265,6 +282,7 @@ def _refine(
     engine = Engine(prepared, canvas, probe, FarFieldStep.for_scan(prepared, arrays))
     if options.refine_positions:
         engine.displacements = Displacements(prepared.positions, options.largest_displacement)
+    detector = DetectorFit.for_engine(engine, options.background, options.intensity, options.passes)
     smoothness = None
     if options.prior:
         smoothness = Smoothness.for_dose(engine.illumination, options.prior, arrays)
@@ -277,8 +295,11 @@ def _refine(
         guard.drop_poor_start()
         for count in options.schedule(len(prepared)):
             guard.begin_pass()
+            detector.begin_pass(len(history.residuals) + 1)
             better = history.run_pass(engine, guard, even_sampling(prepared.positions, count, generator))
             number = len(history.residuals)
+            if better and not detector.end_pass(number):
+                guard.forget()
             if smoothness is not None and better:
                 engine.canvas = smoothness(engine.canvas, history.between)
             if smoothness is not None and number == options.passes:
@@ -292,9 +313,11 @@ def _refine(
                     arrays=arrays,
                     after_block=history.within_wavefront,
                 )
+            detector.correct_drift(number, settled=options.settled(number), after_block=history.within_wavefront)
             engine.limit_amplitude()
             if number == options.passes:
                 guard.end()
+                detector.end()
             if watch and number == min(options.passes, options.alignment_passes(prepared, probe)):
                 _look_for_distortion(engine)
             if after_pass is not None:
@@ -310,6 +333,8 @@ def _refine(
         found,
         guard.taken_back,
         guard.start_dropped,
+        background=engine.prepared.background,
+        intensity=engine.prepared.intensity,
     )
 
 

@@ -35,6 +35,6 @@ def residuals_there(
     parts = []
     for index in even_batches(np.arange(len(prepared), dtype=np.int64), batch):
         patches = arrays.gather(there, prepared.layout.corners[index], prepared.n_pixels)
-        predicted = arrays.get(arrays.diffract(light, patches, prepared.layout.fractions[index]))
-        parts.append(residual(predicted, prepared.counts(index), prepared.good))
+        diffracted = arrays.get(arrays.diffract(light, patches, prepared.layout.fractions[index]))
+        parts.append(residual(prepared.detect(diffracted, index), prepared.counts(index), prepared.good))
     return Residual.join(parts)

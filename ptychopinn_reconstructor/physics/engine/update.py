@@ -21,6 +21,7 @@ from ..geometry import fourier_shift
 from ..illumination import illumination
 from ..prepare import PreparedScan
 from ..scaling import probe_power
+from .detector import DetectorSums, add_background, scale_beam
 from .far_field_step import FarFieldStep
 from .positions import Displacements, displacement_gradient
 
@@ -59,7 +60,8 @@ class Engine:
 
     Canvas and velocity are on the device of `arrays`, and so is all that is computed for each pattern; what is as small
     as a probe, or done once a pass, is numpy. `damping` is tau, in counts; `illumination` (H, W) what the whole scan's
-    probe brings to each pixel, in counts. `displacements` of the positions from the scan's; None: as they are.
+    probe brings to each pixel, in counts. `displacements` of the positions from the scan's; None: as they are. The scan
+    may come to have a background and an intensity, for which `detector` gathers what the patterns say; None: nothing.
     """
 
     prepared: PreparedScan
@@ -68,6 +70,7 @@ class Engine:
     step: FarFieldStep
     damping: float = PRIOR_COUNTS
     displacements: Displacements | None = None
+    detector: DetectorSums | None = None
     velocity: Array = field(init=False)
     illumination: NDArray[np.float32] = field(init=False)
 
@@ -90,6 +93,12 @@ class Engine:
         self.probe = (probe * np.float32(scale)).astype(np.complex64)
         # A spectrum with its zero frequency in the middle is that of P (-1)^(x + y), whose far field is centered too.
         self._spectrum = self.arrays.put(fft.fftshift(fft.fft2(self.probe), axes=(-2, -1)))
+
+    def scale_power(self, factor: float) -> None:
+        """Change the power of the probe, which is held otherwise."""
+        self._power *= factor
+        self.set_probe(self.probe)
+        self.measure_illumination()
 
     def center_probe(self) -> None:
         """Shift the probe back to the center that it had at first: moving, it takes the object along, unseen."""
@@ -156,13 +165,17 @@ class Engine:
 
     def _add_block(self, sums: Sums, index: NDArray[np.int64], with_probe: bool, with_positions: bool) -> None:
         arrays, side, corners = self.arrays, self.probe.shape[-1], self.prepared.layout.corners[index]
-        ramp = arrays.shift_ramp(self._fractions(index), side)[:, None]
+        ramp = arrays.shift_ramp(self._fractions(index), side)
+        ramp = scale_beam(self.prepared, index, ramp, arrays)[:, None]
         probe = arrays.ifft2(self._spectrum * ramp)
         patches = arrays.gather(self.canvas, corners, side)[:, None]
         wave = arrays.fft2(probe * patches, norm='ortho')
         measured = self.prepared.counts(index)
         counts = arrays.put(measured)
         predicted = (wave.real**2 + wave.imag**2).sum(axis=1)
+        predicted = add_background(self.prepared, predicted, arrays)
+        if self.detector is not None:
+            self.detector.add(self.prepared, index, counts, predicted, self.step.good, arrays)
         correction = self.step(counts, predicted)
         sums.error += correction.error
         sums.counts += float(measured.sum(dtype=np.float64))

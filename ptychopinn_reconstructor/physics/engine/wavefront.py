@@ -24,7 +24,7 @@ do not have in common is taken for a phase.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -42,6 +42,7 @@ from ..prepare import PreparedScan
 from ..probes import energy_diameter
 from ..scoring.halves import split_interleaved
 from ..stitching.stitch import EPSILON_WEIGHT, probe_weight
+from .detector import add_background, scale_beam
 from .positions import displacement_gradient
 
 BENDING = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # l, relative to the mean information on a spline
@@ -60,6 +61,19 @@ class Slopes(NamedTuple):
 
     gradient: NDArray[np.float64]
     curvature: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class SlopedWaves:
+    """Of the patterns at `index` (b,): Psi `wave` (b, modes, N, N), its derivatives `sloped` (b, 2, modes, N, N) by g,
+    `counts` and `predicted` intensities (b, N, N).
+    """
+
+    index: NDArray[np.int64]
+    wave: Array
+    sloped: Array
+    counts: Array
+    predicted: Array
 
 
 def correct_long_range_phase(
@@ -99,29 +113,36 @@ def slopes(
 
     `probe` (modes, N, N) in sqrt(counts); `after_block` hears how many patterns are done.
     """
+    found = Slopes(np.zeros((len(prepared), 2)), np.zeros((len(prepared), 2, 2)))
+    good = None if prepared.good.all() else arrays.put(prepared.good)
+    for at in sloped_waves(prepared, canvas, probe, arrays):
+        found.gradient[at.index], found.curvature[at.index] = displacement_gradient(
+            at.wave, at.sloped, at.counts + ANSCOMBE, at.predicted + ANSCOMBE, good, arrays
+        )
+        if after_block is not None:
+            after_block(int(at.index[-1]) + 1)
+    return found
+
+
+def sloped_waves(
+    prepared: PreparedScan, canvas: Array, probe: NDArray[np.complex64], arrays: Arrays = NUMPY
+) -> Iterator[SlopedWaves]:
+    """The far fields of all patterns in blocks, in order, for a canvas (H, W) of `arrays`."""
     total, side = len(prepared), probe.shape[-1]
-    found = Slopes(np.zeros((total, 2)), np.zeros((total, 2, 2)))
     # As in the engine: the spectrum of P (-1)^(x + y), whose far field has its zero frequency in the middle.
     spectrum = arrays.put(fft.fftshift(fft.fft2(probe), axes=(-2, -1)).astype(np.complex64))
     ramp = (1j * (np.arange(side) - (side - 1) / 2)).astype(np.complex64)
     ramps = arrays.put(np.ascontiguousarray(ramp[:, None])), arrays.put(ramp)
-    good = None if prepared.good.all() else arrays.put(prepared.good)
     size = max(1, arrays.block_pixels // probe.size)
     for start in range(0, total, size):
         index = np.arange(start, min(start + size, total))
         corners, fractions = prepared.layout.corners[index], prepared.layout.fractions[index]
-        shifted = arrays.ifft2(spectrum * arrays.shift_ramp(fractions, side)[:, None])
-        exit_wave = shifted * arrays.gather(canvas, corners, side)[:, None]
+        shift = scale_beam(prepared, index, arrays.shift_ramp(fractions, side), arrays)
+        exit_wave = arrays.ifft2(spectrum * shift[:, None]) * arrays.gather(canvas, corners, side)[:, None]
         sloped = arrays.fft2(arrays.xp.stack([exit_wave * along for along in ramps], axis=1), norm='ortho')
         wave = arrays.fft2(exit_wave, norm='ortho')
-        predicted = (wave.real**2 + wave.imag**2).sum(axis=1) + ANSCOMBE
-        counts = arrays.put(prepared.counts(index)) + ANSCOMBE
-        found.gradient[index], found.curvature[index] = displacement_gradient(
-            wave, sloped, counts, predicted, good, arrays
-        )
-        if after_block is not None:
-            after_block(int(index[-1]) + 1)
-    return found
+        predicted = add_background(prepared, (wave.real**2 + wave.imag**2).sum(axis=1), arrays)
+        yield SlopedWaves(index, wave, sloped, arrays.put(prepared.counts(index)), predicted)
 
 
 def long_range_phase(layout: Layout, found: Slopes, probe: NDArray[np.complex64]) -> NDArray[np.float32]:

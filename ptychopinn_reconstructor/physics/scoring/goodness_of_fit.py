@@ -64,32 +64,66 @@ def estimate_background(
     that counts less prediction would find a third of it.
     """
     for dark_share in DARK_SHARES:
-        dark = _find_dark_pixels(sums, patterns, unscattered, good, dark_share)
+        dark = _find_dark_pixels(sums.measured, sums.predicted, patterns, unscattered, good, dark_share)
         if patterns < FEWEST_PATTERNS or dark.sum() < FEWEST_PIXELS:
             continue
-        per_pixel = _measure_incoherent(sums, patterns, dark)
-        share = per_pixel * int(good.sum()) * patterns / max(float(sums.measured.sum()), 1.0)
-        if share > IGNORED_BACKGROUND:
-            return Background(per_pixel, share)
+        predicted = _measure_contrast(sums.predicted[dark], sums.predicted_squared[dark], patterns, counted=False)[1]
+        found = _incoherent_in(sums.measured, sums.measured_squared, patterns, dark, good, min(1.0, predicted))
+        if found is not None:
+            return found
     return None
 
 
-def _measure_incoherent(sums: DetectorSums, patterns: int, dark: NDArray[np.bool_]) -> float:
-    """Mean counts per `dark` pixel and pattern that do not vary as speckle does; 0 where most of them may."""
-    mean, contrast, error = _measure_contrast(sums.measured[dark], sums.measured_squared[dark], patterns, counted=True)
-    predicted = _measure_contrast(sums.predicted[dark], sums.predicted_squared[dark], patterns, counted=False)[1]
-    coherent = min(1.0, predicted)
+def measure_incoherent(
+    total: NDArray[np.float64],
+    squares: NDArray[np.float64],
+    patterns: int,
+    unscattered: NDArray[Any],
+    good: NDArray[np.bool_],
+    coherent: float,
+) -> Background | None:
+    """`estimate_background` from counts alone: their sum and that of their squares, (N, N), over so many patterns.
+
+    `coherent` is the contrast of the speckle that the probe's modes make.
+    """
+    for dark_share in DARK_SHARES:
+        dark = _find_dark_pixels(total, total, patterns, unscattered, good, dark_share)
+        if patterns < FEWEST_PATTERNS or dark.sum() < FEWEST_PIXELS:
+            continue
+        found = _incoherent_in(total, squares, patterns, dark, good, coherent)
+        if found is not None:
+            return found
+    return None
+
+
+def _incoherent_in(
+    total: NDArray[np.float64],
+    squares: NDArray[np.float64],
+    patterns: int,
+    dark: NDArray[np.bool_],
+    good: NDArray[np.bool_],
+    coherent: float,
+) -> Background | None:
+    """The light in `dark` pixels that does not vary as speckle of contrast `coherent` does; None where most may."""
+    mean, contrast, error = _measure_contrast(total[dark], squares[dark], patterns, counted=True)
     if not contrast + STANDARD_ERRORS * error < LOW_CONTRAST * coherent:
-        return 0.0
-    return float(mean * (1 - np.sqrt(max(contrast, 0.0) / coherent)))
+        return None
+    per_pixel = float(mean * (1 - np.sqrt(max(contrast, 0.0) / coherent)))
+    share = per_pixel * int(good.sum()) * patterns / max(float(total.sum()), 1.0)
+    return Background(per_pixel, share) if share > IGNORED_BACKGROUND else None
 
 
 def _find_dark_pixels(
-    sums: DetectorSums, patterns: int, unscattered: NDArray[Any], good: NDArray[np.bool_], share: float
+    measured: NDArray[np.float64],
+    predicted: NDArray[np.float64],
+    patterns: int,
+    unscattered: NDArray[Any],
+    good: NDArray[np.bool_],
+    share: float,
 ) -> NDArray[np.bool_]:
     """The `share` of the good pixels of which least light is predicted; no hot ones, and none that the probe lights."""
-    dark = good & (sums.predicted <= np.quantile(sums.predicted[good], share))
-    mean = sums.measured / patterns
+    dark = good & (predicted <= np.quantile(predicted[good], share))
+    mean = measured / patterns
     typical = float(mean[dark].mean())
     return np.asarray(dark & (unscattered < 0.5 * typical) & (mean < ISOLATED * typical))
 

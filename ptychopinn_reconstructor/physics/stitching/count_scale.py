@@ -21,7 +21,7 @@ BATCH = 64
 def count_gauge(
     prepared: PreparedScan, canvas: Array, probe: NDArray[np.complex64] | None = None, arrays: Arrays = NUMPY
 ) -> float:
-    """The factor sqrt(sum I / sum I_pred) on a canvas (H, W), over good pixels of up to 512 patterns.
+    """The factor sqrt(sum I / sum I_pred) on a canvas (H, W), over good pixels of up to 512 patterns, less background.
 
     `probe` (modes, N, N) in sqrt(counts) replaces the scan's; the canvas is of `arrays`.
     """
@@ -31,6 +31,8 @@ def count_gauge(
     for part in even_batches(index, BATCH):
         windows = arrays.gather(canvas, prepared.layout.corners[part], prepared.n_pixels)
         intensity = arrays.get(arrays.diffract(probe, windows, prepared.layout.fractions[part]))
-        predicted += float(intensity[:, prepared.good].sum(dtype=np.float64))
-        measured += float(prepared.counts(part).sum(dtype=np.float64))
-    return float(np.sqrt(measured / max(predicted, 1e-12)))
+        expected = prepared.detect(intensity, part)[:, prepared.good]
+        background = 0.0 if prepared.background is None else len(part) * float(prepared.background[prepared.good].sum())
+        predicted += float(expected.sum(dtype=np.float64)) - background
+        measured += float(prepared.counts(part).sum(dtype=np.float64)) - background
+    return float(np.sqrt(max(measured, 0.0) / max(predicted, 1e-12)))

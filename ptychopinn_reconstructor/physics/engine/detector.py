@@ -1,0 +1,85 @@
+"""What the detector counts beside the diffraction of the object: a background, and a beam whose power varies.
+
+| symbol | meaning                                                                   | unit   |
+|--------|---------------------------------------------------------------------------|--------|
+| I      | measured counts                                                           | counts |
+| M      | sum over modes of abs(F(P O))^2, as `forward.diffract` predicts           | counts |
+| s      | factor of a pattern on the power of the beam, its mean over the scan is 1 | 1      |
+| b      | background of a pixel, the same in every pattern                          | counts |
+| I_pred | s M + b                                                                   | counts |
+
+Both are estimated along with the object, by a step of Fisher scoring of the Poisson likelihood after each pass, from
+the score and the information that are summed over the pass (each batch just before its own step); see `background`
+and `intensity`. Counts are never changed: s and b enter the prediction wherever there is one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import NUMPY, Array, Arrays
+from ..forward import EPSILON_COUNTS
+from ..prepare import PreparedScan
+
+Switch = Literal['auto', 'on', 'off']
+
+
+def scale_beam(prepared: PreparedScan, index: NDArray[np.int64], ramp: Array, arrays: Arrays = NUMPY) -> Array:
+    """Ramps (b, N, N) that shift the probe for the patterns at `index`, times sqrt(s): as bright as the beam was."""
+    if prepared.intensity is None:
+        return ramp
+    return ramp * arrays.put(np.sqrt(prepared.intensity[index])[:, None, None])
+
+
+def add_background(prepared: PreparedScan, predicted: Array, arrays: Arrays = NUMPY) -> Array:
+    """Predicted intensities (b, N, N) with b."""
+    return predicted if prepared.background is None else predicted + arrays.put(prepared.background)
+
+
+@dataclass(eq=False)
+class DetectorSums:
+    """Score and information of log s for each pattern, (n,), and of b at each pixel, (N, N), summed over patterns.
+
+    Where `with_pixels` is not set, the latter stay zero.
+    """
+
+    pattern_score: NDArray[np.float64]
+    pattern_information: NDArray[np.float64]
+    pixel_score: NDArray[np.float64]
+    pixel_information: NDArray[np.float64]
+    with_pixels: bool
+
+    @classmethod
+    def empty(cls, prepared: PreparedScan, *, with_pixels: bool) -> DetectorSums:
+        """Those of no pattern."""
+        count, shape = len(prepared), (prepared.n_pixels,) * 2
+        return cls(np.zeros(count), np.zeros(count), np.zeros(shape), np.zeros(shape), with_pixels)
+
+    def add(
+        self,
+        prepared: PreparedScan,
+        index: NDArray[np.int64],
+        counts: Array,
+        predicted: Array,
+        good: Array | None,
+        arrays: Arrays = NUMPY,
+    ) -> None:
+        """Take in counts and predicted intensities (b, N, N) of the patterns at `index`; `good` (N, N), None: all."""
+        excess, light = counts - predicted, predicted
+        if self.with_pixels or prepared.background is not None:
+            weight = 1 / (predicted + EPSILON_COUNTS)
+            if self.with_pixels:
+                self.pixel_information += arrays.get(weight.sum(axis=0))
+                self.pixel_score += arrays.get((weight * excess).sum(axis=0))
+            if prepared.background is not None:
+                light = predicted - arrays.put(prepared.background)
+                excess *= weight * light
+                light = light * (weight * light)
+        if good is not None:
+            excess, light = excess * good, light * good
+        self.pattern_score[index] = arrays.get(excess.sum(axis=(1, 2)))
+        self.pattern_information[index] = arrays.get(light.sum(axis=(1, 2)))
