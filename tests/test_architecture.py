@@ -39,8 +39,8 @@ ROOMS: dict[str, set[str]] = {
     'model_file': {'backend', 'config', 'errors', 'events', 'io', 'physics', 'scan'},
     'backends': {'backend', 'config', 'errors', 'io', 'physics'},
     # The doctor of scans: looks at a scan and trial reconstructions of its own. Beside `reconstruction`, which asks it
-    # where `auto` is set: it answers another question, and needs neither a network nor a model.
-    'diagnosis': {'errors', 'events', 'io', 'physics', 'scan'},
+    # where `auto` is set: it answers another question, and needs no network; of a model it looks at the probe alone.
+    'diagnosis': {'errors', 'events', 'io', 'model_file', 'physics', 'scan'},
     'reconstruction': {
         'backend', 'config', 'diagnosis', 'errors', 'events', 'io', 'model_file', 'physics', 'result', 'scan',
     },

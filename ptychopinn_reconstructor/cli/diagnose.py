@@ -15,6 +15,7 @@ from ..diagnosis.trials import BUDGET
 from ..errors import OutputError, ScanError, SeveralScansError
 from ..io import DomainChoice, ScanFile, read_scan, write_cxi, write_npz
 from ..io.plain_json import write_json
+from ..model_file.opening import open_model
 from .app import debug_option, json_option, quiet_option
 from .arguments import probe_option
 from .folders import check_output_folder
@@ -33,6 +34,7 @@ SHOWN_TRIALS = 8
     '--measurement-domain', 'domain', type=click.Choice(['auto', 'counts', 'amplitude']), default='auto',
     show_default=True, help='What the patterns of SCAN are.',
 )  # fmt: skip
+@click.option('--model', type=click.Path(path_type=Path), help='Model (model.safetensors) whose probe to compare with.')
 @click.option('--scan-index', type=int, metavar='NUMBER', help='The scan of that number, in a file that holds several.')
 @click.option(
     '--seconds', type=click.FloatRange(0), default=BUDGET, show_default=True,
@@ -47,6 +49,7 @@ def diagnose(
     scan: Path,
     probe: str | None,
     domain: DomainChoice,
+    model: Path | None,
     scan_index: int | None,
     seconds: float,
     fix: Path | None,
@@ -60,9 +63,17 @@ def diagnose(
     wrong: turned detectors, swapped or stretched positions, a background, a wrong probe and more.
     """
     _check_outputs(fix, output_dir)
+    opened = None if model is None else open_model(model)
     with catch_stop_signals() as should_stop, ProgressBar('diagnose', quiet=quiet) as bar:
         read, several = _read(scan, domain, probe, scan_index)
-        found = diagnose_scan(read.scan, notices=read.notices, seconds=seconds, emit=bar.emit, should_stop=should_stop)
+        found = diagnose_scan(
+            read.scan,
+            notices=read.notices,
+            model=opened,
+            seconds=seconds,
+            emit=bar.emit,
+            should_stop=should_stop,
+        )
         found = replace(found, findings=(*several, *found.findings))
     files: dict[str, str] = {}
     if fix is not None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import ScanError
 from ..events import Emit, Notice, ShouldStop, ignore, never
+from ..model_file.opening import Model
 from ..physics.inspection.inspect import mend_scan
 from ..physics.inspection.stored import fields_of_frames
 from ..physics.probes import energy_diameter
@@ -18,6 +19,7 @@ from ..physics.scaling import ABSOLUTE_RANGE, probe_power
 from ..scan import Scan
 from .finding import Diagnosis, Finding, TrialImages
 from .looks import MENDED, doubled_positions, explain_notices, look, look_at_refusal, saturated_pixels
+from .model_probe import look_at_model
 from .search import find_causes
 from .trials import BUDGET, Laboratory
 
@@ -29,14 +31,15 @@ def diagnose(
     scan: Scan,
     *,
     notices: Iterable[Notice] = (),
+    model: Model | None = None,
     seconds: float = BUDGET,
     emit: Emit = ignore,
     should_stop: ShouldStop = never,
 ) -> Diagnosis:
     """What is wrong with a scan, the first cause first, and the scan mended as far as that is possible.
 
-    `notices` are those of its reading, which has mended part of it. Trial reconstructions cost at most about `seconds`
-    of CPU time; none are made where the scan has no probe, or with 0.
+    `notices` are those of its reading, which has mended part of it; with a `model` the probe is compared. Trial
+    reconstructions cost at most about `seconds` of CPU time; none are made where the scan has no probe, or with 0.
     """
     try:
         mended, seen = mend_scan(**{entry.name: getattr(scan, entry.name) for entry in fields(scan)})
@@ -52,11 +55,22 @@ def diagnose(
         findings.append(_no_probe())
     elif seconds > 0:
         causes, mended, trials = find_causes(mended, laboratory)
-        findings += causes
+        findings = _order_by_cause(findings, causes)
         images = tuple(trial.images for trial in trials)
+    if model is not None:
+        findings += look_at_model(mended, model)
     rest = tuple(notice for notice in said if notice.code not in MENDED)
     ordered = sorted(findings, key=lambda one: one.code in REMARKS)  # stable: otherwise the order of the causes stays
     return Diagnosis(tuple(ordered), tuple(laboratory.made), mended, _measure(mended), rest, laboratory.spent, images)
+
+
+def _order_by_cause(seen: list[Finding], causes: list[Finding]) -> list[Finding]:
+    """What was seen, then the causes of the misfit; but turned patterns make a probe look off center."""
+    if not any(finding.code == 'orientation' for finding in causes):
+        return seen + causes
+    turned = [finding for finding in causes if finding.code == 'orientation']
+    left = [finding for finding in seen if finding.code != 'center' or finding.mended]
+    return [*turned, *left, *(finding for finding in causes if finding.code != 'orientation')]
 
 
 def _no_probe() -> Finding:

@@ -29,6 +29,8 @@ SMALLEST_MAP = 0.003  # of the extent: less moves no position of such a part by 
 UNLIKE = 0.6  # cosine of mean amplitudes: .81 to .998 for right probes, below .25 for a Gaussian spot of their size
 WORTH = 1.35  # factor by which a misfit must fall
 PROMOTED = 2  # of the screened explanations that are tried in full
+REFINED = {'probe', 'probe_modes', 'positions_inaccurate', 'flicker'}
+PART = 1.6  # the same, where nothing is worth it
 CLEAR, BETTER = 5.0, 2.0  # the same, for a cause that is certain, or likely
 
 
@@ -80,7 +82,9 @@ def find_causes(scan: Scan, laboratory: Laboratory) -> tuple[list[Finding], Scan
             _map_what_is_left(search, laboratory, findings)
         if 'background' not in findings:
             _find_small_background(search, findings)
-    if not search.fits(search.trial) and search.trial.excess > DOUBTFUL_EXCESS and search.trial.ratio > DOUBTFUL:
+    doubtful = search.trial.excess > DOUBTFUL_EXCESS and search.trial.ratio > DOUBTFUL
+    # What has been refined in few passes has not come to its end.
+    if doubtful and not search.fits(search.trial) and not REFINED & findings.keys():
         findings['unexplained'] = _tell_unexplained(search, alone=not findings)
     return list(findings.values()), search.scan, (first,) if search.trial is first else (first, search.trial)
 
@@ -128,7 +132,11 @@ def _find_best(search: Search, laboratory: Laboratory) -> tuple[Explanation, Tri
     if not tried:
         return None
     left, explanation, trial = min(tried, key=lambda one: one[0])
-    return (explanation, trial) if left * WORTH < before else None
+    if left * WORTH < before:
+        return explanation, trial
+    # Nothing simple explains a misfit that more freedom takes a good part of: better than no word.
+    _, explanation, trial = min(tried, key=lambda one: search.misfit(one[2]))
+    return (explanation, trial) if search.misfit(trial) * PART < before else None
 
 
 def _promising(search: Search, laboratory: Laboratory) -> Iterator[Explanation]:

@@ -27,7 +27,7 @@ from .finding import TrialImages, TrialRecord
 VALUES = 262_144  # of all patterns together: a trial takes half a second
 FEWEST, MOST = 36, 64  # patterns
 SCREENED = 25  # of them, on which explanations are screened before they are tried in full
-PASSES, PASSES_WITH_MORE = 8, 12  # of the engine; where the probe or the positions are refined too
+PASSES, PASSES_WITH_MORE = 8, 16  # of the engine; where the probe or the positions are refined too
 PASSES_OF_SCREENING, PATIENT = 5, 24  # to tell what is worth a trial; that an object only needs more of them
 BUDGET = 60.0  # CPU-seconds of all trials together
 

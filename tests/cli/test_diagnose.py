@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import assert_refused, ok, run, told
+from command_line import assert_refused, make_model, ok, run, told
 from scans import small_scan
 
 from ptychopinn_reconstructor.io import read_scan, write_npz
@@ -41,3 +41,14 @@ def test_a_target_of_another_kind_is_refused_before_any_work(transposed: Path, t
     assert_refused(
         run('diagnose', str(transposed), '--fix', str(tmp_path / 'mended.mat')), ('.npz, .cxi', 'mended.mat')
     )
+
+
+def test_the_probe_is_compared_with_that_of_a_model(transposed: Path, tmp_path: Path) -> None:
+    scan = read_scan(transposed).scan
+    assert scan.probe is not None
+    make_model(tmp_path / 'model.safetensors', {'diff3d': np.asarray(scan.diffraction), 'probeGuess': scan.probe})
+    line = ('diagnose', transposed, '--seconds', '0', '--model', tmp_path / 'model.safetensors')
+    assert told(*line)['findings'] == []
+    np.save(tmp_path / 'conjugate.npy', scan.probe.conj() * np.exp(1j))
+    (finding,) = told(*line, '--probe', tmp_path / 'conjugate.npy')['findings']
+    assert finding['code'] == 'unlike_model' and 'complex conjugate' in finding['finding']
