@@ -135,8 +135,8 @@ def _find_best(search: Search, laboratory: Laboratory) -> tuple[Explanation, Tri
     if left * WORTH < before:
         return explanation, trial
     # Nothing simple explains a misfit that more freedom takes a good part of: better than no word.
-    _, explanation, trial = min(tried, key=lambda one: search.misfit(one[2]))
-    return (explanation, trial) if search.misfit(trial) * PART < before else None
+    telling = [one for one in tried if search.misfit(one[2]) * PART < before]
+    return min(telling, key=lambda one: one[0])[1:] if telling else None
 
 
 def _promising(search: Search, laboratory: Laboratory) -> Iterator[Explanation]:
