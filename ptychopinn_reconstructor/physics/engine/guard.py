@@ -2,7 +2,8 @@
 
 The residual of a pass is measured on the way, each batch just before its own step, so that it tells how good the object
 was from the start of the pass on. Where it rises, either this pass or the end of the one before went wrong; which, a
-sample of the patterns says. The engine then goes on from the better start, without momentum and with half the step.
+sample of the patterns says. The engine then goes on from the better start with half the momentum, and with smaller steps
+too from the second time on. What rises within counting noise is left: there a lower residual only follows the noise.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..arrays import Array
 from ..prepare import PreparedScan
+from ..residual import Residual
 from .positions import displace_scan
 from .residuals import residuals_there
 from .update import Engine, ObjectStep
@@ -69,7 +71,7 @@ class Guard:
 
     def limit(self, step: ObjectStep) -> ObjectStep:
         """A step as large as the passes so far allow."""
-        return step if self.gain == 1 else replace(step, momentum=0.0, gain=self.gain * step.gain)
+        return replace(step, momentum=self.gain * step.momentum, gain=min(1.0, 2 * self.gain) * step.gain)
 
     def end_pass(self, value: float) -> bool:
         """Take the pass back if its residual says so; whether it was left as it is."""
@@ -77,6 +79,9 @@ class Guard:
             self.last = value
             return True
         state = min(self.begun, key=self._misfit)
+        if value <= END_RISE * self._noise(state):  # the start had followed the noise, what the prior took back
+            self.last = value
+            return True
         self._take_back(state)
         # A pass tells the mean of its way: what it begins with may be worse than what the pass before had come to.
         self.last = max(self.last, END_RISE * self._misfit(state)) if np.isfinite(self.last) else np.inf
@@ -84,7 +89,10 @@ class Guard:
 
     def end(self) -> None:
         """Take the last pass back if it made the object worse."""
-        if self.begun and not self._misfit(self._state()) <= END_RISE * self._misfit(self.begun[-1]) + EXACT:
+        if not self.begun:
+            return
+        allowed = END_RISE * max(self._misfit(self.begun[-1]), self._noise(self.begun[-1])) + EXACT
+        if not self._misfit(self._state()) <= allowed:
             self._take_back(self.begun[-1])
 
     def _take_back(self, state: State) -> None:
@@ -114,9 +122,17 @@ class Guard:
 
     def _misfit(self, state: State) -> float:
         """Residual of a sample of the patterns; infinite where it is not a number."""
+        found = self._residual(state).overall
+        return found if np.isfinite(found) else np.inf
+
+    def _noise(self, state: State) -> float:
+        """What counting noise alone would leave as residual of the same patterns."""
+        found = self._residual(state)
+        return float(found.lit_noise.sum() / max(float(found.counts.sum()), 1.0))
+
+    def _residual(self, state: State) -> Residual:
         prepared: PreparedScan = state.prepared
         if state.displacements is not None:
             prepared = displace_scan(prepared, state.displacements)
         part, arrays = prepared.part(self._sample), self.engine.arrays
-        found = residuals_there(part, state.canvas, state.probe, arrays=arrays).overall
-        return found if np.isfinite(found) else np.inf
+        return residuals_there(part, state.canvas, state.probe, arrays=arrays)

@@ -7,7 +7,7 @@ single large one. What batches learn slowly, the long-range phase, is solved for
 passes 1, 2, 4, 8 ... and the last.
 
 Nothing may run away: the object is kept within what the counts allow, and a pass that ends worse than it began is taken
-back (`guard`), whereupon the engine goes on from where it was best, without momentum and with half the step.
+back (`guard`), whereupon the engine goes on from where it was best, with less momentum and smaller steps.
 """
 
 from __future__ import annotations
@@ -45,10 +45,12 @@ FIRST_BATCHES = 16  # of the first pass
 BATCHES_A_PASS = 4  # of the first pass, for each pass that there is
 SETTLING_PASSES = 3  # passes of probe update before the long-range phase can be relied on
 HOLD = 0.7  # share of the passes that keep the first number of batches while the probe is refined
-MOMENTUM = 0.65  # more moves faster where spots overlap much, but overshoots where each pixel is seen once
+MOMENTUM = 0.6, 0.87  # for no light and for much: momentum keeps the noise of many batches
 WELL_TIED, LOOSE = 0.65, 0.2  # overlap at which few passes do, and most are needed
 WITH_PROBE = 20  # passes at least where the probe or the positions are refined too
-SCARCE = 15.0  # counts per object pixel at which the prior is halved: there it would take fine texture for noise
+SCARCE = (
+    15.0  # counts per object pixel at which the prior is halved (it would take fine texture for noise), and momentum
+)
 FADING = 0.5  # share of the passes over which momentum fades to none
 LISTEN = 0.25  # seconds at most without progress and without asking whether to stop, in a large batch
 DAMPED = 2 / 3  # of the mean illumination: tau at most, where the prior already holds the noise down
@@ -142,7 +144,7 @@ class RefineOptions:
             passes,
             refine_probe,
             first_batches=2 * FIRST_BATCHES if refine_probe and passes > 2 else FIRST_BATCHES,
-            momentum=0.0 if refine_probe else MOMENTUM,
+            momentum=0.0 if refine_probe else automatic_momentum(dose),
             prior=automatic_prior(dose) if prior is None else prior,
             refine_positions=refine_positions,
             wavefront=wavefront,
@@ -195,6 +197,12 @@ def automatic_passes(overlap: float, *, from_network: bool, more: bool) -> int:
     sparse = min(1.0, max(0.0, (WELL_TIED - overlap) / (WELL_TIED - LOOSE)))
     passes = round(least * math.exp(sparse * math.log(most / least)))
     return max(passes, WITH_PROBE) if more else passes
+
+
+def automatic_momentum(dose: float) -> float:
+    """Momentum for a dose in counts per object pixel."""
+    least, most = MOMENTUM
+    return least + (most - least) / (1 + SCARCE / max(dose, 1e-12))
 
 
 def automatic_prior(dose: float) -> float:

@@ -25,7 +25,9 @@ from .detector import DetectorSums, add_background, scale_beam
 from .far_field_step import FarFieldStep
 from .positions import Displacements, displacement_gradient
 
-BLEND = 0.1  # b
+BLEND = 0.1  # b of the probe
+OBJECT_BLEND = 0.01  # b of the object: more holds back all that a probe with a bright spot lights dimly
+LEAST_SEEN = 1e-12  # share of Newton's step: a batch without any light
 LIT = 0.05  # of the largest illumination: dimmer pixels of the object may not outshine the others
 PRIOR_COUNTS = 50.0  # tau
 
@@ -205,14 +207,17 @@ class Engine:
         return arrays.fft2(arrays.xp.stack([part * patches for part in parts], axis=1), norm='ortho')
 
     def _update_object(self, sums: Sums, step: ObjectStep) -> None:
-        damped = (1 - BLEND) * sums.weight + (BLEND * sums.weight.max() + self.damping)
+        damped = (1 - OBJECT_BLEND) * sums.weight + (OBJECT_BLEND * sums.weight.max() + self.damping)
         update = sums.object / (damped / step.gain if step.gain != 1 else damped)
         if not step.momentum:
             self.canvas += update
             return
-        self.velocity *= step.momentum
+        # Where this batch brings no light, nothing would tell a pixel that it has gone too far.
+        seen = sums.weight / damped
+        seen *= 1 / seen.max().clip(min=LEAST_SEEN)
+        self.velocity *= 1 - (1 - step.momentum) * seen
         self.velocity += update
-        self.canvas += update + step.momentum * self.velocity
+        self.canvas += update + (step.momentum * seen) * self.velocity
 
     def _update_probe(self, sums: Sums) -> None:
         weight = self.arrays.get(sums.probe_weight)

@@ -37,7 +37,7 @@ def test_a_pass_that_rises_is_taken_back() -> None:
     engine.velocity += 1
     assert not guard.end_pass(0.5)
     assert np.array_equal(engine.canvas, case.truth) and not engine.velocity.any()
-    assert guard.limit(ObjectStep(momentum=0.5)) == ObjectStep(momentum=0.0, gain=0.5)
+    assert guard.limit(ObjectStep(momentum=0.5)) == ObjectStep(momentum=0.25, gain=1.0)
     assert guard.taken_back == 1 and guard.last == pytest.approx(0.01)
 
 

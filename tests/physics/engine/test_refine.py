@@ -21,7 +21,7 @@ from ptychopinn_reconstructor.physics.engine.refine import (
     scan_dose,
 )
 from ptychopinn_reconstructor.physics.engine.residuals import residuals
-from ptychopinn_reconstructor.physics.engine.update import BLEND, PRIOR_COUNTS, Engine, ObjectStep
+from ptychopinn_reconstructor.physics.engine.update import BLEND, OBJECT_BLEND, PRIOR_COUNTS, Engine, ObjectStep
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.sampling import scan_overlap
 from ptychopinn_reconstructor.physics.scaling import probe_power
@@ -93,7 +93,7 @@ def test_one_batch_equals_the_formulas(modes: int) -> None:
         weight[window] += (np.abs(probe) ** 2).sum(axis=0)
         probe_sum += np.fft.ifft2(np.fft.fft2(np.conj(start[window]) * change) * np.conj(ramp))
         probe_weight += np.abs(start[window]) ** 2
-    canvas = start + numerator / ((1 - BLEND) * weight + BLEND * weight.max() + PRIOR_COUNTS)
+    canvas = start + numerator / ((1 - OBJECT_BLEND) * weight + OBJECT_BLEND * weight.max() + PRIOR_COUNTS)
     new_probe = case.probe + probe_sum / ((1 - BLEND) * probe_weight + BLEND * probe_weight.max())
     new_probe *= np.sqrt(probe_power(case.probe) / probe_power(new_probe))
     assert np.abs(engine.canvas - canvas).max() < 1e-5 * np.abs(canvas - start).max() + 2e-6
@@ -102,16 +102,24 @@ def test_one_batch_equals_the_formulas(modes: int) -> None:
     assert counts == pytest.approx(case.counts[prepared.order[index]].sum(), rel=1e-6)
 
 
-def test_momentum_repeats_the_last_step() -> None:
+def test_momentum_repeats_the_last_step_where_the_batch_brings_light() -> None:
     case = Case(1e4)
     prepared = case.prepared()
     engine, plain = (Engine(prepared, empty(prepared), case.probe, FarFieldStep(0.0)) for _ in range(2))
     index = np.arange(40)
     engine.update(index, ObjectStep(momentum=0.5), with_probe=False)
     plain.update(index, ObjectStep(), with_probe=False)
-    step = plain.canvas - 1
-    assert np.abs(engine.canvas - 1 - 1.5 * step).max() < 1e-6
+    step, taken = plain.canvas - 1, engine.canvas - 1
     assert np.abs(engine.velocity - step).max() < 1e-6
+    there = np.abs(step) > 1e-4
+    repeated = (taken / np.where(there, step, 1)).real[there]
+    assert repeated.max() == pytest.approx(1.5, abs=1e-3) and 1 <= repeated.min() < 1.1
+    dark = np.linalg.norm(np.indices(step.shape).T - prepared.layout.corners[-1] - N / 2, axis=-1).T.argmin()
+    before, speed = engine.canvas.copy(), engine.velocity.copy()
+    engine.update(np.array([0]), ObjectStep(momentum=0.5), with_probe=False)
+    at = np.unravel_index(dark, step.shape)  # far from the first pattern
+    assert engine.canvas[at] == pytest.approx(before[at], abs=1e-6)
+    assert engine.velocity[at] == pytest.approx(speed[at], abs=1e-6)
 
 
 def test_the_gain_shortens_the_step() -> None:
