@@ -32,7 +32,7 @@ from ptychopinn_reconstructor.physics.prepare import PreparedScan, prepare_scan
 from ptychopinn_reconstructor.physics.scoring.metrics import compare
 
 SCORED = ('phase_psnr', 'amplitude_psnr', 'frc_area', 'amplitude_ratio')
-MOMENTA = (0.0, MOMENTUM)  # of the falling schedule
+MOMENTA = (0.0, MOMENTUM[1])  # of the falling schedule
 HELD = ((16, 0.0), (16, 0.5), (4, 0.8))  # batches and momentum of the others
 GROWTH = 1.06  # from one number of passes that is scored to the next, above the first twenty
 WHOLE_RUNS = 1.5  # the same for the falling schedule, of which each number of passes is a run of its own

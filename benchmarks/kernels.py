@@ -141,7 +141,7 @@ def engine(n: int, quick: bool) -> Iterator[Row]:
 
         def run() -> None:
             for index in scan.batches(BATCH):
-                state.update(index, ObjectStep(MOMENTUM), with_probe=with_probe)
+                state.update(index, ObjectStep(MOMENTUM[1]), with_probe=with_probe)
 
         return run
 

@@ -2,8 +2,8 @@
 
 The residual of a pass is measured on the way, each batch just before its own step, so that it tells how good the object
 was from the start of the pass on. Where it rises, either this pass or the end of the one before went wrong; which, a
-sample of the patterns says. The engine then goes on from the better start with half the momentum, and with smaller steps
-too from the second time on. What rises within counting noise is left: there a lower residual only follows the noise.
+sample of the patterns says. The engine then goes on from the better start with half the momentum, from the second
+time on with smaller steps too. What rises within counting noise is left: there a lower residual only follows the noise.
 """
 
 from __future__ import annotations

@@ -48,9 +48,7 @@ HOLD = 0.7  # share of the passes that keep the first number of batches while th
 MOMENTUM = 0.6, 0.87  # for no light and for much: momentum keeps the noise of many batches
 WELL_TIED, LOOSE = 0.65, 0.2  # overlap at which few passes do, and most are needed
 WITH_PROBE = 20  # passes at least where the probe or the positions are refined too
-SCARCE = (
-    15.0  # counts per object pixel at which the prior is halved (it would take fine texture for noise), and momentum
-)
+SCARCE = 15.0  # counts per object pixel half way between those, and at which the prior, which blurs texture, is halved
 FADING = 0.5  # share of the passes over which momentum fades to none
 LISTEN = 0.25  # seconds at most without progress and without asking whether to stop, in a large batch
 DAMPED = 2 / 3  # of the mean illumination: tau at most, where the prior already holds the noise down
