@@ -46,6 +46,7 @@ BATCHES_A_PASS = 4  # of the first pass, for each pass that there is
 SETTLING_PASSES = 3  # passes of probe update before the long-range phase can be relied on
 HOLD = 0.7  # share of the passes that keep the first number of batches while the probe is refined
 MOMENTUM = 0.6, 0.87  # for no light and for much: momentum keeps the noise of many batches
+HORIZON = 1.8  # 1 - momentum is this over the passes, at least
 WELL_TIED, LOOSE = 0.65, 0.2  # overlap at which few passes do, and most are needed
 WITH_PROBE = 20  # passes at least where the probe or the positions are refined too
 SCARCE = 15.0  # counts per object pixel half way between those, and at which the prior, which blurs texture, is halved
@@ -142,7 +143,7 @@ class RefineOptions:
             passes,
             refine_probe,
             first_batches=2 * FIRST_BATCHES if refine_probe and passes > 2 else FIRST_BATCHES,
-            momentum=0.0 if refine_probe else automatic_momentum(dose),
+            momentum=0.0 if refine_probe else automatic_momentum(dose, passes),
             prior=automatic_prior(dose) if prior is None else prior,
             refine_positions=refine_positions,
             wavefront=wavefront,
@@ -197,9 +198,10 @@ def automatic_passes(overlap: float, *, from_network: bool, more: bool) -> int:
     return max(passes, WITH_PROBE) if more else passes
 
 
-def automatic_momentum(dose: float) -> float:
-    """Momentum for a dose in counts per object pixel."""
+def automatic_momentum(dose: float, passes: int) -> float:
+    """Momentum for a dose in counts per object pixel; few passes could not average away the noise that it keeps."""
     least, most = MOMENTUM
+    most = max(least, min(most, 1 - HORIZON / max(passes, 1)))
     return least + (most - least) / (1 + SCARCE / max(dose, 1e-12))
 
 

@@ -15,6 +15,7 @@ from ptychopinn_reconstructor.physics.engine import refine as refinement
 from ptychopinn_reconstructor.physics.engine.far_field_step import FarFieldStep
 from ptychopinn_reconstructor.physics.engine.refine import (
     RefineOptions,
+    automatic_momentum,
     automatic_passes,
     automatic_prior,
     refine,
@@ -120,6 +121,13 @@ def test_momentum_repeats_the_last_step_where_the_batch_brings_light() -> None:
     at = np.unravel_index(dark, step.shape)  # far from the first pattern
     assert engine.canvas[at] == pytest.approx(before[at], abs=1e-6)
     assert engine.velocity[at] == pytest.approx(speed[at], abs=1e-6)
+
+
+def test_momentum_is_less_where_its_noise_would_stay() -> None:
+    by_dose = [automatic_momentum(dose, 30) for dose in (0.1, 15.0, 1e4)]
+    assert by_dose == sorted(by_dose) and by_dose[0] < 0.61 and by_dose[-1] > 0.86
+    assert [automatic_momentum(1e4, passes) for passes in (0, 1, 3)] == pytest.approx([0.6] * 3, abs=1e-9)
+    assert 0.6 < automatic_momentum(1e4, 6) < automatic_momentum(1e4, 12) < by_dose[-1]
 
 
 def test_the_gain_shortens_the_step() -> None:
