@@ -26,6 +26,7 @@ from .wavefront import FEWEST
 
 FROM_PASS = 3  # before, the object has not learned where it absorbs
 LEAST_SCATTER = 0.015  # of log s; less is not looked for
+LEAST_SHARE = 0.02  # of the residual, (log s)^2 / 4 for each count: an object far from the data has other troubles
 # Of the scatter one and two passes before: while an object is still being found it falls faster, the scatter of a beam
 # hardly falls at all. Measured .75 and .63 at most on clean scans that overlap by 30 %, .9 and .7 at least with 10 %.
 STEADY, STEADY_TWICE = 0.85, 0.68
@@ -67,14 +68,14 @@ class DetectorFit:
         wanted = self.background or (self.intensity != 'off' and number >= FROM_PASS - 1)
         self.engine.detector = DetectorSums.empty(self.engine.prepared, with_pixels=self.background) if wanted else None
 
-    def end_pass(self, number: int) -> bool:
-        """Improve both after pass `number`; whether its residual compares with that of the next pass."""
+    def end_pass(self, number: int, residual: float) -> bool:
+        """Improve both after pass `number`; whether its `residual` compares with that of the next pass."""
         prepared, sums = self.engine.prepared, self.engine.detector
         if sums is None:
             return True
         before = prepared.background
         if self.intensity != 'off' and number >= FROM_PASS - 1:
-            self.varies = self.varies or self._scatters(sums, number)
+            self.varies = self.varies or self._scatters(sums, residual)
         if self.varies and number >= min(FROM_PASS, self.passes):
             prepared = replace(prepared, intensity=step_intensity(prepared, sums))
         if self.background:
@@ -86,13 +87,14 @@ class DetectorFit:
         now, then = (0.0 if b is None else float(b.mean()) for b in (prepared.background, before))
         return abs(now - then) <= SETTLED * max(now, then)
 
-    def _scatters(self, sums: DetectorSums, number: int) -> bool:
+    def _scatters(self, sums: DetectorSums, residual: float) -> bool:
         """Whether the counts of patterns scatter beyond noise, and not because the object is still being found."""
         prepared = self.engine.prepared
         deviation, noise = intensity_deviation(prepared, sums)
         self.scatters.append(excess_scatter(deviation, noise))
         *before, last = self.scatters
-        if not before or last < max(LEAST_SCATTER, float(np.median(noise))):
+        least = max(LEAST_SCATTER, float(np.median(noise)), 2 * math.sqrt(LEAST_SHARE * residual))
+        if not before or last < least:
             return False
         return last > STEADY * before[-1] if len(before) == 1 else last > STEADY_TWICE * before[-2]
 

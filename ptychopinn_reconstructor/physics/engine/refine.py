@@ -306,7 +306,7 @@ def _refine(
             detector.begin_pass(len(history.residuals) + 1)
             better = history.run_pass(engine, guard, even_sampling(prepared.positions, count, generator))
             number = len(history.residuals)
-            if better and not detector.end_pass(number):
+            if better and not detector.end_pass(number, history.residuals[-1]):
                 guard.forget()
             if smoothness is not None and better:
                 engine.canvas = smoothness(engine.canvas, history.between)
