@@ -317,6 +317,15 @@ class RefinementConfig(Section):
         ini=f'{PLUGIN_SECTION}.RefineProbe',
         option='--refine-probe',
     )
+    modes: int | None = setting(
+        None,
+        'Incoherent modes of the probe, which is improved with them; 0: as many as are given; auto: as they are where '
+        'they fit, otherwise as many as patterns that were held out ask for.',
+        option='--modes',
+        auto=True,
+        ge=0,
+        le=16,
+    )
     positions: bool = setting(
         False,
         'True: the scan positions are improved too, by 5 pixels at most; 20 passes unless others are set.',

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ..backend import Backend, load_backend
 from ..errors import ConfigError, Interrupted, ModelFileError, ScanError
@@ -157,6 +158,19 @@ class PipelineChecks:
 
         assert found() == (False, False)
         assert found(background='on') == (True, False) and found(intensity='on') == (False, True)
+
+    @pytest.mark.slow
+    def test_the_probe_has_as_many_modes_as_asked_for(self, shipped: Shipped) -> None:
+        """SETTINGS: refinement.modes; the power stays, and clean patterns ask for none by themselves."""
+
+        def modes(number: int | None) -> NDArray[Any]:
+            config = shipped.config.merged({'refinement': {'passes': 4, 'modes': number}})
+            return reconstruct(shipped.scan, shipped.model, config).reconstruction.probe
+
+        given = modes(0)
+        np.testing.assert_array_equal(modes(None), given)
+        assert len(modes(3)) == 3
+        np.testing.assert_allclose((np.abs(modes(3)) ** 2).sum(), (np.abs(given) ** 2).sum(), rtol=1e-4)
 
     @pytest.mark.slow
     def test_the_prior_smooths_what_the_passes_find(self, shipped: Shipped) -> None:

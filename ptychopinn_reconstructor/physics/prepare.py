@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from ..errors import ConfigError, ScanError
 from ..scan import Scan, check_probe
@@ -16,6 +17,7 @@ from .forward import measure, propagate
 from .geometry import Layout, canonical_order, fourier_shift, gather_patches, layout, relative_positions
 from .scaling import Gauge, InputScaler, ProbePower, crop_support, mask_probe, resolve_probe_power, support_size
 
+BRIGHTEST, NEIGHBORS = 0.98, 5  # quantile of the patterns' counts, each the median of so many next to each other
 SMALLEST_SHARE = 0.1  # of the unscattered probe on good pixels: below it there is nothing to extrapolate from
 
 
@@ -155,9 +157,20 @@ def prepare_scan(
     positions = relative_positions(scan.positions)[order]
     grid = scan.object_origin if scan.on_object_grid else None
     laid = layout(scan.positions[order], scan.n_pixels, grid)
-    gauge = resolve_probe_power(chosen, incident_counts(scan, chosen), mode)
+    brightest = brightest_counts(scan) / detected_share(chosen, scan.bad_pixels)
+    gauge = resolve_probe_power(chosen, incident_counts(scan, chosen), mode, brightest=brightest)
     gauge = gauge._replace(probe=np.asarray(gauge.probe * probe_scale, dtype=np.complex64))
     return PreparedScan(scan, gauge, order, positions, laid, patch_size or support_size(scan.n_pixels))
+
+
+def brightest_counts(scan: Scan) -> float:
+    """Counts of the brightest place of a scan, over good pixels: what two percent of the patterns exceed.
+
+    Each is the median of a pattern and its neighbors, which an object makes alike, but a beam that flickers does not.
+    """
+    nearest = min(NEIGHBORS, len(scan.positions))
+    _, index = cKDTree(scan.positions).query(scan.positions, k=[*range(1, nearest + 1)])
+    return float(np.quantile(np.median(scan.pattern_counts[index], axis=1), BRIGHTEST))
 
 
 def incident_counts(scan: Scan, probe: NDArray[np.complex64]) -> float:

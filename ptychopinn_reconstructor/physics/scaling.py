@@ -25,11 +25,17 @@ DARK = 0.01  # of the probe's largest far-field amplitude: below it the phase is
 
 
 class Gauge(NamedTuple):
-    """The probe in sqrt(counts), the ratio q = mean counts / power handed in, and which choice was made."""
+    """The probe in sqrt(counts), the ratio q = mean counts / power handed in, and which choice was made.
+
+    `raised`: by how much a power that was too small for the brightest patterns was raised to theirs; else 1. `held`:
+    the power is what was asked for, and nothing that is found later may change it.
+    """
 
     probe: NDArray[np.complex64]
     ratio: float
     choice: Literal['absolute', 'from_counts']
+    raised: float = 1.0
+    held: bool = True
 
 
 def probe_power(probe: NDArray[Any]) -> float:
@@ -43,14 +49,22 @@ def mode_contrast(probe: NDArray[Any]) -> float:
     return float((powers**2).sum() / powers.sum() ** 2)
 
 
-def resolve_probe_power(probe: NDArray[np.complex64], mean_counts: float, mode: ProbePower = 'auto') -> Gauge:
+def resolve_probe_power(
+    probe: NDArray[np.complex64], mean_counts: float, mode: ProbePower = 'auto', *, brightest: float = 0.0
+) -> Gauge:
     """Bring a probe (modes, N, N) to sqrt(counts): trust its power, or rescale it to the gauge mean abs(O)^2 = 1.
 
-    `auto` trusts it when q = mean counts / sum abs(P)^2 lies in 0.2 to 1.1. Raises ConfigError on an unknown mode.
+    `auto` trusts it when q = mean counts / sum abs(P)^2 lies in 0.2 to 1.1, but raises it to the counts of the
+    `brightest` patterns where they have more than 1.1 times as many: no object lets more light pass than there is.
+    Raises ConfigError on an unknown mode.
     """
-    ratio = mean_counts / probe_power(probe)
+    power = probe_power(probe)
+    ratio = mean_counts / power
     if mode == 'auto':
-        mode = 'absolute' if ABSOLUTE_RANGE[0] <= ratio <= ABSOLUTE_RANGE[1] else 'from_counts'
+        mode = 'from_counts'
+        if ABSOLUTE_RANGE[0] <= ratio <= ABSOLUTE_RANGE[1]:
+            raised = brightest / power if brightest > ABSOLUTE_RANGE[1] * power else 1.0
+            return Gauge((probe * np.sqrt(raised)).astype(np.complex64), ratio, 'absolute', raised, held=False)
     if mode == 'absolute':
         return Gauge(probe, ratio, mode)
     if mode == 'from_counts':

@@ -114,6 +114,7 @@ def _refined_run(run: RunInfo, refined: Refined, options: RefineOptions, arrays:
     return replace(
         run,
         refine_prior=options.prior,
+        refine_passes=len(refined.residuals),
         refine_device=arrays.device,
         residual_by_pass=tuple(float(value) for value in refined.residuals),
         displacement_rms=None if moved is None else float(np.sqrt((moved**2).mean())),
@@ -130,7 +131,7 @@ def half_refiner(
     arrays: Arrays,
 ) -> Callable[[PreparedScan, NDArray[np.complex64]], NDArray[np.complex64]]:
     """The same refinement for one half of the patterns, with the probe that was refined on the whole scan."""
-    fixed = replace(options, refine_probe=False, refine_positions=False, background='off', intensity='off')
+    fixed = replace(options, refine_probe=False, modes=0, refine_positions=False, background='off', intensity='off')
 
     def progress(event: Event) -> None:
         if isinstance(event, Progress):

@@ -7,11 +7,10 @@ import numpy as np
 from ..events import Notice
 from ..physics.engine.affine import affine_rotation, affine_scale
 from ..physics.engine.refine import Refined
-from ..physics.prepare import PreparedScan, detected_share
+from ..physics.prepare import PreparedScan, brightest_counts, detected_share
 from ..physics.scaling import probe_power
 
 FARTHEST = 0.01, 100.0  # q of a probe that may at least be of another dose
-BRIGHTEST = 0.98  # quantile of the patterns' counts
 SMALLEST_SHARE, LARGEST_SHARE = 0.5, 1.1  # of the probe's power in the brightest patterns
 
 
@@ -22,8 +21,13 @@ def scan_notices(prepared: PreparedScan) -> tuple[Notice, ...]:
 
 def power_notice(prepared: PreparedScan) -> Notice:
     """How the power of the probe was understood, and what is implausible in it."""
-    _, ratio, choice = prepared.gauge
+    _, ratio, choice, raised, _ = prepared.gauge
     what = 'trusted' if choice == 'absolute' else 'rescaled so that mean |O|^2 = 1'
+    if raised > 1:
+        what = (
+            f'trusted but raised by {raised:.2f}, since the brightest patterns hold so many times its power, which no '
+            'object passes: the probe may lack modes'
+        )
     text = f'Probe power is {choice}: q = mean counts / sum |P|^2 = {ratio:.3g}, so it is {what}.'
     doubt = _doubt_trusted(prepared) if choice == 'absolute' else _doubt_rescaled(ratio)
     return Notice('power_choice', f'{text} {doubt}'.rstrip())
@@ -40,7 +44,7 @@ def _doubt_trusted(prepared: PreparedScan) -> str:
     """What the brightest patterns say of a probe's power that was trusted."""
     scan, probe = prepared.scan, prepared.probe
     incident = probe_power(probe) * detected_share(probe, scan.bad_pixels)
-    brightest = float(np.quantile(scan.pattern_counts, BRIGHTEST)) / incident
+    brightest = brightest_counts(scan) / incident
     if brightest > LARGEST_SHARE:
         return (
             f'But the brightest patterns hold {brightest:.2f} times its power, which no object passes: '
@@ -55,7 +59,7 @@ def _doubt_trusted(prepared: PreparedScan) -> str:
 
 
 def refinement_notices(refined: Refined) -> tuple[Notice, ...]:
-    """What the refinement had to undo, what it did to all positions together, and what it found of the detector."""
+    """What the refinement had to undo, and what it found of the positions, the probe and the detector."""
     notices = []
     if refined.affine is not None:
         text = (
@@ -70,6 +74,13 @@ def refinement_notices(refined: Refined) -> tuple[Notice, ...]:
             'instead: check that it is of this scan and this probe.'
         )
         notices.append(Notice('start_dropped', text))
+    if refined.probe_asked_for:
+        count = len(refined.probe)
+        text = (
+            f'The patterns do not fit the probe that was given: it was improved, with {count} '
+            f'mode{"s" * (count > 1)}; --modes 0 leaves it as it is.'
+        )
+        notices.append(Notice('probe_asked_for', text))
     if refined.taken_back:
         text = (
             f'{refined.taken_back} of {len(refined.residuals)} passes made the object worse and were undone; '

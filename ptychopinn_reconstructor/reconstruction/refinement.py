@@ -38,6 +38,7 @@ def refinement_options(
         from_network=start == 'network',
         prior=section.prior,
         refine_probe=section.probe,
+        modes=section.modes,
         refine_positions=section.positions,
         wavefront=section.wavefront,
         background=section.background,

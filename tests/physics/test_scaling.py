@@ -14,6 +14,7 @@ from ptychopinn_reconstructor.errors import ConfigError, ScanError
 from ptychopinn_reconstructor.io import read_probe, read_scan
 from ptychopinn_reconstructor.physics.scaling import (
     InputScaler,
+    ProbePower,
     crop_support,
     mask_probe,
     probe_power,
@@ -82,6 +83,22 @@ def test_absolute_keeps_the_probe_and_from_counts_makes_its_unit_irrelevant(mode
     np.testing.assert_allclose(first.probe, other.probe, rtol=1e-5, atol=1e-9)
     np.testing.assert_allclose(other.ratio, first.ratio / 7e-4**2, rtol=1e-5)
     assert first.probe.dtype == np.complex64
+
+
+@pytest.mark.parametrize(
+    ('brightest', 'mode', 'raised'),
+    [(1.05, 'auto', 1.0), (1.3, 'auto', 1.3), (1.3, 'absolute', 1.0), (0.9, 'auto', 1.0)],
+)
+def test_a_power_that_the_brightest_patterns_exceed_is_raised_to_theirs(
+    brightest: float, mode: ProbePower, raised: float
+) -> None:
+    """AMPLITUDE: no object lets more light pass than there is; a power that was asked for stays."""
+    probe = make_probe(2)
+    power = probe_power(probe)
+    found = resolve_probe_power(probe, 0.8 * power, mode, brightest=brightest * power)
+    assert (found.choice, found.held) == ('absolute', mode != 'auto')
+    assert found.raised == pytest.approx(raised)
+    assert probe_power(found.probe) == pytest.approx(raised * power, rel=1e-5)
 
 
 def test_an_unknown_mode_is_refused() -> None:

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from ...errors import ConfigError, ScanError, TrainingError
 from ...events import Emit, Epoch, Event, Progress, ShouldStop, ignore, never
-from ..arrays import NUMPY, Arrays
+from ..arrays import NUMPY, Array, Arrays
 from ..illumination import illumination
 from ..prepare import PreparedScan
+from ..probes import MAX_MODES
 from ..sampling import scan_overlap
 from ..stitching.count_scale import LARGEST_CHANGE, count_gauge
 from .affine import AffineMap, estimate_affine
@@ -35,6 +36,7 @@ from .detector import Switch
 from .detector_fit import DetectorFit
 from .far_field_step import FarFieldStep
 from .guard import Guard
+from .modes import FEWEST, HOPELESS, asks_after, brightest_amplitude, find_modes, first_asked, orthogonalize, set_number
 from .positions import Displacements, displace_scan
 from .prior import Smoothness, mean_dose
 from .update import PRIOR_COUNTS, Engine, ObjectStep
@@ -43,6 +45,7 @@ from .wavefront import correct_long_range_phase
 SMALLEST_BATCH = 4  # patterns; smaller batches only add noise
 FIRST_BATCHES = 16  # of the first pass
 BATCHES_A_PASS = 4  # of the first pass, for each pass that there is
+PROBE_FROM_PASS = 3  # from which on the object is good enough to tell of the probe
 SETTLING_PASSES = 3  # passes of probe update before the long-range phase can be relied on
 HOLD = 0.7  # share of the passes that keep the first number of batches while the probe is refined
 MOMENTUM = 0.6, 0.87  # for no light and for much: momentum keeps the noise of many batches
@@ -68,6 +71,11 @@ class RefineOptions:
         Times that each pattern is visited; 0 leaves everything as it is.
     refine_probe, probe_from_pass
         Whether the probe is updated too, its power held, and from which pass on (the first pass is 1).
+    modes
+        How many incoherent modes the probe has, 0: as many as are given; None: they and the probe are improved where
+        the patterns ask for it (`modes`).
+    passes_with_probe
+        Passes to be made where the patterns have asked for another probe, 0: no more than without.
     first_batches
         Batches in the first pass, at least four patterns each; their number falls to one in the last pass.
     momentum
@@ -94,7 +102,9 @@ class RefineOptions:
 
     passes: int
     refine_probe: bool = False
-    probe_from_pass: int = 3
+    probe_from_pass: int = PROBE_FROM_PASS
+    modes: int | None = 0
+    passes_with_probe: int = 0
     first_batches: int = FIRST_BATCHES
     momentum: float = 0.0
     prior: float = 0.0
@@ -117,6 +127,8 @@ class RefineOptions:
             raise ConfigError(f'The largest displacement is {self.largest_displacement} pixels; it must be above 0.')
         if not 0 <= self.momentum < 1:
             raise ConfigError(f'The momentum is {self.momentum}; it must be at least 0 and below 1.')
+        if self.modes is not None and not 0 <= self.modes <= MAX_MODES:
+            raise ConfigError(f'The probe is to have {self.modes} modes; choose 1 to {MAX_MODES}, or 0: as it has.')
         if not 0 <= self.prior < math.inf:
             raise ConfigError(f'The strength of the prior is {self.prior}; it must be 0 or more.')
 
@@ -130,6 +142,7 @@ class RefineOptions:
         from_network: bool = False,
         prior: float | None = None,
         refine_probe: bool = False,
+        modes: int | None = 0,
         refine_positions: bool = False,
         wavefront: bool = True,
         background: Switch = 'auto',
@@ -137,13 +150,21 @@ class RefineOptions:
         seed: int = 0,
     ) -> RefineOptions:
         """The settings for a scan of a dose (counts per object pixel) and overlap, from a network's object or none."""
+        refine_probe = refine_probe or bool(modes)
+        passes_with_probe = WITH_PROBE if passes is None else 0
         if passes is None:
             passes = automatic_passes(overlap, from_network=from_network, more=refine_probe or refine_positions)
+        first = first_asked(passes, refined=True)
+        asked = refine_probe and modes is None and first >= FEWEST
+        unasked = refine_probe and not asked
         return cls(
             passes,
             refine_probe,
-            first_batches=2 * FIRST_BATCHES if refine_probe and passes > 2 else FIRST_BATCHES,
-            momentum=0.0 if refine_probe else automatic_momentum(dose, passes),
+            first + 1 if asked else PROBE_FROM_PASS,
+            modes=modes,
+            passes_with_probe=passes_with_probe,
+            first_batches=2 * FIRST_BATCHES if unasked and passes > 2 else FIRST_BATCHES,
+            momentum=0.0 if unasked else automatic_momentum(dose, passes),
             prior=automatic_prior(dose) if prior is None else prior,
             refine_positions=refine_positions,
             wavefront=wavefront,
@@ -176,6 +197,18 @@ class RefineOptions:
         overlap = scan_overlap(prepared.positions, probe)
         settled = automatic_passes(overlap, from_network=False, more=False) // 2
         return settled + (SETTLING_PASSES if self.refine_probe else 0)
+
+    def with_probe(self, passes: int, *, known: bool) -> RefineOptions:
+        """The same for as many passes more, with a probe that is to be improved and is about known by now, or not."""
+        return replace(
+            self,
+            passes=passes,
+            refine_probe=True,
+            probe_from_pass=1,
+            modes=0,
+            momentum=self.momentum if known else 0.0,
+            first_batches=FIRST_BATCHES if known else 2 * FIRST_BATCHES,
+        )
 
     def solves_wavefront(self, number: int) -> bool:
         """Whether the long-range phase is solved for after pass `number` (from 1): not before a probe has settled."""
@@ -218,8 +251,9 @@ class Refined:
     `displacements` (n, 2) of the positions, pixels in canonical order, or None when they were not refined.
     `stopped`: the job was asked to stop; canvas and probe are those of the last complete batch. `taken_back`: passes
     that ended worse than they began, and were undone; `start_dropped`: the object handed in explained the patterns less
-    than an empty one, which took its place. `affine`: the matrix (2, 2) that all positions were multiplied by about
-    their mean, within the displacements, or None. `background` (N, N) in counts and `intensity` (n,), the factors on
+    than an empty one, which took its place; `probe_asked_for`: the patterns asked for another probe. `affine`: the
+    matrix (2, 2) that all positions were multiplied by about their mean, within the displacements, or None.
+    `background` (N, N) in counts and `intensity` (n,), the factors on
     the power of the beam in canonical order, or None where there is none (see `detector`).
     """
 
@@ -230,6 +264,7 @@ class Refined:
     displacements: NDArray[np.float64] | None = None
     taken_back: int = 0
     start_dropped: bool = False
+    probe_asked_for: bool = False
     affine: NDArray[np.float64] | None = None
     background: NDArray[np.float32] | None = None
     intensity: NDArray[np.float32] | None = None
@@ -257,6 +292,7 @@ def refine(
     """
     probe = prepared.probe if probe is None else probe
     _check(prepared, canvas, probe)
+    probe = set_number(probe, options.modes) if options.modes else probe
     run = partial(_refine, options=options, arrays=arrays, emit=emit, should_stop=should_stop, after_pass=after_pass)
     try:
         return run(prepared, canvas, probe=probe, watch=options.refine_positions)
@@ -301,7 +337,9 @@ def _refine(
     stopped = False
     try:
         guard.drop_poor_start()
-        for count in options.schedule(len(prepared)):
+        history.start = 1 * engine.canvas if options.refine_probe and options.modes is None else None
+        while len(history.residuals) < history.options.passes:
+            count = history.course.schedule(len(prepared))[len(history.residuals) - history.before]
             guard.begin_pass()
             detector.begin_pass(len(history.residuals) + 1)
             better = history.run_pass(engine, guard, even_sampling(prepared.positions, count, generator))
@@ -310,9 +348,9 @@ def _refine(
                 guard.forget()
             if smoothness is not None and better:
                 engine.canvas = smoothness(engine.canvas, history.between)
-            if smoothness is not None and number == options.passes:
+            if smoothness is not None and number == history.options.passes:
                 engine.canvas *= _lost_to_the_prior(engine)
-            if options.solves_wavefront(number):
+            if history.course.solves_wavefront(number - history.before):
                 engine.canvas = correct_long_range_phase(
                     _as_placed(engine),
                     engine.canvas,
@@ -323,9 +361,11 @@ def _refine(
                 )
             detector.correct_drift(number, settled=options.settled(number), after_block=history.within_wavefront)
             engine.limit_amplitude()
-            if number == options.passes:
+            if number == history.options.passes:
                 guard.end()
                 detector.end()
+            if better:
+                history.ask_for_probe(engine, guard)
             if watch and number == min(options.passes, options.alignment_passes(prepared, probe)):
                 _look_for_distortion(engine)
             if after_pass is not None:
@@ -333,14 +373,21 @@ def _refine(
     except _Stopped:
         stopped = True
     found = None if engine.displacements is None else engine.displacements.values
+    canvas, probe = arrays.get(engine.canvas), engine.probe
+    gauge, grown = prepared.gauge, len(probe) > len(prepared.probe)
+    if gauge.raised > 1 or (grown and gauge.choice == 'absolute' and not gauge.held):
+        # Modes that were not given had no power in the probe; what the brightest part of the object lets pass tells it.
+        amplitude = np.float32(max(1.0, brightest_amplitude(canvas, engine.illumination)))
+        canvas, probe = canvas / amplitude, probe * amplitude
     return Refined(
-        arrays.get(engine.canvas),
-        engine.probe,
+        canvas,
+        probe,
         tuple(history.residuals),
         stopped,
         found,
         guard.taken_back,
         guard.start_dropped,
+        probe_asked_for=history.found_probe,
         background=engine.prepared.background,
         intensity=engine.prepared.intensity,
     )
@@ -385,7 +432,7 @@ def _attempt(
 ) -> Trial:
     """A few passes with the positions as they are; raises _Stopped."""
     passes = options.alignment_passes(prepared, probe)
-    short = replace(options, passes=passes, refine_positions=False, probe_from_pass=1)
+    short = replace(options, passes=passes, refine_positions=False, probe_from_pass=1, modes=0)
 
     def progress(event: Event) -> None:
         if isinstance(event, Progress):
@@ -403,7 +450,10 @@ class _Stopped(Exception):  # noqa: N818 - not an error
 
 @dataclass(eq=False)
 class _History:
-    """The passes that were made, and what they say about the next one."""
+    """The passes that were made, and what they say about the next one.
+
+    `course`: how to go on after the first `before` passes; that is `options` until the patterns ask for another probe.
+    """
 
     options: RefineOptions
     n_patterns: int
@@ -411,14 +461,57 @@ class _History:
     should_stop: ShouldStop
     residuals: list[float] = field(default_factory=list)
     heard: float = field(default_factory=time.monotonic)
+    before: int = 0
+    start: Array | None = None
+    asked: bool = False
+    found_probe: bool = False
+    course: RefineOptions = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.course = self.options
+
+    def ask_for_probe(self, engine: Engine, guard: Guard) -> None:
+        """Go on with the probe that the patterns ask for, if it is time and they do, and improve it from now on."""
+        options, number = self.options, len(self.residuals)
+        if options.modes is not None or self.asked:
+            return
+        judged = options.refine_probe and number == first_asked(options.passes, refined=True)
+        if judged and self.residuals[-1] > HOPELESS:
+            return self._begin_anew(engine, guard)
+        if not asks_after(self.residuals, options.passes, refined=options.refine_probe):
+            return
+        self.asked = True
+        found = find_modes(engine, self.residuals[-1])
+        if found is None and not options.refine_probe:
+            return
+        if found is not None:
+            engine.set_probe(found)
+            engine.measure_illumination()
+            self.found_probe = True
+            guard.gain = 1.0  # what went wrong so far may have been the probe
+            self.options = replace(options, passes=max(options.passes, options.passes_with_probe))
+        self.before = number
+        self.course = options.with_probe(self.options.passes - number, known=True)
+
+    def _begin_anew(self, engine: Engine, guard: Guard) -> None:
+        """Begin again with a probe that moves from the outset, and slowly: nothing found with the one given is worth
+        keeping, nor are the passes that told so counted."""
+        assert self.start is not None
+        self.asked, self.before = True, len(self.residuals)
+        self.options = replace(self.options, passes=self.options.passes + self.before)
+        course = self.options.with_probe(self.options.passes - self.before, known=False)
+        self.course = replace(course, probe_from_pass=PROBE_FROM_PASS)
+        engine.canvas = 1 * self.start
+        engine.velocity[:] = 0
+        guard.gain, guard.last = 1.0, np.inf
 
     def run_pass(self, engine: Engine, guard: Guard, drawn: list[NDArray[np.int64]]) -> bool:
         """Visit each batch once; whether it stays so."""
         number = len(self.residuals) + 1
-        options = self.options
-        with_probe = options.refine_probe and number >= options.probe_from_pass
+        options, course = self.options, self.course
+        with_probe = course.refine_probe and number - self.before >= course.probe_from_pass
         with_positions = options.refine_positions and number >= options.positions_from_pass
-        step = guard.limit(options.step(number))
+        step = guard.limit(course.step(number - self.before))
         error = counts = 0.0
         done = (number - 1) * self.n_patterns
         for index in drawn:
@@ -437,6 +530,8 @@ class _History:
         if with_probe:
             if number < options.passes:
                 engine.center_probe()
+            if len(engine.probe) > 1:
+                engine.set_probe(orthogonalize(engine.probe))
             engine.measure_illumination()
         if with_positions and engine.displacements is not None:
             engine.displacements.remove_affine_part()

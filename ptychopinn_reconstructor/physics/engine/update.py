@@ -144,6 +144,15 @@ class Engine:
                 self.displacements.step(part, slope, curvature)
         return sums.error, sums.counts
 
+    def update_probe(self, index: NDArray[np.int64]) -> None:
+        """One step of the probe alone on the patterns at `index`, the object held."""
+        self._update_probe(self._accumulate(index, True, False, None))
+
+    def measure_misfit(self, index: NDArray[np.int64]) -> float:
+        """Residual of the patterns at `index`, as the steps are told it."""
+        sums = self._accumulate(index, False, False, None)
+        return sums.error / max(sums.counts, 1.0)
+
     def _accumulate(
         self,
         index: NDArray[np.int64],
