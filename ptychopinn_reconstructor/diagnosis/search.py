@@ -47,6 +47,11 @@ class Search:
     expected: float = 0.0
     matrix: NDArray[np.float64] = field(default_factory=lambda: np.eye(2))
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether the misfit that is left is one that a result would be doubted for."""
+        return self.trial.excess > DOUBTFUL_EXCESS and self.trial.ratio > DOUBTFUL
+
     def misfit(self, trial: Trial) -> float:
         """Misfit of a trial beyond what is to be expected of a scan without faults, at least what is none."""
         return max(trial.excess - min(self.expected, SPARE), SPARE)
@@ -82,9 +87,8 @@ def find_causes(scan: Scan, laboratory: Laboratory) -> tuple[list[Finding], Scan
             _map_what_is_left(search, laboratory, findings)
         if 'background' not in findings:
             _find_small_background(search, findings)
-    doubtful = search.trial.excess > DOUBTFUL_EXCESS and search.trial.ratio > DOUBTFUL
     # What has been refined in few passes has not come to its end.
-    if doubtful and not search.fits(search.trial) and not REFINED & findings.keys():
+    if search.doubtful and not search.fits(search.trial) and not REFINED & findings.keys():
         findings['unexplained'] = _tell_unexplained(search, alone=not findings)
     return list(findings.values()), search.scan, (first,) if search.trial is first else (first, search.trial)
 
@@ -135,7 +139,7 @@ def _find_best(search: Search, laboratory: Laboratory) -> tuple[Explanation, Tri
     if left * WORTH < before:
         return explanation, trial
     # Nothing simple explains a misfit that more freedom takes a good part of: better than no word.
-    telling = [one for one in tried if search.misfit(one[2]) * PART < before]
+    telling = [one for one in tried if search.doubtful and search.misfit(one[2]) * PART < before]
     return min(telling, key=lambda one: one[0])[1:] if telling else None
 
 
