@@ -24,14 +24,15 @@ from .residuals import residuals
 ROUNDS = 8  # of a map of a tenth, three quarters are found in each
 SETTLED = 1.5  # standard errors; less is not worth another round
 WORTH = 1e-3  # of the misfit: what a map must bring; an object that repeats itself may bring less
-CERTAIN = 5.0  # standard errors of that, from pattern to pattern
+CERTAIN = 3.0  # standard errors of that, from pattern to pattern
 
 
 class Trial(NamedTuple):
-    """Canvas (H, W) and probe (modes, N, N) after a few passes."""
+    """Canvas (H, W) and probe (modes, N, N) after a few passes, and the scan with what they found of the detector."""
 
     canvas: NDArray[np.complex64]
     probe: NDArray[np.complex64]
+    prepared: PreparedScan
 
 
 Try = Callable[[PreparedScan, NDArray[np.complex64], NDArray[np.complex64]], Trial]  # with a start and a probe
@@ -54,13 +55,13 @@ def align_scan(
     prepared: PreparedScan, begun: Trial, first: AffineMap, attempt: Try, arrays: Arrays = NUMPY
 ) -> Alignment:
     """The scan under the map that its patterns ask for, from a first estimate beside an object that has begun."""
-    canvas, probe = begun
+    canvas, probe, _ = begun
     found, matrix, aligned = first, np.eye(2), prepared
     for _ in range(ROUNDS):
         canvas = carry_object(canvas, aligned, found.matrix)
         matrix = found.matrix @ matrix
         aligned = map_positions(prepared, matrix)
-        canvas, probe = attempt(aligned, canvas, probe)
+        canvas, probe, _ = attempt(aligned, canvas, probe)
         found = estimate_affine(aligned, canvas, probe, arrays=arrays)
         if found.significance < SETTLED:
             break
@@ -77,10 +78,8 @@ def fits_better(
 ) -> bool:
     """Whether a few passes from the same start (H, W) and probe end better on the aligned scan than on the scan."""
     carried = carry_object(start, prepared, alignment.matrix)
-    before, after = (
-        residuals(scan, *attempt(scan, canvas, probe), arrays=arrays).error
-        for scan, canvas in ((prepared, start), (alignment.prepared, carried))
-    )
+    trials = attempt(prepared, start, probe), attempt(alignment.prepared, carried, probe)
+    before, after = (residuals(end.prepared, end.canvas, end.probe, arrays=arrays).error for end in trials)
     better = before - after  # of the same patterns: their noise is in both
     error = float(better.std()) / np.sqrt(len(better))
     return bool(better.mean() > max(CERTAIN * error, WORTH * float(before.mean())))

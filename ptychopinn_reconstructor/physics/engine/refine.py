@@ -30,7 +30,7 @@ from ..probes import MAX_MODES
 from ..sampling import scan_overlap
 from ..stitching.count_scale import LARGEST_CHANGE, count_gauge
 from .affine import AffineMap, estimate_affine
-from .alignment import Trial, align_scan, fits_better
+from .alignment import Trial, affine_displacements, align_scan, carry_object, fits_better
 from .batches import even_sampling
 from .detector import Switch
 from .detector_fit import DetectorFit
@@ -335,6 +335,7 @@ def _refine(
     history = _History(options, len(prepared), emit, should_stop)
     guard = Guard(engine)
     generator = np.random.default_rng(options.seed)
+    settled = options.alignment_passes(prepared, probe)
     stopped = False
     try:
         guard.drop_poor_start()
@@ -367,13 +368,15 @@ def _refine(
                 detector.end()
             if better:
                 history.ask_for_probe(engine, guard)
-            if watch and number == min(options.passes, options.alignment_passes(prepared, probe)):
+            if watch and number == min(options.passes, settled):
                 _look_for_distortion(engine)
+            elif options.refine_positions and settled < number < options.passes and number & (number - 1) == 0:
+                map_scan(engine, guard)
             if after_pass is not None:
                 after_pass(number, arrays.get(engine.canvas))
     except _Stopped:
         stopped = True
-    found = None if engine.displacements is None else engine.displacements.values
+    moved = None if engine.displacements is None else _as_placed(engine).positions - prepared.positions
     canvas, probe = arrays.get(engine.canvas), engine.probe
     gauge, grown = prepared.gauge, len(probe) > len(prepared.probe)
     if gauge.raised > 1 or (grown and gauge.choice == 'absolute' and not gauge.held):
@@ -385,7 +388,7 @@ def _refine(
         probe,
         tuple(history.residuals),
         stopped,
-        found,
+        moved,
         guard.taken_back,
         guard.start_dropped,
         probe_asked_for=history.found_probe,
@@ -418,7 +421,21 @@ def _look_for_distortion(engine: Engine) -> None:
     canvas = engine.arrays.get(engine.canvas)
     found = estimate_affine(_as_placed(engine), canvas, engine.probe, arrays=engine.arrays)
     if found.needed:
-        raise _Distorted(Trial(canvas, engine.probe), found)
+        raise _Distorted(Trial(canvas, engine.probe, engine.prepared), found)
+
+
+def map_scan(engine: Engine, guard: Guard) -> None:
+    """Turn, shear and scale all positions, and the object with them, where the patterns ask for it."""
+    placed, canvas = _as_placed(engine), engine.arrays.get(engine.canvas)
+    found = estimate_affine(placed, canvas, engine.probe, arrays=engine.arrays)
+    if not found.needed or engine.displacements is None:
+        return
+    engine.canvas = engine.arrays.put(carry_object(canvas, placed, found.matrix))
+    engine.velocity[:] = 0
+    engine.prepared = displace_scan(engine.prepared, affine_displacements(placed, found.matrix))
+    engine.displacements.positions = engine.prepared.positions
+    engine.measure_illumination()
+    guard.begun.clear()  # of positions that are no more
 
 
 def _attempt(
@@ -442,7 +459,8 @@ def _attempt(
     refined = _refine(prepared, canvas, short, probe=probe, arrays=arrays, emit=progress, should_stop=should_stop)
     if refined.stopped:
         raise _Stopped
-    return Trial(refined.canvas, refined.probe)
+    known = replace(prepared, background=refined.background, intensity=refined.intensity)
+    return Trial(refined.canvas, refined.probe, known)
 
 
 class _Stopped(Exception):  # noqa: N818 - not an error

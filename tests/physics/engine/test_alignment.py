@@ -16,7 +16,11 @@ from ptychopinn_reconstructor.physics.engine.alignment import (
     fits_better,
     map_positions,
 )
-from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine
+from ptychopinn_reconstructor.physics.engine.far_field_step import FarFieldStep
+from ptychopinn_reconstructor.physics.engine.guard import Guard
+from ptychopinn_reconstructor.physics.engine.positions import Displacements
+from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, map_scan, refine
+from ptychopinn_reconstructor.physics.engine.update import Engine
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, prepare_scan
 from ptychopinn_reconstructor.physics.probes import make_probe
 from ptychopinn_reconstructor.physics.simulation.simulate import simulate
@@ -70,7 +74,7 @@ def test_a_map_that_does_not_fit_better_is_not_kept() -> None:
 
     def attempt(scan: PreparedScan, canvas: np.ndarray, probe: np.ndarray) -> Trial:
         found = refine(scan, canvas, RefineOptions.for_scan(6), probe=probe)
-        return Trial(found.canvas, found.probe)
+        return Trial(found.canvas, found.probe, replace(scan, background=found.background, intensity=found.intensity))
 
     def judge(scan: PreparedScan, matrix: np.ndarray) -> bool:
         aligned = Alignment(matrix, affine_displacements(scan, matrix), map_positions(scan, matrix), flat(scan))
@@ -78,6 +82,22 @@ def test_a_map_that_does_not_fit_better_is_not_kept() -> None:
 
     assert not judge(prepared, np.linalg.inv(STRETCHED))
     assert judge(make(STRETCHED), np.linalg.inv(STRETCHED))
+
+
+def test_a_map_is_taken_within_the_passes_too() -> None:
+    """What is left of a map is taken with the object in hand, and what lay before it is not gone back to."""
+    prepared = make(STRETCHED)
+    canvas = refine(prepared, flat(prepared), RefineOptions.for_scan(6)).canvas
+    engine = Engine(prepared, canvas, prepared.probe, FarFieldStep.for_scan(prepared))
+    engine.displacements = Displacements(prepared.positions, 5.0)
+    guard = Guard(engine)
+    guard.begin_pass()
+    map_scan(engine, guard)
+    wanted = affine_displacements(prepared, np.linalg.inv(STRETCHED))
+    found = engine.prepared.positions - prepared.positions
+    assert 0.5 < float((found * wanted).sum() / (wanted**2).sum()) < 1.1
+    assert np.array_equal(engine.displacements.positions, engine.prepared.positions) and not guard.begun
+    assert np.abs(engine.canvas - canvas).max() > 0.1
 
 
 def test_an_object_is_carried_as_its_positions_are() -> None:
