@@ -39,7 +39,7 @@ from .guard import Guard
 from .modes import FEWEST, HOPELESS, asks_after, brightest_amplitude, find_modes, first_asked, orthogonalize, set_number
 from .positions import Displacements, displace_scan
 from .prior import Smoothness, mean_dose
-from .update import PRIOR_COUNTS, Engine, ObjectStep
+from .update import BLEND, PRIOR_COUNTS, Engine, ObjectStep
 from .wavefront import correct_long_range_phase
 
 SMALLEST_BATCH = 4  # patterns; smaller batches only add noise
@@ -325,6 +325,8 @@ def _refine(
 ) -> Refined:
     """All passes with the positions as a whole as they are; `watch` for a map of them, that raises _Distorted."""
     engine = Engine(prepared, canvas, probe, FarFieldStep.for_scan(prepared, arrays))
+    if options.refine_probe:
+        engine.blend = BLEND
     if options.refine_positions:
         engine.displacements = Displacements(prepared.positions, options.largest_displacement)
     detector = DetectorFit.for_engine(engine, options.background, options.intensity, options.passes)

@@ -25,7 +25,7 @@ from .detector import DetectorSums, add_background, scale_beam
 from .far_field_step import FarFieldStep
 from .positions import Displacements, displacement_gradient
 
-BLEND = 0.1  # b of the probe
+BLEND = 0.1  # b of the probe, and of the object while the probe, wrong at first, is refined
 OBJECT_BLEND = 0.01  # b of the object: more holds back all that a probe with a bright spot lights dimly
 LEAST_SEEN = 1e-12  # share of Newton's step: a batch without any light
 LIT = 0.05  # of the largest illumination: dimmer pixels of the object may not outshine the others
@@ -61,9 +61,10 @@ class Engine:
     """State of a refinement: canvas (H, W), probe (modes, N, N) in sqrt(counts), velocity; `update` advances it.
 
     Canvas and velocity are on the device of `arrays`, and so is all that is computed for each pattern; what is as small
-    as a probe, or done once a pass, is numpy. `damping` is tau, in counts; `illumination` (H, W) what the whole scan's
-    probe brings to each pixel, in counts. `displacements` of the positions from the scan's; None: as they are. The scan
-    may come to have a background and an intensity, for which `detector` gathers what the patterns say; None: nothing.
+    as a probe, or done once a pass, is numpy. `damping` is tau, in counts, `blend` b; `illumination` (H, W) what the
+    whole scan's probe brings to each pixel, in counts. `displacements` of the positions from the scan's; None: as they
+    are. The scan may come to have a background and an intensity, for which `detector` gathers what
+    the patterns say; None: nothing.
     """
 
     prepared: PreparedScan
@@ -71,6 +72,7 @@ class Engine:
     probe: NDArray[np.complex64]
     step: FarFieldStep
     damping: float = PRIOR_COUNTS
+    blend: float = OBJECT_BLEND
     displacements: Displacements | None = None
     detector: DetectorSums | None = None
     velocity: Array = field(init=False)
@@ -216,7 +218,7 @@ class Engine:
         return arrays.fft2(arrays.xp.stack([part * patches for part in parts], axis=1), norm='ortho')
 
     def _update_object(self, sums: Sums, step: ObjectStep) -> None:
-        damped = (1 - OBJECT_BLEND) * sums.weight + (OBJECT_BLEND * sums.weight.max() + self.damping)
+        damped = (1 - self.blend) * sums.weight + (self.blend * sums.weight.max() + self.damping)
         update = sums.object / (damped / step.gain if step.gain != 1 else damped)
         if not step.momentum:
             self.canvas += update
