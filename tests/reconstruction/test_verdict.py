@@ -21,8 +21,8 @@ from ptychopinn_reconstructor.scan import Scan
 PASSES = 10
 
 
-def judge(scan: Scan, passes: int = PASSES, background: str = 'auto', **inference: bool) -> Verdict:
-    config = pp.Config().merged({'refinement': {'passes': passes, 'background': background}, 'inference': inference})
+def judge(scan: Scan, passes: int = PASSES, *, split_frc: bool = False, **refinement: object) -> Verdict:
+    config = pp.Config().merged({'refinement': {'passes': passes, **refinement}, 'inference': {'split_frc': split_frc}})
     verdict = pp.refine(replace(scan, as_is=True), config).report.run.verdict
     assert verdict is not None
     return verdict
@@ -133,7 +133,9 @@ def test_a_background_that_was_estimated_is_told_and_is_no_fault(
 def test_one_of_three_modes_is_bad() -> None:
     scan = make_scan(modes=3)
     assert scan.probe is not None
-    assert judge(replace(scan, probe=scan.probe[:1])).word == 'bad'
+    one = replace(scan, probe=scan.probe[:1])
+    assert judge(one, modes=0).word == 'bad'
+    assert judge(one).word != 'bad'  # the engine finds the modes
     assert judge(scan).word == 'good'
 
 
@@ -155,7 +157,7 @@ def test_halves_that_share_nothing_disagree() -> None:
 
 
 def test_the_first_sentence_names_a_cause_before_the_misfit() -> None:
-    verdict = judge(spoil(heat_pixels)(make_scan()))
+    verdict = judge(spoil(heat_pixels)(make_scan()), modes=0)
     codes = [reason.code for reason in verdict.reasons]
     assert codes[:2] == ['misfit', 'bad_pixels'] and 'clipped' not in codes and verdict.word == 'bad'
     assert 'bad, since 3 pixels are far brighter' in verdict.sentence and verdict.sentence.endswith('scan file.')

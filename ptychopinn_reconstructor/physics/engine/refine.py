@@ -53,7 +53,8 @@ HORIZON = 1.8  # 1 - momentum is this over the passes, at least
 WELL_TIED, LOOSE = 0.65, 0.2  # overlap at which few passes do, and most are needed
 WITH_PROBE = 20  # passes at least where the probe or the positions are refined too
 SCARCE = 15.0  # counts per object pixel half way between those, and at which the prior, which blurs texture, is halved
-FADING = 0.5  # share of the passes over which momentum fades to none
+FADING = 0.35  # share of the passes over which momentum fades to none
+SHAPING = 0.25  # share of the passes that find an object's shape: more momentum there freezes vortices in its phase
 LISTEN = 0.25  # seconds at most without progress and without asking whether to stop, in a large batch
 DAMPED = 2 / 3  # of the mean illumination: tau at most, where the prior already holds the noise down
 
@@ -79,8 +80,8 @@ class RefineOptions:
     first_batches
         Batches in the first pass, at least four patterns each; their number falls to one in the last pass.
     momentum
-        Share of the last step that is repeated, 0 to below 1, in the first half of the passes, from where it fades
-        to none; none suits a probe not yet known.
+        Share of the last step that is repeated, 0 to below 1; at most .6 in the first quarter of the passes, and it
+        fades to none in the last third; none suits a probe not yet known.
     refine_positions, positions_from_pass, largest_displacement
         Whether the scan positions are updated too, from which pass on, and how far from the scan's own, pixels.
     prior
@@ -190,7 +191,9 @@ class RefineOptions:
     def step(self, number: int) -> ObjectStep:
         """How the batches of pass `number` (from 1) move the object: momentum keeps noise, so that it ends before."""
         left = 1 - (number - 1) / (self.passes - 1) if self.passes > 1 else 0.0
-        return ObjectStep(self.momentum * min(1.0, left / FADING))
+        shaping = number <= max(2, SHAPING * self.passes)
+        momentum = min(self.momentum, MOMENTUM[0]) if shaping else self.momentum
+        return ObjectStep(momentum * min(1.0, left / FADING))
 
     def alignment_passes(self, prepared: PreparedScan, probe: NDArray[np.complex64]) -> int:
         """Passes after which an object shows whether the positions must be turned, sheared or scaled as a whole."""

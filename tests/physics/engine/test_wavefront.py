@@ -213,7 +213,7 @@ def test_it_can_be_stopped_and_says_how_far_it_is() -> None:
 
 @pytest.mark.slow
 def test_after_the_passes_it_brings_decibels(shared_data: Path) -> None:
-    """A, an object whose long-range phase is off by 0.2 rad, 2 passes: 10 dB of phase, hardly anything else."""
+    """A, an object whose long-range phase is off by 0.2 rad, 2 passes: 10 dB of phase, and nothing is lost."""
     path = shared_data / 'simulated_A.npz'
     prepared, truth = prepare_scan(read_scan(path).scan), read_object(path)
     aligned = refine(prepared, np.ones(prepared.layout.shape, np.complex64), RefineOptions.for_scan(10)).canvas
@@ -230,7 +230,7 @@ def test_after_the_passes_it_brings_decibels(shared_data: Path) -> None:
         for asked in (False, True)
     )
     assert solved.phase_psnr > plain.phase_psnr + 8 and solved.phase_psnr > 33
-    assert solved.amplitude_psnr == pytest.approx(plain.amplitude_psnr, abs=0.15)
+    assert solved.amplitude_psnr > plain.amplitude_psnr - 0.15  # what is not spent on the phase goes into details
     assert solved.frc.area > plain.frc.area - 1e-3
 
 
