@@ -77,6 +77,7 @@ EFFECTS: dict[str, tuple[str, ...]] = {  # the checks that assert the effect of 
     'refinement.prior': ('test_the_prior_smooths_what_the_passes_find',),
     'refinement.probe': ('test_probe_and_positions_move_only_when_asked',),
     'refinement.modes': ('test_the_probe_has_as_many_modes_as_asked_for',),
+    'refinement.auto': ('test_a_diagnosis_is_followed_when_asked',),
     'refinement.positions': ('test_probe_and_positions_move_only_when_asked',),
     'refinement.background': ('test_background_and_intensity_are_found_when_asked',),
     'refinement.intensity': ('test_background_and_intensity_are_found_when_asked',),

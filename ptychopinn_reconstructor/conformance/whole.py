@@ -160,6 +160,19 @@ class PipelineChecks:
         assert found(background='on') == (True, False) and found(intensity='on') == (False, True)
 
     @pytest.mark.slow
+    def test_a_diagnosis_is_followed_when_asked(self, shipped: Shipped) -> None:
+        """SETTINGS: refinement.auto; patterns that are transposed are turned back, and a note says so."""
+        turned = replace(shipped.scan, diffraction=np.swapaxes(np.asarray(shipped.scan.diffraction), 1, 2).copy())
+        residuals, told = [], []
+        for auto in (False, True):
+            config = shipped.config.merged({'refinement': {'passes': 4, 'auto': auto}})
+            report = reconstruct(turned, shipped.model, config).report
+            residuals.append(report.residual)
+            told.append([notice.text for notice in report.notices if notice.code == 'diagnosed'])
+        assert residuals[1] < 0.7 * residuals[0] and told[0] == []
+        assert 'The patterns are transposed' in told[1][0]
+
+    @pytest.mark.slow
     def test_the_probe_has_as_many_modes_as_asked_for(self, shipped: Shipped) -> None:
         """SETTINGS: refinement.modes; the power stays, and clean patterns ask for none by themselves."""
 

@@ -182,16 +182,17 @@ def test_nothing_but_small_sums_leaves_the_device() -> None:
     canvas, predicted = case.truth.shape, [(41, N, N), (40, N, N)]
     options = RefineOptions(2, first_batches=4, prior=1.0)
     refine(prepared, start, options, arrays=meta)
-    sample = (SAMPLED, N, N)  # patterns by which the guard judges the start and the end, against another each
-    assert meta.fetched == [canvas, sample, sample, *predicted, sample, sample, canvas]  # illumination, ..., object
+    sample = (SAMPLED, N, N)  # patterns by which the guard judges the start, the end, and what the prior costs
+    assert meta.fetched == [canvas, *[sample] * 2, *predicted, *[sample] * 3, canvas]  # illumination, ..., object
     meta.fetched.clear()
     options = replace(options, refine_probe=True, probe_from_pass=1, refine_positions=True, positions_from_pass=1)
     refine(prepared, start, options, arrays=meta)
     batches = sum(options.schedule(len(prepared)))
     counted = Counter(meta.fetched)
-    assert counted.pop(canvas) == 4  # illumination before and after each pass, object
+    assert counted.pop(canvas) == 5  # illumination before and after each pass, the object asked for a map, object
     assert counted.pop((2, N, N)) == counted.pop((N, N)) == batches  # the update of the probe and its weight
-    assert {shape[1:] for shape in counted} == {(2,), (2, 2), (N, N)}  # slopes and curvatures, the gauge's patterns
+    # Slopes and curvatures of phase and map, the gauge's patterns.
+    assert {shape[1:] for shape in counted} == {(2,), (2, 2), (4,), (4, 4), (N, N)}
     assert {shape for shape in counted if shape[1:] == (N, N)} == {*predicted, sample}
     meta.fetched.clear()
     correct_long_range_phase(prepared, meta.put(start), arrays=meta)

@@ -130,7 +130,8 @@ def _slopes(
         light = arrays.ifft2(spectrum * arrays.shift_ramp(fractions, side)[:, None])
         wave = arrays.fft2(light * arrays.gather(there, corners, side)[:, None], norm='ortho')
         amplitude = xp.sqrt((wave.real**2 + wave.imag**2).sum(axis=1) + ANSCOMBE)
-        excess = arrays.double((xp.sqrt(arrays.put(prepared.counts(block)) + ANSCOMBE) - amplitude) * good)
+        lacking = (xp.sqrt(arrays.put(prepared.counts(block)) + ANSCOMBE) - amplitude) * good
+        excess = arrays.double(lacking)
         weight = (good / amplitude)[:, None]
         places = [arrays.put(_places(fractions, side, axis)) for axis in (0, 1)]
         offsets = [x - arrays.gather(mean, corners, side) for x, mean in zip(places, centers, strict=True)]
@@ -144,7 +145,7 @@ def _slopes(
         part = slice(done, done + len(block))
         slope[part] = arrays.get(xp.einsum('nap,np->na', flat, excess.reshape(len(block), -1)))
         curvature[part] = arrays.get(xp.einsum('nap,nbp->nab', flat, flat))
-        misfit += arrays.square_sum(excess)
+        misfit += arrays.square_sum(lacking)
         done += len(block)
         if after_block is not None:
             after_block(done)
@@ -168,7 +169,7 @@ def _mean_places(prepared: PreparedScan, probe: NDArray[np.complex64], arrays: A
         wide = arrays.xp.broadcast_to(power, (len(corners), side, side))
         for total, weight in zip(sums, weights, strict=True):
             arrays.scatter(total, wide * weight, corners)
-    lit = sums[0].clip(min=DARK * float(sums[0].max()))
+    lit = arrays.xp.maximum(sums[0], DARK * sums[0].max())
     return [total / lit for total in sums[1:]]
 
 
