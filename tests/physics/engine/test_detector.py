@@ -188,7 +188,7 @@ def test_the_engine_finds_a_background_with_the_object(background: Any, mean: fl
 def test_the_engine_tells_a_flickering_beam_from_an_absorbing_object() -> None:
     case, factors = Case(1e5, side=12), beam(144, 0.15)
     prepared = measured(case, intensity=factors)
-    options = RefineOptions.for_scan(12)
+    options = RefineOptions.for_scan(16)
     ignored = refine(prepared, empty(prepared), replace(options, background='off', intensity='off'))
     found = refine(prepared, empty(prepared), options)
     assert found.background is None and found.intensity is not None
