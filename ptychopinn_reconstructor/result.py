@@ -14,7 +14,7 @@ ProbeSource = Literal['given', 'scan', 'model', 'earlier_result']
 Word = Literal['good', 'doubtful', 'bad']
 ReasonCode = Literal[
     'misfit', 'below_noise', 'mean_pattern', 'bad_pixels', 'clipped', 'outlier_patterns', 'background', 'too_bright',
-    'residual_rose', 'halves_disagree', 'shifted_patterns', 'untrained', 'overfitted',
+    'residual_rose', 'halves_disagree', 'shifted_patterns', 'stretched_positions', 'untrained', 'overfitted',
 ]  # fmt: skip
 
 

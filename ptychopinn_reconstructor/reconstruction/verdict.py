@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..physics.arrays import NUMPY, Arrays
+from ..physics.engine.affine import AffineMap, estimate_affine
 from ..physics.engine.slope_misfit import SlopeMisfit, measure_slope_misfit
 from ..physics.forward import measure, propagate
 from ..physics.prepare import PreparedScan
@@ -39,6 +40,7 @@ MEAN_PATTERN, MEAN_PATTERN_EXCESS = 3.0, 0.008
 ROSE, ROSE_MUCH = 1.05, 1.3  # times the lowest residual of a pass
 # Slopes in units of noise, and the phase in radians that they make: more is no accident, and spoils something.
 SHIFTED, SHIFTED_MUCH = (2.2, 0.03), (10.0, 0.3)
+MAPPED, MAPPED_GAIN = 6.0, 0.001  # standard errors of a map of the positions, and the share of the misfit it explains
 CLIPPED_SHARE = 0.2  # of the patterns
 FALLING = 0.95  # of the residual one pass before: the object is still on its way
 BRIGHT_SHARE, BRIGHT_MUCH = 0.005, 0.2  # of the area
@@ -65,6 +67,7 @@ def judge(
     named = bool(reasons)
     reasons += [*_judge_passes(run, misfit.overall), *_judge_misfit(misfit, run, named=named)]
     if not named and misfit.noise_ratio > BELOW_NOISE:
+        reasons += _judge_map(estimate_affine(prepared, object, probe, arrays=arrays))
         reasons += _judge_slopes(measure_slope_misfit(prepared, object, probe, arrays))
     if prepared.gauge.choice == 'absolute':
         reasons += _judge_brightness(object, reliability)
@@ -153,6 +156,18 @@ def _judge_patterns(prepared: PreparedScan, misfit: Residual) -> Iterator[Reason
 def _enumerate(numbers: Iterable[int]) -> str:
     first, *others = [str(number) for number in numbers]
     return ', '.join([first, *others[: NAMED - 1], *(['...'] if len(others) >= NAMED else [])])
+
+
+def _judge_map(found: AffineMap) -> Iterator[Reason]:
+    if found.significance > MAPPED and found.gain > MAPPED_GAIN:
+        yield _reason(
+            'stretched_positions',
+            False,
+            f'the patterns ask for positions {found.scale:.4f} times as far apart and turned by {found.rotation:.2g} '
+            f'degrees ({found.significance:.0f} standard errors)',
+            'a wrong pixel size (wavelength, distance), or axes of the stage that are not those of the detector',
+            'let the engine map them (--refine-positions), or check pixel size and axes',
+        )
 
 
 def _judge_slopes(found: SlopeMisfit | None) -> Iterator[Reason]:

@@ -139,6 +139,15 @@ def test_one_of_three_modes_is_bad() -> None:
     assert judge(scan).word == 'good'
 
 
+def test_positions_that_are_all_stretched_are_told_though_the_misfit_hardly_rises() -> None:
+    scan = make_scan()
+    middle = scan.positions.mean(axis=0)
+    verdict = judge(replace(scan, positions=middle + 1.02 * (scan.positions - middle), object=None))
+    assert verdict.word == 'doubtful' and verdict.ratio < 1.3
+    reason = next(reason for reason in verdict.reasons if reason.code == 'stretched_positions')
+    assert '0.98' in reason.finding and '--refine-positions' in reason.remedy
+
+
 def test_masked_pixels_are_no_fault() -> None:
     scan = spoil(stop_beam)(make_scan())
     bad = np.zeros((64, 64), dtype=bool)
