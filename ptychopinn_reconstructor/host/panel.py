@@ -108,6 +108,8 @@ GROUPS: dict[str, tuple[Field, ...]] = {
         Field('positions', 'Refine the positions'),
         Field('sync_neighbors', 'Synchronization', 'neighbors', 'none'),
         Field('wavefront', 'Wavefront from slopes'),
+        Field('auto', 'Diagnose the scan first'),
+        Field('modes', 'Modes of the probe', empty='automatic'),
         Field('background', 'Background'),
         Field('intensity', 'Power of the beam'),
         Field('inference_batch_size', 'Batch size', 'patterns', 'automatic'),

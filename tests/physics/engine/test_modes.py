@@ -138,8 +138,8 @@ def test_a_probe_of_one_mode_grows_those_that_are_missing() -> None:
     whole = simulated('cells', 'defocused', 1e5, modes=3)
     assert whole.probe is not None
     scan = replace(whole, probe=whole.probe[:1])
-    held = reconstructed(scan, 0)[1]
-    found, figures = reconstructed(scan, None)
+    held = reconstructed(scan, 0, 12)[1]
+    found, figures = reconstructed(scan, None, 12)
     assert found.probe_asked_for and len(found.probe) > 1
     assert figures.phase_psnr > held.phase_psnr + 4 and figures.amplitude_psnr > held.amplitude_psnr + 4
     power = (np.abs(found.probe) ** 2).sum(axis=(1, 2))
