@@ -10,6 +10,8 @@ from ..physics.engine.refine import Refined
 from ..physics.prepare import PreparedScan, brightest_counts, detected_share
 from ..physics.scaling import probe_power
 
+SELDOM = 0.1  # of the passes
+
 FARTHEST = 0.01, 100.0  # q of a probe that may at least be of another dose
 SMALLEST_SHARE, LARGEST_SHARE = 0.5, 1.1  # of the probe's power in the brightest patterns
 
@@ -81,7 +83,8 @@ def refinement_notices(refined: Refined) -> tuple[Notice, ...]:
             f'mode{"s" * (count > 1)}; --modes 0 leaves it as it is.'
         )
         notices.append(Notice('probe_asked_for', text))
-    if refined.taken_back:
+    # Momentum is chosen such that a pass of many may go too far, which says nothing of the scan.
+    if refined.taken_back > SELDOM * len(refined.residuals):
         text = (
             f'{refined.taken_back} of {len(refined.residuals)} passes made the object worse and were undone; '
             'the probe or the positions may be wrong.'
