@@ -85,9 +85,12 @@ class Reason:
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
 
-def find_cause(reasons: tuple[Reason, ...]) -> Reason:
-    """The first reason, or that which names the cause of a misfit."""
-    return next((reason for reason in reasons if reason.code != 'misfit'), reasons[0])
+def tell_verdict(fits: str, reasons: tuple[Reason, ...]) -> str:
+    """How well something fits, and why not better: the first reason, or that which names the cause of a misfit."""
+    if not reasons:
+        return f'{fits}.'
+    worst = next((reason for reason in reasons if reason.code != 'misfit'), reasons[0])
+    return f'{fits}, since {worst.finding}; {worst.remedy}.'
 
 
 @dataclass(frozen=True)
@@ -116,11 +119,7 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The verdict with its first reason and what to do, for people."""
-        fits = f'Fits to {self.ratio:.3g} times counting noise: {self.word}'
-        if not self.reasons:
-            return f'{fits}.'
-        worst = find_cause(self.reasons)
-        return f'{fits}, since {worst.finding}; {worst.remedy}.'
+        return tell_verdict(f'Fits to {self.ratio:.3g} times counting noise: {self.word}', self.reasons)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types by the names of the fields, as metrics.json holds them."""

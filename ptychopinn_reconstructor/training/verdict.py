@@ -29,7 +29,7 @@ from ..reconstruction.network_object import network_object
 from ..reconstruction.reconstruct import run_info
 from ..reconstruction.refinement import FAR_FROM_DATA, classify_start, refinement_options
 from ..reconstruction.verdict import judge
-from ..result import Reason, Verdict, Word, find_cause
+from ..result import Reason, Verdict, Word, tell_verdict
 from .fine_tuning import replace_probe
 
 JUDGED_PIXELS, FEWEST_JUDGED, MOST_JUDGED = 2**20, 64, 256  # of the detector; patterns: seconds on one core
@@ -76,11 +76,7 @@ class TrainingVerdict:
     @property
     def sentence(self) -> str:
         """The verdict with its first reason and what to do, for people."""
-        fits = f'Trained: {self.fit}: {self.word}'
-        if not self.reasons:
-            return f'{fits}.'
-        worst = find_cause(self.reasons)
-        return f'{fits}, since {worst.finding}; {worst.remedy}.'
+        return tell_verdict(f'Trained: {self.fit}: {self.word}', self.reasons)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types by the names of the fields, as metrics.json holds them."""

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from ..arrays import NUMPY, Array, Arrays
 from ..prepare import PreparedScan
 from .detector import DetectorSums
-from .wavefront import ANSCOMBE, SlopedWaves, Slopes, long_range_phase, sloped_waves
+from .wavefront import ANSCOMBE, SlopedWaves, Slopes, long_range_phase, measure_mean_square, sloped_waves
 
 LONGEST_STEP = 0.5  # of log s, a pass
 ROBUST = 1.4826  # standard deviations of a normal distribution in its median absolute deviation
@@ -100,16 +100,8 @@ def long_range_amplitude(
     image = np.clip(image - np.float32(np.average(image, weights=light)), -LARGEST, LARGEST)
     along = np.stack([sample_at_patterns(prepared, part, probe) for part in np.gradient(image)], axis=1)
     left = found.gradient - np.einsum('nab,nb->na', found.curvature, along)
-    total, rest = (_mean_square(replaced) for replaced in (found, found._replace(gradient=left)))
+    total, rest = (measure_mean_square(replaced) for replaced in (found, found._replace(gradient=left)))
     return LongRangeAmplitude(image, sample_at_patterns(prepared, image, probe), total, rest)
-
-
-def _mean_square(found: Slopes) -> float:
-    """Mean square of slopes in units of their counting noise; infinite where no pattern tells any."""
-    telling = np.linalg.det(found.curvature) > 0
-    gradient = found.gradient[telling]
-    squares = np.einsum('na,na->n', gradient, np.linalg.solve(found.curvature[telling], gradient[..., None])[..., 0])
-    return 2 * float(squares.mean()) if telling.any() else math.inf
 
 
 def sample_at_patterns(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..arrays import NUMPY, Arrays
 from ..prepare import PreparedScan
 from ..probes import energy_diameter
-from .wavefront import slopes
+from .wavefront import measure_mean_square, slopes
 
 SAMPLED = 128  # patterns, evenly spaced in canonical order
 
@@ -40,13 +40,15 @@ def measure_slope_misfit(
 ) -> SlopeMisfit | None:
     """The slopes left by a canvas (H, W) and a probe (modes, N, N) in sqrt(counts); None where no pattern tells any."""
     index = np.unique(np.linspace(0, len(prepared) - 1, min(SAMPLED, len(prepared))).astype(np.int64))
-    gradient, curvature = slopes(prepared.part(index), arrays.put(canvas), probe, arrays)
+    asked = slopes(prepared.part(index), arrays.put(canvas), probe, arrays)
+    gradient, curvature = asked
     telling = np.linalg.det(curvature) > 0
     if not telling.any():
         return None
     gradient, variance = gradient[telling], np.linalg.inv(curvature[telling])
     found = np.einsum('nij,nj->ni', variance, gradient)
-    ratio = 4 * np.einsum('ni,ni->n', gradient, found).mean() / 2
     noise = np.trace(variance, axis1=1, axis2=2).mean() / 4
     excess = math.sqrt(max(0.0, float((found**2).sum(axis=1).mean() - noise)))
-    return SlopeMisfit(float(ratio), excess * prepared.n_pixels / (2 * np.pi), excess * energy_diameter(probe))
+    return SlopeMisfit(
+        measure_mean_square(asked), excess * prepared.n_pixels / (2 * np.pi), excess * energy_diameter(probe)
+    )

@@ -24,6 +24,7 @@ do not have in common is taken for a phase.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -143,6 +144,14 @@ def sloped_waves(
         wave = arrays.fft2(exit_wave, norm='ortho')
         predicted = add_background(prepared, (wave.real**2 + wave.imag**2).sum(axis=1), arrays)
         yield SlopedWaves(index, wave, sloped, arrays.put(prepared.counts(index)), predicted)
+
+
+def measure_mean_square(found: Slopes) -> float:
+    """Mean square of slopes in units of their counting noise, near 1 for noise alone; infinite where none tells any."""
+    telling = np.linalg.det(found.curvature) > 0
+    gradient = found.gradient[telling]
+    squares = np.einsum('na,na->n', gradient, np.linalg.solve(found.curvature[telling], gradient[..., None])[..., 0])
+    return 2 * float(squares.mean()) if telling.any() else math.inf
 
 
 def long_range_phase(layout: Layout, found: Slopes, probe: NDArray[np.complex64]) -> NDArray[np.float32]:
