@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.errors import InputError
 from ptychopinn_reconstructor.io import ObjectFile, read_object, read_scan
-from ptychopinn_reconstructor.physics.engine.refine import MOMENTUM, RefineOptions, refine
+from ptychopinn_reconstructor.physics.engine.options import MOMENTUM, RefineOptions
+from ptychopinn_reconstructor.physics.engine.refine import refine
 from ptychopinn_reconstructor.physics.engine.update import ObjectStep
 from ptychopinn_reconstructor.physics.engine.wavefront import correct_long_range_phase
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, prepare_scan

@@ -128,7 +128,7 @@ def engine(n: int, quick: bool) -> Iterator[Row]:
     """One pass of the refinement engine, object alone and with the probe; the same on PyTorch's tensors."""
     from ptychopinn_reconstructor.physics.arrays import NUMPY, Arrays
     from ptychopinn_reconstructor.physics.engine.far_field_step import FarFieldStep
-    from ptychopinn_reconstructor.physics.engine.refine import MOMENTUM
+    from ptychopinn_reconstructor.physics.engine.options import MOMENTUM
     from ptychopinn_reconstructor.physics.engine.update import Engine, ObjectStep
 
     total = 128 if quick else 512

@@ -19,7 +19,8 @@ from ptychopinn_reconstructor.events import Epoch
 from ptychopinn_reconstructor.io import read_object, read_probe, read_scan, write_npz
 from ptychopinn_reconstructor.model_file.opening import Model, open_model
 from ptychopinn_reconstructor.model_file.trained import verify_model
-from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine
+from ptychopinn_reconstructor.physics.engine.options import RefineOptions
+from ptychopinn_reconstructor.physics.engine.refine import refine
 from ptychopinn_reconstructor.physics.geometry import scan_area
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.scaling import probe_power

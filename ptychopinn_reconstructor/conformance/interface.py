@@ -12,7 +12,8 @@ import pytest
 
 from ..backend import Backend, describe_backends, find_entry_points, load_backend, select_arrays
 from ..errors import BackendError, DeviceError
-from ..physics.engine.refine import RefineOptions, refine
+from ..physics.engine.options import RefineOptions
+from ..physics.engine.refine import refine
 from . import jobs, oracle
 
 LOADING = """

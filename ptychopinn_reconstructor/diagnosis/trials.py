@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..events import Emit, Progress, ShouldStop, ignore, never
+from ..physics.engine.options import RefineOptions
 from ..physics.engine.positions import displace_scan
-from ..physics.engine.refine import RefineOptions, refine, scan_dose
+from ..physics.engine.refine import refine, scan_dose
 from ..physics.forward import diffract
 from ..physics.geometry import gather_patches, scan_area
 from ..physics.inspection.places import nearest_to_middle

@@ -12,8 +12,9 @@ from ..errors import Interrupted
 from ..events import Done, Emit, Event, Notice, Previews, Progress, ShouldStop
 from ..physics.arrays import NUMPY, Arrays
 from ..physics.engine.alignment import carry_object
+from ..physics.engine.options import RefineOptions
 from ..physics.engine.positions import displace_scan
-from ..physics.engine.refine import Refined, RefineOptions, refine
+from ..physics.engine.refine import Refined, refine
 from ..physics.engine.residuals import residuals
 from ..physics.prepare import PreparedScan
 from ..result import Reconstruction, RunInfo

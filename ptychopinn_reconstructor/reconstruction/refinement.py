@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ..backend import installed, load_backend, select_arrays
 from ..config import Config, RefinementConfig
 from ..physics.arrays import NUMPY, Arrays
-from ..physics.engine.refine import RefineOptions, scan_dose
+from ..physics.engine.options import RefineOptions
+from ..physics.engine.refine import scan_dose
 from ..physics.engine.residuals import residuals
 from ..physics.prepare import PreparedScan
 from ..physics.sampling import scan_overlap

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from ..backend import Backend, TrainedModel, Weights, select_arrays
 from ..config import Config, RefinementConfig
 from ..events import Emit, Log, Notice
-from ..physics.engine.refine import RefineOptions, refine
+from ..physics.engine.options import RefineOptions
+from ..physics.engine.refine import refine
 from ..physics.engine.residuals import residuals
 from ..physics.prepare import PreparedScan
 from ..reconstruction.network_object import network_object

@@ -13,8 +13,9 @@ from ..errors import Interrupted
 from ..events import Notice, Previews, ShouldStop
 from ..io.members import NpzMembers
 from ..physics.arrays import NUMPY, Arrays
+from ..physics.engine.options import RefineOptions
 from ..physics.engine.positions import displace_scan
-from ..physics.engine.refine import Refined, RefineOptions
+from ..physics.engine.refine import Refined
 from ..physics.prepare import prepare_scan
 from ..reconstruction.finish import refine_with_previews
 from ..reconstruction.initial_object import flat_canvas

@@ -20,9 +20,10 @@ from ptychopinn_reconstructor.backend import Backend, load_backend, select_array
 from ptychopinn_reconstructor.errors import DeviceError
 from ptychopinn_reconstructor.events import Event, Progress
 from ptychopinn_reconstructor.physics.arrays import NUMPY, Arrays, NumpyArrays
-from ptychopinn_reconstructor.physics.engine import refine as refinement
+from ptychopinn_reconstructor.physics.engine import history
 from ptychopinn_reconstructor.physics.engine.guard import SAMPLED
-from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine
+from ptychopinn_reconstructor.physics.engine.options import RefineOptions
+from ptychopinn_reconstructor.physics.engine.refine import refine
 from ptychopinn_reconstructor.physics.engine.residuals import residuals
 from ptychopinn_reconstructor.physics.engine.wavefront import correct_long_range_phase
 from ptychopinn_reconstructor.physics.stitching.count_scale import count_gauge
@@ -122,7 +123,7 @@ def test_blocks_of_one_pattern_and_whole_batches_add_up_to_the_same() -> None:
 
 
 def test_a_stop_within_a_batch_leaves_the_object_as_before_it(tensors: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refinement, 'LISTEN', -1.0)
+    monkeypatch.setattr(history, 'LISTEN', -1.0)
     case = Case(1e5)
     prepared, start = case.prepared(), start_of(case)
     options, events = RefineOptions(2, first_batches=1), list[Event]()

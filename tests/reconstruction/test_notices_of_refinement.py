@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from engine_cases import Case
 
-from ptychopinn_reconstructor.physics.engine.refine import Refined, RefineOptions, refine
+from ptychopinn_reconstructor.physics.engine.options import RefineOptions
+from ptychopinn_reconstructor.physics.engine.refine import Refined, refine
 from ptychopinn_reconstructor.reconstruction.notices import refinement_notices
 
 

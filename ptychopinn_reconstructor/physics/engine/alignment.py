@@ -20,6 +20,7 @@ from ..prepare import PreparedScan
 from .affine import AffineMap, estimate_affine
 from .positions import displace_scan
 from .residuals import residuals
+from .update import Engine
 
 ROUNDS = 8  # of a map of a tenth, three quarters are found in each
 SETTLED = 1.5  # standard errors; less is not worth another round
@@ -33,6 +34,14 @@ class Trial(NamedTuple):
     canvas: NDArray[np.complex64]
     probe: NDArray[np.complex64]
     prepared: PreparedScan
+
+
+class Distorted(Exception):  # noqa: N818 - not an error
+    """The positions need to be mapped as a whole."""
+
+    def __init__(self, begun: Trial, needed: AffineMap) -> None:
+        super().__init__()
+        self.begun, self.needed = begun, needed
 
 
 Try = Callable[[PreparedScan, NDArray[np.complex64], NDArray[np.complex64]], Trial]  # with a start and a probe
@@ -83,6 +92,28 @@ def fits_better(
     better = before - after  # of the same patterns: their noise is in both
     error = float(better.std()) / np.sqrt(len(better))
     return bool(better.mean() > max(CERTAIN * error, WORTH * float(before.mean())))
+
+
+def look_for_distortion(engine: Engine) -> None:
+    """Raise Distorted where the patterns ask for another map of all positions."""
+    canvas = engine.arrays.get(engine.canvas)
+    found = estimate_affine(engine.placed, canvas, engine.probe, arrays=engine.arrays)
+    if found.needed:
+        raise Distorted(Trial(canvas, engine.probe, engine.prepared), found)
+
+
+def map_scan(engine: Engine) -> bool:
+    """Turn, shear and scale all positions, and the object with them, where the patterns ask for it; whether they do."""
+    placed, canvas = engine.placed, engine.arrays.get(engine.canvas)
+    found = estimate_affine(placed, canvas, engine.probe, arrays=engine.arrays)
+    if not found.needed or engine.displacements is None:
+        return False
+    engine.canvas = engine.arrays.put(carry_object(canvas, placed, found.matrix))
+    engine.velocity[:] = 0
+    engine.prepared = displace_scan(engine.prepared, affine_displacements(placed, found.matrix))
+    engine.displacements.positions = engine.prepared.positions
+    engine.measure_illumination()
+    return True
 
 
 def map_positions(prepared: PreparedScan, matrix: NDArray[np.float64]) -> PreparedScan:

@@ -20,7 +20,6 @@ from .intensity import (
     normalize,
     step_intensity,
 )
-from .positions import displace_scan
 from .update import Engine
 from .wavefront import FEWEST
 
@@ -99,13 +98,9 @@ class DetectorFit:
         return last > STEADY * before[-1] if len(before) == 1 else last > STEADY_TWICE * before[-2]
 
     def _sample(self) -> tuple[PreparedScan, NDArray[np.int64]]:
-        placed = self._as_placed()
+        placed = self.engine.placed
         index = np.unique(np.linspace(0, len(placed) - 1, SAMPLED_PATTERNS).astype(np.int64))
         return placed.part(index), index
-
-    def _as_placed(self) -> PreparedScan:
-        moved, prepared = self.engine.displacements, self.engine.prepared
-        return prepared if moved is None else displace_scan(prepared, moved.values)
 
     def correct_drift(self, number: int, *, settled: bool, after_block: Callable[[int], None] | None = None) -> None:
         """Give back to s after pass `number` what the object has taken of it; `settled`: the probe is known."""
@@ -116,7 +111,7 @@ class DetectorFit:
         if not self.varies and not self._misses_drift(self._sample()[0]):
             return
         engine, prepared = self.engine, self.engine.prepared
-        lacking = self._lacking(self._as_placed(), after_block)
+        lacking = self._lacking(self.engine.placed, after_block)
         if not lacking.exceeds(VISIBLE, prepared.scan.mean_counts) or (last and not lacking.explains):
             return
         known = np.exp(-2 * lacking.at_patterns) * (1.0 if prepared.intensity is None else prepared.intensity)

@@ -23,7 +23,7 @@ from ..prepare import PreparedScan
 from ..scaling import probe_power
 from .detector import DetectorSums, add_background, scale_beam
 from .far_field_step import FarFieldStep
-from .positions import Displacements, displacement_gradient
+from .positions import Displacements, displace_scan, displacement_gradient
 
 BLEND = 0.1  # b of the probe, and of the object while the probe, wrong at first, is refined
 OBJECT_BLEND = 0.01  # b of the object: more holds back all that a probe with a bright spot lights dimly
@@ -90,6 +90,12 @@ class Engine:
     def arrays(self) -> Arrays:
         """Where the engine runs: where its far-field step does."""
         return self.step.arrays
+
+    @property
+    def placed(self) -> PreparedScan:
+        """The scan with the positions as they are by now."""
+        moved = self.displacements
+        return self.prepared if moved is None else displace_scan(self.prepared, moved.values)
 
     def set_probe(self, probe: NDArray[np.complex64]) -> None:
         """Take another probe, scaled to the power that the engine started with."""

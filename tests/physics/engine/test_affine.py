@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ptychopinn_reconstructor.physics.engine.affine import AffineMap, estimate_affine
-from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine
+from ptychopinn_reconstructor.physics.engine.options import RefineOptions
+from ptychopinn_reconstructor.physics.engine.refine import refine
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, prepare_scan
 from ptychopinn_reconstructor.physics.probes import make_probe
 from ptychopinn_reconstructor.physics.simulation.simulate import simulate

@@ -25,7 +25,8 @@ from ptychopinn_reconstructor.physics.engine.intensity import (
     sample_at_patterns,
     step_intensity,
 )
-from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine
+from ptychopinn_reconstructor.physics.engine.options import RefineOptions
+from ptychopinn_reconstructor.physics.engine.refine import refine
 from ptychopinn_reconstructor.physics.engine.residuals import residuals
 from ptychopinn_reconstructor.physics.forward import diffract
 from ptychopinn_reconstructor.physics.geometry import gather_patches

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.physics.engine.far_field_step import FarFieldStep
 from ptychopinn_reconstructor.physics.engine.guard import Guard
-from ptychopinn_reconstructor.physics.engine.refine import Refined, RefineOptions, refine
+from ptychopinn_reconstructor.physics.engine.options import RefineOptions
+from ptychopinn_reconstructor.physics.engine.refine import Refined, refine
 from ptychopinn_reconstructor.physics.engine.residuals import residuals
 from ptychopinn_reconstructor.physics.engine.update import Engine, ObjectStep
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, prepare_scan

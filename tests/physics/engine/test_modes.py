@@ -16,7 +16,8 @@ from ptychopinn_reconstructor.physics.engine.modes import (
     orthogonalize,
     set_number,
 )
-from ptychopinn_reconstructor.physics.engine.refine import Refined, RefineOptions, refine, scan_dose
+from ptychopinn_reconstructor.physics.engine.options import RefineOptions
+from ptychopinn_reconstructor.physics.engine.refine import Refined, refine, scan_dose
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.probes import make_probe
 from ptychopinn_reconstructor.physics.sampling import scan_overlap

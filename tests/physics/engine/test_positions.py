@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from ptychopinn_reconstructor.errors import ConfigError
+from ptychopinn_reconstructor.physics.engine.options import RefineOptions
 from ptychopinn_reconstructor.physics.engine.positions import (
     LONGEST_STEP,
     Displacements,
     displace_scan,
     displacement_gradient,
 )
-from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine
+from ptychopinn_reconstructor.physics.engine.refine import refine
 from ptychopinn_reconstructor.physics.engine.update import center_of
 from ptychopinn_reconstructor.physics.forward import diffract, illuminate, propagate, shift_probe
 from ptychopinn_reconstructor.physics.geometry import fourier_shift, gather_patches

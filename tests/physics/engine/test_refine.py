@@ -11,16 +11,15 @@ from engine_cases import Case, N, empty
 from ptychopinn_reconstructor.config import RefinementConfig
 from ptychopinn_reconstructor.errors import ConfigError, ScanError
 from ptychopinn_reconstructor.events import Epoch, Event, Progress
-from ptychopinn_reconstructor.physics.engine import refine as refinement
+from ptychopinn_reconstructor.physics.engine import history
 from ptychopinn_reconstructor.physics.engine.far_field_step import FarFieldStep
-from ptychopinn_reconstructor.physics.engine.refine import (
+from ptychopinn_reconstructor.physics.engine.options import (
     RefineOptions,
     automatic_momentum,
     automatic_passes,
     automatic_prior,
-    refine,
-    scan_dose,
 )
+from ptychopinn_reconstructor.physics.engine.refine import refine, scan_dose
 from ptychopinn_reconstructor.physics.engine.residuals import residuals
 from ptychopinn_reconstructor.physics.engine.update import BLEND, OBJECT_BLEND, PRIOR_COUNTS, Engine, ObjectStep
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
@@ -232,7 +231,7 @@ def test_stops_between_batches_and_says_so() -> None:
 
 def test_a_large_batch_tells_and_asks_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last pass is one batch, which takes seconds for a large scan; stopped in it, the object is as before it."""
-    monkeypatch.setattr(refinement, 'LISTEN', -1.0)
+    monkeypatch.setattr(history, 'LISTEN', -1.0)
     prepared = Case().prepared()  # 81 patterns, 64 in a block
     events: list[Event] = []
     options = RefineOptions(2, first_batches=1)

@@ -10,7 +10,8 @@ from engine_cases import Case, N, make_probe
 from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.io import read_object, read_scan
-from ptychopinn_reconstructor.physics.engine.refine import RefineOptions, refine
+from ptychopinn_reconstructor.physics.engine.options import RefineOptions
+from ptychopinn_reconstructor.physics.engine.refine import refine
 from ptychopinn_reconstructor.physics.engine.wavefront import (
     Slopes,
     Splines,
