@@ -1,6 +1,7 @@
 """Faults that people's scans have, one function each, put into a simulated scan that brings its true object.
 
-A fault takes a scan and a generator of random numbers, and returns the scan as the user brings it.
+A fault takes a scan and a generator of random numbers, and returns the scan as the user brings it; how much of it there
+is can be said. What the detector sees is counted anew wherever the light changes, so that noise stays that of counting.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from quality_scans import PHOTONS, N, make_scan
 from scipy import fft
 
+from ptychopinn_reconstructor.diagnosis.turns import Turn
 from ptychopinn_reconstructor.physics.probes import energy_diameter
 from ptychopinn_reconstructor.physics.simulation.simulate import expected_counts
 from ptychopinn_reconstructor.scan import Scan
@@ -66,11 +68,29 @@ def beam_stop(scan: Scan, rng: np.random.Generator) -> Scan:
     return with_counts(scan, counts)
 
 
-def cross(scan: Scan, rng: np.random.Generator) -> Scan:
+def cross(scan: Scan, rng: np.random.Generator, start: int = N // 2 - 1) -> Scan:
     """The gaps between four modules, 3 pixels wide."""
     counts = counts_of(scan)
-    counts[:, N // 2 - 1 : N // 2 + 2, :] = counts[:, :, N // 2 - 1 : N // 2 + 2] = 0
+    counts[:, start : start + 3, :] = counts[:, :, start : start + 3] = 0
     return with_counts(scan, counts)
+
+
+def saturated(scan: Scan, rng: np.random.Generator) -> Scan:
+    """Counts end at what half of the patterns exceed."""
+    counts = counts_of(scan)
+    return with_counts(scan, np.minimum(counts, int(np.median(counts.max(axis=(1, 2))))))
+
+
+def mask_inverted(scan: Scan, rng: np.random.Generator, count: int = 30) -> Scan:
+    """A mask that is True where a pixel is good, with so many that are not."""
+    bad = np.ones((N, N), bool)
+    bad[rng.integers(0, N, count), rng.integers(0, N, count)] = False
+    return replace(scan, bad_pixels=bad)
+
+
+def normalized(scan: Scan, rng: np.random.Generator, divisor: float = 1000.0) -> Scan:
+    """Counts that were divided by a constant."""
+    return replace(scan, diffraction=(counts_of(scan) / divisor).astype(np.float32))
 
 
 def blank_frames(scan: Scan, rng: np.random.Generator, share: float = 0.05) -> Scan:
@@ -80,9 +100,9 @@ def blank_frames(scan: Scan, rng: np.random.Generator, share: float = 0.05) -> S
     return with_counts(scan, counts)
 
 
-def detector_off(scan: Scan, rng: np.random.Generator, pixels: int = 3) -> Scan:
-    """The zero frequency lies so many rows below its place, as many columns left of it."""
-    return with_counts(scan, np.roll(counts_of(scan), (pixels, -pixels), axis=(1, 2)))
+def detector_off(scan: Scan, rng: np.random.Generator, shift: tuple[int, int] = (3, -3)) -> Scan:
+    """The zero frequency lies so many rows below its place, and columns right of it."""
+    return with_counts(scan, np.roll(counts_of(scan), shift, axis=(1, 2)))
 
 
 def background(scan: Scan, rng: np.random.Generator, counts: float = 0.5) -> Scan:
@@ -95,6 +115,20 @@ def positions_off(scan: Scan, rng: np.random.Generator, pixels: float = 2.0) -> 
     return replace(scan, positions=scan.positions + rng.normal(0, pixels, scan.positions.shape))
 
 
+def positions_lost(scan: Scan, rng: np.random.Generator, count: int = 2) -> Scan:
+    """So many positions far from all others, side by side."""
+    positions = scan.positions.copy()
+    positions[rng.choice(len(positions), count, replace=False)] += [3000.0, -2500.0]
+    return replace(scan, positions=positions)
+
+
+def stage_stuck(scan: Scan, rng: np.random.Generator, count: int = 20) -> Scan:
+    """So many patterns one after another have the position of the first of them."""
+    positions, start = scan.positions.copy(), rng.integers(0, len(scan.positions) - count)
+    positions[start : start + count] = positions[start]
+    return replace(scan, positions=positions)
+
+
 def defocused(probe: NDArray[np.complex64], defocus: float) -> NDArray[np.complex64]:
     """A probe (modes, N, N) propagated, in pi rad at one cycle per pixel."""
     k2 = np.add.outer(*[((np.arange(N) - N // 2) / N) ** 2] * 2)
@@ -102,9 +136,14 @@ def defocused(probe: NDArray[np.complex64], defocus: float) -> NDArray[np.comple
     return np.asarray(fft.fftshift(fft.ifft2(fft.ifftshift(pupil, (-2, -1))), (-2, -1)), dtype=np.complex64)
 
 
-def defocus_wrong(scan: Scan, rng: np.random.Generator) -> Scan:
-    """The probe propagated by more than half of its own defocus."""
-    return replace(scan, probe=defocused(light(scan), 25.0))
+def defocus_wrong(scan: Scan, rng: np.random.Generator, defocus: float = 25.0) -> Scan:
+    """The probe propagated by so much, by default more than half of its own defocus."""
+    return replace(scan, probe=defocused(light(scan), defocus))
+
+
+def probe_weak(scan: Scan, rng: np.random.Generator, factor: float = 10.0) -> Scan:
+    """A probe of so many times less power than the beam had."""
+    return replace(scan, probe=(light(scan) / np.sqrt(factor)).astype(np.complex64))
 
 
 def defocus_drifting(scan: Scan, rng: np.random.Generator, share: float = 0.4, defocus: float = 40.0) -> Scan:
@@ -156,19 +195,30 @@ def mapped(scan: Scan, matrix: NDArray[np.float64]) -> Scan:
     return replace(scan, positions=(scan.positions - middle) @ matrix.T + middle)
 
 
+def positions_turned(scan: Scan, rng: np.random.Generator, turn: Turn) -> Scan:
+    """Axes of the stage exchanged or reversed."""
+    return replace(scan, positions=turn.places(scan.positions))
+
+
+def detector_turned(scan: Scan, rng: np.random.Generator, turn: Turn) -> Scan:
+    """Rows and columns exchanged or read from the other end, where the zero frequency lies beside its place then."""
+    return with_counts(scan, turn.images(counts_of(scan)))
+
+
 def swapped(scan: Scan, rng: np.random.Generator) -> Scan:
     """x and y of the positions are exchanged."""
-    return replace(scan, positions=np.ascontiguousarray(scan.positions[:, ::-1]))
+    return positions_turned(scan, rng, Turn(transposed=True))
 
 
 def flipped(scan: Scan, rng: np.random.Generator) -> Scan:
-    """The detector's columns are read from the other end."""
-    return with_counts(scan, np.roll(counts_of(scan)[:, :, ::-1], 1, axis=2))
+    """The detector's columns are read from the other end, the zero frequency where it belongs."""
+    turned = detector_turned(scan, rng, Turn(columns_reversed=True))
+    return with_counts(scan, np.roll(counts_of(turned), 1, axis=2))
 
 
 def transposed(scan: Scan, rng: np.random.Generator) -> Scan:
     """The detector's rows are its columns."""
-    return with_counts(scan, np.swapaxes(counts_of(scan), 1, 2))
+    return detector_turned(scan, rng, Turn(transposed=True))
 
 
 def conjugate(scan: Scan, rng: np.random.Generator) -> Scan:

@@ -30,5 +30,5 @@ def test_a_case_is_a_hit(monkeypatch: pytest.MonkeyPatch, kinds: tuple[str, ...]
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     from diagnosis import DESIGNS, Case, judge
 
-    found = judge(Case(DESIGNS[design], kinds, 7))
-    assert found['hit'], (found['findings'], found['first'])
+    found = judge(Case.of_design(DESIGNS[design], kinds, 7))
+    assert found['hit'] == '1', (found['findings'], found['first'])
