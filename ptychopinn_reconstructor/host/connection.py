@@ -18,6 +18,8 @@ from ptychodus.api.object import Object
 from ptychodus.api.reconstruct import ReconstructOutput
 
 from ..errors import PtychoPINNError
+from .job_status import FINISHING
+from .readiness import describe_training
 from .reconstructor import PtychoPINNReconstructor
 from .scans import HostScan
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 logger = logging.getLogger('ptychopinn_reconstructor')
+Task = Callable[[Any], Any]
 TASK_MODULE = 'ptychodus.model.processing.monitor'
 
 
@@ -43,11 +46,18 @@ def connect(core: Any, library: PtychoPINNLibrary, task_manager: Any, product_ap
     session.should_stop = lambda: bool(monitor.is_stopping or task_manager.is_stopping)
     session.closing = lambda: bool(task_manager.is_stopping)
     session.foreground = task_manager.put_foreground_task
+    session.in_background = _start_thread
     session.changed = functools.partial(_notify_host, algorithm, monitor)
     if algorithm.get_value() == 'none_none':
         algorithm.set_value(algorithm.generate_key(library.name, library.reconstructors[0].name))
     _guard_training(core, session, product_api)
-    _pass_selected_scan()
+    _guard_reconstruction(core, session, product_api)
+    _wrap_tasks()
+
+
+def _start_thread(task: Callable[[], None]) -> None:
+    """Run a function in a thread that does not keep a host from ending."""
+    threading.Thread(target=task, daemon=True).start()
 
 
 def _notify_host(algorithm: Any, monitor: Any) -> None:
@@ -62,6 +72,8 @@ class TrainingProduct:
     def __init__(self, item: Any, monitor: Any, foreground: Callable[[Callable[[], None]], None]) -> None:
         self.item, self.monitor, self.foreground = item, monitor, foreground
         self.preview: Object | None = None
+        self.held_out: list[tuple[int, float]] = []
+        self.is_shown = False
         self._drawn = threading.Event()
         self._drawn.set()
 
@@ -75,6 +87,7 @@ class TrainingProduct:
             return  # a window that draws more slowly than we show would do nothing else any more
         shown = scan.product.object_ if self.preview is None else self.preview
         if shown.get_array().size:
+            self.is_shown = self.is_shown or bool(losses) or self.preview is not None
             product = scan.make_product(shown, losses=losses)
             named = dataclasses.replace(
                 product.metadata, name=self.item.get_name()
@@ -95,8 +108,8 @@ def _guard_training(core: Any, session: Session, product_api: Any) -> None:
         if not isinstance(algorithm.get_current_reconstructor(), PtychoPINNReconstructor):
             original(*args, **kwargs)
             return
-        if session.is_training:
-            busy = BusyError('A PtychoPINN training is running; stop it, or wait for its end, before starting another.')
+        if reason := describe_training(session):
+            busy = BusyError(reason)
             logger.error('%s', busy)
             raise busy
         session.is_training = True
@@ -104,12 +117,43 @@ def _guard_training(core: Any, session: Session, product_api: Any) -> None:
             session.training = _add_training_product(
                 session, product_api, api.task_monitor, kwargs, algorithm.get_value()
             )
+            session.status.begin(_describe_begin(algorithm.get_current_reconstructor(), api.task_monitor))
             original(*args, **kwargs)
-        except Exception:
+        except Exception as error:
             session.is_training = False
+            session.status.fail(str(error), session.foreground)
             raise
 
     api.train = train
+
+
+def _guard_reconstruction(core: Any, session: Session, product_api: Any) -> None:
+    """Wrap the host's `reconstruct` to say at once that a job begins, and to know which product it is made from."""
+    api, algorithm = core.processing_api, core.algorithm_parameter
+    original = api.reconstruct
+
+    @functools.wraps(original)
+    def reconstruct(*args: Any, **kwargs: Any) -> Any:
+        api.set_reconstructor_if_provided(kwargs.get('algorithm'))
+        reconstructor = algorithm.get_current_reconstructor()
+        if not isinstance(reconstructor, PtychoPINNReconstructor):
+            return original(*args, **kwargs)
+        session.status.begin(_describe_begin(reconstructor, api.task_monitor))
+        given = product_api.get_item(kwargs['product_index'])
+        index = original(*args, **kwargs)
+        if not kwargs.get('block'):
+            session.sources[id(product_api.get_item(index))] = given
+        return index
+
+    api.reconstruct = reconstruct
+
+
+def _describe_begin(reconstructor: PtychoPINNReconstructor, monitor: Any) -> str:
+    """Line on a job that was just asked for."""
+    if monitor.is_processing:
+        return 'Waiting for the running job ...'
+    title = reconstructor.settings['backend'].get_value()
+    return f'Starting {title} ...'
 
 
 def _add_training_product(
@@ -122,7 +166,9 @@ def _add_training_product(
         index = product_api.insert_product(item.get_product(), dataset=item.get_dataset())
         product_api.get_item(index).set_name(name)  # 1.6 cannot name it at once
         session.select(index)
-        return TrainingProduct(product_api.get_item(index), monitor, session.foreground)
+        shown = product_api.get_item(index)
+        session.sources[id(shown)] = item
+        return TrainingProduct(shown, monitor, session.foreground)
     except Exception as error:  # a training without its picture is better than none
         logger.warning('The training is not shown: %s', error)
         return None
@@ -137,20 +183,56 @@ def name_training_product(name: str, key: str) -> str:
     return re.sub(rf'{re.escape(tag)}(-\d+)?$', '', name) + tag
 
 
-def _pass_selected_scan() -> None:
-    """Wrap the host's training task to keep the scan that it prepares, but passes to nobody, while it runs."""
-    task = importlib.import_module(TASK_MODULE).TrainBackgroundTask
-    original = task.__call__
-    if getattr(original, '_ptychopinn_wrapped', False):
-        return
+def _wrap_tasks() -> None:
+    """Wrap the host's tasks: keep the scan that it prepares for a training, but passes to nobody, while that runs.
 
+    What a task has shown nothing in is discarded.
+    """
+    module = importlib.import_module(TASK_MODULE)
+    for task, run in ((module.TrainBackgroundTask, _run_training), (module.ReconstructBackgroundTask, _run_inference)):
+        original = task.__call__
+        if not getattr(original, '_ptychopinn_wrapped', False):
+            task.__call__ = _wrap_task(original, run)
+
+
+def _wrap_task(
+    original: Callable[[Any], Any], run: Callable[[Callable[[], Any], Any, Any], Any]
+) -> Callable[[Any], Any]:
     @functools.wraps(original)
-    def run_with_scan(self: Any) -> Any:
-        trainer = self.trainer
-        if not isinstance(trainer, PtychoPINNReconstructor):
+    def call(self: Any) -> Any:
+        ours = getattr(self, 'trainer', None) or getattr(self, 'reconstructor', None)
+        if not isinstance(ours, PtychoPINNReconstructor):
             return original(self)
-        with trainer.session.training_on(self.reconstruct_input):
-            return original(self)
+        session = ours.session
+        session.status.has_output = False
+        try:
+            return run(functools.partial(original, self), self, session)
+        finally:
+            session.status.tell(FINISHING if session.is_finishing else '', session.foreground)
+            session.foreground(session.changed)
 
-    run_with_scan._ptychopinn_wrapped = True  # type: ignore[attr-defined]
-    task.__call__ = run_with_scan
+    call._ptychopinn_wrapped = True  # type: ignore[attr-defined]
+    return call
+
+
+def _run_training(original: Callable[[], Any], task: Any, session: Session) -> Any:
+    with session.training_on(task.reconstruct_input):
+        shown = session.training
+        try:
+            return original()
+        finally:
+            if isinstance(shown, TrainingProduct) and not shown.is_shown:
+                _discard(shown.item, session)
+
+
+def _run_inference(original: Callable[[], Any], task: Any, session: Session) -> Any:
+    try:
+        return original()
+    finally:
+        if not session.status.has_output:
+            _discard(task.product_item, session)
+
+
+def _discard(item: Any, session: Session) -> None:
+    """Remove the product of a job that has shown nothing in it, from the window: a script counts on its index."""
+    session.foreground(functools.partial(session.discard, item, session.sources.pop(id(item), None)))

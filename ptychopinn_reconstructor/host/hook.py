@@ -162,11 +162,11 @@ def _init_with_panel(original: Wrapper, controller: Any, bound: inspect.BoundArg
     original(*bound.args, **bound.kwargs)
     if library is not None:
         try:
-            from .window.follow import follow_training
+            from .window.follow import follow_jobs
 
-            follow_training(controller, library)
+            follow_jobs(controller, library)
         except Exception as error:
-            logger.warning('PtychoPINN does not select what it trains in Ptychodus: %s', _format_error(error))
+            logger.warning('PtychoPINN does not follow its jobs in the window of Ptychodus: %s', _format_error(error))
 
 
 class _PostImportFinder(MetaPathFinder):

@@ -48,6 +48,7 @@ class Jobs:
                     self._logger.log(level, '%s', message.message)
                 elif isinstance(message, Started):
                     self._logger.info('%s on %s.', message.backend, message.device)
+                    self.tell(f'{message.backend} on {message.device}: preparing the scan ...')
                 else:
                     yield message
         except Interrupted as stopped:
@@ -55,6 +56,10 @@ class Jobs:
         except GeneratorExit:  # the host has seen its Stop before the job did, and closes this iterator
             self._logger.warning('%s', worker.when_stopped)
             raise
+
+    def tell(self, line: str) -> None:
+        """Show a line on the running job in the window."""
+        self._session.status.tell(line, self._session.foreground)
 
     def warn(self, notices: Iterable[Notice]) -> None:
         """Log notices as warnings."""
@@ -78,6 +83,7 @@ class Jobs:
 
     def _log_error(self, text: str) -> None:
         self._logger.error('%s', text)
+        self._session.status.fail(text, self._session.foreground)
         self._session.foreground(self._session.changed)
 
 

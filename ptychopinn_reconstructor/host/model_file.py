@@ -66,10 +66,13 @@ class ModelFile:
     def training_summary(self) -> str:
         """Clause that states training data and epochs."""
         training = self.manifest.training
+        epochs = f'{training.epochs} epochs'
+        if training.interrupted:
+            epochs = f'stopped after {training.epochs} of {self.config.training.nepochs} epochs'
         if self.is_pretrained:
-            return f'pretrained for its probe ({training.patterns_seen} simulated patterns, {training.epochs} epochs)'
+            return f'pretrained for its probe ({training.patterns_seen} simulated patterns, {epochs})'
         scans = [Path(str(scan)).name or str(scan) for scan in training.scans]
-        return f'trained on {", ".join(scans)} ({training.patterns} patterns, {training.epochs} epochs)'
+        return f'trained on {", ".join(scans)} ({training.patterns} patterns, {epochs})'
 
     def __str__(self) -> str:
         model = self.config.model

@@ -16,6 +16,7 @@ from .model_file import MODEL_FILTER
 from .settings import HOST_MODEL_PATH, ONLY_IN_PLUGIN, OPEN, format_key
 
 if TYPE_CHECKING:
+    from .job_status import JobStatus
     from .last_reliability import ReliabilityRecord
     from .reconstructor import PtychoPINNReconstructor
     from .settings import PluginSettings
@@ -229,11 +230,10 @@ def _format_default(field: Field, value: object) -> str:
 
 @dataclass(frozen=True)
 class Status:
-    """Status line as HTML, with a tool tip, and whether it states an error."""
+    """Status of the model as HTML, with a tool tip."""
 
     text: str
     tool_tip: str = ''
-    wrong: bool = False
 
 
 def describe_status(reconstructor: PtychoPINNReconstructor) -> Status:
@@ -243,10 +243,10 @@ def describe_status(reconstructor: PtychoPINNReconstructor) -> Status:
     try:
         model = reconstructor.model
     except (PtychoPINNError, OSError) as error:
-        return Status(html.escape(str(error)), wrong=True)
+        return Status(_format_error(str(error)))
     if model is None:
         path = reconstructor.settings.model_path()
-        return Status(NO_MODEL) if path is None else Status(html.escape(f'There is no file {path}.'), wrong=True)
+        return Status(NO_MODEL if path is None else _format_error(f'There is no file {path}.'))
     network = model.config.model
     title = resolve_title(model.manifest.backend)
     lines = [
@@ -255,6 +255,15 @@ def describe_status(reconstructor: PtychoPINNReconstructor) -> Status:
     ]
     text = f'<b>{html.escape(model.path.name)}</b><br>{"<br>".join(html.escape(line) for line in lines)}'
     return Status(text, tool_tip=str(model.path))
+
+
+def format_job(status: JobStatus) -> str:
+    """HTML line with what the last job failed by, in red, or with how the running one goes; empty without either."""
+    return _format_error(status.problem) if status.problem else html.escape(status.line)
+
+
+def _format_error(text: str) -> str:
+    return f'<span style="color: {VERDICT_COLORS["bad"]}">{html.escape(text)}</span>'
 
 
 def format_verdict(record: ReliabilityRecord | None) -> str:

@@ -16,6 +16,7 @@ from ..events import Notice
 from ..io.atomic import write_atomically
 from ..worker.messages import Preview, ReconstructDone
 from ..worker.requests import ReconstructRequest
+from .job_status import describe_preview
 from .jobs import Jobs, hand_over
 from .last_reliability import ReliabilityRecord
 from .messages import WHOLE, format_result, make_preview_output, make_result_output
@@ -126,10 +127,13 @@ class PtychoPINNReconstructor(TrainableReconstructor):
                 )
                 for message in self._jobs.run(worker, request):
                     if isinstance(message, Preview):
+                        self._jobs.tell(describe_preview(message))
+                        self.session.status.has_output = True
                         yield make_preview_output(scan, message, scratch.path, model, config)
                     elif isinstance(message, ReconstructDone):
                         self._log_result(message, warnings)
                         self._record_reliability(scan, message, scratch.path)
+                        self.session.status.has_output = True
                         yield make_result_output(scan, message, scratch.path)
 
     def _starts_from_object(self) -> bool:

@@ -177,7 +177,7 @@ def train_network(run: TrainingRun, config: Config, data: TrainingData, *, keep_
             job = add_previews(job, Previews(emit, run.preview_seconds))
         trained = run.backend.train(job)
     if trained.interrupted and not keep_interrupted:
-        raise Interrupted(f'Stopped; no model is written, and the last checkpoint in {folder / "checkpoints"} resumes.')
+        raise Interrupted(f'Stopped on request; the last checkpoint is kept in {folder / "checkpoints"}.')
     if not trained.losses:
         raise Interrupted(f'Stopped before the first epoch was complete; no model is written to {folder}.')
     return trained

@@ -184,7 +184,8 @@ def train(request: TrainRequest, channel: Channel) -> None:
     config = complete_config(scans, config)
     folder = make_folder(request.output_dir)
     emit: Emit = channel.emit
-    if request.resume:
+    resume = request.resume or request.finish
+    if resume:
         stored = read_stored_config(folder)
         check_resumable(folder, stored, config)
     else:
@@ -198,14 +199,19 @@ def train(request: TrainRequest, channel: Channel) -> None:
         folder,
         validation=validation,
         initial=request.initial,
-        resume=request.resume,
+        resume=resume,
         sources=sources,
-        preview_seconds=request.preview_seconds,
-        keep_interrupted=False,
+        preview_seconds=None if request.finish else request.preview_seconds,
+        keep_interrupted=request.finish,
         emit=emit,
-        should_stop=channel.stopped.is_set,
+        should_stop=always if request.finish else channel.stopped.is_set,
     )
     channel.say(TrainDone(model=trained.model, losses=trained.trained.losses, notices=trained.notices))
+
+
+def always() -> bool:
+    """A `should_stop` that ends a training before its next step, with the epochs of its checkpoint."""
+    return True
 
 
 def training_scans(request: TrainRequest, config: Config, channel: Channel) -> tuple[list[Scan], list[str]]:

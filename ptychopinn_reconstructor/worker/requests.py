@@ -33,7 +33,8 @@ class TrainRequest(_Request):
     """Train on scan files, or on the scan in the folder `scan`, and leave `model.safetensors` in `output_dir`.
 
     With data.source procedural the (first) scan only says for which instrument to pretrain. `initial` is a model whose
-    weights are trained further.
+    weights are trained further. `finish`: the training in `output_dir` was stopped; its best epoch becomes the model,
+    and no other is trained.
     """
 
     job: Literal['train'] = 'train'
@@ -45,6 +46,7 @@ class TrainRequest(_Request):
     validation: Path | None = None
     initial: Path | None = None
     resume: bool = False
+    finish: bool = False
     preview_seconds: float | None = TRAINING_PREVIEW_SECONDS
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,9 @@ from ptychodus.api.io import load_product
 from window import HANG, QTest, Window, shown, workers
 
 from ptychopinn_reconstructor.host.panel import VERDICT_COLORS
+from ptychopinn_reconstructor.host.readiness import describe_training
+from ptychopinn_reconstructor.host.session import Session
+from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.training.folder import can_resume, count_epochs
 
 LONG = 400  # epochs that no test waits for
@@ -50,8 +54,11 @@ class Stopped:
     object: Any
     progress: tuple[int, int, bool]
     seconds: float
-    refused: list[tuple[str, str]]
+    status_running: str
+    held_out: list[str]
+    train: tuple[bool, str]
     infer: bool
+    status: str
     log: str
 
 
@@ -67,16 +74,19 @@ def stopped(shared_window: Window, tmp_path_factory: pytest.TempPathFactory) -> 
     before = window.object_of(product)
     wait(lambda: len(window.curve()) >= 3 and not np.array_equal(window.object_of(product), before))
     bar = window.progress.progress_bar
-    window.picture('running')
-    looked = {
+    looked: dict[str, Any] = {
         'selected': window.products.currentText(),
         'curve': window.curve(),
         'object': window.object_of(product),
         'progress': (bar.value(), bar.maximum(), window.progress.stop_button.isVisible()),
     }
-    window.train(folder)
-    refused = list(window.errors)
-    window.products.setCurrentIndex(product)
+    wait(lambda: 'an epoch' in window.status())
+    looked |= {
+        'status_running': window.status(),
+        'held_out': [str(line.get_label()) for line in window.progress.axes.get_lines()],
+        'train': (window.actions.train_button.isEnabled(), window.actions.train_button.toolTip()),
+    }
+    window.picture('running')
     begin = time.monotonic()
     window.click(window.progress.stop_button)
     wait(lambda: not window.api.task_monitor.is_processing)
@@ -87,8 +97,8 @@ def stopped(shared_window: Window, tmp_path_factory: pytest.TempPathFactory) -> 
         folder,
         product,
         seconds=seconds,
-        refused=refused,
         infer=infer,
+        status=window.status(),
         log=window.log(),
         **looked,
     )
@@ -103,15 +113,27 @@ def test_a_training_shows_its_losses_its_object_and_its_progress(stopped: Stoppe
     assert 'Epoch 1 of 400: loss' in stopped.log and 'PyTorch on cpu' in stopped.log
 
 
-def test_a_second_training_is_refused_while_one_runs(stopped: Stopped) -> None:
-    assert [who for who, _ in stopped.refused] == ['Train Local']
-    assert 'A PtychoPINN training is running' in stopped.refused[0][1]
+def test_no_second_training_can_be_started_while_one_runs(stopped: Stopped) -> None:
+    assert stopped.train == (False, describe_training(Session(is_training=True)))
+    assert 'stop it, or wait' in stopped.train[1]
 
 
-def test_stop_ends_a_training_soon_and_keeps_its_checkpoint(stopped: Stopped) -> None:
+def test_the_status_says_how_long_a_training_takes(stopped: Stopped) -> None:
+    """Seconds an epoch and time left, and the held-out loss, which is a second curve too."""
+    said = r'Epoch \d+ of 400: loss [\d.e-]+, held-out loss [\d.e-]+; [\d.]+ s an epoch, \d+ (s|min) left'
+    assert re.search(said, stopped.status_running)
+    assert stopped.held_out == ['Loss', 'Held-out loss']
+    assert 'an epoch' not in stopped.status
+
+
+def test_stop_ends_a_training_soon_and_leaves_the_model_of_its_best_epoch(stopped: Stopped) -> None:
     assert stopped.seconds < SOON
-    assert can_resume(stopped.folder) and not (stopped.folder / 'model.safetensors').exists()
-    assert 'Stopped' in stopped.log and not stopped.infer
+    assert 'Stopped on request' in stopped.log and can_resume(stopped.folder)
+    done = count_epochs(stopped.folder)
+    assert f'Stopped after {done} of {LONG} epochs: the best becomes a model.' in stopped.log
+    training = open_model(stopped.folder / 'model.safetensors').manifest.training
+    assert training.interrupted and training.epochs == done
+    assert stopped.infer and f'stopped after {done} of {LONG} epochs' in stopped.status
 
 
 @dataclass
@@ -218,10 +240,62 @@ def test_a_broken_model_is_refused_in_a_dialog_and_in_the_log(window: Window, tm
 
 def test_an_unknown_backend_is_told_in_the_log(window: Window, tmp_path: Path) -> None:
     window.settings['backend'].set_value('JAX')
+    count, selected = window.products.count(), 0
     window.train(tmp_path)
     wait(window.is_idle)
+    assert (window.products.count(), window.products.currentIndex()) == (count, selected)
+    assert f'color: {VERDICT_COLORS["bad"]}' in window.status() and 'JAX' in window.status()
     assert "[PtychoPINNPlugin] Backend = 'JAX' is not known; choose one of: PyTorch, TensorFlow." in window.log()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_job_that_fails_before_it_begins_leaves_no_product_and_its_error(
+    window: Window, trained: Trained, tmp_path: Path
+) -> None:
+    """The error stays on top of the panel until the next job, whose own line replaces it; the log's end is in sight."""
+    window.settings['model_path'].set_value(trained.model)
+    (tmp_path / 'file').touch()
+    window.settings['scratch_dir'].set_value(str(tmp_path / 'file'))
+    count = window.products.count()
+    window.infer()
+    wait(window.is_idle)
+    assert (window.products.count(), window.products.currentIndex()) == (count, 0)
+    assert 'is no folder' in window.status() and f'color: {VERDICT_COLORS["bad"]}' in window.status()
+    window.picture('failed')
+    bar = window.progress.text_edit.verticalScrollBar()
+    assert bar.value() == bar.maximum()
+    window.settings['scratch_dir'].set_value('')
+    window.infer()
+    assert 'Starting PyTorch ...' in window.status() and 'is no folder' not in window.status()
+    wait(window.is_idle)
+    assert window.products.count() == count + 1 and 'Starting' not in window.status()
+
+
+def test_the_log_follows_after_it_was_made_smaller_but_not_away_from_where_one_reads(window: Window) -> None:
+    text, bar = window.progress.text_edit, window.progress.text_edit.verticalScrollBar()
+    logger = window.library.get_logger()
+
+    def log(count: int) -> None:
+        for number in range(count):
+            logger.info('line %d', number)
+        window.library.session.changed()
+        QTest.qWait(50)
+
+    log(100)
+    assert bar.value() == bar.maximum() > 0
+    text.setMaximumHeight(60)
+    QTest.qWait(50)
+    log(1)
+    assert bar.value() == bar.maximum()
+    bar.triggerAction(bar.SliderToMinimum)
+    QTest.qWait(50)
+    log(1)
+    assert bar.value() == 0
+    bar.triggerAction(bar.SliderToMaximum)
+    text.setMaximumHeight(10_000)
+    QTest.qWait(50)
+    log(1)
+    assert bar.value() == bar.maximum()
 
 
 def test_a_killed_worker_is_told_in_the_log(window: Window, tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_infer_follows_at_once(window: Window, pretrained: Pretrained) -> None:
 
 
 def test_a_training_starts_from_the_pretrained_model(window: Window, pretrained: Pretrained, tmp_path: Path) -> None:
-    """Stopped, it leaves the model that it came from in use."""
+    """Stopped, its best epoch becomes the model in use."""
     short(window)
     window.settings['n_filters_scale'].set_value(2)
     window.settings['model_path'].set_value(pretrained.folder / 'model.safetensors')
@@ -146,8 +146,8 @@ def test_a_training_starts_from_the_pretrained_model(window: Window, pretrained:
     wait(window.is_idle)
     log = window.log()
     assert 'The training starts from model.safetensors' in log and 'NumFiltersScale = 2' in log and 'Stopped' in log
-    assert can_resume(tmp_path) and not (tmp_path / 'model.safetensors').exists()
-    assert 'pretrained for its probe' in window.status()
+    assert can_resume(tmp_path) and open_model(tmp_path / 'model.safetensors').manifest.training.interrupted
+    assert 'trained on simulated' in window.status() and 'stopped after' in window.status()
 
 
 def test_a_stopped_pretraining_is_over_soon(window: Window, tmp_path: Path) -> None:
@@ -162,5 +162,6 @@ def test_a_stopped_pretraining_is_over_soon(window: Window, tmp_path: Path) -> N
     wait(lambda: not window.api.task_monitor.is_processing)
     wait(window.is_idle)
     assert np.array_equal(window.object_of(product), own)
-    assert 'Stopped' in window.log() and can_resume(tmp_path) and not (tmp_path / 'model.safetensors').exists()
+    assert 'Stopped' in window.log() and can_resume(tmp_path)
+    assert re.search(r'pretrained for its probe \(.*stopped after \d+ of 400 epochs', window.status())
     assert not window.errors

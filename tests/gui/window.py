@@ -114,7 +114,8 @@ class Window:
         tasks = self.model._task_manager
         monitor = self.api.task_monitor
         queued = tasks.background_queue_size + tasks.foreground_queue_size
-        return not (monitor.is_processing or self.library.session.is_training or queued)
+        session = self.library.session
+        return not (monitor.is_processing or session.is_training or session.is_finishing or queued)
 
     def object_of(self, index: int) -> Any:
         """The object of a product, (H, W)."""

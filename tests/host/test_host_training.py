@@ -207,7 +207,7 @@ def worker_of(host: Host) -> int:
 
 @pytest.mark.slow
 def test_stop_and_resume(host: Host, folder: Path, tmp_path: Path) -> None:
-    """Stop within about a second, no model yet, the last checkpoint kept; a further Train goes on from it if asked."""
+    """Stop within about a second; the best epoch becomes the model in use, and a further Train goes on if asked."""
     host.set(**{'PtychoPINNTraining.NumEpochs': LONG})
     (tmp_path / 'in').mkdir()
     out = tmp_path / 'out'
@@ -222,14 +222,18 @@ def test_stop_and_resume(host: Host, folder: Path, tmp_path: Path) -> None:
     host.monitor.stop_processing()
     seconds = wait_for(host, lambda: not host.monitor.is_processing)
     assert seconds < SOON + 0.5 and host.monitor.get_last_error() is None
-    assert not (out / 'model.safetensors').exists() and list(out.glob('checkpoints/last.*'))
-    assert not host.library.reconstructors[0].is_model_loaded() and not host.library.session.is_training
+    with pytest.raises(BusyError, match='model of the stopped training'):
+        product.train_reconstructor_local(tmp_path / 'in', tmp_path / 'second', algorithm=PINN)
+    wait_for(host, lambda: not host.library.session.is_finishing)
+    stopped = open_model(out / 'model.safetensors').manifest.training
+    assert stopped.interrupted and list(out.glob('checkpoints/last.*'))
+    assert host.library.reconstructors[0].is_model_loaded() and not host.library.session.is_training
     assert not (tmp_path / 'second').exists() and len(host.products()) == count
     log = '\n'.join(host.log())
     assert '[WARNING]' in log and 'last checkpoint' in log and 'A PtychoPINN training is running' in log
     shown = host.products()[1]
     stopped_at = shown.losses[-1].epoch
-    assert stopped_at >= 2
+    assert stopped.epochs == stopped_at >= 2
 
     host.set(**{'PtychoPINNTraining.NumEpochs': stopped_at + 2, 'PtychoPINNPlugin.Resume': True})
     product.train_reconstructor_local(tmp_path / 'in', out, algorithm=PINN, block=True)

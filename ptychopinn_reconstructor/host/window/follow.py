@@ -1,36 +1,75 @@
-"""Selection of the product that displays a training, and the word on the Train button."""
+"""The host's own widgets while ours is the algorithm: products, loss curve, log."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ptychodus.api.observer import Observable, Observer
+from PyQt5.QtCore import QTimer
 
+from ..connection import TrainingProduct
 from ..library import PtychoPINNLibrary
-from ..panel import TRAIN, label_train_button
-from ..reconstructor import PtychoPINNReconstructor
+from ..session import Session
+from .buttons import ActionButtons
 
-TRAIN_BUTTON = ('source', 'start_from_model')
+HELD_OUT = 'Held-out loss'
 
 
-def follow_training(controller: Any, library: PtychoPINNLibrary) -> None:
-    """Select the product that displays a training in the window, and name its Train button after the action."""
-    combo_box = controller._product_view_controller.get_widget()
+def follow_jobs(controller: Any, library: PtychoPINNLibrary) -> None:
+    """Let the window show what our jobs do: their products and losses, the log's end, and what can be pressed."""
+    combo_box, repository = controller._product_view_controller.get_widget(), controller._product_repository
     library.session.select = combo_box.setCurrentIndex
-    controller._ptychopinn_button = TrainButton(controller, library)
+
+    def discard(item: Any, source: Any) -> None:
+        if source is not None and combo_box.currentIndex() == _find_index(repository, item):
+            combo_box.setCurrentIndex(_find_index(repository, source))
+        if (index := _find_index(repository, item)) >= 0:
+            repository.remove_product(index)
+
+    library.session.discard = discard
+    _draw_held_out(controller, library.session, repository)
+    controller._ptychopinn_log = LogFollower(controller._status_view.text_edit)
+    controller._ptychopinn_buttons = ActionButtons(controller, library)
 
 
-class TrainButton(Observer):
-    """Observer that sets the word on the host's Train button."""
+def _find_index(repository: Any, item: Any) -> int:
+    """Index of a product in the host's repository; -1 if it is not there."""
+    return next((index for index, other in enumerate(repository) if other is item), -1)
 
-    def __init__(self, controller: Any, library: PtychoPINNLibrary) -> None:
-        super().__init__()
-        self._button, self._algorithm = controller._actions_view.train_button, controller._algorithm_parameter
-        self._settings = library.settings
-        for observed in (self._algorithm, *(self._settings[name] for name in TRAIN_BUTTON)):
-            observed.add_observer(self)
-        self._update(self._algorithm)
 
-    def _update(self, observable: Observable) -> None:
-        ours = isinstance(self._algorithm.get_current_reconstructor(), PtychoPINNReconstructor)
-        self._button.setText(label_train_button(self._settings) if ours else TRAIN)
+def _draw_held_out(controller: Any, session: Session, repository: Any) -> None:
+    """Wrap the drawing of the loss curve: that of the training that runs gets the held-out loss as a second one."""
+    status, original = controller._status_controller, controller._status_controller.plot_losses
+
+    def plot_losses(product_index: int) -> None:
+        original(product_index)
+        shown = session.training
+        if not isinstance(shown, TrainingProduct) or not shown.held_out:
+            return
+        if 0 <= product_index == _find_index(repository, shown.item):
+            axes = controller._status_view.axes
+            axes.semilogy(*zip(*shown.held_out, strict=True), '.-', label=HELD_OUT, linewidth=2.0)
+            axes.legend()
+            controller._status_view.figure_canvas.draw()
+
+    status.plot_losses = plot_losses
+
+
+class LogFollower:
+    """Keeps the end of a log in sight, unless somebody has scrolled away from it.
+
+    The text box does so by itself only while it is at its end, which it is no longer once it was made smaller.
+    """
+
+    def __init__(self, text_edit: Any) -> None:
+        self._bar = text_edit.verticalScrollBar()
+        self._follows = True
+        self._bar.actionTriggered.connect(lambda action: QTimer.singleShot(0, self._look))
+        self._bar.rangeChanged.connect(lambda low, high: self._follow())
+        text_edit.textChanged.connect(self._follow)
+
+    def _look(self) -> None:
+        self._follows = self._bar.value() == self._bar.maximum()
+
+    def _follow(self) -> None:
+        if self._follows:
+            self._bar.setValue(self._bar.maximum())

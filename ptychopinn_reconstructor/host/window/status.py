@@ -1,4 +1,4 @@
-"""Status line on top of the panel: the model that Infer would use, and the verdict on the last reconstruction."""
+"""Status on top of the panel: the running job or what the last one failed by, the model, and the last verdict."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from ptychodus.controller.parameters import ParameterViewController
 from PyQt5.QtCore import Qt
 from PyQt5.QtWidgets import QLabel, QWidget
 
-from ..panel import describe_status, format_verdict
+from ..panel import describe_status, format_job, format_verdict
 from ..reconstructor import PtychoPINNReconstructor
 
 STATUS = 'status'
 
 
 class StatusViewController(ParameterViewController, Observer):
-    """Label with the model that Infer would use, and the verdict on the last reconstruction.
+    """Label with the running job or the last error, the model that Infer would use, and the last verdict.
 
-    It observes ModelPath, which a training and Load Model set, StartFromObject, and the reliability of the session.
+    It observes ModelPath, which a training and Load Model set, StartFromObject, and the session's jobs and reliability.
     """
 
     def __init__(self, reconstructor: PtychoPINNReconstructor) -> None:
@@ -29,6 +29,7 @@ class StatusViewController(ParameterViewController, Observer):
         for name in ('model_path', 'start_from_object'):
             reconstructor.settings[name].add_observer(self)
         reconstructor.session.reliability.add_observer(self)
+        reconstructor.session.status.add_observer(self)
 
     def get_widget(self) -> QWidget:
         """The label."""
@@ -37,13 +38,14 @@ class StatusViewController(ParameterViewController, Observer):
     def show(self) -> None:
         """Update text, tool tip and color."""
         now = describe_status(self._reconstructor)
-        verdict = format_verdict(self._reconstructor.session.reliability.record)
-        self._label.setText('<br>'.join(filter(None, [now.text, verdict])))
+        session = self._reconstructor.session
+        lines = [format_job(session.status), now.text, format_verdict(session.reliability.record)]
+        self._label.setText('<br>'.join(filter(None, lines)))
         self._label.setToolTip(now.tool_tip)
-        self._label.setStyleSheet('color: #c62828' if now.wrong else '')
 
     def _update(self, observable: Observable) -> None:
         if self._label.isVisible():
             self.show()
-        if observable is not self._reconstructor.session.reliability:
+        session = self._reconstructor.session
+        if observable not in (session.reliability, session.status):
             self._reconstructor.session.changed()  # both settings make Infer possible, or impossible
