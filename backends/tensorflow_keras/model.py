@@ -15,7 +15,7 @@ from ptychopinn_reconstructor.backend.common import BETAS, EPSILON, PROBE_PULL, 
 from ptychopinn_reconstructor.backends.tensorflow_keras import physics
 from ptychopinn_reconstructor.backends.tensorflow_keras.description import DESCRIPTION
 from ptychopinn_reconstructor.config import parse
-from ptychopinn_reconstructor.io.atomic import write_atomically
+from ptychopinn_reconstructor.io.sealing import write_sealed
 
 PRECISIONS = {'32': 'float32', '16-mixed': 'mixed_float16', 'bf16-mixed': 'mixed_bfloat16'}
 
@@ -217,8 +217,8 @@ class PtychoPINN(keras.Model):
         self.prepare()
 
     def save(self, filepath: str | Path, **options: Any) -> None:
-        """Save as a whole or not at all: under a temporary name that is then renamed."""
-        with write_atomically(filepath) as temporary:
+        """Save as a whole or not at all: under a temporary name in the same folder, sealed, and then renamed."""
+        with write_sealed(filepath) as temporary:
             super().save(temporary, **options)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +25,7 @@ from ptychopinn_reconstructor.backends.tensorflow_keras.data import Source
 from ptychopinn_reconstructor.backends.tensorflow_keras.model import PtychoPINN
 from ptychopinn_reconstructor.backends.tensorflow_keras.weights import load_neutral, to_neutral
 from ptychopinn_reconstructor.errors import ModelFileError
+from ptychopinn_reconstructor.io.sealing import open_sealed
 
 
 class KerasTraining(Training[PtychoPINN]):
@@ -41,7 +41,9 @@ class KerasTraining(Training[PtychoPINN]):
         """Run Keras' fit to its end."""
         watch = Watch(self.journal, self.device, len(self.steps), self.steps.r * self.steps.k)
         if self.job.resume:
-            watch.restore(restore_checkpoint(module, self.last))
+            state = restore_checkpoint(module, self.last)
+            with open_sealed(self.last):
+                watch.restore(state)
         else:  # so that a training killed in its first epoch resumes too
             module.state = watch.state()
             module.save(self.last)
@@ -99,16 +101,19 @@ def build_model(job: TrainingJob) -> PtychoPINN:
 
 def load(path: Path, *, compile: bool = True) -> PtychoPINN:
     """A checkpoint as it was saved; ModelFileError when it cannot be read. Nothing in it is executed."""
-    try:
+    with open_sealed(path):
         model: PtychoPINN = keras.saving.load_model(path, compile=compile, safe_mode=True)
-    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise ModelFileError(f'The checkpoint {path} cannot be read ({error}); train anew without --resume.') from error
-    return model
+        return model
 
 
 def restore_checkpoint(model: PtychoPINN, path: Path) -> dict[str, object]:
     """Fill a model and its optimizer from a checkpoint; returns the state saved with it."""
     saved = load(path)
+    with open_sealed(path):
+        return _fill(model, saved, path)
+
+
+def _fill(model: PtychoPINN, saved: PtychoPINN, path: Path) -> dict[str, object]:
     for mine, other in ((model.variables, saved.variables), (model.optimizer.variables, saved.optimizer.variables)):
         if [v.shape for v in mine] != [v.shape for v in other]:
             raise ModelFileError(

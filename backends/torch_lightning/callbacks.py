@@ -19,6 +19,7 @@ class Watch(Callback):
 
     def __init__(self, journal: Journal) -> None:
         self.job, self.journal = journal.job, journal
+        self.has_begun = False
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run goes on from."""
@@ -30,6 +31,7 @@ class Watch(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave a checkpoint at once, so that a training killed in its first epoch resumes too."""
+        self.has_begun = True
         if trainer.global_step == 0:
             trainer.save_checkpoint(self.job.output_dir / 'checkpoints' / 'last.ckpt')
 

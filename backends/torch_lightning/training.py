@@ -20,9 +20,11 @@ from ptychopinn_reconstructor.backend.base import Training
 from ptychopinn_reconstructor.backend.batches import stack_good_pixels, stack_probes
 from ptychopinn_reconstructor.backend.common import StopRequested
 from ptychopinn_reconstructor.backends.torch_lightning.callbacks import Watch, make_checkpoint_callbacks
+from ptychopinn_reconstructor.backends.torch_lightning.checkpoints import SealedCheckpointIO, read_checkpoint
 from ptychopinn_reconstructor.backends.torch_lightning.data import EpochSteps, HeldOutSteps, make_loader
 from ptychopinn_reconstructor.backends.torch_lightning.module import PtychoPINN
 from ptychopinn_reconstructor.backends.torch_lightning.weights import load_neutral, to_neutral
+from ptychopinn_reconstructor.io.sealing import open_sealed
 
 
 class TorchTraining(Training[PtychoPINN]):
@@ -38,8 +40,9 @@ class TorchTraining(Training[PtychoPINN]):
         """Run Lightning's fit to its end."""
         module.clock = self.journal.clock
         saving = make_checkpoint_callbacks(self.last.parent, self.job, self.monitor)
-        with silence_lightning(), restore_algorithms():
-            trainer = make_trainer(self.job, self.device, [Watch(self.journal), *saving])
+        watch = Watch(self.journal)
+        with silence_lightning(), restore_algorithms(), self._resuming(module, watch):
+            trainer = make_trainer(self.job, self.device, [watch, *saving])
             try:
                 trainer.fit(
                     module,
@@ -51,9 +54,29 @@ class TorchTraining(Training[PtychoPINN]):
             except SIGTERMException as signal:  # Lightning raises its own when a handler of ours is there
                 raise StopRequested from signal
 
+    @contextmanager
+    def _resuming(self, module: PtychoPINN, watch: Watch) -> Iterator[None]:
+        """A block in which Lightning resumes and trains; what fails before the first step is the checkpoint's fault.
+
+        Raises ModelFileError then.
+        """
+        if not self.job.resume:
+            yield
+            return
+        with open_sealed(self.last):
+            module.load_state_dict(read_checkpoint(self.last)['state_dict'])
+        try:
+            yield
+        except Exception:
+            if watch.has_begun:
+                raise
+            with open_sealed(self.last):
+                raise
+
     def load(self, checkpoint: Path) -> PtychoPINN:
         """The module of a checkpoint, on the CPU."""
-        return PtychoPINN.load_from_checkpoint(checkpoint, map_location='cpu', weights_only=True)
+        with open_sealed(checkpoint):
+            return PtychoPINN.load_from_checkpoint(checkpoint, map_location='cpu', weights_only=True)
 
     def export_weights(self, module: PtychoPINN) -> Weights:
         """Its network's weights in the neutral layout."""
@@ -92,6 +115,7 @@ def make_trainer(job: TrainingJob, device: str, callbacks: list[pl.Callback]) ->
         callbacks=callbacks,
         logger=make_logger(execution.logger_backend, job.output_dir),
         default_root_dir=job.output_dir,
+        plugins=[SealedCheckpointIO()],
         enable_progress_bar=False,  # the command line draws the events
         enable_model_summary=False,
         num_sanity_val_steps=0,

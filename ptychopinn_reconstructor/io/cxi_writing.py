@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from ..result import NOMINAL_PIXEL_SIZE
 from ..scan import Scan
-from .atomic import write_atomically
 from .cxi import INDEX_KEY, NOMINAL_KEY
 from .cxi_entry import ILLUMINATION
 from .far_field import EV_TIMES_METERS, JOULES_PER_EV
+from .hdf5_writing import write_hdf5
 
 VERSION = 160
 NOMINAL_ENERGY, NOMINAL_DETECTOR_PIXEL = 8000.0, 75e-6  # eV, meters: of a scan that is known in pixels only
@@ -30,7 +30,7 @@ def write_cxi(path: str | Path, scan: Scan) -> None:
 
     size = scan.pixel_size or (NOMINAL_PIXEL_SIZE, NOMINAL_PIXEL_SIZE)
     energy, distance, pixel = _choose_geometry(scan, size)
-    with write_atomically(path) as temporary, h5py.File(temporary, 'w') as file:
+    with write_hdf5(path) as file:
         file['cxi_version'] = VERSION
         file.attrs[NOMINAL_KEY] = scan.pixel_size is None
         file['entry_1/title'] = str(scan.metadata.get('name', 'scan'))
@@ -88,7 +88,7 @@ def write_cxi_object(path: str | Path, object: NDArray[np.complex64], pixel_size
     """
     import h5py
 
-    with write_atomically(path) as temporary, h5py.File(temporary, 'w') as file:
+    with write_hdf5(path) as file:
         file['cxi_version'] = VERSION
         image = file.create_group('entry_1/image_1')
         image['data'], image['data_space'], image['data_type'] = object, 'real', 'complex transmission'

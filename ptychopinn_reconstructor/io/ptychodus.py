@@ -14,9 +14,9 @@ from ..events import Notice
 from ..result import Reconstruction
 from ..scan import check_probe, split_into_blocks
 from .arrays import drop_relaxation_axis, extract_object_layer
-from .atomic import write_atomically
 from .domain import DomainChoice, decide_domain
 from .hdf5 import decode_text, find_dataset, open_hdf5, read_number, read_pixel_size
+from .hdf5_writing import write_hdf5
 from .lazy import open_patterns
 from .matching import match_by_index
 from .records import MENDED, ScanFile, Use, build_scan
@@ -122,7 +122,6 @@ def write_product(path: str | Path, result: Reconstruction) -> None:
 
     Raises OutputError when the file cannot be written.
     """
-    import h5py
 
     result = result.with_pixel_size()
     size = result.pixel_size
@@ -130,7 +129,7 @@ def write_product(path: str | Path, result: Reconstruction) -> None:
     middle = (np.array(result.object.shape) - 1) / 2
     center = (middle - result.origin) * size
     indexes = result.metadata.get(INDEXES_KEY)
-    with write_atomically(path) as temporary, h5py.File(temporary, 'w') as file:
+    with write_hdf5(path) as file:
         file.attrs.update({'name': result.name, 'comments': result.comments, 'far_field': True})
         for key in NUMBERS:  # 0 where unknown: the host reads each of them without a default
             for name in dict.fromkeys((key, _OLD_NAMES.get(key, key))):  # Ptychodus 1.6 reads the older one
@@ -164,10 +163,9 @@ def write_diffraction(
 
     Raises OutputError when the file cannot be written.
     """
-    import h5py
 
     values: Any = patterns if hasattr(patterns, 'shape') else np.asarray(patterns)
-    with write_atomically(path) as temporary, h5py.File(temporary, 'w') as file:
+    with write_hdf5(path) as file:
         dataset = file.create_dataset('patterns', shape=values.shape, dtype=values.dtype)
         for block in split_into_blocks(values.shape):
             dataset[block] = values[block]

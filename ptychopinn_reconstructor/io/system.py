@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import re
+import socket
 import sys
 from importlib import import_module
 from subprocess import Popen
@@ -20,6 +22,7 @@ def _import_module(name: str) -> ModuleType | None:
 
 _fcntl, _resource = _import_module('fcntl'), _import_module('resource')
 CAN_LOCK = _fcntl is not None
+HOST = re.sub(r'[^\w-]', '-', socket.gethostname())[:40] or 'unknown'  # in names of files
 _MAXRSS_UNIT = 2**20 if sys.platform == 'darwin' else 2**10  # ru_maxrss: bytes on macOS, KiB elsewhere
 
 
@@ -33,9 +36,38 @@ def lock_file(file: IO[Any]) -> bool:
     return True
 
 
+def is_running(pid: int) -> bool:
+    """Whether a process of this host runs; True where the system cannot be asked without harm."""
+    if os.name != 'posix':  # Windows would end the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
+
+
 def measure_peak_memory() -> float:
     """Peak resident memory of this process in MiB; nan where the operating system does not report it."""
     return math.nan if _resource is None else max_memory_mib(_resource.getrusage(_resource.RUSAGE_SELF))
+
+
+def read_memory_limit() -> float:
+    """Bytes that this process may still address, where it is limited (ulimit -v); infinite otherwise."""
+    if _resource is None:
+        return math.inf
+    limit = _resource.getrlimit(_resource.RLIMIT_AS)[0]
+    return math.inf if limit == _resource.RLIM_INFINITY else float(limit) - _read_address_space()
+
+
+def _read_address_space() -> float:
+    try:
+        with open('/proc/self/statm', encoding='ascii') as file:
+            return float(file.read().split()[0]) * os.sysconf('SC_PAGE_SIZE')
+    except (OSError, ValueError):
+        return 0.0
 
 
 def max_memory_mib(usage: Any) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,9 @@ def write_tiff_object(path: str | Path, object: NDArray[np.complex64], pixel_siz
     settings: dict[str, Any] = {'photometric': 'minisblack', 'metadata': None, 'software': False, 'datetime': False}
     if pixel_size is not None:
         settings |= {'resolution': (1e-2 / pixel_size[1], 1e-2 / pixel_size[0]), 'resolutionunit': 'CENTIMETER'}
-    with write_atomically(path) as temporary, tifffile.TiffWriter(temporary) as file:
+    buffer = io.BytesIO()  # tifffile does not see that a disk is full
+    with tifffile.TiffWriter(buffer) as file:
         for name, values in (('amplitude', np.abs(object)), ('phase (rad)', np.angle(object))):
             file.write(values.astype(np.float32), description=name, **settings)
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..io.atomic import write_atomically
+from ..io.hdf5_writing import write_hdf5
 
 if TYPE_CHECKING:
     from ..physics.prepare import PreparedScan
@@ -30,9 +30,8 @@ def kept_patches(path: Path | None, prepared: PreparedScan, n: int) -> Iterator[
     if path is None:
         yield lambda index, patches: None
         return
-    import h5py
 
-    with write_atomically(path) as temporary, h5py.File(temporary, 'w') as file:
+    with write_hdf5(path) as file:
         file['positions'], file['pattern'] = prepared.scan.positions[prepared.order], prepared.order
         store = file.create_dataset('patches', (len(prepared), n, n), np.complex64)
 

@@ -10,16 +10,18 @@ from itertools import chain, count
 from pathlib import Path
 
 from ..config import Config, parse
+from ..config.yaml_text import parse_yaml
 from ..errors import ConfigError
 from ..events import Emit, Event, Progress
 from ..io.atomic import write_atomically
 from .metrics_table import read_losses
 
 # The suffix of a checkpoint is the backend's: last.ckpt, last.keras.
-MODEL, CONFIG, LAST = 'model.safetensors', 'config.yaml', 'checkpoints/last.*'
+CHECKPOINTS = 'checkpoints'
+MODEL, CONFIG, LAST = 'model.safetensors', 'config.yaml', f'{CHECKPOINTS}/last.*'
 METRICS = 'metrics.json'
 START = 'start.safetensors'  # a copy of the model that the training started from
-LEFT_BY_TRAINING = (MODEL, LAST, 'checkpoints/best*')
+LEFT_BY_TRAINING = (MODEL, LAST, f'{CHECKPOINTS}/best*')
 # What a resumed training may change: the others are in the checkpoint, and a change would have no effect.
 FREE_ON_RESUME = {
     'train_data_file', 'test_data_file', 'output_dir', 'nepochs', 'max_cpu_seconds', 'early_stop_patience',
@@ -34,15 +36,14 @@ def can_resume(folder: Path) -> bool:
 
 def read_stored_config(folder: Path) -> Config:
     """Configuration of the training in `folder`; ConfigError if there is none to resume."""
-    import yaml
-
     for needed in (LAST, CONFIG):
         if not any(folder.glob(needed)):
             raise ConfigError(f'There is nothing to resume: {folder / needed} does not exist; leave out --resume.')
     try:
-        return parse(yaml.safe_load((folder / CONFIG).read_text(encoding='utf-8')))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        text = (folder / CONFIG).read_text(encoding='utf-8')
+    except (OSError, ValueError) as error:
         raise ConfigError(f'{folder / CONFIG} cannot be read ({error}); leave out --resume and train anew.') from error
+    return parse(parse_yaml(text, str(folder / CONFIG), 'leave out --resume and train anew'))
 
 
 def check_resumable(folder: Path, stored: Config, config: Config) -> None:
@@ -126,7 +127,7 @@ def set_aside(folder: Path) -> list[Path]:
     was made of them yet.
     """
     copy = []
-    model, checkpoints = folder / MODEL, folder / 'checkpoints'
+    model, checkpoints = folder / MODEL, folder / CHECKPOINTS
     if model.exists():
         copy.append(_add_date(model))
         if not copy[-1].exists():

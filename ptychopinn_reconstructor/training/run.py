@@ -15,7 +15,7 @@ from ..backend import Backend, TrainedModel, TrainingJob, load_backend
 from ..config import Config
 from ..errors import Interrupted
 from ..events import Done, Emit, Log, Notice, Previews, ShouldStop, Started, log_notices
-from ..io.atomic import make_folder
+from ..io.atomic import make_folder, remove_parts
 from ..io.plain_json import write_json
 from ..model_file.opening import Model, open_start_model
 from ..model_file.trained import write_trained_model
@@ -25,7 +25,7 @@ from ..physics.prepare import PreparedScan
 from ..physics.simulation.procedural import ProceduralPatterns
 from ..reconstruction.writing import write_config
 from .fine_tuning import keep_better_model
-from .folder import CONFIG, METRICS, MODEL, copy_start_model, find_start_model
+from .folder import CHECKPOINTS, CONFIG, METRICS, MODEL, copy_start_model, find_start_model
 from .metrics_table import NAME, MetricsTable
 from .previews import add_previews
 from .verdict import TrainingVerdict, judge_training
@@ -110,6 +110,7 @@ def run_training(
     path = find_start_model(Path(output_dir), initial, resume=resume)
     start = None if path is None else open_start_model(path, config)
     folder = make_folder(output_dir)
+    remove_parts(folder / CHECKPOINTS)
     emit(Started(plan.job, device, backend.title))
     run = TrainingRun(backend, device, folder, start, resume, preview_seconds, emit, should_stop)
     data = plan.prepare(run)

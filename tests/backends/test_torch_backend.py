@@ -23,6 +23,7 @@ from ptychopinn_reconstructor.conformance.jobs import (
     train,
 )
 from ptychopinn_reconstructor.errors import TrainingError
+from ptychopinn_reconstructor.io.sealing import seal
 
 pytestmark = needs('torch')
 torch = lazy('torch')
@@ -86,6 +87,7 @@ def test_a_loss_that_is_not_finite_overwrites_no_checkpoint(tmp_path: Path, back
         if name.startswith('network.'):
             values *= 1e12
     torch.save(content, last)
+    seal(last)
     before = last.read_bytes(), best.read_bytes()
     with pytest.raises(TrainingError, match='lower learning_rate'):
         train(backend, tmp_path, training__nepochs=4, resume=True)
