@@ -4,11 +4,38 @@
 good, 130 when interrupted.
 """
 
+import reprlib
+
+MAX_QUOTE = 80  # characters of a value in a message: files of others may hold any
+MAX_MESSAGE = 2000  # characters of a message, however many names it lists
+
+_bounded = reprlib.Repr()
+_bounded.maxstring = _bounded.maxother = _bounded.maxlong = MAX_QUOTE
+
+
+def quote(value: object) -> str:
+    """A value as messages show it: its repr, the middle left out where it is longer than MAX_QUOTE characters."""
+    try:
+        return shorten(_bounded.repr(value))
+    except (ValueError, RecursionError):  # whole numbers of thousands of digits, and what is nested as deep
+        return f'a value of type {type(value).__name__}'
+
+
+def shorten(value: object, limit: int = MAX_QUOTE) -> str:
+    """A value as text on one line, the middle left out where it is longer than `limit` characters."""
+    text = str(value)
+    if len(text) > limit:
+        text = f'{text[: limit * 2 // 3]} ... {text[-(limit - limit * 2 // 3 - 5) :]}'
+    return ' '.join(text.split())
+
 
 class PtychoPINNError(Exception):
     """Root of every error this package raises on purpose."""
 
     exit_code = 1
+
+    def __init__(self, message: str = '') -> None:
+        super().__init__(message if len(message) <= MAX_MESSAGE else shorten(message, MAX_MESSAGE))
 
 
 class InputError(PtychoPINNError):

@@ -97,7 +97,7 @@ NoticeCode = Literal[
     # how a file was read
     'measurement_domain', 'axis_moved', 'key_ignored', 'object_ignored', 'probe_replaced', 'pixel_size_ignored',
     'positions_matched', 'positions_interpolated', 'positions_averaged', 'positions_left_out', 'patterns_left_out',
-    'patterns_packed', 'geometry',
+    'patterns_packed', 'geometry', 'outside_files',
     # what a look at a scan has mended
     'mask_inverted', 'impossible_values', 'hot_pixels', 'dark_pixels', 'single_hits', 'lost_frames', 'lost_positions',
     'beam_offset', 'count_factor',

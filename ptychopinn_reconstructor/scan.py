@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .errors import ScanError
+from .errors import ScanError, quote
 
 Domain = Literal['counts', 'amplitude']
 BLOCK_BYTES = 16 * 2**20  # of float32 patterns read at a time, so that a memory-mapped scan is never held whole
@@ -80,7 +80,7 @@ class Scan:
 
     def __post_init__(self) -> None:
         if self.domain not in ('counts', 'amplitude'):
-            raise ScanError(f"The measurement domain is {self.domain!r}; pass 'counts' or 'amplitude'.")
+            raise ScanError(f"The measurement domain is {quote(self.domain)}; pass 'counts' or 'amplitude'.")
         n, side = _check_shape(self.diffraction)
         self._set('diffraction', self.diffraction)
         self._set('positions', _check_positions(self.positions, n))

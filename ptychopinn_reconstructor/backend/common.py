@@ -12,7 +12,7 @@ from math import cos, isfinite, pi
 from typing import Any
 
 from ..config import Config, TrainingConfig
-from ..errors import ConfigError, DeviceError, ModelFileError, TrainingError
+from ..errors import ConfigError, DeviceError, ModelFileError, TrainingError, quote
 from ..events import Epoch, Progress
 from .interface import TrainingJob, Weights
 
@@ -60,7 +60,7 @@ def choose_device(device: str, there: Sequence[str], gpu: str) -> str:
     name = device.lower().replace('cuda', gpu).replace('gpu', gpu)
     name = f'{gpu}:0' if name == gpu else name
     if name not in there:
-        raise DeviceError(f'The device {device!r} is not there; choose auto or one of: {", ".join(there)}.')
+        raise DeviceError(f'The device {quote(device)} is not there; choose auto or one of: {", ".join(there)}.')
     return name
 
 

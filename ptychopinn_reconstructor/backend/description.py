@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, quote
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class BackendDescription:
         """Function that builds the network of this architecture; ConfigError lists those the backend offers."""
         if architecture not in self.architectures:
             raise ConfigError(
-                f'model.architecture is {architecture!r}, which the {self.title} backend does not offer; '
+                f'model.architecture is {quote(architecture)}, which the {self.title} backend does not offer; '
                 f'choose one of: {", ".join(self.architectures)}.'
             )
         return resolve(self.architectures[architecture])

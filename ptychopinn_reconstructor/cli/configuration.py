@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from ..config import AUTO, SECTIONS, Config, field_table, migrate, section_of
-from ..errors import ConfigError
+from ..config.yaml_text import parse_yaml
+from ..errors import ConfigError, quote
 from .options import select_given
 
 PRESETS = 'ptychopinn_reconstructor.configs'
@@ -39,7 +40,9 @@ def read_command_line(settings: Sequence[str], options: Mapping[str, Any]) -> Ov
     for setting in settings:
         key, separator, value = setting.partition('=')
         if not separator:
-            raise ConfigError(f'--set {setting!r} is not of the form key=value; write for example --set nepochs=20.')
+            raise ConfigError(
+                f'--set {quote(setting)} is not of the form key=value; write for example --set nepochs=20.'
+            )
         section, name = section_of(key.strip())
         overrides[section][name] = None if value.strip() in NULLS else value.strip()
     for section, name, value in select_given(options):
@@ -51,17 +54,7 @@ def read_command_line(settings: Sequence[str], options: Mapping[str, Any]) -> Ov
 
 def read_file(file: str) -> Overrides:
     """The settings of a YAML file, or of a shipped preset when there is no such file."""
-    import yaml
-
-    text = _read_text(file)
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, 'problem_mark', None)
-        line = f' in line {mark.line + 1}' if mark else ''
-        raise ConfigError(
-            f'{file} is not valid YAML{line} ({getattr(error, "problem", error)}); start from --print-config.'
-        ) from error
+    values = parse_yaml(_read_text(file), file, 'start from --print-config')
     if not isinstance(values, dict):
         raise ConfigError(f'{file} holds no settings by section; it must look like what --print-config prints.')
     sections = migrate(values)
@@ -102,7 +95,9 @@ def _read_text(file: str) -> str:
 
 def _check_fields(file: str, section: str, fields: Any) -> dict[str, Any]:
     if fields is not None and not isinstance(fields, dict):
-        raise ConfigError(f'The section {section!r} of {file} is {fields!r}; it must hold settings as key: value.')
+        raise ConfigError(
+            f'The section {quote(section)} of {file} is {quote(fields)}; it must hold settings as key: value.'
+        )
     return {str(key): _restore_text(str(key), value) for key, value in (fields or {}).items()}
 
 

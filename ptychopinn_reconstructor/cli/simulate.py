@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..errors import PtychoPINNError, ScanError
+from ..errors import PtychoPINNError, ScanError, quote
 from ..io import read_probe, write_npz
 from ..io.ptychodus_folder import write_ptychodus_folder
 from ..physics.probes import PROBES
@@ -122,4 +122,6 @@ def _read_probe(probe: str) -> Any:
     except PtychoPINNError as error:
         if Path(probe.partition(':')[0]).exists():
             raise
-        raise ScanError(f'There is no probe {probe!r}: choose one of {", ".join(PROBES)}, or name a file.') from error
+        raise ScanError(
+            f'There is no probe {quote(probe)}: choose one of {", ".join(PROBES)}, or name a file.'
+        ) from error

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..errors import ConfigError, Interrupted, PtychoPINNError
+from ..errors import ConfigError, Interrupted, PtychoPINNError, quote
 from ..experiments.study import Outcome, Run, Study, list_runs, read_description, run_study
 from ..experiments.study.table import group_by_seed
 from ..physics.scoring.metrics import LEADING
@@ -29,7 +29,7 @@ def _split_values(ctx: click.Context, parameter: click.Parameter, text: str | No
         return None
     values = [value.strip() for value in text.split(',') if value.strip()]
     if not values:
-        raise ConfigError(f'{parameter.opts[0]} is {text!r}; it must hold values separated by commas.')
+        raise ConfigError(f'{parameter.opts[0]} is {quote(text)}; it must hold values separated by commas.')
     return values
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ..errors import ConfigError
+from ..errors import ConfigError, quote
 from .fields import PLUGIN_SECTION, Applies, no_effect
 from .whole import SECTIONS
 
@@ -62,4 +62,4 @@ def section_of(key: str) -> tuple[str, str]:
 
     near = difflib.get_close_matches(key.rpartition('.')[2], [row.name for row in rows], n=3)
     hint = f'did you mean {", ".join(near)}' if near else 'see ptychopinn train --help for the names'
-    raise ConfigError(f'There is no setting {key!r}; {hint}.')
+    raise ConfigError(f'There is no setting {quote(key)}; {hint}.')

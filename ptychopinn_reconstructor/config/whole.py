@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from ..errors import ConfigError
+from ..errors import ConfigError, quote, shorten
 from .fields import Section, no_effect
 from .sections import DataConfig, ExecutionConfig, InferenceConfig, ModelConfig, RefinementConfig, TrainingConfig
 
@@ -42,7 +42,7 @@ class Config(BaseModel):
             for name, field in model.model_fields.items():
                 value, reach = getattr(getattr(self, section), name), self._no_effect(field)
                 if reach and value != field.default:
-                    shown = str(value) if isinstance(value, Path) else repr(value)
+                    shown = str(value) if isinstance(value, Path) else quote(value)
                     raise ValueError(
                         f'{section}.{name} = {shown} has no effect: {reach}; leave it at its default, {field.default!r}'
                     )
@@ -67,9 +67,11 @@ class Config(BaseModel):
         values = self.to_json()
         for section, fields in (item for layer in layers for item in layer.items()):
             if section not in SECTIONS:
-                raise ConfigError(f'There is no section {section!r}; choose one of {", ".join(SECTIONS)}.')
+                raise ConfigError(f'There is no section {quote(section)}; choose one of {", ".join(SECTIONS)}.')
             if not isinstance(fields, Mapping):
-                raise ConfigError(f'The section {section!r} is {fields!r}; it must hold settings as key: value.')
+                raise ConfigError(
+                    f'The section {quote(section)} is {quote(fields)}; it must hold settings as key: value.'
+                )
             values[section] |= fields
         return parse(values)
 
@@ -86,12 +88,12 @@ def migrate(values: Mapping[str, Any]) -> dict[str, Any]:
     """Bring the plain values of an older format to this one; ConfigError when the version is unknown."""
     if not isinstance(values, Mapping):
         raise ConfigError(
-            f'The configuration is {values!r}; it must hold sections of settings, as --print-config shows.'
+            f'The configuration is {quote(values)}; it must hold sections of settings, as --print-config shows.'
         )
     version = values.get('format_version', FORMAT_VERSION)
     if version != FORMAT_VERSION:
         raise ConfigError(
-            f'The configuration has format_version {version!r} but this version reads {FORMAT_VERSION}; '
+            f'The configuration has format_version {quote(version)} but this version reads {FORMAT_VERSION}; '
             'update ptychopinn-reconstructor.'
         )
     return dict(values)
@@ -103,13 +105,15 @@ def parse(values: Mapping[str, Any]) -> Config:
         return Config.model_validate(migrate(values))
     except ValidationError as error:
         raise ConfigError(_sentence(error)) from error
+    except (RecursionError, OverflowError, TypeError, ValueError) as error:  # values that no setting has
+        raise ConfigError(f'The configuration cannot be used ({shorten(error)}); mend its values.') from error
 
 
 def _sentence(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     key = '.'.join(str(part) for part in first['loc'] if not str(part).startswith(('literal', 'constrained')))
     if first['type'] == 'extra_forbidden':
-        return f'There is no setting {key!r}; see ptychopinn train --help for the names.'
+        return f'There is no setting {quote(key)}; see ptychopinn train --help for the names.'
     message = first['msg'].removeprefix('Value error, ')
-    value = '' if first['type'] == 'value_error' else f' (got {first["input"]!r})'
-    return f'Setting {key}: {message}{value}.' if key else f'Setting {message}.'
+    value = '' if first['type'] == 'value_error' else f' (got {quote(first["input"])})'
+    return f'Setting {shorten(key)}: {message}{value}.' if key else f'Setting {message}.'

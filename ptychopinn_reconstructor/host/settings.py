@@ -24,7 +24,7 @@ from ptychodus.api.settings import SettingsRegistry
 
 from ..backend import describe_backends, find_entry_points, installed, resolve_name, resolve_title
 from ..config import AUTO, PLUGIN_SECTION, SECTIONS, Config, FieldInfo, field_table, parse
-from ..errors import ConfigError
+from ..errors import ConfigError, quote
 
 # What the host decides: the size of the patterns, the algorithm, the files, the progress bar.
 FROM_THE_HOST = {'N', 'model_type', 'train_data_file', 'test_data_file', 'progress', 'architecture'}
@@ -106,7 +106,8 @@ class PluginSettings:
     def _read_value(self, row: FieldInfo) -> Any:
         if row.ini in self._unreadable:
             raise ConfigError(
-                f'{format_key(row)} = {self._unreadable[row.ini]!r} cannot be read; expected {_describe_type(row)}.'
+                f'{format_key(row)} = {quote(self._unreadable[row.ini])} cannot be read; '
+                f'expected {_describe_type(row)}.'
             )
         value = self.parameters[row.name].get_value()
         kinds = _value_types(row)
@@ -123,7 +124,7 @@ class PluginSettings:
         return None if left_open else value
 
     def _make_error(self, row: FieldInfo, value: str, allowed: list[str]) -> ConfigError:
-        return ConfigError(f'{format_key(row)} = {value!r} is not known; choose one of: {", ".join(allowed)}.')
+        return ConfigError(f'{format_key(row)} = {quote(value)} is not known; choose one of: {", ".join(allowed)}.')
 
     def _find_group(self, section: str) -> ParameterGroup:
         if section not in self._groups:

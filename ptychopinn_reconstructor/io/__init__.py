@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ScanError, SeveralScansError
+from ..errors import ScanError, SeveralScansError, shorten
 from ..events import Notice
 from ..scan import check_probe
+from .boundary import bound_errors
 from .domain import DomainChoice
 from .files import detect_file_kind
 from .records import ObjectFile, ScanFile, Use
@@ -84,7 +85,19 @@ def read_scan(
         When a file is missing, damaged or breaks the contract of specs/data_contracts.md; SeveralScansError when it
         holds several scans and none is chosen.
     """
-    path, use = Path(path), Use(as_is, scan_index)
+    with bound_errors(path):
+        return _read_scan(Path(path), domain, probe, product, positions, pixel_size, Use(as_is, scan_index))
+
+
+def _read_scan(
+    path: Path,
+    domain: DomainChoice,
+    probe: str | Path | None,
+    product: str | Path | None,
+    positions: str | Path | None,
+    pixel_size: float | None,
+    use: Use,
+) -> ScanFile:
     other = None if probe is None else read_probe(probe)
     text = f"Probe: {probe}, in place of the scan file's."
     replaced = () if probe is None else (Notice('probe_replaced', text),)
@@ -101,7 +114,18 @@ def read_scan(
         raise ScanError(f'{path} holds positions itself; a table and an object pixel are taken for TIFF images only.')
     else:
         read = _read_single_file(path, layout, domain, other, product, use)
-    return ScanFile(read.scan, (*read.notices, *replaced))
+    return ScanFile(read.scan, (*read.notices, *replaced, *_note_outside(path, layout)))
+
+
+def _note_outside(path: Path, layout: str) -> tuple[Notice, ...]:
+    """What of a scan lies in files outside of its folder."""
+    if layout not in ('ptychodus', 'cxi', 'ptypy'):
+        return ()
+    from .hdf5 import list_outside
+
+    others = list_outside(path)
+    names = shorten(', '.join(map(str, others)), 300)
+    return (Notice('outside_files', f'{path.name} leads to files outside of its folder: {names}.'),) if others else ()
 
 
 def read_scans(path: str | Path, **options: Any) -> dict[int | None, ScanFile]:
@@ -152,6 +176,11 @@ def read_probe(spec: str | Path) -> NDArray[np.complex64]:
     Raises ScanError when there is no such file or key, or what it holds is no probe.
     """
     path, key = _split_key(spec)
+    with bound_errors(path):
+        return _read_probe(path, key)
+
+
+def _read_probe(path: Path, key: str | None) -> NDArray[np.complex64]:
     kind = detect_file_kind(path)
     if kind == 'hdf5' and _is_cxi(path):
         from .cxi import read_cxi_probe
@@ -180,6 +209,11 @@ def read_object(path: str | Path, key: str | None = None) -> ObjectFile:
     path = Path(path)
     if path.is_dir():
         path = path / PRODUCT_NAME
+    with bound_errors(path):
+        return _read_object(path, key)
+
+
+def _read_object(path: Path, key: str | None) -> ObjectFile:
     kind = detect_file_kind(path)
     if kind == 'hdf5' and _is_cxi(path):
         from .cxi import read_cxi_object

@@ -32,8 +32,12 @@ def drop_relaxation_axis(probe: NDArray[Any], name: str) -> NDArray[Any]:
 
 def read_npy(path: Path) -> NDArray[Any]:
     """The array of an NPY file, never unpickled; ScanError when it is pickled or damaged."""
+    return np.array(map_npy(path))  # mapped first: what a header says is compared with the file before memory is taken
+
+
+def map_npy(path: Path) -> NDArray[Any]:
+    """The array of an NPY file, memory-mapped; ScanError when it is pickled, damaged or shorter than it says."""
     try:
-        values = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        return np.asarray(np.load(path, mmap_mode='r', allow_pickle=False))
+    except Exception as error:  # a header is a literal of Python, and whatever that may be
         raise ScanError(f'{path} is damaged or pickled; save it again as a plain numeric array.') from error
-    return np.asarray(values)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ScanError
+from ..errors import ScanError, quote
 from ..events import Notice
 from .far_field import EV_TIMES_METERS, JOULES_PER_EV
 from .hdf5 import decode_text, find_dataset, find_entry, is_ptychography
@@ -211,7 +211,7 @@ class Entry:
         factor = units.get(unit, units.get(unit.removesuffix('s')))
         if factor is None:
             known = ', '.join(units)
-            raise ScanError(f"'{dataset.name}' of {self.path} is in {unit!r}; expected one of {known}.")
+            raise ScanError(f"'{dataset.name}' of {self.path} is in {quote(unit)}; expected one of {known}.")
         return factor
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ScanError
+from ..errors import ScanError, quote
 from ..scan import Domain
 
 DomainChoice = Literal['auto', 'counts', 'amplitude']
@@ -24,7 +24,7 @@ def decide_domain(diffraction: NDArray[Any], choice: DomainChoice = 'auto') -> t
     Raises ScanError when none of these decides, naming the setting to pass.
     """
     if choice not in ('auto', 'counts', 'amplitude'):
-        raise ScanError(f"The measurement domain is {choice!r}; pass 'auto', 'counts' or 'amplitude'.")
+        raise ScanError(f"The measurement domain is {quote(choice)}; pass 'auto', 'counts' or 'amplitude'.")
     if choice != 'auto':
         return choice, f'Measurement domain: {choice}, as given.'
     if diffraction.dtype.kind in 'ui':

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,8 @@ def detect_file_kind(path: Path) -> Kind:
     Raises ScanError when there is no such file, it cannot be read, is empty or is none of NPZ, NPY, HDF5 and TIFF.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe that nobody writes to would be waited for
+            raise ScanError(f'{path} is no regular file but a folder, pipe or device; pass a file.')
         with path.open('rb') as stream:
             head = stream.read(8)
     except FileNotFoundError as error:

@@ -11,9 +11,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ScanError
+from ..errors import PtychoPINNError, ScanError, quote, shorten
 from .files import detect_file_kind
 from .links import check_storage, explain_missing
+from .survey import survey_file
 
 Layout = Literal['ptychodus', 'cxi', 'ptypy']
 
@@ -48,17 +49,30 @@ def open_file(path: Path, **access: Any) -> Any:
 def open_hdf5(path: Path, what: str, *keys: str) -> Iterator[Any]:
     """An HDF5 file that holds the datasets `keys`, complete and with filters that are installed.
 
-    Raises ScanError when it is in use, damaged, lacks a dataset or a file that one is linked to.
+    Raises ScanError when it is in use, damaged, lacks a dataset or a file that one is linked to, or leads to what may
+    not be read (see `survey_file`).
     """
     if detect_file_kind(path) != 'hdf5':
         raise ScanError(f'{path} is not an HDF5 file; pass a {what}.')
     try:
         with open_file(path) as file:
+            survey_file(file, open_file)
             for key in keys:
                 find_dataset(path, file, key, what)
             yield file
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise ScanError(f'{path} is damaged or not a {what} ({error}); copy or write it again.') from error
+    except (PtychoPINNError, ImportError):
+        raise
+    except Exception as error:
+        raise ScanError(
+            f'{path} is damaged or not a {what} ({shorten(error, 160)}); copy or write it again.'
+        ) from error
+
+
+def list_outside(path: Path) -> list[Path]:
+    """The files outside of the folder of an HDF5 file that it leads to."""
+    with open_file(path) as file:
+        others = survey_file(file, open_file)
+    return [other for other in others if not other.is_relative_to(path.resolve().parent)]
 
 
 def detect_layout(path: Path) -> Layout:
@@ -74,8 +88,9 @@ def detect_layout(path: Path) -> Layout:
             return 'ptypy'
         if _looks_like_cxi(file):
             return 'cxi'
+        held = shorten(', '.join(sorted(names)), 300) or 'nothing'
         raise ScanError(
-            f'{path} is no scan file: it holds {", ".join(sorted(names)) or "nothing"}, but neither patterns '
+            f'{path} is no scan file: it holds {held}, but neither patterns '
             '(Ptychodus), entry_1 (CXI) nor chunks and meta (PtyPy); write one of these, or an NPZ file.'
         )
 
@@ -122,8 +137,8 @@ def find_dataset(path: Path, file: Any, key: str, what: str) -> Any:
     if dataset is None and (broken := explain_missing(file, key, open_file)):
         raise ScanError(broken)
     if not isinstance(dataset, h5py.Dataset):
-        held = ', '.join(file.keys()) or 'none'
-        raise ScanError(f"{path} is not a {what}: it has no dataset '{key}' (it holds: {held}).")
+        held = shorten(', '.join(file.keys()), 300) or 'none'
+        raise ScanError(f'{path} is not a {what}: it has no dataset {quote(key)} (it holds: {held}).')
     check_storage(dataset, open_file)
     return dataset
 

@@ -5,6 +5,7 @@ HDF5 fills what a virtual dataset lacks with a constant, and reports a broken li
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
@@ -16,6 +17,8 @@ import numpy as np
 from ..errors import ScanError
 
 Open = Callable[[Path], Any]
+LARGE = 2**30  # bytes of a dataset from which its declared size is compared with what is stored
+MAX_PACKING = 10_000  # times that any filter makes values smaller
 
 
 def explain_missing(file: Any, key: str, open_file: Open) -> str:
@@ -63,10 +66,20 @@ def _sentence(group: Any, name: str, target: str, what: str) -> str:
     return f"{group.file.filename} links '{name}' to {target}, but {what} is not there; copy it there or mend the link."
 
 
-def _locate(name: str, file: Any) -> Path:
-    """Where HDF5 looks for a file named in another one: as it is if absolute, beside that file, in the folder."""
+def list_candidates(name: str, file: Any) -> list[Path]:
+    """Where HDF5 looks for a file named in another one: as it is if absolute, beside that file, in the folder.
+
+    Where an absolute one is not there, the last part of its name is looked for in the others.
+    """
     beside = Path(file.filename).parent / name  # an absolute name replaces the folder
-    return beside if beside.exists() or not Path(name).exists() else Path(name)
+    return list(
+        dict.fromkeys([beside, Path(file.filename).parent / Path(name).name, Path(name), Path(Path(name).name)])
+    )
+
+
+def _locate(name: str, file: Any) -> Path:
+    candidates = list_candidates(name, file)
+    return next((path for path in candidates if path.exists()), candidates[0])
 
 
 def check_storage(dataset: Any, open_file: Open) -> None:
@@ -76,11 +89,50 @@ def check_storage(dataset: Any, open_file: Open) -> None:
     """
     where = f"'{dataset.name}' of {dataset.file.filename}"
     _check_filters(dataset, where)
-    for name, _, _ in dataset.external or ():
-        if not Path(name).exists():  # HDF5 looks in the working folder, wherever the file lies
-            raise ScanError(f'The values of {where} lie in {Path(name).absolute()}, which is not there; copy it there.')
+    check_raw_storage(dataset, where, complete=True)
+    _check_size(dataset, where)
     if dataset.is_virtual:
         _check_sources(dataset, where, open_file)
+
+
+def check_raw_storage(dataset: Any, where: str, *, complete: bool = False) -> None:
+    """Raise ScanError where the raw values of a dataset lie outside of the folder of its file, or in no regular file.
+
+    So any file could be read as patterns. With `complete` also where a raw file is not there, or too short.
+    """
+    folder = Path(dataset.file.filename).resolve().parent
+    for name, offset, size in dataset.external or ():
+        path = Path(name)  # HDF5 looks in the working folder, wherever the file lies
+        if not path.exists():
+            if complete:
+                raise ScanError(f'The values of {where} lie in {path.absolute()}, which is not there; copy it there.')
+            continue
+        if not path.resolve().is_relative_to(folder) or not path.is_file():
+            raise ScanError(
+                f'The values of {where} lie in {path.absolute()}, which is no file in the folder of the scan; copy it '
+                'there, and write the dataset again.'
+            )
+        wanted = math.prod(dataset.shape) * dataset.dtype.itemsize if len(dataset.external) == 1 else size
+        if complete and path.stat().st_size < offset + wanted:
+            raise ScanError(
+                f'The values of {where} lie in {path.absolute()}, which holds {path.stat().st_size} bytes and not '
+                f'{offset + wanted}; copy it again.'
+            )
+
+
+def _check_size(dataset: Any, where: str) -> None:
+    """Raise ScanError where a dataset declares far more values than its file can hold, whatever packs them.
+
+    HDF5 makes values up where none were written.
+    """
+    declared = math.prod(dataset.shape or (0,)) * dataset.dtype.itemsize
+    if declared > LARGE and not dataset.is_virtual and not dataset.external:
+        stored = dataset.id.get_storage_size()
+        if declared > MAX_PACKING * stored:
+            raise ScanError(
+                f'{where} declares {declared / 2**30:,.1f} GiB of values but holds {stored / 2**20:,.1f} MiB; write it '
+                'again with all its values.'
+            )
 
 
 def _check_filters(dataset: Any, where: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +14,12 @@ from typing import IO, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ScanError
+from ..errors import PtychoPINNError, ScanError, quote, shorten
+from .memory import require_memory
 
 _LOCAL_HEADER = 30  # bytes before the name in a zip member's own header
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, RuntimeError, NotImplementedError)
+_SIGNATURE = b'PK\x03\x04'  # of that header
+MAX_PACKING = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1100}  # times that zeros become smaller: 1032, and headers
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class NpzMembers:
     def __init__(self, path: Path) -> None:
         self.path = path
         with self._explain_errors('the archive'):
+            self._length = path.stat().st_size
             self._zip = zipfile.ZipFile(path)
         self._infos = {i.filename.removesuffix('.npy'): i for i in self._zip.infolist() if i.filename.endswith('.npy')}
 
@@ -72,6 +74,10 @@ class NpzMembers:
     def read(self, key: str) -> NDArray[Any]:
         """The array `key` in its own dtype, in memory."""
         header = self._check_header(key)
+        size = self._infos[key].file_size
+        require_memory(
+            size, f'The key {quote(key)} of {self.path}', 'save the file uncompressed, or use a larger machine'
+        )
         with self._explain_errors(key), self._zip.open(self._infos[key]) as stream:
             stream.read(header.size)
             buffer = bytearray(stream.read())
@@ -92,6 +98,8 @@ class NpzMembers:
         with self.path.open('rb') as stream:
             stream.seek(info.header_offset)
             local = stream.read(_LOCAL_HEADER)
+        if not local.startswith(_SIGNATURE):
+            raise zipfile.BadZipFile('a header is not where the directory says')
         name, extra = int.from_bytes(local[26:28], 'little'), int.from_bytes(local[28:30], 'little')
         return info.header_offset + _LOCAL_HEADER + name + extra
 
@@ -103,10 +111,18 @@ class NpzMembers:
         header, info = self._get_header(key), self._infos[key]
         if header.dtype.hasobject:
             raise ScanError(
-                f"The key '{key}' of {self.path} is pickled and is never loaded; save it as a plain numeric array."
+                f'The key {quote(key)} of {self.path} is pickled and is never loaded; save it as a plain numeric array.'
             )
         if header.size + math.prod(header.shape) * header.dtype.itemsize != info.file_size:
-            raise ScanError(f"The key '{key}' of {self.path} is damaged (length and shape disagree); copy it again.")
+            raise ScanError(
+                f'The key {quote(key)} of {self.path} is damaged (length and shape disagree); copy it again.'
+            )
+        packing = MAX_PACKING.get(info.compress_type, math.inf)
+        if info.file_size > packing * info.compress_size or info.compress_size > self._length:
+            raise ScanError(
+                f'The key {quote(key)} of {self.path} declares {info.file_size:,} bytes, more than the file can hold; '
+                'copy it again.'
+            )
         return header
 
     @contextmanager
@@ -114,10 +130,14 @@ class NpzMembers:
         try:
             yield
         except MemoryError as error:
-            raise ScanError(f'{what} of {self.path} does not fit into memory; save the file uncompressed.') from error
-        except _BROKEN as error:
             raise ScanError(
-                f'{self.path} is not a readable NPZ file, truncated or damaged at {what} '
+                f'{shorten(what)} of {self.path} does not fit into memory; save the file uncompressed.'
+            ) from error
+        except (PtychoPINNError, ImportError):
+            raise
+        except Exception as error:  # a header is a literal of Python, and whatever that may be
+            raise ScanError(
+                f'{self.path} is not a readable NPZ file, truncated or damaged at {shorten(what)} '
                 f'({type(error).__name__}); copy or write it again.'
             ) from error
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ScanError
+from ..errors import ScanError, quote, shorten
 from ..events import Notice
 from ..scan import Scan
 from .arrays import drop_relaxation_axis, extract_object_layer
@@ -127,7 +127,7 @@ def _note_ignored_keys(members: NpzMembers) -> list[Notice]:
     notices = []
     for key in members.keys:
         if members.is_pickled(key) and key not in _USED_KEYS:
-            text = f"Skipped the pickled key '{key}': pickles are never loaded."
+            text = f'Skipped the pickled key {quote(key)}: pickles are never loaded.'
             notices.append(Notice('key_ignored', text))
         elif key in _IGNORED_KEYS:
             text = f"Ignored the key '{key}': labels are made from objectGuess."
@@ -137,7 +137,7 @@ def _note_ignored_keys(members: NpzMembers) -> list[Notice]:
 
 def _describe_missing(members: NpzMembers, *keys: str) -> str:
     wanted = ' or '.join(f"'{key}'" for key in keys)
-    held = ', '.join(members.keys) or 'none'
+    held = shorten(', '.join(members.keys), 300) or 'none'
     return f'{members.path} has no key {wanted} (keys present: {held}); add it or name another file.'
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from ..errors import ModelFileError
+from ..errors import ModelFileError, quote, shorten
 from .entry import Count, Entry
 from .foreign import describe_foreign, describe_no_file
 
@@ -128,13 +128,14 @@ def _check_layout(file: Path, header: Json, size: int) -> None:
         except ValidationError as error:
             found = error.errors(include_url=False)[0]
             raise ModelFileError(
-                f"The array {name!r} of '{file}' has a bad {'.'.join(map(str, found['loc'])) or 'entry'} "
+                f"The array {quote(name)} of '{file}' has a bad {shorten('.'.join(map(str, found['loc']))) or 'entry'} "
                 f'({found["msg"]}); do not use this file.'
             ) from error
         begin, end = tensor.data_offsets
         if end - begin != ITEM * math.prod(tensor.shape):
             raise ModelFileError(
-                f"The array {name!r} of '{file}' has the shape {tensor.shape} but {end - begin} bytes; do not use it."
+                f"The array {quote(name)} of '{file}' has the shape {tensor.shape} but {end - begin} bytes; "
+                'do not use it.'
             )
         spans.append((begin, end))
     ends = [0, *(end for _, end in sorted(spans))]
@@ -153,10 +154,12 @@ def _load_tensors(file: Path, data: bytes) -> Tensors:
     try:
         tensors = {name: tensor.copy() for name, tensor in load(data).items()}  # read-only views of their bytes
     except (SafetensorError, KeyError, ValueError) as error:
-        raise ModelFileError(f"'{file}' is not a safetensors file ({error}); copy the file again.") from error
+        raise ModelFileError(
+            f"'{file}' is not a safetensors file ({shorten(error, 160)}); copy the file again."
+        ) from error
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
-            raise ModelFileError(f"The array {name!r} of '{file}' holds NaN or infinity; train again.")
+            raise ModelFileError(f"The array {quote(name)} of '{file}' holds NaN or infinity; train again.")
     return tensors
 
 
@@ -164,8 +167,10 @@ def _parse_json(file: Path, what: str, text: bytes) -> Json:
     """A JSON object without NaN and without a key that is there twice."""
     try:
         values = json.loads(text.decode(), object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"The {what} of '{file}' is damaged ({error}); copy the file again.") from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise ModelFileError(
+            f"The {what} of '{file}' is damaged ({shorten(error, 160)}); copy the file again."
+        ) from error
     if not isinstance(values, dict):
         raise ModelFileError(f"The {what} of '{file}' is no JSON object; copy the file again.")
     return values
@@ -175,7 +180,7 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> Json:
     values = dict(pairs)
     if len(values) < len(pairs):
         twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
-        raise ValueError(f'{twice!r} is there twice')
+        raise ValueError(f'{quote(twice)} is there twice')
     return values
 
 

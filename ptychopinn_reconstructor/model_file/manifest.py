@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, model_validator
 
 from ..config import Config, parse
-from ..errors import ConfigError, ModelFileError
+from ..errors import ConfigError, ModelFileError, quote
 from .entry import Count, Digest, Entry, Length, Positive, Text, Word
 from .training_range import TrainingRange
 
@@ -137,7 +137,7 @@ def parse_manifest(values: dict[str, Any], where: str) -> Manifest:
     version = values.get('format_version')
     if type(version) is not int or version != FORMAT_VERSION:
         raise ModelFileError(
-            f'The model {where} has format version {version!r} but this program reads {FORMAT_VERSION}; '
+            f'The model {where} has format version {quote(version)} but this program reads {FORMAT_VERSION}; '
             'install the version of ptychopinn-reconstructor that wrote it.'
         )
     try:

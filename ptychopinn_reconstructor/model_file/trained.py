@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from ..backend import Backend, TrainedModel, load_backend
 from ..config import Config
-from ..errors import ModelFileError
+from ..errors import ModelFileError, quote
 from ..physics.scaling import InputScaler
 from .manifest import Architecture, Description, Scaling, Training
 from .opening import Model, open_model
@@ -79,8 +79,8 @@ def write_trained_model(
         first = error.errors(include_url=False)[0]
         place = '.'.join(map(str, first['loc']))
         raise ModelFileError(
-            f'The backend {backend.name} tells {place} = {first["input"]!r} of a training ({first["msg"]}), which no '
-            'model file can hold; correct the backend.'
+            f'The backend {backend.name} tells {place} = {quote(first["input"])} of a training ({first["msg"]}), '
+            'which no model file can hold; correct the backend.'
         ) from error
     return write_model(
         path,

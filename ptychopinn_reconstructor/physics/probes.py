@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, special
 
-from ..errors import ConfigError
+from ..errors import ConfigError, quote
 
 REFERENCE_SIZE = 64  # pixels: the lengths below are given for a probe of this size
 FIRST_ZERO_J1 = 3.8317
@@ -62,7 +62,7 @@ def make_probe(name: str, n: int, *, photons: float = 1.0, modes: int = 1) -> ND
     is not 1 to 16.
     """
     if name not in PROBES:
-        raise ConfigError(f'The probe {name!r} is unknown; choose one of {", ".join(PROBES)}.')
+        raise ConfigError(f'The probe {quote(name)} is unknown; choose one of {", ".join(PROBES)}.')
     check_size(n)
     return probe_modes(scale_to_power(PROBES[name](n), photons), modes)
 

@@ -19,7 +19,9 @@ from typing import IO, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import OutputError, ScanError
+from ..errors import OutputError
+from ..io.arrays import map_npy
+from ..io.boundary import bound_errors
 from ..io.records import ScanFile, Use, build_scan
 from ..io.system import CAN_LOCK, lock_file
 from ..scan import Scan
@@ -142,18 +144,16 @@ def read_arrays(folder: Path, *, as_is: bool = False) -> ScanFile:
 
     Raises ScanError when it breaks the rules.
     """
-    try:
+    with bound_errors(folder, what=f'The scan handed over in {folder}', remedy='start the job again'):
         description = json.loads((folder / DESCRIPTION).read_text())
         arrays: dict[str, Any] = dict(_mapped(folder))
-    except (OSError, ValueError) as error:
-        raise ScanError(f'The folder {folder} holds no handed-over scan ({error}); start the job again.') from error
-    return ScanFile(*build_scan(Use(as_is=as_is), **arrays, **_fields(description)))
+        return ScanFile(*build_scan(Use(as_is=as_is), **arrays, **_fields(description)))
 
 
 def _mapped(folder: Path) -> Iterator[tuple[str, NDArray[Any]]]:
     for name in ARRAYS:
         if (folder / f'{name}.npy').exists():
-            yield name, np.load(folder / f'{name}.npy', mmap_mode='r', allow_pickle=False)
+            yield name, map_npy(folder / f'{name}.npy')
 
 
 def _fields(description: Mapping[str, Any]) -> dict[str, Any]:

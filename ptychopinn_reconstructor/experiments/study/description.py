@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ...backend import resolve_name
 from ...config import Config, applicable
-from ...errors import ConfigError
+from ...config.yaml_text import parse_yaml
+from ...errors import ConfigError, quote
 
 STUDIES = 'ptychopinn_reconstructor.configs'
 FOLDER = 'studies'
@@ -125,9 +126,9 @@ def read_description(source: str | None, overrides: Mapping[str, Any]) -> Study:
         name = '.'.join(map(str, first['loc'][:1]))
         if first['type'] == 'extra_forbidden':
             known = ', '.join(Study.model_fields)
-            raise ConfigError(f'A study has nothing called {name!r}; there are: {known}.') from error
+            raise ConfigError(f'A study has nothing called {quote(name)}; there are: {known}.') from error
         message = first['msg'].removeprefix('Value error, ')
-        raise ConfigError(f'{name} of the study: {message} (got {first["input"]!r}).') from error
+        raise ConfigError(f'{name} of the study: {message} (got {quote(first["input"])}).') from error
     check_settings(study)
     return study
 
@@ -162,15 +163,7 @@ def _merge_settings(own: Any, more: Mapping[str, Mapping[str, Any]], source: str
 
 
 def _read(source: str) -> dict[str, Any]:
-    import yaml
-
-    text = _read_text(source)
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, 'problem_mark', None)
-        line = f' in line {mark.line + 1}' if mark else ''
-        raise ConfigError(f'{source} is not valid YAML{line} ({getattr(error, "problem", error)}).') from error
+    values = parse_yaml(_read_text(source), source, 'mend it')
     if not isinstance(values, dict):
         raise ConfigError(f'{source} holds no study; write for example dose: [1e3, 1e5].')
     return {str(key): value for key, value in values.items()}

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ...errors import OutputError
+from ...errors import OutputError, quote
 from ...io.plain_json import to_plain_json, write_json
 from .description import Study
 
@@ -33,7 +33,8 @@ def claim_folder(folder: Path, study: Study, overwrite: bool) -> None:
         for name in sorted(fixed.keys() | before.keys()):
             if fixed.get(name) != before.get(name):
                 raise OutputError(
-                    f'The folder {folder} holds a study with {name} {before.get(name)!r}, not {fixed.get(name)!r}; '
+                    f'The folder {folder} holds a study with {name} {quote(before.get(name))}, '
+                    f'not {quote(fixed.get(name))}; '
                     'pass --overwrite to replace it, or another --output-dir.'
                 )
     write_json(file, {'format_version': FORMAT_VERSION, 'fixed': fixed})

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ConfigError
+from ...errors import ConfigError, quote
 from ...io import read_scan, write_npz
 from ...physics.probes import energy_diameter, make_probe
 from ...physics.simulation.objects import OBJECTS, make_object
@@ -37,7 +37,7 @@ class Sample:
         """Sample that a study describes; ScanError or ConfigError if its scan, probe or object does not exist."""
         if study.scan is None:
             if study.object not in OBJECTS:
-                raise ConfigError(f'The object {study.object!r} is unknown; choose one of {", ".join(OBJECTS)}.')
+                raise ConfigError(f'The object {quote(study.object)} is unknown; choose one of {", ".join(OBJECTS)}.')
             return cls(study, make_probe(study.probe, study.n))
         scan = read_scan(study.scan).scan
         if scan.probe is None or scan.object is None:

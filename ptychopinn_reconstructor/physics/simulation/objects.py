@@ -15,7 +15,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ...errors import ConfigError
+from ...errors import ConfigError, quote
 from .textures import TEXTURES, clouds, stretch
 
 Image = NDArray[np.float64]
@@ -39,7 +39,7 @@ def make_object(name: str, shape: Shape, seed: int | Generator = 0) -> NDArray[n
     name is unknown or a side is below 16 pixels.
     """
     if name not in OBJECTS:
-        raise ConfigError(f'The object {name!r} is unknown; choose one of {", ".join(OBJECTS)}.')
+        raise ConfigError(f'The object {quote(name)} is unknown; choose one of {", ".join(OBJECTS)}.')
     if min(shape) < 16:
         raise ConfigError(f'The object would be {shape[0]} x {shape[1]} pixels; at least 16 x 16 are needed.')
     return OBJECTS[name](np.random.default_rng(seed), shape)
