@@ -108,7 +108,8 @@ NoticeCode = Literal[
     'probe_shape', 'probe_modes', 'dose', 'probe_power', 'overlap',
     # how a job went
     'count_gauge', 'earlier_result', 'patches_kept', 'refined_first', 'instrument', 'pretraining', 'model_kept',
-    'start_dropped', 'passes_taken_back', 'scan_aligned', 'diagnosed', 'background', 'intensity', 'probe_asked_for',
+    'hardly_trained', 'start_dropped', 'passes_taken_back', 'scan_aligned', 'diagnosed', 'background', 'intensity',
+    'probe_asked_for',
 ]  # fmt: skip
 # In what a scan can lie outside of what a model was trained for.
 OUTSIDE_TRAINING: tuple[NoticeCode, ...] = ('probe_shape', 'dose', 'probe_power', 'overlap')

@@ -16,6 +16,7 @@ from .errors import ScanError, quote
 
 Domain = Literal['counts', 'amplitude']
 BLOCK_BYTES = 16 * 2**20  # of float32 patterns read at a time, so that a memory-mapped scan is never held whole
+PROBE_POWERS = (1e-24, 1e24)  # counts; beyond, squares leave the range of float32
 MAX_CANVAS = 32768  # pixels along one side of the object; larger means that the positions have another unit
 
 
@@ -268,6 +269,13 @@ def check_probe(probe: ArrayLike, side: int | None = None) -> NDArray[np.complex
         raise ScanError('The probe holds NaN or infinity; hand in another probe.')
     if not np.abs(array).max() > 0:
         raise ScanError('The probe is zero everywhere; hand in another probe.')
+    with np.errstate(over='ignore', under='ignore'):
+        power = float(np.sum(np.abs(array.astype(np.complex128)) ** 2))
+    if not PROBE_POWERS[0] <= power <= PROBE_POWERS[1]:
+        raise ScanError(
+            f'The power of the probe, the sum of its squared amplitudes, is {power:.3g}, not within '
+            f'{PROBE_POWERS[0]:g} and {PROBE_POWERS[1]:g}; scale the probe to the square root of counts.'
+        )
     return np.ascontiguousarray(array, dtype=np.complex64)
 
 

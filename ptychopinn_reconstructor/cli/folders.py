@@ -9,6 +9,7 @@ from typing import Self
 
 from ..errors import InputError, OutputError
 from ..events import Emit, Epoch, Event, Progress
+from ..io.locks import FolderLock
 
 
 def check_output_folder(path: Path) -> None:
@@ -29,7 +30,8 @@ OWN = ('config.yaml', 'metrics.csv', 'model.safetensors', 'probe.npz', 'checkpoi
 class OutputFolder:
     """While a job runs: when it ends in bad input before any work was done, what it had written there is removed.
 
-    `watching(emit)` tells from the job's events when the work begins. Folders made and left empty are always removed.
+    No other process trains in it meanwhile (see `FolderLock`). `watching(emit)` tells from the job's events when the
+    work begins. Folders made and left empty are always removed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,6 +42,7 @@ class OutputFolder:
     def __enter__(self) -> Self:
         self._absent = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         self._there = self._own()
+        self._lock = FolderLock(self.path, 'training').__enter__()  # last: what fails here has nothing to remove
         return self
 
     def _own(self) -> set[Path]:
@@ -50,6 +53,7 @@ class OutputFolder:
         if isinstance(error, InputError) and not self.begun:
             for path in sorted(self._own() - self._there, reverse=True):
                 path.rmdir() if path.is_dir() else path.unlink()
+        self._lock.__exit__()
         if error is not None:
             with suppress(OSError):
                 for folder in self._absent:

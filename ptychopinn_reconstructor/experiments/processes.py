@@ -16,6 +16,10 @@ from ..events import ShouldStop, never
 from ..io.system import collect_cost
 
 ERROR = 'ptychopinn: error: '
+CAUSES = {
+    'SIGBUS': 'was the scan file shortened while it was read, or its disk taken away?',
+    'SIGSEGV': 'does the framework fit the machine, and is the scan file undamaged?',
+}
 POLL, PATIENCE = 0.05, 10.0  # seconds between two looks at a child, and from SIGTERM to SIGKILL
 
 
@@ -83,6 +87,7 @@ def _make_error(code: int, stderr: str, what: str) -> PtychoPINNError:
     own = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
     reason = (own or lines or ['it said nothing.'])[-1].strip()
     if code < 0:
-        reason = f'it was ended by signal {-code} ({signal.Signals(-code).name}); was there enough memory?'
+        cause = CAUSES.get(signal.Signals(-code).name, 'was there enough memory?')
+        reason = f'it was ended by signal {-code} ({signal.Signals(-code).name}); {cause}'
     kind = {InputError.exit_code: InputError, Interrupted.exit_code: Interrupted}.get(code, PtychoPINNError)
     return kind(f'{what} failed: {reason}')

@@ -191,7 +191,8 @@ def _explain_exit_code(code: int) -> str:
         signal.SIGKILL: 'most likely out of memory: use a smaller batch size or fewer patterns, or free some memory',
         signal.SIGSEGV: 'a crash inside the framework: try another device or reinstall the backend',
         signal.SIGABRT: 'the framework gave up: try another device or reinstall the backend',
-        signal.SIGBUS: 'the disk of the scratch folder is full or gone: set another ScratchDir',
+        signal.SIGBUS: 'a file was shortened while it was read, or the disk of the scratch folder is full or gone: '
+        'leave the files alone meanwhile, or set another ScratchDir',
         signal.SIGILL: 'the framework was built for another processor: reinstall the backend',
         signal.SIGTERM: 'another program has terminated it',
     }

@@ -15,6 +15,7 @@ from .training_range import TrainingRange
 FORMAT = 'ptychopinn-model'
 FORMAT_VERSION = 2
 MAX_TOLERANCE = 1e-5  # of the amplitude range
+MIN_DISTANCE = 100  # tolerances between a fresh network's output and that of one that has learned anything
 # What of the configuration decides on the weights' shapes and their meaning.
 NETWORK_SETTINGS = ('N', 'n_filters_scale', 'amp_activation', 'amplitude_max', 'probe_big', 'pad_object')
 
@@ -91,6 +92,11 @@ class SelfTestInfo(Entry):
     tolerance: Annotated[float, Field(gt=0, le=MAX_TOLERANCE)]
     amplitude_range: Positive
     distance_to_fresh: Positive
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether the output is far enough from that of a fresh network."""
+        return self.distance_to_fresh > MIN_DISTANCE * self.tolerance
 
 
 class Description(Entry):

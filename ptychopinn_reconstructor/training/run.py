@@ -15,9 +15,10 @@ from ..backend import Backend, TrainedModel, TrainingJob, load_backend
 from ..config import Config
 from ..errors import Interrupted
 from ..events import Done, Emit, Log, Notice, Previews, ShouldStop, Started, log_notices
-from ..io.atomic import make_folder, remove_parts
+from ..io.atomic import remove_parts
+from ..io.locks import FolderLock
 from ..io.plain_json import write_json
-from ..model_file.opening import Model, open_start_model
+from ..model_file.opening import Model, open_model, open_start_model
 from ..model_file.trained import write_trained_model
 from ..model_file.training_range import TrainingRange
 from ..physics.grouping import Split
@@ -109,10 +110,16 @@ def run_training(
     backend.check(config)
     path = find_start_model(Path(output_dir), initial, resume=resume)
     start = None if path is None else open_start_model(path, config)
-    folder = make_folder(output_dir)
-    remove_parts(folder / CHECKPOINTS)
-    emit(Started(plan.job, device, backend.title))
-    run = TrainingRun(backend, device, folder, start, resume, preview_seconds, emit, should_stop)
+    with FolderLock(output_dir, 'training') as lock:
+        remove_parts(lock.folder / CHECKPOINTS)
+        emit(Started(plan.job, device, backend.title))
+        run = TrainingRun(backend, device, lock.folder, start, resume, preview_seconds, emit, should_stop)
+        return _run_locked(plan, run, path, keep_interrupted=keep_interrupted)
+
+
+def _run_locked(plan: TrainingPlan, run: TrainingRun, path: Path | None, *, keep_interrupted: bool) -> TrainingResult:
+    """Result of a training whose folder is locked; `path` is that of the model it starts from."""
+    config, backend, folder, start, emit = plan.config, run.backend, run.folder, run.start, run.emit
     data = plan.prepare(run)
     log_notices(emit, data.notices)
     # Only now, when the data are known to be good, does the folder say how to resume.
@@ -133,6 +140,7 @@ def run_training(
         sources=data.sources,
         trained_for=data.trained_for,
     )
+    notices = (*notices, *_note_learning(model, trained))
     verdict = None
     if not trained.interrupted:
         verdict = judge_training(trained, backend, config, data.scans, data.splits, measured=data.measured)
@@ -143,6 +151,18 @@ def run_training(
         write_json(folder / METRICS, summarize_training(result))
     emit(Done(model=str(model)))
     return result
+
+
+def _note_learning(path: Path, trained: TrainedModel) -> tuple[Notice, ...]:
+    """A notice where a network's output is hardly another than before its training."""
+    if open_model(path).manifest.self_test.has_learned:
+        return ()
+    epochs = len(trained.losses)
+    text = (
+        f'The network has hardly learned anything in {epochs} {"epoch" if epochs == 1 else "epochs"}: its output is '
+        'that of a fresh one but for rounding; train longer, or on more patterns.'
+    )
+    return (Notice('hardly_trained', text),)
 
 
 def summarize_training(result: TrainingResult) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OutputError
-from ..io.arrays import map_npy
+from ..io.arrays import map_npy, read_npy
 from ..io.boundary import bound_errors
 from ..io.records import ScanFile, Use, build_scan
 from ..io.system import CAN_LOCK, lock_file
@@ -163,9 +163,9 @@ def _fields(description: Mapping[str, Any]) -> dict[str, Any]:
 
 def restore_positions(folder: Path, scan: Scan, refined: NDArray[np.float64]) -> NDArray[np.float64]:
     """Positions (n, 2) of all patterns handed over in a folder: `refined` for those in the `scan`, else as given."""
-    given = np.array(np.load(folder / 'positions.npy', allow_pickle=False))
+    given = read_npy(folder / 'positions.npy')
     if scan.pattern_indexes is None or len(given) == len(refined):
         return refined
-    numbers = np.load(folder / 'pattern_indexes.npy', allow_pickle=False)
+    numbers = read_npy(folder / 'pattern_indexes.npy')
     given[np.isin(numbers, scan.pattern_indexes)] = refined
     return given

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from .. import events
-from ..errors import Interrupted, OutputError, PtychoPINNError
+from ..errors import Interrupted, OutputError, PtychoPINNError, shorten
 from ..events import Emit, Event
 from .messages import DevicesDone, Error, Log, Message, Preview, ReconstructDone, Stopped, TrainDone, message_of
 from .requests import DevicesRequest, ReconstructRequest, Request, TrainRequest, parse_request
@@ -50,12 +50,13 @@ class Channel:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def listen(self) -> None:
-        """Read stdin to its end, which means that the process that asked is gone."""
-        for line in sys.stdin:
-            if line.strip() == 'stop':
-                self.stopped.set()
-            elif line.strip():
-                self.requests.put(line)
+        """Read stdin to its end, which means that the process that asked is gone; so does a line that is no text."""
+        with suppress(UnicodeDecodeError, OSError):
+            for line in (raw.decode() for raw in sys.stdin.buffer):
+                if line.strip() == 'stop':
+                    self.stopped.set()
+                elif line.strip():
+                    self.requests.put(line)
         self.orphaned.set()
         self.stopped.set()
         self.requests.put('')
@@ -174,15 +175,23 @@ def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
 def train(request: TrainRequest, channel: Channel) -> None:
     """Train in the output folder; an earlier training there is kept beside the new one."""
     from ..config import parse
-    from ..io.atomic import make_folder
-    from ..training.folder import check_resumable, read_stored_config, replace_earlier, set_aside
+    from ..io.locks import FolderLock
     from ..training.setup import complete_config
-    from ..training.train import train as train_scans
 
     config = parse(request.config)
     scans, sources = training_scans(request, config, channel)
     config = complete_config(scans, config)
-    folder = make_folder(request.output_dir)
+    with FolderLock(request.output_dir, 'training') as lock:
+        train_in(lock.folder, request, channel, scans, sources, config)
+
+
+def train_in(
+    folder: Path, request: TrainRequest, channel: Channel, scans: list[Scan], sources: list[str], config: Config
+) -> None:
+    """Train in a folder that no other process writes to."""
+    from ..training.folder import check_resumable, read_stored_config, replace_earlier, set_aside
+    from ..training.train import train as train_scans
+
     emit: Emit = channel.emit
     resume = request.resume or request.finish
     if resume:
@@ -269,7 +278,7 @@ def answer(channel: Channel, line: str) -> int:
         if channel.stopped.is_set():
             channel.say(Stopped(message='Stopped on request.'))
             return Interrupted.exit_code
-        text = ' '.join(str(error).split()) or 'no message'
+        text = shorten(error, 300) or 'no message'
         channel.say(Error(kind='PtychoPINNError', message=f'The job failed: {type(error).__name__}: {text}'))
         return 1
     return 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from ..errors import InputError, shorten
 
 PREVIEW_SECONDS = 1.0  # a host's window is drawn about once a second
 TRAINING_PREVIEW_SECONDS = 3.0
@@ -49,6 +51,12 @@ class TrainRequest(_Request):
     finish: bool = False
     preview_seconds: float | None = TRAINING_PREVIEW_SECONDS
 
+    @model_validator(mode='after')
+    def _require_patterns(self) -> Self:
+        if self.scan is None and not self.files:
+            raise ValueError('neither a scan nor files to train on are named')
+        return self
+
 
 class DevicesRequest(_Request):
     """List the devices of backends, each by its entry-point name."""
@@ -62,5 +70,15 @@ _adapter: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discrimina
 
 
 def parse_request(line: str) -> Request:
-    """A request from its JSON line; pydantic's ValidationError when it is none."""
-    return _adapter.validate_json(line)
+    """A request from its JSON line; InputError when it is none."""
+    try:
+        return _adapter.validate_json(line)
+    except (ValidationError, RecursionError) as error:
+        reason = shorten(error) if isinstance(error, RecursionError) else _describe_first(error)
+        raise InputError(f'The worker was asked for nothing that it can do: {reason}; update both sides.') from error
+
+
+def _describe_first(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = shorten('.'.join(map(str, first['loc'])))
+    return f'{place}: {shorten(first["msg"], 160)}' if place else shorten(first['msg'], 160)

@@ -122,7 +122,9 @@ def test_an_error_of_the_worker_is_raised_as_its_class(scratch: Path, tmp_path: 
         ModelFileError: ReconstructRequest(
             scan=scratch / 'scan', model=tmp_path / 'model.safetensors', config=config('torch')
         ),
-        ConfigError: TrainRequest(output_dir=tmp_path, config={'training': {'batch_size': 'many'}}),
+        ConfigError: TrainRequest(
+            output_dir=tmp_path, scan=scratch / 'scan', config={'training': {'batch_size': 'many'}}
+        ),
     }
     for kind, request in requests.items():
         with Worker(scratch) as worker:

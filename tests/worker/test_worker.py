@@ -390,11 +390,54 @@ def test_errors_that_only_the_framework_finds(job: Path, tmp_path: Path, backend
     assert can_resume(tmp_path / 'out')
 
 
-@pytest.mark.parametrize('line', ['{"job": "dance"}', 'no JSON', '{"job": "devices", "backends": [], "more": 1}', '[]'])
-def test_a_bad_request_is_an_error_too(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+BAD_REQUESTS = [
+    '{"job": "dance"}',
+    'no JSON',
+    '{"job": "devices", "backends": [], "more": 1}',
+    '[]',
+    '[' * 10_000,
+    '{"job": "train", "output_dir": "out", "config": {}}',
+    '{"job": "train", "output_dir": "out", "config": [], "scan": "x"}',
+    '{"job": "reconstruct", "scan": 3, "config": {}}',
+    '{"job": "' + 'x' * 10**6 + '"}',
+    '{"job": "devices", "' + 'k' * 10**6 + '": 1}',
+]
+
+
+@pytest.mark.parametrize('line', BAD_REQUESTS, ids=range(len(BAD_REQUESTS)))
+def test_a_bad_request_is_bad_input(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, (error,) = answered(line, tmp_path, monkeypatch)
-    assert code == 1 and error['event'] == 'error'
-    assert 'ValidationError' in error['message'] and '\n' not in error['message']
+    assert code == 2 and (error['event'], error['kind']) == ('error', 'InputError')
+    assert 'update both sides' in error['message'] and len(error['message']) < 400
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    'description',
+    ['', '[]', '3', '{"unknown": 1}', '{"domain": 7}', '[' * 9000, '{"object_origin": [1]}', '{"metadata": 5}'],
+)
+def test_a_damaged_handover_is_a_scan_error(
+    description: str, scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its arrays are no arrays."""
+    asked = ReconstructRequest(scan=hand_over(scan, tmp_path / 'scan'), config=config())
+    (tmp_path / 'scan' / 'scan.json').write_text(description)
+    code, said = answered(asked, tmp_path, monkeypatch)
+    assert code == 2 and (said[-1]['event'], said[-1]['kind']) == ('error', 'ScanError')
+    hand_over(scan, tmp_path / 'scan')
+    (tmp_path / 'scan' / 'positions.npy').write_bytes(b'\x93NUMPY\x01\x00\x05\x00{((((' + description.encode())
+    code, said = answered(asked, tmp_path, monkeypatch)
+    assert code == 2 and (said[-1]['event'], said[-1]['kind']) == ('error', 'ScanError')
+
+
+@pytest.mark.parametrize('garbage', [b'\xff\xfe\n', b'{"job": "\xc3(\n'])
+def test_a_line_that_is_no_text_is_the_end_of_the_host(garbage: bytes, tmp_path: Path) -> None:
+    """The worker ends, though its stdin stays open."""
+    with Process(tmp_path) as worker:
+        assert worker.process.stdin is not None
+        worker.process.stdin.buffer.write(garbage)  # type: ignore[attr-defined]
+        worker.process.stdin.flush()
+        assert worker.rest() == 130
 
 
 @pytest.mark.slow

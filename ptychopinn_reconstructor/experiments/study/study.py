@@ -10,10 +10,11 @@ from typing import Any
 
 from ...errors import Interrupted
 from ...events import Emit, ShouldStop, ignore, never
+from ...io.locks import FolderLock
 from ...model_file.opening import open_model
 from ..steps import Steps, check_backends
 from .description import Study
-from .grid import list_runs
+from .grid import Run, list_runs
 from .page import write_page
 from .records import FAILED, Values, claim_folder, is_finished
 from .runner import Runner
@@ -66,7 +67,15 @@ def run_study(
         sample.patterns(run)
     if study.pretrained is not None and any(run.model == 'pretrained' for run in runs):
         open_model(study.pretrained)
-    claim_folder(folder, study, overwrite)
+    with FolderLock(folder, 'study'):
+        claim_folder(folder, study, overwrite)
+        return _execute(study, sample, folder, runs, name, emit, should_stop)
+
+
+def _execute(
+    study: Study, sample: Sample, folder: Path, runs: Sequence[Run], name: str, emit: Emit, should_stop: ShouldStop
+) -> Outcome:
+    """Execute the runs in a folder that no other study writes to."""
     outcome = Outcome([], folder / 'study.csv', folder / 'study.html')
     steps = Steps(emit, should_stop, len(runs))
     runner = Runner(study, sample, folder, steps)

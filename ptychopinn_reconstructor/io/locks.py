@@ -1,0 +1,108 @@
+"""Locks of output folders: one job at a time writes into a folder, and who it is stands in the lock."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, Self
+
+from ..errors import OutputError, quote
+from .atomic import make_folder
+from .system import CAN_LOCK, HOST, is_running, lock_file
+
+NAME = '.ptychopinn.lock'
+ATTEMPTS = 20  # to open a lock that its owner removes at the same moment
+
+
+class FolderLock:
+    """While the block runs, no other process takes the lock of the folder, which is made where absent.
+
+    The system lets go of the lock of a process that was killed: it is taken over. A job within a job of the same
+    process shares its lock. `job` says in the error of others what is being done.
+
+    Raises OutputError that names host and process when the folder is in use, or cannot be written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], job: str) -> None:
+        self.folder, self.job = Path(folder), job
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        path = make_folder(self.folder) / NAME
+        for _ in range(ATTEMPTS):
+            try:
+                file = path.open('a+', encoding='utf-8', errors='replace')
+                if self._claim(file, path):
+                    return self
+                file.close()
+            except OSError as error:
+                raise OutputError(
+                    f'Cannot lock the folder {self.folder} ({error.strerror}); choose another.'
+                ) from error
+        raise OutputError(f'Cannot lock the folder {self.folder}: its lock {path} does not last; choose another.')
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            with suppress(OSError):  # before it is closed: afterwards it may be another's
+                (self.folder / NAME).unlink()
+            self._file.close()
+            self._file = None
+
+    def _claim(self, file: IO[str], path: Path) -> bool:
+        """Whether the lock is ours now, or already was; False where its file is gone again."""
+        file.seek(0)
+        owner = _parse_owner(file.read())
+        known = _try_lock(file)
+        if owner.get('host') == HOST and owner.get('pid') == os.getpid() and known is not True:
+            file.close()
+            return True
+        if known is False or (known is None and _may_run(owner)):
+            file.close()
+            raise OutputError(_describe(self.folder, owner, path))
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                file.truncate(0)
+                json.dump({'host': HOST, 'pid': os.getpid(), 'job': self.job, 'since': time.time()}, file)
+                file.flush()
+                self._file = file
+                return True
+        return False
+
+
+def _try_lock(file: IO[str]) -> bool | None:
+    """Whether the file is locked now; None where the file system has no locks."""
+    if not CAN_LOCK:
+        return None
+    try:
+        return lock_file(file)
+    except OSError:
+        return None
+
+
+def _parse_owner(text: str) -> dict[str, Any]:
+    try:
+        owner = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _may_run(owner: dict[str, Any]) -> bool:
+    """Whether the owner of a lock may still be there; only those of this host can be asked after."""
+    if not owner:
+        return False
+    pid = owner.get('pid')
+    return owner.get('host') != HOST or (isinstance(pid, int) and is_running(pid))
+
+
+def _describe(folder: Path, owner: dict[str, Any], path: Path) -> str:
+    who = 'another process'
+    if owner:
+        who = f'process {quote(owner.get("pid"))} on {quote(owner.get("host"))} ({quote(owner.get("job"))})'
+    return (
+        f'The folder {folder} is in use by {who}; wait for its end, or choose another folder (where that process is '
+        f'gone, remove {path}).'
+    )
