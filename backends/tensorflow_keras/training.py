@@ -118,7 +118,7 @@ def _fill(model: PtychoPINN, saved: PtychoPINN, path: Path) -> dict[str, object]
         if [v.shape for v in mine] != [v.shape for v in other]:
             raise ModelFileError(
                 f'The checkpoint {path} is of another network or probe than this configuration describes; '
-                'resume with the settings of the first run, or leave out --resume.'
+                'resume with the settings of the first run, or leave out resume=True.'
             )
         for variable, value in zip(mine, other, strict=True):
             variable.assign(value)

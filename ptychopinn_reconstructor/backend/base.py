@@ -35,7 +35,7 @@ class Training(ABC, Generic[Module]):
         self.job, self.device = job, device
         self.best, self.last = (job.output_dir / 'checkpoints' / f'{name}{self.suffix}' for name in ('best', 'last'))
         if job.resume and not self.last.exists():
-            raise ModelFileError(f'There is nothing to resume: {self.last} does not exist; leave out --resume.')
+            raise ModelFileError(f'There is nothing to resume: {self.last} does not exist; leave out resume=True.')
         self.steps = make_steps(job)
         self.held_out = self.steps.list_validation_steps()
         self.monitor = job.config.training.checkpoint_monitor_metric if self.held_out else 'train_loss'

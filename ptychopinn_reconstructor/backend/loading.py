@@ -109,8 +109,10 @@ def _list_alternatives() -> str:
     there = installed()
     if not there:
         return ''
-    options, titles = (' or '.join(n) for n in ([f'--backend {key}' for key in there], map(resolve_title, there)))
-    return f', or choose what is installed: {options} ({titles} in INI files, execution.backend in YAML and Python)'
+    options, titles = (
+        ' or '.join(n) for n in ([f'execution.backend={key}' for key in there], map(resolve_title, there))
+    )
+    return f', or choose what is installed: {options} ({titles} in INI files)'
 
 
 def _can_import(module: str) -> bool:

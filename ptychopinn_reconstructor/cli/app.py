@@ -107,7 +107,9 @@ class Expected(click.ClickException):
 
 def _as_click(error: Exception) -> click.ClickException:
     if isinstance(error, PtychoPINNError):
-        return Expected(str(error), error.exit_code)
+        from .wording import say
+
+        return Expected(say(str(error)), error.exit_code)
     said = str(error) or 'no message'
     return click.ClickException(f'Unexpected {type(error).__name__}: {said}; run it again with --debug to see where.')
 

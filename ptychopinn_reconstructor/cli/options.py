@@ -12,6 +12,7 @@ import click
 from ..config import AUTO, SECTIONS, FieldInfo, field_table
 from .app import Decorator, decorate_with
 from .arguments import config_option, set_option
+from .wording import OWN_ARGUMENTS, name_option
 
 TRAIN_SECTIONS = ('model', 'data', 'training', 'execution')
 ON_A_SCAN = (
@@ -21,20 +22,7 @@ ON_A_SCAN = (
 RECONSTRUCT_FIELDS = ON_A_SCAN
 REFINE_FIELDS = (*ON_A_SCAN, 'training.seed', 'inference.split_frc')
 SETTLED_BY_PRETRAINING = ('model_type', 'source')
-# Settings that the command line takes by an argument of its own.
-OWN_ARGUMENTS = {
-    'train_data_file': 'SCAN',
-    'test_data_file': '--validation',
-    'output_dir': '--output-dir',
-    'model_path': '--model',
-    'progress': '--quiet',
-}
 SEPARATOR = '__'
-
-
-def name_option(row: FieldInfo) -> str:
-    """How a setting is given on the command line."""
-    return OWN_ARGUMENTS.get(row.name, row.option)
 
 
 def list_commands(row: FieldInfo) -> tuple[str, ...]:

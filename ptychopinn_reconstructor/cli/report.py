@@ -10,6 +10,7 @@ import click
 
 from ..io.plain_json import to_plain_json
 from ..result import Reason
+from .wording import say
 
 
 def show(values: Mapping[str, Any], *, as_json: bool, text: Iterable[str]) -> None:
@@ -37,7 +38,7 @@ def format_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str
 
 def format_notes(sentences: Iterable[str]) -> list[str]:
     """Notes for the user, one a line."""
-    return [f'note: {sentence}' for sentence in sentences]
+    return [f'note: {say(sentence)}' for sentence in sentences]
 
 
 def format_reasons(reasons: Iterable[Reason]) -> list[str]:
@@ -45,7 +46,7 @@ def format_reasons(reasons: Iterable[Reason]) -> list[str]:
     lines = []
     for reason in reasons:
         lines.append(f'  {reason.word}: {reason.finding}.')
-        lines.append(f'    Likely: {reason.causes}. To do: {reason.remedy}.')
+        lines.append(f'    Likely: {reason.causes}. To do: {say(reason.remedy)}.')
     return lines
 
 

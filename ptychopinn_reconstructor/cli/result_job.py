@@ -24,11 +24,12 @@ from .app import Decorator, debug_option, decorate_with, json_option, quiet_opti
 from .arguments import margin_option, output_option, probe_option
 from .configuration import Overrides
 from .folders import check_output_folder
-from .options import OWN_ARGUMENTS, SEPARATOR, field_options, list_commands, settings_options
+from .options import SEPARATOR, field_options, list_commands, settings_options
 from .progress import ProgressBar
 from .report import show
 from .result_report import collect_metrics, format_result
 from .stopping import catch_stop_signals
+from .wording import OWN_ARGUMENTS
 
 
 @dataclass(frozen=True)

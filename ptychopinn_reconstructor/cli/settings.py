@@ -12,7 +12,7 @@ import click
 
 from ..config import AUTO, FORMAT_VERSION, SECTIONS, FieldInfo, field_table
 from ..config.fields import SOURCES
-from .options import name_option
+from .wording import name_option
 
 INTRODUCTION = """# Settings
 

@@ -7,6 +7,7 @@ from .fields import AUTO, PLUGIN_SECTION, Section
 from .sections import DataConfig, ExecutionConfig, InferenceConfig, ModelConfig, RefinementConfig, TrainingConfig
 from .table import FieldInfo, applicable, field_table, section_of
 from .whole import FINE_TUNING, FORMAT_VERSION, SECTIONS, Config, migrate, parse
+from .wording import translate
 
 __all__ = [
     'AUTO',
@@ -28,4 +29,5 @@ __all__ = [
     'migrate',
     'parse',
     'section_of',
+    'translate',
 ]

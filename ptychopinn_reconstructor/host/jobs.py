@@ -16,6 +16,7 @@ from ..worker.messages import Log, Message, Started
 from ..worker.requests import Request
 from .runner import Worker
 from .scans import HostScan
+from .wording import say
 
 if TYPE_CHECKING:
     from .session import Session
@@ -45,7 +46,7 @@ class Jobs:
             for message in worker.events():
                 if isinstance(message, Log):
                     level = logging.getLevelNamesMapping().get(message.level.upper(), logging.INFO)
-                    self._logger.log(level, '%s', message.message)
+                    self._logger.log(level, '%s', say(message.message))
                 elif isinstance(message, Started):
                     self._logger.info('%s on %s.', message.backend, message.device)
                     self.tell(f'{message.backend} on {message.device}: preparing the scan ...')
@@ -64,7 +65,7 @@ class Jobs:
     def warn(self, notices: Iterable[Notice]) -> None:
         """Log notices as warnings."""
         for notice in notices:
-            self._logger.warning('%s', notice.text)
+            self._logger.warning('%s', say(notice.text))
 
     @contextmanager
     def log_errors(self) -> Iterator[None]:
@@ -72,6 +73,7 @@ class Jobs:
         try:
             yield
         except PtychoPINNError as error:
+            error.args = (say(str(error)), *error.args[1:])  # the host's dialogs show it too
             self._log_error(str(error))
             raise
         except OSError as error:

@@ -13,6 +13,7 @@ from ..config import Config
 from ..worker.messages import Epoch, Preview, ReconstructDone
 from .model_file import ModelFile
 from .scans import HostScan
+from .wording import say
 
 WHOLE = 100  # progress of a complete reconstruction: percent
 AFTER_NETWORK = 90  # percent at which the network's object is complete, when it is refined afterwards
@@ -41,7 +42,7 @@ def make_result_output(scan: HostScan, done: ReconstructDone, scratch: Path) -> 
         probe=take_array(scratch / done.probe),
         positions=None if done.positions is None else take_array(scratch / done.positions),
         losses=done.losses,
-        comment=done.comments,
+        comment=say(done.comments),
     )
     return ReconstructOutput(product, progress=WHOLE)
 

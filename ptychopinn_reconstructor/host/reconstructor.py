@@ -25,6 +25,7 @@ from .model_in_use import ModelInUse
 from .releases import export_training_data
 from .scans import HostScan
 from .training import Training
+from .wording import say
 
 if TYPE_CHECKING:
     from .session import Session
@@ -159,11 +160,11 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         warned = {warning.code for warning in warnings}
         for notice in done.notices:
             if notice.code not in warned:
-                self.logger.info('%s', notice.text)
+                self.logger.info('%s', say(notice.text))
         self.logger.info('%s', format_result(done))
         verdict = done.run.verdict
         if verdict is not None:
-            self.logger.log(logging.INFO if verdict.word == 'good' else logging.WARNING, '%s', verdict.sentence)
+            self.logger.log(logging.INFO if verdict.word == 'good' else logging.WARNING, '%s', say(verdict.sentence))
 
     def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
         """Outputs of a training on the files in a folder, or on the selected scan, which writes a model.safetensors.

@@ -62,7 +62,7 @@ class TrainingSource:
             return (
                 f'Pretraining for the probe of {what}.'
                 if self.pretraining
-                else (f'Training on {what}: the folder holds no files.')
+                else (f'Training on {what}: the folder holds no training data.')
             )
         if self.pretraining:
             return f'Pretraining for the probe of {self.files.scans[0].name}.'

@@ -66,7 +66,7 @@ def _compare_with_training(probe: NDArray[np.complex64], model: Model, what: str
     if correlation is not None:
         text = (
             f'{what} differs from the one the model was trained with (correlation {correlation:.3f}); '
-            'pass another with --probe FILE[:KEY] if that is not meant.'
+            'hand in another (probe=) if that is not meant.'
         )
         notices.append(Notice('probe_shape', text))
     if len(probe) != len(model.probe):

@@ -150,7 +150,7 @@ def prepare_scan(
         )
     chosen = scan.probe if probe is None else probe
     if chosen is None:
-        raise ScanError('The scan has no probe (probeGuess); pass one with --probe FILE[:KEY].')
+        raise ScanError('The scan has no probe (probeGuess); hand one in (probe=).')
     chosen = check_probe(chosen, scan.n_pixels)
     chosen = mask_probe(chosen) if probe_mask else chosen
     order = canonical_order(scan.positions)

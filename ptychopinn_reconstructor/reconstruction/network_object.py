@@ -192,7 +192,7 @@ def amplitude_correction(gauge: float) -> tuple[float, tuple[Notice, ...]]:
         return gauge, ()
     text = (
         f'The measured counts ask for {gauge:.2f} times the amplitude of the network, too much to be corrected: '
-        "the probe's power may be wrong (--probe-power from_counts), or the model may not fit this scan."
+        "the probe's power may be wrong (data.probe_power=from_counts), or the model may not fit this scan."
     )
     return 1.0, (Notice('count_gauge', text),)
 

@@ -50,12 +50,12 @@ def _doubt_trusted(prepared: PreparedScan) -> str:
     if brightest > LARGEST_SHARE:
         return (
             f'But the brightest patterns hold {brightest:.2f} times its power, which no object passes: '
-            'the probe is too weak; pass --probe-power from_counts.'
+            'the probe is too weak; set data.probe_power=from_counts.'
         )
     if brightest < SMALLEST_SHARE:
         return (
             f'Even the brightest patterns hold only {brightest:.2f} of its power: where a part of the object is clear, '
-            'the probe is too strong; pass --probe-power from_counts then.'
+            'the probe is too strong; set data.probe_power=from_counts then.'
         )
     return ''
 
@@ -80,7 +80,7 @@ def refinement_notices(refined: Refined) -> tuple[Notice, ...]:
         count = len(refined.probe)
         text = (
             f'The patterns do not fit the probe that was given: it was improved, with {count} '
-            f'mode{"s" * (count > 1)}; --modes 0 leaves it as it is.'
+            f'mode{"s" * (count > 1)}; refinement.modes=0 leaves it as it is.'
         )
         notices.append(Notice('probe_asked_for', text))
     # Momentum is chosen such that a pass of many may go too far, which says nothing of the scan.

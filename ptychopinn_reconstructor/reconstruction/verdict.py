@@ -103,7 +103,7 @@ def _judge_background(background: Background | None) -> Iterator[Reason]:
             background.share > BACKGROUND_MUCH,
             f'about {background.per_pixel:.2g} counts a pixel ({background.share:.1%} of all) are a background',
             'dark current, stray light or scatter of the air; or a probe of more modes than were given',
-            'estimate it with the object (--background on), or give the probe its modes',
+            'estimate it with the object (refinement.background=on), or give the probe its modes',
         )
 
 
@@ -166,7 +166,7 @@ def _judge_map(found: AffineMap) -> Iterator[Reason]:
             f'the patterns ask for positions {found.scale:.4f} times as far apart and turned by {found.rotation:.2g} '
             f'degrees ({found.significance:.0f} standard errors)',
             'a wrong pixel size (wavelength, distance), or axes of the stage that are not those of the detector',
-            'let the engine map them (--refine-positions), or check pixel size and axes',
+            'let the engine map them (refinement.positions=true), or check pixel size and axes',
         )
 
 
@@ -184,7 +184,8 @@ def _judge_slopes(found: SlopeMisfit | None) -> Iterator[Reason]:
             f'patterns lie {found.shift:.2g} detector pixels rms from where the object puts them, beyond noise '
             f'({found.phase:.2g} rad across the probe)',
             'wrong positions, a wrong probe, patterns off center, or a long-range phase that has not settled',
-            'make more passes (--passes); try --refine-positions and --refine-probe; check the positions and the probe',
+            'make more passes (refinement.passes); try refinement.positions=true and refinement.probe=true; check the '
+            'positions and the probe',
         )
 
 
@@ -199,7 +200,7 @@ def _judge_passes(run: RunInfo, end: float) -> Iterator[Reason]:
             last > ROSE_MUCH * lowest,
             f'the residual rose from {lowest:.3g} to {last:.3g} over the passes',
             'a probe that is partially coherent, wrong, or wider than its window',
-            'make fewer passes (--passes), or give the right probe with its modes',
+            'make fewer passes (refinement.passes), or give the right probe with its modes',
         )
 
 
@@ -224,15 +225,18 @@ def _judge_misfit(misfit: Residual, run: RunInfo, *, named: bool) -> Iterator[Re
 def _explain_misfit(run: RunInfo) -> tuple[str, str]:
     """Likely causes of a misfit, and the remedy."""
     if not run.refine_passes:
-        return 'the object is as the network made it', 'let the engine improve it (--passes auto)'
+        return 'the object is as the network made it', 'let the engine improve it (refinement.passes=auto)'
     causes = 'wrong positions, a wrong probe or too few modes of it, patterns off center, or values that are no counts'
-    remedy = 'try --refine-positions and --refine-probe; check the probe, the center of the patterns and their unit'
+    remedy = (
+        'try refinement.positions=true and refinement.probe=true; check the probe, the center of the patterns and '
+        'their unit'
+    )
     if len(run.residual_by_pass) > 1:
         before, last = run.residual_by_pass[-2:]
         if last < FALLING * before:
             return (
                 f'too few passes, since the residual fell by {1 - last / before:.0%} in the last one; or {causes}',
-                f'make more passes (--passes); {remedy}',
+                f'make more passes (refinement.passes); {remedy}',
             )
     return causes, remedy
 
@@ -246,7 +250,7 @@ def _judge_brightness(object: NDArray[np.complex64], reliability: Reliability) -
             share > BRIGHT_MUCH,
             f'abs(O) exceeds 1.1 on {share:.1%} of the area, which no sample transmits',
             'a probe that is wrong or weaker than it was, a background, or unmasked pixels',
-            'check the probe, or take its power from the counts (--probe-power from_counts)',
+            'check the probe, or take its power from the counts (data.probe_power=from_counts)',
         )
 
 

@@ -38,12 +38,14 @@ def read_stored_config(folder: Path) -> Config:
     """Configuration of the training in `folder`; ConfigError if there is none to resume."""
     for needed in (LAST, CONFIG):
         if not any(folder.glob(needed)):
-            raise ConfigError(f'There is nothing to resume: {folder / needed} does not exist; leave out --resume.')
+            raise ConfigError(f'There is nothing to resume: {folder / needed} does not exist; leave out resume=True.')
     try:
         text = (folder / CONFIG).read_text(encoding='utf-8')
     except (OSError, ValueError) as error:
-        raise ConfigError(f'{folder / CONFIG} cannot be read ({error}); leave out --resume and train anew.') from error
-    return parse(parse_yaml(text, str(folder / CONFIG), 'leave out --resume and train anew'))
+        raise ConfigError(
+            f'{folder / CONFIG} cannot be read ({error}); leave out resume=True to train anew.'
+        ) from error
+    return parse(parse_yaml(text, str(folder / CONFIG), 'leave out resume=True to train anew'))
 
 
 def check_resumable(folder: Path, stored: Config, config: Config) -> None:
@@ -55,12 +57,14 @@ def check_resumable(folder: Path, stored: Config, config: Config) -> None:
         for key in old.keys() - FREE_ON_RESUME:
             if old[key] != new[key]:
                 raise ConfigError(
-                    f'--resume goes on with the same training, whose {key} is {old[key]}, not {new[key]}; '
-                    f'leave {key} out, or train anew in another folder.'
+                    f'A resumed training is the same training, whose {key} is {old[key]}, not {new[key]}; '
+                    f'set {section}.{key} back, or train anew in another folder.'
                 )
     done = count_epochs(folder)
     if config.training.nepochs < done:
-        raise ConfigError(f'The training in {folder} has {done} epochs already; pass a larger --epochs than that.')
+        raise ConfigError(
+            f'The training in {folder} has {done} epochs already; set training.nepochs to more, or use its model.'
+        )
 
 
 def find_start_model(folder: Path, given: str | Path | None, *, resume: bool) -> Path | None:

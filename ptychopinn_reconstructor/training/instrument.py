@@ -39,7 +39,7 @@ class Instrument:
             prepared = prepare_scan(scan, mode=mode)
             return cls(prepared.probe, scan.bad_pixels, power_notice(prepared))
         if scan.probe is None:
-            raise ScanError('The scan has no probe (probeGuess); pass one with --probe FILE[:KEY].')
+            raise ScanError('The scan has no probe (probeGuess); hand one in (probe=).')
         return replace(cls.of_probe(scan.probe, photons), bad_pixels=scan.bad_pixels)
 
     @classmethod
@@ -48,7 +48,8 @@ class Instrument:
         power = probe_power(probe)
         if photons is None and power < LOWEST_PHOTONS:
             raise ConfigError(
-                f'The power of the probe is {power:.4g}, which cannot be photons per pattern; pass SCAN or --photons.'
+                f'The power of the probe is {power:.4g}, which cannot be photons per pattern; hand in a scan, or the '
+                'photons (photons=).'
             )
         origin = 'as given' if photons else "the probe's own power"
         notice = Notice('instrument', f'Photons per pattern: {photons or power:.4g}, {origin}.')
@@ -63,7 +64,7 @@ def read_instrument(folder: Path) -> Instrument:
     """Instrument of the pretraining in `folder`; ConfigError if there is none."""
     file = folder / INSTRUMENT
     if not file.exists():
-        raise ConfigError(f'There is no pretraining to resume: {file} does not exist; leave out --resume.')
+        raise ConfigError(f'There is no pretraining to resume: {file} does not exist; leave out resume=True.')
     with NpzMembers(file) as members:
         bad = members.read('bad_pixels').astype(bool) if 'bad_pixels' in members else None
         notice = Notice('instrument', f'The probe is that of {file}.')

@@ -111,7 +111,7 @@ def complete_pretraining_config(config: Config, probe: NDArray[np.complex64]) ->
     if power / config.training.dose_range < LOWEST_PHOTONS:
         raise ConfigError(
             f'The probe holds {power:.4g} photons a pattern, divided by dose_range too few to learn from; say how many '
-            'there are (--photons), or lower dose_range.'
+            'there are (photons=), or lower dose_range.'
         )
     settled = {'N': probe.shape[-1], 'model_type': 'supervised'}
     return config.merged({'model': settled, 'data': {'source': 'procedural'}})

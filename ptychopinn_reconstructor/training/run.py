@@ -26,7 +26,7 @@ from ..physics.prepare import PreparedScan
 from ..physics.simulation.procedural import ProceduralPatterns
 from ..reconstruction.writing import write_config
 from .fine_tuning import keep_better_model
-from .folder import CHECKPOINTS, CONFIG, METRICS, MODEL, copy_start_model, find_start_model
+from .folder import CHECKPOINTS, CONFIG, METRICS, MODEL, copy_start_model, count_epochs, find_start_model
 from .metrics_table import NAME, MetricsTable
 from .previews import add_previews
 from .verdict import TrainingVerdict, judge_training
@@ -125,6 +125,8 @@ def _run_locked(plan: TrainingPlan, run: TrainingRun, path: Path | None, *, keep
     # Only now, when the data are known to be good, does the folder say how to resume.
     copy_start_model(folder, path)
     write_config(folder / CONFIG, config)
+    if run.resume:
+        emit(Log(f'Resuming after epoch {count_epochs(folder)}.'))
     trained, notices = train_network(run, config, data, keep_interrupted=keep_interrupted), data.notices
     if start is not None and data.measured:
         trained, kept = keep_better_model(trained, start.weights, backend, config, data.scans[0], emit=emit)

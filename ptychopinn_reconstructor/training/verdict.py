@@ -35,7 +35,7 @@ from .fine_tuning import replace_probe
 JUDGED_PIXELS, FEWEST_JUDGED, MOST_JUDGED = 2**20, 64, 256  # of the detector; patterns: seconds on one core
 UNTRAINED_MUCH = 3 * FAR_FROM_DATA  # of the held-out counts that the network leaves unexplained beyond noise
 BESIDE = 2  # patterns that were trained on for one that was held out
-MEND_FIRST = 'mend the scan first, or train with --refine-probe-first 20 or --refine-positions-first 20'
+MEND_FIRST = 'mend the scan first, or train with training.refine_probe_first=20 or training.refine_positions_first=20'
 OVERFITTED = 1.5  # times the misfit of patterns that were trained on
 
 
@@ -191,7 +191,7 @@ def list_reasons(unseen: Residual, seen: Residual | None, after_engine: Verdict 
             'bad' if excess > UNTRAINED_MUCH else 'doubtful',
             f'the network leaves {excess:.1%} of the counts unexplained',
             'too short a training, or too few patterns',
-            'train for more --epochs, on more scans, or from a pretrained model (--from)',
+            'train longer (training.nepochs), on more scans, or from a pretrained model (initial=)',
         )
     if seen is not None and excess > FAR_FROM_DATA and unseen.noise_ratio > OVERFITTED * seen.noise_ratio:
         yield Reason(
@@ -199,5 +199,5 @@ def list_reasons(unseen: Residual, seen: Residual | None, after_engine: Verdict 
             'doubtful',
             f'patterns that were held out fit {unseen.noise_ratio / seen.noise_ratio:.2g} times worse than others',
             'too few patterns to learn from for so many epochs',
-            'train on more scans, from a pretrained model (--from), or for fewer --epochs',
+            'train on more scans, from a pretrained model (initial=), or shorter (training.nepochs)',
         )

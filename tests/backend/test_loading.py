@@ -135,7 +135,10 @@ def test_the_sentence_offers_what_is_installed(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(backend, '_can_import', lambda module: module in ('tensorflow', 'keras'))
     with pytest.raises(BackendError, match=r'^PyTorch backend selected') as error:
         backend.load_backend('PyTorch')
-    assert 'choose what is installed: --backend odd or --backend tensorflow (Odd or TensorFlow in' in str(error.value)
+    assert (
+        'choose what is installed: execution.backend=odd or execution.backend=tensorflow (Odd or TensorFlow in'
+        in str(error.value)
+    )
 
 
 @pytest.mark.parametrize('name', ['jax', 'Torch', '', 'torch '])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import signal
@@ -260,7 +261,8 @@ def test_a_job_that_fails_before_it_begins_leaves_no_product_and_its_error(
     window.infer()
     wait(window.is_idle)
     assert (window.products.count(), window.products.currentIndex()) == (count, 0)
-    assert 'is no folder' in window.status() and f'color: {VERDICT_COLORS["bad"]}' in window.status()
+    assert "is no folder; free some, or set 'Scratch folder'" in html.unescape(window.status())
+    assert f'color: {VERDICT_COLORS["bad"]}' in window.status()
     window.picture('failed')
     bar = window.progress.text_edit.verticalScrollBar()
     assert bar.value() == bar.maximum()

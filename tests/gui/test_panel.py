@@ -19,7 +19,8 @@ from window import HANG, Window, enter, line_of, press_to, shown
 from ptychopinn_reconstructor.backend import installed, resolve_name
 from ptychopinn_reconstructor.errors import ConfigError
 from ptychopinn_reconstructor.host.devices import Devices
-from ptychopinn_reconstructor.host.panel import GROUPS, LABELS, Field, list_fields
+from ptychopinn_reconstructor.host.fields import GROUPS, LABELS, Field
+from ptychopinn_reconstructor.host.panel import list_fields
 from ptychopinn_reconstructor.host.settings import PluginSettings
 from ptychopinn_reconstructor.host.window.fields import DeviceViewController
 from ptychopinn_reconstructor.host.window.layout import iterate_rows

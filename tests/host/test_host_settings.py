@@ -17,6 +17,7 @@ from ptychopinn_reconstructor.errors import ConfigError, ModelFileError, PtychoP
 from ptychopinn_reconstructor.host.model_file import ModelFile
 from ptychopinn_reconstructor.host.scans import HostScan
 from ptychopinn_reconstructor.host.settings import FROM_THE_HOST
+from ptychopinn_reconstructor.host.wording import say
 
 # Each with a value that is not its default.
 CHANGED: dict[str, Any] = {
@@ -309,7 +310,7 @@ def test_a_model_that_cannot_fit_is_refused_before_a_worker_starts(
     ('settings', 'scan', 'words'),
     [
         ({'PtychoPINNModel.GridSize': 2}, {}, ['gridsize 1', 'say 2']),
-        ({'PtychoPINNPlugin.ProbePower': 'from_counts'}, {}, ['ProbePower', 'from_counts']),
+        ({'PtychoPINNPlugin.ProbePower': 'from_counts'}, {}, ['Probe power', 'from_counts']),
         ({}, {'photons': 1e3}, ['counts on average', 'dose']),
         ({}, {'photons': 1e7}, ['counts on average', 'dose']),
         ({}, {'photons': 2e5}, None),
@@ -330,7 +331,7 @@ def test_what_differs_from_the_training_is_told_before_a_worker_starts(
     assert words is None or all(word in warnings[0] for word in words)
     opened = ModelFile.open(model)
     notices = opened.compare_training(HostScan.of(other.input), config_of(host))
-    assert [notice.text for notice in notices] == [line.partition(': ')[2] for line in warnings]
+    assert [say(notice.text) for notice in notices] == [line.partition(': ')[2] for line in warnings]
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,7 @@ def test_another_probe_takes_the_place_of_the_scans() -> None:
 
 def test_missing_probe_and_wrong_size_are_refused() -> None:
     """N: a multiple of the network's stride; and no reconstruction without a probe."""
-    with pytest.raises(ScanError, match=r'no probe.*--probe FILE'):
+    with pytest.raises(ScanError, match=r'no probe.*probe='):
         prepare.prepare_scan(small_scan(probe=None))
     with pytest.raises(ConfigError, match=r'N is 16 .* multiple of 32'):
         prepare.prepare_scan(small_scan(), stride=32)

@@ -97,11 +97,11 @@ def divide(scan: Scan) -> Scan:
         (spoil(heat_pixels), 1e5, 'bad_pixels', ('3 pixels are far brighter', 'row 3, column 8')),
         (spoil(close_shutter), 1e5, 'outlier_patterns', ('3 patterns', 'number 11, 50, 90)', 'leave them out')),
         (spoil(close_shutter), 1e3, 'outlier_patterns', ('50, 90)',)),
-        (spoil(add_background), 1e5, 'background', ('counts a pixel', 'dark current', '--background on')),
+        (spoil(add_background), 1e5, 'background', ('counts a pixel', 'dark current', 'refinement.background=on')),
         (spoil(add_background), 1e3, 'background', ('counts a pixel',)),
         (spoil(add_halo), 1e4, 'background', ('stray light',)),
         (spoil(saturate), 1e5, 'clipped', ('of the patterns end at exactly 100 counts', 'saturated', 'less light')),
-        (move_positions, 1e5, 'misfit', ('of the counts', 'positions', '--refine-positions')),
+        (move_positions, 1e5, 'misfit', ('of the counts', 'positions', 'refinement.positions=true')),
         (move_center, 1e5, 'misfit', ('of the counts',)),
         (divide, 1e5, 'below_noise', ('0.1', 'divided by a constant', 'as the detector wrote')),
     ],
@@ -145,7 +145,7 @@ def test_positions_that_are_all_stretched_are_told_though_the_misfit_hardly_rise
     verdict = judge(replace(scan, positions=middle + 1.02 * (scan.positions - middle), object=None))
     assert verdict.word == 'doubtful' and verdict.ratio < 1.3
     reason = next(reason for reason in verdict.reasons if reason.code == 'stretched_positions')
-    assert '0.98' in reason.finding and '--refine-positions' in reason.remedy
+    assert '0.98' in reason.finding and 'refinement.positions=true' in reason.remedy
 
 
 def test_masked_pixels_are_no_fault() -> None:

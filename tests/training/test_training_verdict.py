@@ -52,7 +52,7 @@ def test_each_misfit_has_its_reason(
 ) -> None:
     found = list(list_reasons(unseen, seen, after))
     assert [(reason.code, reason.word) for reason in found] == expected
-    assert all('--refine-probe-first' in reason.remedy for reason in found if reason.code == 'misfit')
+    assert all('training.refine_probe_first=20' in reason.remedy for reason in found if reason.code == 'misfit')
 
 
 def trained(scan: Scan, folder: Path, **changes: Any) -> tuple[TrainingResult, TrainingVerdict, list[str]]:

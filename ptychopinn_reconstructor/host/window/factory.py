@@ -15,8 +15,9 @@ from ptychodus.controller.processing import ReconstructorViewControllerFactory
 from PyQt5.QtWidgets import QWidget
 
 from ..devices import Devices
+from ..fields import ADVANCED, GROUPS, Field
 from ..library import PtychoPINNLibrary
-from ..panel import ADVANCED, GROUPS, Field, format_tool_tip, is_installed, list_fields
+from ..panel import format_tool_tip, is_installed, list_fields
 from ..settings import OPEN
 from .fields import (
     ChoiceViewController,

@@ -15,7 +15,8 @@ from PyQt5.QtCore import QSignalBlocker
 from PyQt5.QtWidgets import QComboBox, QHBoxLayout, QLineEdit, QPushButton, QWidget
 
 from ..devices import Devices
-from ..panel import Field, format_open_value, format_unit
+from ..fields import Field
+from ..panel import format_open_value, format_unit
 from ..settings import HOST_MODEL_PATH
 
 

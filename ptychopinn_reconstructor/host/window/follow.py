@@ -45,9 +45,11 @@ def _draw_held_out(controller: Any, session: Session, repository: Any) -> None:
         shown = session.training
         if not isinstance(shown, TrainingProduct) or not shown.held_out:
             return
-        if 0 <= product_index == _find_index(repository, shown.item):
+        drawn = [loss.epoch for loss in shown.item.get_losses()]
+        held_out = [pair for pair in shown.held_out if drawn and pair[0] <= drawn[-1]]
+        if held_out and 0 <= product_index == _find_index(repository, shown.item):
             axes = controller._status_view.axes
-            axes.semilogy(*zip(*shown.held_out, strict=True), '.-', label=HELD_OUT, linewidth=2.0)
+            axes.semilogy(*zip(*held_out, strict=True), '.-', label=HELD_OUT, linewidth=2.0)
             axes.legend()
             controller._status_view.figure_canvas.draw()
 

@@ -24,6 +24,7 @@ from PyQt5.QtWidgets import (
 from ...errors import PtychoPINNError
 from ..last_reliability import LastReliability, ReliabilityRecord
 from ..panel import format_verdict
+from ..wording import say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -127,7 +128,7 @@ def _format_reasons(record: ReliabilityRecord) -> Iterator[str]:
     """HTML lines: the verdict, then likely causes and remedy of each reason."""
     yield format_verdict(record)
     for reason in record.verdict.reasons if record.verdict is not None else ():
-        text = f'{reason.finding}. Likely: {reason.causes}. To do: {reason.remedy}.'
+        text = say(f'{reason.finding}. Likely: {reason.causes}. To do: {reason.remedy}.')
         yield html.escape(f'{text[:1].upper()}{text[1:]}')
 
 

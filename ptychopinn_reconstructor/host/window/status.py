@@ -9,6 +9,7 @@ from PyQt5.QtWidgets import QLabel, QWidget
 
 from ..panel import describe_status, format_job, format_verdict
 from ..reconstructor import PtychoPINNReconstructor
+from ..wording import say
 
 STATUS = 'status'
 
@@ -39,7 +40,8 @@ class StatusViewController(ParameterViewController, Observer):
         """Update text, tool tip and color."""
         now = describe_status(self._reconstructor)
         session = self._reconstructor.session
-        lines = [format_job(session.status), now.text, format_verdict(session.reliability.record)]
+        verdict = say(format_verdict(session.reliability.record))
+        lines = [format_job(session.status), now.text, verdict]
         self._label.setText('<br>'.join(filter(None, lines)))
         self._label.setToolTip(now.tool_tip)
 

@@ -67,8 +67,8 @@ def choose_scan(fields: dict[str, Any], index: int | None) -> dict[str, Any]:
     listed = _list_numbers(present)
     if index is None:
         text = (
-            f'The file holds {len(present)} scans (scan_index {listed}); choose one by scan_index, or pass as_is '
-            '(--as-is) to take all for one scan.'
+            f'The file holds {len(present)} scans (scan_index {listed}); choose one by scan_index, or set '
+            'data.as_is=true to take all for one scan.'
         )
         raise SeveralScansError(text, present)
     if index not in present:
