@@ -102,7 +102,7 @@ NoticeCode = Literal[
     'mask_inverted', 'impossible_values', 'hot_pixels', 'dark_pixels', 'single_hits', 'lost_frames', 'lost_positions',
     'beam_offset', 'count_factor',
     # what a scan holds
-    'power_choice', 'photons', 'empty_patterns', 'varying_probe', 'object_layers',
+    'power_choice', 'photons', 'empty_patterns', 'varying_probe', 'normalized_probe', 'object_layers',
     # a scan and a model
     'probe_of_model', 'refined_probe', 'gridsize', 'power_setting', 'power_unit', 'further_model',
     'probe_shape', 'probe_modes', 'dose', 'probe_power', 'overlap',

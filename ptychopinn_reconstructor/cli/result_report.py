@@ -7,6 +7,7 @@ from typing import Any
 
 from ..events import Notice
 from ..io.system import measure_peak_memory
+from ..physics.scoring.frc import describe_half_data
 from ..physics.scoring.metrics import LEADING, Comparison
 from ..reconstruction.finish import Result
 from ..result import Verdict
@@ -76,7 +77,7 @@ def summarize_reliability(reliability: Mapping[str, Any]) -> dict[str, Any]:
         'residual': reliability['residual'],
         'R-factor': reliability.get('r_factor'),
         'uncertainty, median': reliability.get('uncertainty_median'),
-        'half-data FRC 1/7': format_resolution(split['resolution']['seventh']) if split else None,
+        'half-data FRC': describe_half_data(split['resolution']) if split else None,
     }
 
 

@@ -21,6 +21,7 @@ from ..errors import ScanError
 from ..events import Notice
 from .releases import is_far_field, list_indexes, map_to_meters, map_to_pixels
 
+SAME_WEIGHT = 1e-6  # difference of two weights of a probe's mode that are the same
 SAME_PIXEL = 1e-3  # relative difference of two pixel sizes that are the same
 
 
@@ -171,12 +172,19 @@ def _find_geometry(product: Product) -> ObjectGeometry:
 
 def _check_product(product: Product) -> Iterable[Notice]:
     probes, obj = product.probes, product.object_
-    if probes.num_coherent_modes > 1 or probes.get_opr_weights_or_none() is not None:
+    weights = probes.get_opr_weights_or_none()
+    if probes.num_coherent_modes > 1 or (weights is not None and np.ptp(weights, axis=0).max() > SAME_WEIGHT):
         text = (
             f'The probe of {product.metadata.name!r} varies from position to position (orthogonal probe relaxation, '
             f'{probes.num_coherent_modes} coherent modes); its first mode is used for all positions.'
         )
         yield Notice('varying_probe', text)
+    elif weights is not None:  # as Pty-Chi writes them, all alike
+        text = (
+            f'The probe of {product.metadata.name!r} is from Pty-Chi, which normalizes probe and object: the amplitude '
+            'of the object is relative to that, no longer the transmission.'
+        )
+        yield Notice('normalized_probe', text)
     if obj.num_layers > 1:
         text = (
             f'The object of {product.metadata.name!r} has {obj.num_layers} layers; the result is one layer, '

@@ -23,7 +23,7 @@ from ..physics.geometry import scan_area
 from ..physics.illumination import COVERED, illuminated_area, illumination
 from ..physics.prepare import PreparedScan
 from ..physics.residual import Residual
-from ..physics.scoring.frc import FRC
+from ..physics.scoring.frc import FRC, describe_half_data
 from ..physics.scoring.halves import halves_frc, split_interleaved
 
 Refine = Callable[[PreparedScan, NDArray[np.complex64]], NDArray[np.complex64]]
@@ -99,18 +99,12 @@ class Reliability:
         if (median := self.uncertain(50)) is not None:
             parts.append(f'{self.source} disagree by {median:.2g} (median)')
         if self.split is not None:
-            parts.append(f'half-data FRC 1/7 at {self._resolution()}')
+            found = describe_half_data(self.split.to_json(self.pixel_size)['resolution'])
+            shared = 'the probe' if median is None else 'the network'
+            parts.append(f'half-data FRC {found} (both halves share {shared})')
         if self.outside:
             parts.append(f'outside of the training: {", ".join(self.outside).replace("_", " ")}')
         return ', '.join(parts)
-
-    def _resolution(self) -> str:
-        assert self.split is not None
-        resolution = self.split.to_json(self.pixel_size)['resolution']['seventh']
-        if resolution['pixels'] is None:
-            return 'no frequency'
-        nanometers = '' if resolution['nm'] is None else f' = {resolution["nm"]:.3g} nm'
-        return f'{resolution["pixels"]:.1f} px{nanometers}'
 
 
 def assess(

@@ -213,6 +213,20 @@ def test_varying_probe_and_layers_are_handled_with_a_warning(host: Host, case: C
     assert found.object_.num_layers == 1 and found.probes.num_coherent_modes == 1
 
 
+@pytest.mark.parametrize(
+    ('weights', 'code'), [(None, None), ('ones', 'normalized_probe'), ('varying', 'varying_probe')]
+)
+def test_weights_of_the_probe_that_are_all_alike_are_no_variation(
+    case: Case, weights: str | None, code: str | None
+) -> None:
+    """Pty-Chi writes ones, and normalizes the probe: the amplitude is relative then."""
+    values = {'ones': np.ones((81, 1)), 'varying': np.linspace(0.5, 1.5, 81)[:, None], None: None}[weights]
+    probes = ProbeSequence(case.product.probes.get_array(), values, PIXELS)
+    notices = HostScan.of(case.with_product(probes=probes).input).notices
+    assert [notice.code for notice in notices] == ([] if code is None else [code])
+    assert all(('Pty-Chi' in notice.text) == (code == 'normalized_probe') for notice in notices)
+
+
 def cropped(case: Case) -> ReconstructInput:
     return replace(case.input, diffraction_patterns=np.array(case.scan.diffraction)[:, :28])
 

@@ -22,7 +22,7 @@ from ptychopinn_reconstructor.physics.geometry import layout
 from ptychopinn_reconstructor.physics.illumination import illuminated_area, illumination
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, even_batches, prepare_scan
 from ptychopinn_reconstructor.physics.residual import residual
-from ptychopinn_reconstructor.physics.scoring.frc import frc
+from ptychopinn_reconstructor.physics.scoring.frc import describe_half_data, frc
 from ptychopinn_reconstructor.physics.scoring.halves import halves_frc, split_interleaved
 from ptychopinn_reconstructor.physics.stitching.average import mean_object
 from ptychopinn_reconstructor.physics.stitching.disagreement import Disagreement
@@ -227,9 +227,34 @@ def test_every_result_says_how_far_to_trust_it(alone: tuple[Result, list[Event]]
     assert 2 <= seventh['pixels'] < 8 and seventh['nm'] == pytest.approx(10 * seventh['pixels'])
     comments = result.reconstruction.comments
     assert comments.count('\n') == 0 and f'R {reliability.misfit.r_factor:.3g}' in comments
-    assert f'half-data FRC 1/7 at {seventh["pixels"]:.1f} px = {seventh["nm"]:.3g} nm' in comments
+    found = describe_half_data(values['split_frc']['resolution'])
+    assert (
+        found.startswith(('half-bit at ', '1/7 at ')) and f'half-data FRC {found} (both halves share the ' in comments
+    )
     assert {event.stage for event in events if isinstance(event, Progress)} == {'refine', 'refine half'}
     assert json.loads(json.dumps(to_plain_json(values), allow_nan=False))['split_frc']['area'] == reliability.split.area
+
+
+def test_the_resolution_of_half_data_is_by_the_coarser_criterion() -> None:
+    """And where the curve never falls below it, it is not said to be reached."""
+
+    def told(seventh: float, half_bit: float, unit: float | None = 10.0) -> str:
+        found = {'seventh': seventh, 'half_bit': half_bit}
+        return describe_half_data(
+            {
+                name: {
+                    'frequency': value,
+                    'pixels': 1 / value if value else None,
+                    'nm': unit / value if value and unit else None,
+                }
+                for name, value in found.items()
+            }
+        )
+
+    assert told(0.5, 0.5) == '1/7 not reached: 2.0 px (20 nm) or better'
+    assert told(0.5, 0.25) == 'half-bit at 4.0 px = 40 nm'
+    assert told(0.4, 0.5, None) == '1/7 at 2.5 px'
+    assert told(0.5, 0.0) == 'no frequency above half-bit'
 
 
 def test_the_halves_share_no_pattern_and_are_refined_apart(alone: tuple[Result, list[Event]]) -> None:

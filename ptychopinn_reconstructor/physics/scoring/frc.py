@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,21 @@ class FRC:
                 'half_bit': self.half_bit.tolist(),
             },
         }
+
+
+def describe_half_data(resolution: Mapping[str, Mapping[str, float | None]]) -> str:
+    """Resolution of the whole from the FRC of two halves (`resolution` of FRC.to_json), by the coarser criterion."""
+    title, found = min(
+        (('1/7', resolution['seventh']), ('half-bit', resolution['half_bit'])),
+        key=lambda pair: pair[1]['frequency'] or 0,
+    )
+    pixels, nanometers = found['pixels'], found['nm']
+    if pixels is None:
+        return f'no frequency above {title}'
+    size = '' if nanometers is None else f'{nanometers:.3g} nm'
+    if (found['frequency'] or 0) >= NYQUIST:
+        return f'{title} not reached: {pixels:.1f} px{f" ({size})" if size else ""} or better'
+    return f'{title} at {pixels:.1f} px{f" = {size}" if size else ""}'
 
 
 def _resolution(frequency: float, unit: float | None) -> dict[str, float | None]:
