@@ -228,9 +228,8 @@ def test_every_result_says_how_far_to_trust_it(alone: tuple[Result, list[Event]]
     comments = result.reconstruction.comments
     assert comments.count('\n') == 0 and f'R {reliability.misfit.r_factor:.3g}' in comments
     found = describe_half_data(values['split_frc']['resolution'])
-    assert (
-        found.startswith(('half-bit at ', '1/7 at ')) and f'half-data FRC {found} (both halves share the ' in comments
-    )
+    assert found == f'1/7 not reached: {seventh["pixels"]:.1f} px ({seventh["nm"]:.3g} nm) or better'
+    assert f'half-data FRC {found} (both halves share the probe)' in comments
     assert {event.stage for event in events if isinstance(event, Progress)} == {'refine', 'refine half'}
     assert json.loads(json.dumps(to_plain_json(values), allow_nan=False))['split_frc']['area'] == reliability.split.area
 
