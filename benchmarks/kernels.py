@@ -164,7 +164,8 @@ def engine(n: int, quick: bool) -> Iterator[Row]:
 
 def wavefront(n: int, quick: bool) -> list[Row]:
     """The long-range phase: the slopes of all patterns, and the systems that are solved for it."""
-    from ptychopinn_reconstructor.physics.engine.wavefront import long_range_phase, slopes
+    from ptychopinn_reconstructor.physics.engine.sloped_waves import slopes
+    from ptychopinn_reconstructor.physics.engine.wavefront import long_range_phase
 
     total = 256 if quick else 1024
     scan = prepared(n, total)

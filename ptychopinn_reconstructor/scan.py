@@ -48,6 +48,9 @@ class Scan:
         (n,) integers naming the scan of each pattern, or None.
     pixel_size
         (height, width) of an object pixel in meters, or None where only pixels are known.
+    fresnel_number
+        Of the near field, F = pixel^2 / (wavelength * effective distance) along rows and columns, or one number for
+        both (`physics.propagation`); None: the far field.
     count_unit
         Counts that a unit of intensity stands for, where the patterns do not hold counts (see `photons`).
     pattern_indexes
@@ -74,6 +77,7 @@ class Scan:
     bad_pixels: NDArray[np.bool_] | None = None
     scan_index: NDArray[np.int64] | None = None
     pixel_size: tuple[float, float] | None = None
+    fresnel_number: tuple[float, float] | None = None
     pattern_indexes: NDArray[np.int64] | None = None
     count_unit: float = 1.0
     metadata: Mapping[str, str | float] = field(default_factory=dict)
@@ -100,6 +104,8 @@ class Scan:
             self._set('pattern_indexes', _check_integers('pattern_indexes', self.pattern_indexes, n))
         if self.pixel_size is not None and not all(np.isfinite(s) and s > 0 for s in self.pixel_size):
             raise ScanError(f'The object pixel size is {self.pixel_size}; both numbers must be positive meters.')
+        if self.fresnel_number is not None:
+            self._set('fresnel_number', _check_fresnel_number(self.fresnel_number))
         if not (np.isfinite(self.count_unit) and self.count_unit > 0):
             raise ScanError(f'The count unit is {self.count_unit}; it must be a positive number of counts.')
         self._set('metadata', MappingProxyType(dict(self.metadata)))
@@ -302,6 +308,16 @@ def _check_bad_pixels(values: ArrayLike, side: int) -> NDArray[np.bool_]:
     if array.all():
         raise ScanError('bad_pixels marks every pixel as bad; expected True only where a pixel is bad.')
     return array
+
+
+def _check_fresnel_number(values: ArrayLike) -> tuple[float, float]:
+    array = np.ravel(np.asarray(values, dtype=np.float64))
+    if array.size not in (1, 2) or not (np.isfinite(array).all() and (array > 0).all()):
+        raise ScanError(
+            f'The Fresnel number is {array.tolist()}; expected one positive number, or two for rows and columns: '
+            'pixel^2 / (wavelength * effective distance).'
+        )
+    return float(array[0]), float(array[-1])
 
 
 def _check_integers(name: str, values: ArrayLike, n: int) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ptychopinn_reconstructor.physics.probes import PROBES, energy_diameter, make_probe
+from ptychopinn_reconstructor.physics.probes import CONFINED, energy_diameter, make_probe
 from ptychopinn_reconstructor.physics.simulation.objects import OBJECTS
 from ptychopinn_reconstructor.physics.simulation.simulate import raster, simulate
 from ptychopinn_reconstructor.scan import Scan
@@ -48,8 +48,8 @@ def fields_of(scan: Scan, **changes: Any) -> dict[str, Any]:
 
 
 def _draw_probe(rng: np.random.Generator, n: int) -> NDArray[np.complex64]:
-    name = str(rng.choice([*PROBES, *OWN_PROBES]))
-    if name in PROBES:
+    name = str(rng.choice([*CONFINED, *OWN_PROBES]))
+    if name in CONFINED:
         return np.asarray(make_probe(name, n)[0], np.complex64)
     rows, columns = np.indices((n, n)) - n // 2
     radius = np.hypot(rows, columns)

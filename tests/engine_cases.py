@@ -7,6 +7,7 @@ import numpy as np
 from ptychopinn_reconstructor.physics.forward import diffract
 from ptychopinn_reconstructor.physics.geometry import gather_patches, layout
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, prepare_scan
+from ptychopinn_reconstructor.physics.propagation import fresnel_kernel
 from ptychopinn_reconstructor.scan import Scan
 
 N = 32
@@ -35,7 +36,14 @@ class Case:
     """A simulated scan with its truth on the canvas."""
 
     def __init__(
-        self, photons: float = 1e6, *, modes: int = 1, side: int = 9, noise: bool = False, bad: np.ndarray | None = None
+        self,
+        photons: float = 1e6,
+        *,
+        modes: int = 1,
+        side: int = 9,
+        noise: bool = False,
+        bad: np.ndarray | None = None,
+        near: tuple[float, float] | None = None,
     ) -> None:
         rng = np.random.default_rng(0)
         grid = 4.0 * np.stack(np.meshgrid(np.arange(side), np.arange(side), indexing='ij'), -1).reshape(-1, 2)
@@ -45,12 +53,20 @@ class Case:
         self.truth = make_truth(laid.shape)
         self.origin = laid.origin
         patches = gather_patches(self.truth, laid.corners, N)
-        exact = diffract(self.probe.astype(np.complex128), patches, laid.fractions)
+        self.near = near
+        kernel = None if near is None else fresnel_kernel(N, near)
+        exact = diffract(self.probe.astype(np.complex128), patches, laid.fractions, kernel)
         self.counts = (rng.poisson(exact) if noise else exact).astype(np.float64)
         self.bad = bad
 
     def prepared(self, **changes: object) -> PreparedScan:
-        values = {'diffraction': self.counts, 'positions': self.positions, 'probe': self.probe, 'bad_pixels': self.bad}
+        values: dict[str, object] = {
+            'diffraction': self.counts,
+            'positions': self.positions,
+            'probe': self.probe,
+            'bad_pixels': self.bad,
+        }
+        values['fresnel_number'] = self.near
         return prepare_scan(Scan(**(values | changes)), mode='absolute')  # type: ignore[arg-type]
 
     def lit(self, prepared: PreparedScan) -> np.ndarray:

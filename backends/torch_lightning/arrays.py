@@ -60,10 +60,14 @@ class TorchArrays:
         index = self._windows(canvas, corners, patches.shape[-1])
         canvas.view(-1).index_add_(0, index.view(-1), patches.reshape(-1))
 
-    def diffract(self, probe: Tensor, patches: Tensor, fractions: NDArray[np.float64]) -> Tensor:
+    def diffract(
+        self, probe: Tensor, patches: Tensor, fractions: NDArray[np.float64], kernel: Tensor | None = None
+    ) -> Tensor:
         """Intensity (b, N, N) of object patches under the shifted probe (modes, N, N): one region of b patterns."""
         shifted = physics.shift_probe(probe[None, None], self._offsets(fractions)[None])
-        return physics.measure(physics.propagate(physics.illuminate(shifted, patches[None])))[0]
+        if kernel is not None:
+            kernel = (kernel * physics.shift_ramp(self._offsets(-fractions), probe.shape[-1]))[:, None]
+        return physics.measure(physics.propagate(physics.illuminate(shifted, patches[None]), kernel))[0]
 
     def square_sum(self, values: Tensor) -> float:
         """Sum of the squares of real values."""

@@ -112,10 +112,10 @@ def illuminate(probe: Tensor, patch: Tensor) -> Tensor:
     return probe * patch[:, :, None]
 
 
-def propagate(exit_wave: Tensor) -> Tensor:
-    """Far field, orthonormal, zero frequency at [0, 0]."""
+def propagate(exit_wave: Tensor, kernel: Tensor | None = None) -> Tensor:
+    """Far field, or with a kernel near field, orthonormal, the middle of the detector at [0, 0]."""
     far_field: Tensor = torch.fft.fft2(exit_wave, norm='ortho')
-    return far_field
+    return far_field if kernel is None else torch.fft.ifft2(far_field * kernel, norm='ortho')
 
 
 def measure(far_field: Tensor) -> Tensor:

@@ -54,7 +54,9 @@ class Arrays(Protocol):
     def scatter(self, canvas: Array, patches: Array, corners: NDArray[np.int64]) -> None:
         """Add patches (b, n, n) to the canvas in place, each at its corner."""
 
-    def diffract(self, probe: Array, patches: Array, fractions: NDArray[np.float64]) -> Array:
+    def diffract(
+        self, probe: Array, patches: Array, fractions: NDArray[np.float64], kernel: Array | None = None
+    ) -> Array:
         """Intensity (b, N, N) of object patches under the shifted probe: `forward.diffract`."""
 
     def square_sum(self, values: Array) -> float:
@@ -102,10 +104,14 @@ class NumpyArrays:
         geometry.scatter_patches(canvas, patches, corners)
 
     def diffract(
-        self, probe: NDArray[Any], patches: NDArray[Any], fractions: NDArray[np.float64]
+        self,
+        probe: NDArray[Any],
+        patches: NDArray[Any],
+        fractions: NDArray[np.float64],
+        kernel: NDArray[Any] | None = None,
     ) -> NDArray[np.float32]:
         """Intensity (b, N, N) of object patches under the shifted probe."""
-        return forward.diffract(probe, patches, fractions)
+        return forward.diffract(probe, patches, fractions, kernel)
 
     def square_sum(self, values: NDArray[Any]) -> float:
         """Sum of the squares of real values."""

@@ -7,8 +7,9 @@ Every backend states these functions again under the same names and is pinned to
 | P      | probe, modes add in intensity             | (modes, N, N) complex, sqrt(counts)                    |
 | O      | object patch (a window of the canvas)     | (..., N, N) complex, transmission                      |
 | psi    | exit wave P O                             | (..., modes, N, N), sqrt(counts)                       |
-| Psi    | far field, orthonormal FFT of psi         | (..., modes, N, N), sqrt(counts), zero frequency at 0,0|
-| I      | intensity, sum over modes of abs(Psi)^2   | (..., N, N) counts, zero frequency at N//2, N//2       |
+| Psi    | wave at the detector, its middle at 0, 0: the far field, orthonormal FFT of psi, or the near  |
+|        | field (`propagation`)                     | (..., modes, N, N), sqrt(counts)                       |
+| I      | intensity, sum over modes of abs(Psi)^2   | (..., N, N) counts, middle at N//2, N//2               |
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from .geometry import fourier_shift
+from .geometry import fourier_shift, shift_ramp
 
 EPSILON_COUNTS = 0.1  # added to both sides of the Poisson likelihood, so that it is finite and unbiased
 
@@ -34,19 +35,34 @@ def illuminate(probe: NDArray[Any], patch: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(probe * patch[..., None, :, :])
 
 
-def propagate(exit_wave: NDArray[Any]) -> NDArray[Any]:
-    """Far field Psi = F psi, orthonormal, zero frequency at [0, 0]."""
-    return np.asarray(fft.fft2(exit_wave, norm='ortho'))
+def propagate(exit_wave: NDArray[Any], kernel: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Psi of exit waves (..., N, N), orthonormal, the middle of the detector at [0, 0].
+
+    Psi = F psi, the far field; with a `kernel` (`propagation.fresnel_kernel`) F^-1 (kernel F psi), the near field.
+    """
+    far_field = np.asarray(fft.fft2(exit_wave, norm='ortho'))
+    return far_field if kernel is None else np.asarray(fft.ifft2(far_field * kernel, norm='ortho'))
 
 
-def measure(far_field: NDArray[Any]) -> NDArray[Any]:
-    """Intensity in counts, modes added, zero frequency moved to [N//2, N//2]: (b, modes, N, N) to (b, N, N)."""
-    return np.asarray(fft.fftshift((np.abs(far_field) ** 2).sum(axis=-3), axes=(-2, -1)))
+def measure(wave: NDArray[Any]) -> NDArray[Any]:
+    """Intensity in counts, modes added, the middle moved to [N//2, N//2]: (b, modes, N, N) to (b, N, N)."""
+    return np.asarray(fft.fftshift((np.abs(wave) ** 2).sum(axis=-3), axes=(-2, -1)))
 
 
-def diffract(probe: NDArray[Any], patches: NDArray[Any], fractions: NDArray[np.float64]) -> NDArray[Any]:
-    """Intensity of object patches (b, N, N) under the shifted probe: the whole forward model."""
-    return measure(propagate(illuminate(shift_probe(probe, fractions), patches)))
+def diffract(
+    probe: NDArray[Any], patches: NDArray[Any], fractions: NDArray[np.float64], kernel: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """Intensity of object patches (b, N, N) under the shifted probe, in the near field that of a probe at rest: the
+    whole forward model."""
+    exit_wave = illuminate(shift_probe(probe, fractions), patches)
+    if kernel is not None:
+        kernel = kernel * shift_ramp(-fractions, probe.shape[-1])[:, None]
+    return measure(propagate(exit_wave, kernel))
+
+
+def unscattered_counts(probe: NDArray[Any], kernel: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Intensity (N, N) of a probe (modes, N, N) without a sample."""
+    return np.asarray(measure(propagate(probe, kernel)[None])[0])
 
 
 def poisson_loss(intensity: NDArray[Any], counts: NDArray[Any], good: NDArray[np.bool_] | None = None) -> float:

@@ -13,8 +13,9 @@ from scipy.spatial import cKDTree
 
 from ..errors import ConfigError, ScanError
 from ..scan import Scan, check_probe
-from .forward import measure, propagate
+from .forward import unscattered_counts
 from .geometry import Layout, canonical_order, fourier_shift, gather_patches, layout, relative_positions
+from .propagation import fresnel_kernel
 from .scaling import Gauge, InputScaler, ProbePower, crop_support, mask_probe, resolve_probe_power, support_size
 
 BRIGHTEST, NEIGHBORS = 0.98, 5  # quantile of the patterns' counts, each the median of so many next to each other
@@ -66,6 +67,11 @@ class PreparedScan:
         """(N, N), True where the detector can be trusted."""
         bad = self.scan.bad_pixels
         return np.ones((self.n_pixels,) * 2, dtype=bool) if bad is None else ~bad
+
+    @cached_property
+    def kernel(self) -> NDArray[np.complex64] | None:
+        """What `forward.propagate` takes from the exit wave to the detector; None: the far field."""
+        return find_kernel(self.scan)
 
     @cached_property
     def scaler(self) -> InputScaler:
@@ -157,7 +163,7 @@ def prepare_scan(
     positions = relative_positions(scan.positions)[order]
     grid = scan.object_origin if scan.on_object_grid else None
     laid = layout(scan.positions[order], scan.n_pixels, grid)
-    brightest = brightest_counts(scan) / detected_share(chosen, scan.bad_pixels)
+    brightest = brightest_counts(scan) / detected_share(chosen, scan.bad_pixels, find_kernel(scan))
     gauge = resolve_probe_power(chosen, incident_counts(scan, chosen), mode, brightest=brightest)
     gauge = gauge._replace(probe=np.asarray(gauge.probe * probe_scale, dtype=np.complex64))
     return PreparedScan(scan, gauge, order, positions, laid, patch_size or support_size(scan.n_pixels))
@@ -178,12 +184,21 @@ def incident_counts(scan: Scan, probe: NDArray[np.complex64]) -> float:
 
     Otherwise a masked gap or beam stop would pass for absorption, and the object would come out too strong.
     """
-    return scan.mean_counts / detected_share(probe, scan.bad_pixels)
+    return scan.mean_counts / detected_share(probe, scan.bad_pixels, find_kernel(scan))
 
 
-def detected_share(probe: NDArray[np.complex64], bad_pixels: NDArray[np.bool_] | None) -> float:
+def detected_share(
+    probe: NDArray[np.complex64],
+    bad_pixels: NDArray[np.bool_] | None,
+    kernel: NDArray[np.complex64] | None = None,
+) -> float:
     """The part of the unscattered probe's counts that does not fall on bad pixels (N, N)."""
     if bad_pixels is None or not bad_pixels.any():
         return 1.0
-    empty = measure(propagate(probe)[None])[0]
+    empty = unscattered_counts(probe, kernel)
     return max(float(empty[~bad_pixels].sum() / empty.sum()), SMALLEST_SHARE)
+
+
+def find_kernel(scan: Scan) -> NDArray[np.complex64] | None:
+    """The kernel of `forward.propagate` for a scan; None: the far field."""
+    return None if scan.fresnel_number is None else fresnel_kernel(scan.n_pixels, scan.fresnel_number)

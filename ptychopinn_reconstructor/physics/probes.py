@@ -20,6 +20,8 @@ REFERENCE_SIZE = 64  # pixels: the lengths below are given for a probe of this s
 FIRST_ZERO_J1 = 3.8317
 MODE_DECAY = 0.35  # power of each incoherent mode relative to the one before, unless powers are given
 MAX_MODES = 16
+GRAIN = 5.0  # pixels
+SPECKLE = 0.8  # amplitude of what the diffuser scatters to that of the direct beam
 
 
 def defocused(n: int) -> NDArray[np.complex128]:
@@ -50,9 +52,24 @@ def flat_top(n: int) -> NDArray[np.complex128]:
     return np.asarray(special.expit((12.0 - r) / 1.0) * np.exp(1j * r**2 / 90.0))
 
 
-PROBES: Mapping[str, Callable[[int], NDArray[np.complex128]]] = MappingProxyType(
+def diffuser(n: int) -> NDArray[np.complex128]:
+    """Speckle of 5 px behind a diffuser, which fills the window but for a soft edge: an illumination for near fields.
+
+    Speckle does not scale with N.
+    """
+    noise = np.random.default_rng(0).standard_normal((2, n, n))
+    k2 = fft.fftfreq(n)[:, None] ** 2 + fft.fftfreq(n) ** 2
+    speckle = fft.ifft2(fft.fft2(noise[0] + 1j * noise[1]) * np.exp(-0.5 * (2 * np.pi * GRAIN / 2) ** 2 * k2))
+    speckle *= 1 / np.sqrt(np.mean(np.abs(speckle) ** 2))
+    x = np.abs((np.arange(n) - n // 2) / n)
+    edge = special.expit((0.46 - x) / 0.008)
+    return np.asarray((1 + SPECKLE * speckle) * edge[:, None] * edge, dtype=np.complex128)
+
+
+CONFINED: Mapping[str, Callable[[int], NDArray[np.complex128]]] = MappingProxyType(
     {'defocused': defocused, 'zone_plate': zone_plate, 'airy': airy, 'gaussian': gaussian, 'flat_top': flat_top}
 )
+PROBES: Mapping[str, Callable[[int], NDArray[np.complex128]]] = MappingProxyType({**CONFINED, 'diffuser': diffuser})
 
 
 def make_probe(name: str, n: int, *, photons: float = 1.0, modes: int = 1) -> NDArray[np.complex128]:

@@ -45,7 +45,7 @@ def _doubt_rescaled(ratio: float) -> str:
 def _doubt_trusted(prepared: PreparedScan) -> str:
     """What the brightest patterns say of a probe's power that was trusted."""
     scan, probe = prepared.scan, prepared.probe
-    incident = probe_power(probe) * detected_share(probe, scan.bad_pixels)
+    incident = probe_power(probe) * detected_share(probe, scan.bad_pixels, prepared.kernel)
     brightest = brightest_counts(scan) / incident
     if brightest > LARGEST_SHARE:
         return (

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..physics.arrays import NUMPY, Arrays
 from ..physics.engine.affine import AffineMap, estimate_affine
 from ..physics.engine.slope_misfit import SlopeMisfit, measure_slope_misfit
-from ..physics.forward import measure, propagate
+from ..physics.forward import unscattered_counts
 from ..physics.prepare import PreparedScan
 from ..physics.residual import Residual
 from ..physics.scoring.frc import FRC
@@ -90,9 +90,10 @@ def _reason(code: ReasonCode, is_bad: bool, finding: str, causes: str, remedy: s
 
 def _estimate_background(prepared: PreparedScan, misfit: Residual, probe: NDArray[np.complex64]) -> Background | None:
     # Counting noise is taken out of the variance: where the patterns are no counts the test means nothing.
-    if misfit.detector is None or misfit.noise_ratio < BELOW_NOISE:
+    # So it does in the near field, whose patterns are bright and vary little.
+    if misfit.detector is None or misfit.noise_ratio < BELOW_NOISE or prepared.kernel is not None:
         return None
-    unscattered = measure(propagate(probe)[None])[0]
+    unscattered = unscattered_counts(probe)
     return estimate_background(misfit.detector, len(prepared), unscattered, prepared.good)
 
 

@@ -81,6 +81,11 @@ def start_of(case: Case) -> NDArray[np.complex64]:
         ),
         pytest.param({'photons': 500}, RefineOptions.for_scan(3, dose=10), id='low dose'),
         pytest.param({'bad': BAD}, RefineOptions.for_scan(4, background='on', intensity='on'), id='detector'),
+        pytest.param(
+            {'near': (0.05, 0.06)},
+            replace(PLAIN, refine_probe=True, probe_from_pass=1, refine_positions=True, positions_from_pass=1),
+            id='near field',
+        ),
     ],
 )
 def test_object_probe_and_positions_equal_those_of_numpy(

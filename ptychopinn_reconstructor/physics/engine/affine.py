@@ -30,6 +30,7 @@ from scipy import fft
 from ..arrays import NUMPY, Array, Arrays
 from ..illumination import BATCH
 from ..prepare import PreparedScan
+from ..propagation import Propagator
 
 SAMPLED = 256  # patterns that are asked, evenly spaced in canonical order: enough for four numbers
 ANSCOMBE = np.float32(3 / 8)  # counts
@@ -127,8 +128,10 @@ def _slopes(
     size = max(1, arrays.block_pixels // probe.size)
     for block in np.array_split(index, -(-len(index) // size)):
         corners, fractions = prepared.layout.corners[block], prepared.layout.fractions[block]
-        light = arrays.ifft2(spectrum * arrays.shift_ramp(fractions, side)[:, None])
-        wave = arrays.fft2(light * arrays.gather(there, corners, side)[:, None], norm='ortho')
+        ramp = arrays.shift_ramp(fractions, side)
+        propagator = Propagator.for_patterns(prepared.scan.fresnel_number, ramp, arrays)
+        light = arrays.ifft2(spectrum * ramp[:, None])
+        wave = propagator.forward(light * arrays.gather(there, corners, side)[:, None])
         amplitude = xp.sqrt((wave.real**2 + wave.imag**2).sum(axis=1) + ANSCOMBE)
         lacking = (xp.sqrt(arrays.put(prepared.counts(block)) + ANSCOMBE) - amplitude) * good
         excess = arrays.double(lacking)
@@ -139,7 +142,7 @@ def _slopes(
         for incline in inclines:
             tilted = light * arrays.gather(incline, corners, side)[:, None]
             for offset in offsets:
-                moved = arrays.fft2(tilted * offset[:, None], norm='ortho')
+                moved = propagator.forward(tilted * offset[:, None])
                 parts.append((wave.conj() * moved).real.sum(axis=1) * weight[:, 0])
         flat = arrays.double(xp.stack(parts, axis=1).reshape(len(block), 4, -1))
         part = slice(done, done + len(block))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..forward import measure, propagate
+from ..forward import unscattered_counts
 from ..prepare import PreparedScan, even_batches
 from ..scaling import mode_contrast
 from ..scoring.goodness_of_fit import measure_incoherent
@@ -26,14 +26,19 @@ BATCH = 32
 
 
 def suspected_background(prepared: PreparedScan) -> NDArray[np.float32] | None:
-    """A constant background (N, N) in counts, where the dark part of the patterns holds one; None where it does not."""
+    """A constant background (N, N) in counts, where the dark part of the patterns holds one; None where it does not.
+
+    Nor in the near field, whose patterns are bright and vary little anyway.
+    """
+    if prepared.kernel is not None:
+        return None
     index = np.unique(np.linspace(0, len(prepared) - 1, SAMPLED_PATTERNS).astype(np.int64))
     total, squares = np.zeros((2, prepared.n_pixels, prepared.n_pixels))
     for part in even_batches(index, BATCH):
         counts = prepared.counts(part)
         total += counts.sum(axis=0, dtype=np.float64)
         squares += np.einsum('nij,nij->ij', counts, counts, dtype=np.float64)
-    unscattered = measure(propagate(prepared.probe)[None])[0]
+    unscattered = unscattered_counts(prepared.probe)
     coherent = mode_contrast(prepared.probe)
     found = measure_incoherent(total, squares, len(index), unscattered, prepared.good, coherent)
     return None if found is None else np.full(total.shape, found.per_pixel, dtype=np.float32)

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from ..arrays import NUMPY, Array, Arrays
 from ..prepare import PreparedScan
 from .detector import DetectorSums
-from .wavefront import ANSCOMBE, SlopedWaves, Slopes, long_range_phase, measure_mean_square, sloped_waves
+from .sloped_waves import ANSCOMBE, SlopedWaves, Slopes, measure_mean_square, sloped_waves
+from .wavefront import long_range_phase
 
 LONGEST_STEP = 0.5  # of log s, a pass
 ROBUST = 1.4826  # standard deviations of a normal distribution in its median absolute deviation

@@ -32,9 +32,10 @@ def residuals_there(
 ) -> Residual:
     """`residuals` of a canvas that is on the device already."""
     light = arrays.put(prepared.probe if probe is None else probe)
+    kernel = None if prepared.kernel is None else arrays.put(prepared.kernel)
     parts = []
     for index in even_batches(np.arange(len(prepared), dtype=np.int64), batch):
         patches = arrays.gather(there, prepared.layout.corners[index], prepared.n_pixels)
-        diffracted = arrays.get(arrays.diffract(light, patches, prepared.layout.fractions[index]))
+        diffracted = arrays.get(arrays.diffract(light, patches, prepared.layout.fractions[index], kernel))
         parts.append(residual(prepared.detect(diffracted, index), prepared.counts(index), prepared.good))
     return Residual.join(parts)

@@ -1,9 +1,10 @@
 """How far the patterns lie from where the object puts them on the detector: a misfit that few counts can tell.
 
 A misfit over all pixels drowns in counting noise what moves a whole pattern by a hundredth of a pixel. The slope of the
-phase that a pattern asks for beyond the object's (`wavefront`) is such a motion, by g N / (2 pi) pixels: one number for
-each axis out of thousands of pixels, whose noise is known, H^-1 / 4. Wrong positions, a wrong probe, patterns off
-center and a long-range phase that has not settled all leave such slopes behind, long before the misfit tells.
+phase that a pattern asks for beyond the object's (`wavefront`) is such a motion, by g N / (2 pi) pixels, in the near
+field by g / (2 pi F): one number for each axis out of thousands of pixels, whose noise is known, H^-1 / 4. Wrong
+positions, a wrong probe, patterns off center and a long-range phase that has not settled all leave such slopes behind,
+long before the misfit tells.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from ..arrays import NUMPY, Arrays
 from ..prepare import PreparedScan
 from ..probes import energy_diameter
-from .wavefront import measure_mean_square, slopes
+from .sloped_waves import measure_mean_square, slopes
 
 SAMPLED = 128  # patterns, evenly spaced in canonical order
 
@@ -49,6 +50,6 @@ def measure_slope_misfit(
     found = np.einsum('nij,nj->ni', variance, gradient)
     noise = np.trace(variance, axis1=1, axis2=2).mean() / 4
     excess = math.sqrt(max(0.0, float((found**2).sum(axis=1).mean() - noise)))
-    return SlopeMisfit(
-        measure_mean_square(asked), excess * prepared.n_pixels / (2 * np.pi), excess * energy_diameter(probe)
-    )
+    near = prepared.scan.fresnel_number
+    pixels = prepared.n_pixels if near is None else 1 / min(near)
+    return SlopeMisfit(measure_mean_square(asked), excess * pixels / (2 * np.pi), excess * energy_diameter(probe))

@@ -1,6 +1,7 @@
 """The classical engine: one minibatch step of ptychographic phase retrieval on a shared canvas.
 
-Per pattern: exit wave psi = P_f O_r, far field Psi = F psi, correction g Psi (far_field_step), back to d = F^-1 g Psi.
+Per pattern: exit wave psi = P_f O_r, at the detector Psi = F psi, correction g Psi (far_field_step), back to
+d = F^-1 g Psi; in the near field F is another unitary transform (`propagation`).
 Per batch: O += sum conj(P_f) d / ((1 - b) W + b max(W) + tau) with W = sum abs(P_f)^2, and likewise
 P += sum shift_-f(conj(O_r) d) / ((1 - b) V + b max(V)) with V = sum abs(O_r)^2, the power of P then set back to what
 it was. b is the blend of rPIE (Maiden, Johnson, Li, Optica 4, 736 (2017)); tau, in counts, is the precision of what is
@@ -20,6 +21,7 @@ from ..arrays import Array, Arrays
 from ..geometry import fourier_shift
 from ..illumination import illumination
 from ..prepare import PreparedScan
+from ..propagation import Propagator
 from ..scaling import probe_power
 from .detector import DetectorSums, add_background, scale_beam
 from .far_field_step import FarFieldStep
@@ -111,7 +113,12 @@ class Engine:
         self.measure_illumination()
 
     def center_probe(self) -> None:
-        """Shift the probe back to the center that it had at first: moving, it takes the object along, unseen."""
+        """Shift the probe back to the center that it had at first: moving, it takes the object along, unseen.
+
+        Not in the near field, which is where the probe is.
+        """
+        if self.prepared.kernel is not None:
+            return
         self.set_probe(fourier_shift(self.probe, (self._center - center_of(self.probe))[None]))
 
     def measure_illumination(self) -> None:
@@ -185,10 +192,11 @@ class Engine:
     def _add_block(self, sums: Sums, index: NDArray[np.int64], with_probe: bool, with_positions: bool) -> None:
         arrays, side, corners = self.arrays, self.probe.shape[-1], self.prepared.layout.corners[index]
         ramp = arrays.shift_ramp(self._fractions(index), side)
+        propagator = Propagator.for_patterns(self.prepared.scan.fresnel_number, ramp, arrays)
         ramp = scale_beam(self.prepared, index, ramp, arrays)[:, None]
         probe = arrays.ifft2(self._spectrum * ramp)
         patches = arrays.gather(self.canvas, corners, side)[:, None]
-        wave = arrays.fft2(probe * patches, norm='ortho')
+        wave = propagator.forward(probe * patches)
         measured = self.prepared.counts(index)
         counts = arrays.put(measured)
         predicted = (wave.real**2 + wave.imag**2).sum(axis=1)
@@ -199,10 +207,10 @@ class Engine:
         sums.error += correction.error
         sums.counts += float(measured.sum(dtype=np.float64))
         if with_positions:
-            moved = self._moved(self._spectrum * ramp, patches)
+            moved = propagator.moved_along(wave, self._moved(self._spectrum * ramp, patches))
             sums.motion.append((index, *displacement_gradient(wave, moved, counts, predicted, self.step.good, arrays)))
         wave *= correction.factor[:, None]
-        wave = arrays.ifft2(wave, norm='ortho')
+        wave = propagator.backward(wave)
         if with_probe:
             back = arrays.fft2(wave * patches.conj())
             back *= ramp.conj()
@@ -217,11 +225,11 @@ class Engine:
         return own if self.displacements is None else own + self.displacements.values[index]
 
     def _moved(self, spectrum: Array, patches: Array) -> Array:
-        """The derivative of the far field by the position, (b, 2, modes, N, N), of probes with these spectra."""
+        """Exit waves (b, 2, modes, N, N) under the derivative of probes with these spectra by their position."""
         arrays = self.arrays
         k = arrays.put(fft.fftshift(fft.fftfreq(spectrum.shape[-1])).astype(np.float32))
         parts = [arrays.ifft2(-2j * np.pi * axis * spectrum) for axis in (k[:, None], k)]
-        return arrays.fft2(arrays.xp.stack([part * patches for part in parts], axis=1), norm='ortho')
+        return arrays.xp.stack([part * patches for part in parts], axis=1)
 
     def _update_object(self, sums: Sums, step: ObjectStep) -> None:
         damped = (1 - self.blend) * sums.weight + (self.blend * sums.weight.max() + self.damping)

@@ -3,7 +3,8 @@
 A phase that varies slowly over an object hardly changes any one pattern: it only moves it on the detector, by the
 slope that the phase has where the pattern was taken. Patches that are synchronized by their overlaps, and passes that
 correct one batch after the other, let small errors add up from neighbor to neighbor. The patterns do not: as in a
-Shack-Hartmann sensor, their slopes taken together are the wavefront.
+Shack-Hartmann sensor, their slopes taken together are the wavefront. In the near field each pattern is many lenslets
+(`local_slopes`).
 
 | symbol   | meaning                                                                            | unit              |
 |----------|------------------------------------------------------------------------------------|-------------------|
@@ -24,15 +25,14 @@ do not have in common is taken for a phase.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, sparse
+from scipy import sparse
 from scipy.interpolate import BSpline
 from scipy.sparse import linalg
 
@@ -43,38 +43,17 @@ from ..prepare import PreparedScan
 from ..probes import energy_diameter
 from ..scoring.halves import split_interleaved
 from ..stitching.stitch import EPSILON_WEIGHT, probe_weight
-from .detector import add_background, scale_beam
-from .positions import displacement_gradient
+from .local_slopes import tile_size, tile_slopes
+from .sloped_waves import Slopes, slopes
 
 BENDING = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # l, relative to the mean information on a spline
 RIDGE = 1e-9  # of the same: holds what no pattern sees, such as the global phase
-ANSCOMBE = np.float32(3 / 8)  # counts
 FEWEST = 16  # patterns; fewer are no wavefront
 DEGREE = 3  # of the splines
 CLOSEST_KNOTS = 1 / 8  # of N: what a probe that is a point may ask for
 CHUNK = 4096  # patterns that are laid out at a time
 
 Matrix = sparse.csr_array
-
-
-class Slopes(NamedTuple):
-    """b (n, 2) and H (n, 2, 2) of the slopes g of n patterns in canonical order."""
-
-    gradient: NDArray[np.float64]
-    curvature: NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class SlopedWaves:
-    """Of the patterns at `index` (b,): Psi `wave` (b, modes, N, N), its derivatives `sloped` (b, 2, modes, N, N) by g,
-    `counts` and `predicted` intensities (b, N, N).
-    """
-
-    index: NDArray[np.int64]
-    wave: Array
-    sloped: Array
-    counts: Array
-    predicted: Array
 
 
 def correct_long_range_phase(
@@ -95,63 +74,16 @@ def correct_long_range_phase(
     if len(prepared) < FEWEST:
         return canvas
     light = illumination(prepared.layout, probe, arrays) if light is None else light
-    phase = long_range_phase(prepared.layout, slopes(prepared, canvas, probe, arrays, after_block), probe)
+    if prepared.scan.fresnel_number is None:
+        phase = long_range_phase(prepared.layout, slopes(prepared, canvas, probe, arrays, after_block), probe)
+    else:
+        size = tile_size(prepared, probe)
+        phase = long_range_phase(*tile_slopes(prepared, canvas, probe, size, arrays, after_block))
     turn = np.exp(1j * (phase - np.float32(np.average(phase, weights=light))))
     # (sum u + eps) / (sum w + eps), as patches are stitched, with u turned: eps stays as it is.
     eps = np.float32(EPSILON_WEIGHT * probe_weight(probe, probe.shape[-1]).max())
     empty = (1 - turn) * (eps / (light + eps))
     return canvas * arrays.put(turn) + arrays.put(empty)
-
-
-def slopes(
-    prepared: PreparedScan,
-    canvas: Array,
-    probe: NDArray[np.complex64],
-    arrays: Arrays = NUMPY,
-    after_block: Callable[[int], None] | None = None,
-) -> Slopes:
-    """What each pattern says of the slope of the phase that a canvas (H, W) of `arrays` lacks.
-
-    `probe` (modes, N, N) in sqrt(counts); `after_block` hears how many patterns are done.
-    """
-    found = Slopes(np.zeros((len(prepared), 2)), np.zeros((len(prepared), 2, 2)))
-    good = None if prepared.good.all() else arrays.put(prepared.good)
-    for at in sloped_waves(prepared, canvas, probe, arrays):
-        found.gradient[at.index], found.curvature[at.index] = displacement_gradient(
-            at.wave, at.sloped, at.counts + ANSCOMBE, at.predicted + ANSCOMBE, good, arrays
-        )
-        if after_block is not None:
-            after_block(int(at.index[-1]) + 1)
-    return found
-
-
-def sloped_waves(
-    prepared: PreparedScan, canvas: Array, probe: NDArray[np.complex64], arrays: Arrays = NUMPY
-) -> Iterator[SlopedWaves]:
-    """The far fields of all patterns in blocks, in order, for a canvas (H, W) of `arrays`."""
-    total, side = len(prepared), probe.shape[-1]
-    # As in the engine: the spectrum of P (-1)^(x + y), whose far field has its zero frequency in the middle.
-    spectrum = arrays.put(fft.fftshift(fft.fft2(probe), axes=(-2, -1)).astype(np.complex64))
-    ramp = (1j * (np.arange(side) - (side - 1) / 2)).astype(np.complex64)
-    ramps = arrays.put(np.ascontiguousarray(ramp[:, None])), arrays.put(ramp)
-    size = max(1, arrays.block_pixels // probe.size)
-    for start in range(0, total, size):
-        index = np.arange(start, min(start + size, total))
-        corners, fractions = prepared.layout.corners[index], prepared.layout.fractions[index]
-        shift = scale_beam(prepared, index, arrays.shift_ramp(fractions, side), arrays)
-        exit_wave = arrays.ifft2(spectrum * shift[:, None]) * arrays.gather(canvas, corners, side)[:, None]
-        sloped = arrays.fft2(arrays.xp.stack([exit_wave * along for along in ramps], axis=1), norm='ortho')
-        wave = arrays.fft2(exit_wave, norm='ortho')
-        predicted = add_background(prepared, (wave.real**2 + wave.imag**2).sum(axis=1), arrays)
-        yield SlopedWaves(index, wave, sloped, arrays.put(prepared.counts(index)), predicted)
-
-
-def measure_mean_square(found: Slopes) -> float:
-    """Mean square of slopes in units of their counting noise, near 1 for noise alone; infinite where none tells any."""
-    telling = np.linalg.det(found.curvature) > 0
-    gradient = found.gradient[telling]
-    squares = np.einsum('na,na->n', gradient, np.linalg.solve(found.curvature[telling], gradient[..., None])[..., 0])
-    return 2 * float(squares.mean()) if telling.any() else math.inf
 
 
 def long_range_phase(layout: Layout, found: Slopes, probe: NDArray[np.complex64]) -> NDArray[np.float32]:

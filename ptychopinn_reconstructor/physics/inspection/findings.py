@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from ...events import Notice, NoticeCode
 from ...scan import Scan
-from ..forward import measure, propagate
+from ..forward import unscattered_counts
+from ..prepare import find_kernel
 from ..probes import energy_diameter
 from ..scaling import probe_power
 from .center import Shift, beam_offset, is_probe_off
@@ -37,7 +38,7 @@ class Findings:
     def __post_init__(self) -> None:
         scan = self.scan
         self.bad = np.zeros((scan.n_pixels,) * 2, bool) if scan.bad_pixels is None else scan.bad_pixels.copy()
-        self.probe_counts = None if scan.probe is None else measure(propagate(scan.probe)[None])[0]
+        self.probe_counts = None if scan.probe is None else unscattered_counts(scan.probe, find_kernel(scan))
         self.unit, self.shift, self.hits = self._find_unit(), (0, 0), Values.none()
         self.left = np.zeros(len(scan), bool)
         if scan.probe is not None and self.probe_counts is not None:
@@ -71,7 +72,8 @@ class Findings:
         expected = self.probe_counts
         if expected is not None and self.scan.probe is not None:
             extent = float(np.ptp(self.scan.positions, axis=0).max()) / max(energy_diameter(self.scan.probe), 1.0)
-            offset = beam_offset(quarters, ~(self.bad | hot), expected, extent)
+            near = self.scan.fresnel_number is not None  # whose illumination may lie anywhere
+            offset = (0, 0) if near else beam_offset(quarters, ~(self.bad | hot), expected, extent)
             self._center(offset)
             expected = np.roll(expected, offset, axis=(0, 1))
         dark = dark_pixels(lit, self.bad | hot, expected)

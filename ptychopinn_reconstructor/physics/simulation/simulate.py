@@ -7,6 +7,7 @@ f = p - r; the window of the object at r under the probe shifted by +f.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ...errors import ConfigError, InputError
 from ...scan import MAX_CANVAS, Scan, check_probe
 from ..forward import diffract
 from ..geometry import gather_patches
+from ..prepare import find_kernel
 from ..probes import check_size, make_probe, probe_modes, scale_to_power
 from .objects import make_object
 
@@ -37,6 +39,7 @@ def simulate(
     modes: int = 1,
     seed: int = 0,
     jitter: float = 2.0,
+    fresnel_number: float | tuple[float, float] | None = None,
 ) -> Scan:
     """A scan with counting noise, its true object and its true probe.
 
@@ -59,6 +62,8 @@ def simulate(
         Incoherent modes built on a probe that has one; a probe array with several is taken as it is.
     seed
         Of positions, object and noise, each drawn from its own stream.
+    fresnel_number
+        Of a pixel in the near field (see `Scan`), where the probe `diffuser` fills the window; None: the far field.
 
     Returns
     -------
@@ -84,14 +89,17 @@ def simulate(
     else:
         truth = np.asarray(object, dtype=np.complex64)
     _check_fits(truth, centers, side)
-    return Scan(
-        diffraction=_noisy_counts(expected_counts(truth, illumination, centers), len(centers), side, noise),
+    scan = Scan(
+        diffraction=np.ones((len(centers), side, side), np.uint16),
         positions=centers,
         probe=illumination.astype(np.complex64),
         object=truth,
         scan_index=np.zeros(len(centers), dtype=np.int64),
+        fresnel_number=fresnel_number,  # type: ignore[arg-type]
         metadata={'name': 'simulated', 'photons': float(photons), 'seed': float(seed)},
     )
+    expected = expected_counts(truth, illumination, centers, kernel=find_kernel(scan))
+    return replace(scan, diffraction=_noisy_counts(expected, len(centers), side, noise))
 
 
 def raster(count: int, step: float, jitter: float, n: int, rng: Generator) -> NDArray[np.float64]:
@@ -117,10 +125,15 @@ def raster(count: int, step: float, jitter: float, n: int, rng: Generator) -> ND
 
 
 def expected_counts(
-    object: NDArray[Any], probe: NDArray[Any], positions: NDArray[np.float64], block: int = BLOCK
+    object: NDArray[Any],
+    probe: NDArray[Any],
+    positions: NDArray[np.float64],
+    block: int = BLOCK,
+    kernel: NDArray[Any] | None = None,
 ) -> Iterator[NDArray[np.float64]]:
     """Noise-free patterns (b, N, N) float64 in counts, `block` at a time, of an object (H, W) whose array is the
-    positions' grid, under a probe (modes, N, N) in sqrt(counts); positions (n, 2) are patch centers.
+    positions' grid, under a probe (modes, N, N) in sqrt(counts); positions (n, 2) are patch centers, `kernel` (N, N) is
+    that of a near field (`prepare.find_kernel`).
     """
     corners = positions - (probe.shape[-1] - 1) / 2
     whole = np.rint(corners).astype(np.int64)
@@ -128,7 +141,7 @@ def expected_counts(
     for i in range(0, len(positions), block):
         window = slice(i, i + block)
         patches = gather_patches(object, whole[window], probe.shape[-1])
-        yield diffract(probe.astype(np.complex128), patches.astype(np.complex128), fractions[window])
+        yield diffract(probe.astype(np.complex128), patches.astype(np.complex128), fractions[window], kernel)
 
 
 def _noisy_counts(

@@ -17,7 +17,7 @@ from ptychopinn_reconstructor.physics.engine.refine import Refined, refine
 from ptychopinn_reconstructor.physics.engine.residuals import residuals
 from ptychopinn_reconstructor.physics.engine.update import Engine, ObjectStep
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, prepare_scan
-from ptychopinn_reconstructor.physics.probes import PROBES, energy_diameter
+from ptychopinn_reconstructor.physics.probes import CONFINED, energy_diameter
 from ptychopinn_reconstructor.physics.simulation.objects import OBJECTS
 from ptychopinn_reconstructor.physics.simulation.simulate import simulate
 from ptychopinn_reconstructor.scan import Scan
@@ -110,8 +110,8 @@ def test_what_no_count_asks_for_is_taken_back() -> None:
 
 def draw(rng: np.random.Generator) -> tuple[PreparedScan, NDArray[np.complex64]]:
     """A scan of any probe, overlap, dose and fault, and any start."""
-    name, n = str(rng.choice([*PROBES])), 32
-    probe = PROBES[name](n)
+    name, n = str(rng.choice([*CONFINED])), 32
+    probe = CONFINED[name](n)
     if rng.random() < 0.25:  # fills its window
         probe = np.exp(1j * rng.normal(0, 2, (4, 4)).repeat(8, 0).repeat(8, 1)) * (0.3 + rng.random((n, n)))
     step = max(1.0, energy_diameter(probe) * (1 - rng.uniform(-0.1, 0.95)))

@@ -12,13 +12,8 @@ from numpy.typing import NDArray
 from ptychopinn_reconstructor.io import read_object, read_scan
 from ptychopinn_reconstructor.physics.engine.options import RefineOptions
 from ptychopinn_reconstructor.physics.engine.refine import refine
-from ptychopinn_reconstructor.physics.engine.wavefront import (
-    Slopes,
-    Splines,
-    correct_long_range_phase,
-    long_range_phase,
-    slopes,
-)
+from ptychopinn_reconstructor.physics.engine.sloped_waves import Slopes, slopes
+from ptychopinn_reconstructor.physics.engine.wavefront import Splines, correct_long_range_phase, long_range_phase
 from ptychopinn_reconstructor.physics.forward import diffract
 from ptychopinn_reconstructor.physics.geometry import gather_patches
 from ptychopinn_reconstructor.physics.illumination import illumination

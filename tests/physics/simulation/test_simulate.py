@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ptychopinn_reconstructor.errors import ConfigError, InputError, PtychoPINNError
-from ptychopinn_reconstructor.physics.probes import PROBES, make_probe, probe_modes
+from ptychopinn_reconstructor.physics.probes import CONFINED, PROBES, make_probe, probe_modes
 from ptychopinn_reconstructor.physics.scoring.metrics import compare
 from ptychopinn_reconstructor.physics.simulation.objects import OBJECTS, make_object, random_object
 from ptychopinn_reconstructor.physics.simulation.simulate import expected_counts, raster, simulate
@@ -220,7 +220,7 @@ def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize('n', [32, 64, 128])
-@pytest.mark.parametrize('name', list(PROBES))
+@pytest.mark.parametrize('name', list(CONFINED))
 def test_probes_have_the_power_asked_for_and_lie_in_the_middle(name: str, n: int) -> None:
     probe = make_probe(name, n, photons=5e3)
     intensity = np.abs(probe[0]) ** 2

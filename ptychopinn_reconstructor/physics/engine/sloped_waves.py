@@ -1,0 +1,97 @@
+"""Waves at the detector and their derivatives by a slope of the missing phase; symbols are those of `wavefront`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from ..arrays import NUMPY, Array, Arrays
+from ..prepare import PreparedScan
+from ..propagation import Propagator
+from .detector import add_background, scale_beam
+from .positions import displacement_gradient
+
+ANSCOMBE = np.float32(3 / 8)  # counts
+
+
+class Slopes(NamedTuple):
+    """b (n, 2) and H (n, 2, 2) of the slopes g of n patterns in canonical order."""
+
+    gradient: NDArray[np.float64]
+    curvature: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class SlopedWaves:
+    """Of the patterns at `index` (b,): Psi `wave` (b, modes, N, N), its derivatives `sloped` (b, 2, modes, N, N) by g,
+    `counts` and `predicted` intensities (b, N, N).
+    """
+
+    index: NDArray[np.int64]
+    wave: Array
+    sloped: Array
+    counts: Array
+    predicted: Array
+
+
+def slopes(
+    prepared: PreparedScan,
+    canvas: Array,
+    probe: NDArray[np.complex64],
+    arrays: Arrays = NUMPY,
+    after_block: Callable[[int], None] | None = None,
+) -> Slopes:
+    """What each pattern says of the slope of the phase that a canvas (H, W) of `arrays` lacks.
+
+    `probe` (modes, N, N) in sqrt(counts); `after_block` hears how many patterns are done.
+    """
+    found = Slopes(np.zeros((len(prepared), 2)), np.zeros((len(prepared), 2, 2)))
+    good = None if prepared.good.all() else arrays.put(prepared.good)
+    for at in sloped_waves(prepared, canvas, probe, arrays):
+        found.gradient[at.index], found.curvature[at.index] = displacement_gradient(
+            at.wave, at.sloped, at.counts + ANSCOMBE, at.predicted + ANSCOMBE, good, arrays
+        )
+        if after_block is not None:
+            after_block(int(at.index[-1]) + 1)
+    return found
+
+
+def sloped_waves(
+    prepared: PreparedScan, canvas: Array, probe: NDArray[np.complex64], arrays: Arrays = NUMPY
+) -> Iterator[SlopedWaves]:
+    """The waves at the detector of all patterns in blocks, in order, for a canvas (H, W) of `arrays`."""
+    total, side = len(prepared), probe.shape[-1]
+    # As in the engine: the spectrum of P (-1)^(x + y), whose far field has its zero frequency in the middle.
+    spectrum = arrays.put(fft.fftshift(fft.fft2(probe), axes=(-2, -1)).astype(np.complex64))
+    ramp = (1j * (np.arange(side) - (side - 1) / 2)).astype(np.complex64)
+    ramps = arrays.put(np.ascontiguousarray(ramp[:, None])), arrays.put(ramp)
+    size = max(1, arrays.block_pixels // probe.size)
+    for start in range(0, total, size):
+        index = np.arange(start, min(start + size, total))
+        corners, fractions = prepared.layout.corners[index], prepared.layout.fractions[index]
+        shift = arrays.shift_ramp(fractions, side)
+        propagator = Propagator.for_patterns(prepared.scan.fresnel_number, shift, arrays)
+        shift = scale_beam(prepared, index, shift, arrays)
+        exit_wave = arrays.ifft2(spectrum * shift[:, None]) * arrays.gather(canvas, corners, side)[:, None]
+        near = prepared.scan.fresnel_number
+        if near is None:
+            sloped = propagator.forward(arrays.xp.stack([exit_wave * along for along in ramps], axis=1))
+        wave = propagator.forward(exit_wave)
+        if near is not None:  # a slope moves the pattern
+            sloped = propagator.differentiate(wave, (-1 / (2 * np.pi * near[0]), -1 / (2 * np.pi * near[1])))
+        predicted = add_background(prepared, (wave.real**2 + wave.imag**2).sum(axis=1), arrays)
+        yield SlopedWaves(index, wave, sloped, arrays.put(prepared.counts(index)), predicted)
+
+
+def measure_mean_square(found: Slopes) -> float:
+    """Mean square of slopes in units of their counting noise, near 1 for noise alone; infinite where none tells any."""
+    telling = np.linalg.det(found.curvature) > 0
+    gradient = found.gradient[telling]
+    squares = np.einsum('na,na->n', gradient, np.linalg.solve(found.curvature[telling], gradient[..., None])[..., 0])
+    return 2 * float(squares.mean()) if telling.any() else math.inf
