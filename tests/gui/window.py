@@ -18,6 +18,7 @@ from PyQt5 import QtTest
 from PyQt5.QtCore import Qt
 from PyQt5.QtWidgets import QAbstractSpinBox, QCheckBox, QComboBox, QLabel, QLineEdit, QPushButton, QToolButton, QWidget
 
+from ptychopinn_reconstructor.host.fields import GROUPS
 from ptychopinn_reconstructor.host.hook import LIBRARY
 from ptychopinn_reconstructor.host.library import PtychoPINNLibrary
 
@@ -88,6 +89,8 @@ class Window:
         """The widget of a setting in the panel that is shown."""
         found: QWidget | None = self.panel.findChild(QWidget, name)
         assert found is not None, f'{name} has no widget'
+        if not found.isVisible():
+            self.open_groups()
         return found
 
     def status(self) -> str:
@@ -127,12 +130,13 @@ class Window:
         """Choose one of our algorithms with the keyboard."""
         press_to(self.algorithm, KEYS[model_type])
 
-    def open_advanced(self) -> None:
-        """Open the closed group."""
-        button = self.panel.findChild(QToolButton, 'Advanced')
-        assert button is not None
-        if not button.isChecked():
-            QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    def open_groups(self, *, is_open: bool = True) -> None:
+        """Open all closed groups, or close them."""
+        for title in list(GROUPS)[1:]:
+            button = self.panel.findChild(QToolButton, title)
+            assert button is not None, title
+            if button.isChecked() != is_open:
+                QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
     def click(self, button: QPushButton) -> None:
         """A click with the mouse."""

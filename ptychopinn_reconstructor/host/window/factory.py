@@ -15,10 +15,11 @@ from ptychodus.controller.processing import ReconstructorViewControllerFactory
 from PyQt5.QtWidgets import QWidget
 
 from ..devices import Devices
-from ..fields import ADVANCED, GROUPS, Field
+from ..fields import GROUPS, LABELS, MAIN, Field
 from ..library import PtychoPINNLibrary
 from ..panel import format_tool_tip, is_installed, list_fields
 from ..settings import OPEN
+from .effects import EffectWatcher, RegionViewController
 from .fields import (
     ChoiceViewController,
     DeviceViewController,
@@ -56,21 +57,26 @@ class PanelFactory(ReconstructorViewControllerFactory):
         builder.add_view_controller_to_top(ReliabilityViewController(self._library.session.reliability, self._dialogs))
         for group in GROUPS:
             rows = self._rows(group, reconstructor.model_type)
-            if group == ADVANCED:
+            if group != MAIN:
                 builder.add_view_controller_to_bottom(ClosedGroup(group, rows))
                 continue
             for label, controller in rows:
                 builder.add_view_controller(controller, label, group=group)
         panel = builder.build_widget()
         align_labels(panel)
+        EffectWatcher(panel, self._settings, reconstructor.model_type)  # the settings keep their observers
         guard_wheels(panel)
         panel.installEventFilter(ShowWatcher(panel, [line.show, self._devices.query]))
         return panel
 
     def _rows(self, group: str, model_type: str) -> list[tuple[str, ParameterViewController]]:
-        return [
+        rows = [
             (f'{field.label}:', self._controller(field)) for field in list_fields(group, self._settings, model_type)
         ]
+        number = next((i for i, (label, _) in enumerate(rows) if label == f'{LABELS["neighbor_count"]}:'), None)
+        if number is not None:
+            rows.insert(number + 1, ('Region:', RegionViewController(self._settings)))
+        return rows
 
     def _controller(self, field: Field) -> ParameterViewController:
         """Controller of a setting's widget, which is named after it."""
