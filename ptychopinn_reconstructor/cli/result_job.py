@@ -184,8 +184,8 @@ def run_each(given: ResultArguments, config: Config, work: Work) -> None:
         for index, one in jobs.items():
             done[index] = one, work(one, bar.emit, should_stop)
             one.finish(done[index][1])
-            asked_for = any(notice.code == 'probe_asked_for' for notice in done[index][1].report.notices)
-            if config.refinement.probe or config.refinement.modes or asked_for:
+            codes = {notice.code for notice in done[index][1].report.notices}
+            if config.refinement.probe or config.refinement.modes or codes & {'probe_asked_for', 'probe_replaced'}:
                 one.keep_probe(done[index][1])
     print_each(job, done, strict=given.strict)
 

@@ -76,7 +76,14 @@ def refinement_notices(refined: Refined) -> tuple[Notice, ...]:
             'instead: check that it is of this scan and this probe.'
         )
         notices.append(Notice('start_dropped', text))
-    if refined.probe_asked_for:
+    if refined.probe_replaced:
+        text = (
+            'The probe that was given explains hardly anything of the patterns: another one was found from them alone '
+            'and refined. Where you know the given one to be right, the detector is read the wrong way round: '
+            'run ptychopinn diagnose.'
+        )
+        notices.append(Notice('probe_replaced', text))
+    elif refined.probe_asked_for:
         count = len(refined.probe)
         text = (
             f'The patterns do not fit the probe that was given: it was improved, with {count} '

@@ -62,6 +62,12 @@ class DetectorFit:
         estimated = background == 'on' or (background == 'auto' and prepared.background is not None)
         return cls(engine, estimated, intensity if len(prepared) >= FEWEST else 'off', passes)
 
+    def begin_anew(self, start: PreparedScan) -> None:
+        """Forget what was learned with a probe that was wrong; `start`: the scan as it was at first."""
+        prepared = self.engine.prepared
+        self.engine.prepared = replace(prepared, background=start.background, intensity=start.intensity)
+        self.varies, self.scatters = self.intensity == 'on', []
+
     def begin_pass(self, number: int) -> None:
         """Have the engine gather in pass `number` (from 1) what it takes."""
         wanted = self.background or (self.intensity != 'off' and number >= FROM_PASS - 1)

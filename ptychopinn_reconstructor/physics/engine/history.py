@@ -13,9 +13,10 @@ from ...errors import TrainingError
 from ...events import Emit, Epoch, Progress, ShouldStop
 from ..arrays import Array
 from .guard import Guard
-from .modes import HOPELESS, asks_after, find_modes, first_asked, orthogonalize
+from .modes import FEWEST, Modes, asks_after, find_modes, first_asked, orthogonalize, set_number
 from .options import PROBE_FROM_PASS, RefineOptions
-from .update import Engine
+from .probe_search import is_hopeless, search_probe
+from .update import BLEND, Engine
 
 LISTEN = 0.25  # seconds at most without progress and without asking whether to stop, in a large batch
 
@@ -29,6 +30,8 @@ class History:
     """The passes that were made, and what they say about the next one.
 
     `course`: how to go on after the first `before` passes; that is `options` until the patterns ask for another probe.
+    After `begun_after` passes all began anew.
+    `start` and `given`: object and probe of the first pass, where the patterns may be asked.
     """
 
     options: RefineOptions
@@ -39,8 +42,12 @@ class History:
     heard: float = field(default_factory=time.monotonic)
     before: int = 0
     start: Array | None = None
+    given: Modes | None = None
+    begun_after: int = 0
+    judged: bool = False
     asked: bool = False
     found_probe: bool = False
+    replaced_probe: bool = False
     course: RefineOptions = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,15 +72,23 @@ class History:
         """Batches of the next pass."""
         return self.course.schedule(self.n_patterns)[self.number - self.before]
 
-    def ask_for_probe(self, engine: Engine, guard: Guard) -> None:
-        """Go on with the probe that the patterns ask for, if it is time and they do, and improve it from now on."""
+    def ask_for_probe(self, engine: Engine, guard: Guard) -> bool:
+        """Go on with the probe that the patterns ask for, if it is time and they do, and improve it from now on.
+
+        Whether the passes begin anew.
+        """
         options, number = self.options, self.number
-        if options.modes is not None or self.asked:
-            return
-        judged = options.refine_probe and number == first_asked(options.passes, refined=True)
-        if judged and self.residuals[-1] > HOPELESS:
-            return self._begin_anew(engine, guard)
-        if not asks_after(self.residuals, options.passes, refined=options.refine_probe):
+        if not self.judged and number >= max(first_asked(options.passes, refined=options.refine_probe), FEWEST):
+            self.judged = True
+            if is_hopeless(engine.prepared, self.residuals[-1]) and self._begin_anew(engine, guard):
+                return True
+        if options.modes is None and not self.asked:
+            self._improve_probe(engine, guard)
+        return False
+
+    def _improve_probe(self, engine: Engine, guard: Guard) -> None:
+        options, number = self.options, self.number
+        if not asks_after(self.residuals[self.before :], options.passes - self.before, refined=options.refine_probe):
             return
         self.asked = True
         found = find_modes(engine, self.residuals[-1])
@@ -88,17 +103,30 @@ class History:
         self.before = number
         self.course = options.with_probe(self.options.passes - number, known=True)
 
-    def _begin_anew(self, engine: Engine, guard: Guard) -> None:
-        """Begin again with a probe that moves from the outset, and slowly: nothing found with the one given is worth
-        keeping, nor are the passes that told so counted."""
-        assert self.start is not None
-        self.asked, self.before = True, self.number
-        self.options = replace(self.options, passes=self.options.passes + self.before)
-        course = self.options.with_probe(self.options.passes - self.before, known=False)
+    def _begin_anew(self, engine: Engine, guard: Guard) -> bool:
+        """Begin again with a probe that moves from the outset, and slowly, where there is one to begin with: nothing
+        found with the one given is worth keeping, nor are the passes that told so counted."""
+        options = self.options
+        if self.start is None or self.given is None:
+            return False
+        found = search_probe(engine, self.given, self._listen_in_search)
+        if found is None and not (options.refine_probe and options.modes is None):
+            return False
+        if found is None:
+            self.asked, engine.canvas = True, 1 * self.start
+        else:
+            self.found_probe = self.replaced_probe = True
+            engine.replace_probe(set_number(found, len(self.given) if options.modes is not None else 1))
+            engine.canvas = engine.arrays.xp.zeros_like(engine.canvas) + 1
+        self.before = self.begun_after = self.number
+        self.options = replace(options, passes=options.passes + self.before)
+        course = self.options.with_probe(options.passes, known=False)
         self.course = replace(course, probe_from_pass=PROBE_FROM_PASS)
-        engine.canvas = 1 * self.start
+        engine.blend = BLEND
         engine.velocity[:] = 0
         guard.gain, guard.last = 1.0, np.inf
+        guard.begun.clear()
+        return True
 
     def run_pass(self, engine: Engine, guard: Guard, drawn: list[NDArray[np.int64]]) -> bool:
         """Visit each batch once; whether it stays so."""
@@ -144,6 +172,11 @@ class History:
             self._listen()
             self.emit(Progress('wavefront', done, self.n_patterns))
             self.heard = time.monotonic()
+
+    def _listen_in_search(self) -> None:
+        self._listen()
+        if time.monotonic() - self.heard > LISTEN:
+            self._tell(self.number * self.n_patterns)
 
     def _within_batch(self, before: int, done: int) -> None:
         if time.monotonic() - self.heard > LISTEN:

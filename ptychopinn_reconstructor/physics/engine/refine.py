@@ -52,10 +52,11 @@ class Refined:
     `displacements` (n, 2) of the positions, pixels in canonical order, or None when they were not refined.
     `stopped`: the job was asked to stop; canvas and probe are those of the last complete batch. `taken_back`: passes
     that ended worse than they began, and were undone; `start_dropped`: the object handed in explained the patterns less
-    than an empty one, which took its place; `probe_asked_for`: the patterns asked for another probe. `affine`: the
-    matrix (2, 2) that all positions were multiplied by about their mean, within the displacements, or None.
-    `background` (N, N) in counts and `intensity` (n,), the factors on the power of the beam in canonical order, or None
-    where there is none (see `detector`).
+    than an empty one, which took its place; `probe_asked_for`: the patterns asked for another probe; `probe_replaced`:
+    for one that has nothing to do with the given one (`probe_search`). `affine`: the matrix (2, 2) that all positions
+    were multiplied by about their mean, within the displacements, or None. `background` (N, N) in counts and
+    `intensity` (n,), the factors on the power of the beam in canonical order, or None where there is none (see
+    `detector`).
     """
 
     canvas: NDArray[np.complex64]
@@ -66,6 +67,7 @@ class Refined:
     taken_back: int = 0
     start_dropped: bool = False
     probe_asked_for: bool = False
+    probe_replaced: bool = False
     affine: NDArray[np.float64] | None = None
     background: NDArray[np.float32] | None = None
     intensity: NDArray[np.float32] | None = None
@@ -154,16 +156,17 @@ class _Refinement:
         """Make all passes; whether the job was stopped before. `watch`: raise Distorted where all positions must be
         mapped before anything else."""
         engine, history = self.engine, self.history
-        generator = np.random.default_rng(self.options.seed)
+        generator, start = np.random.default_rng(self.options.seed), engine.prepared
         try:
             self.guard.drop_poor_start()
-            history.start = 1 * engine.canvas if self.options.refine_probe and self.options.modes is None else None
+            if self.options.refine_probe or self.options.modes is None:
+                history.start, history.given = 1 * engine.canvas, engine.probe
             while not history.complete:
                 drawn = even_sampling(engine.prepared.positions, history.next_batches(), generator)
                 better = self._visit(drawn)
                 self._settle()
-                if better:
-                    history.ask_for_probe(engine, self.guard)
+                if better and history.ask_for_probe(engine, self.guard):
+                    self.detector.begin_anew(start)
                 self._map_positions(watch)
                 if after_pass is not None:
                     after_pass(history.number, engine.arrays.get(engine.canvas))
@@ -175,10 +178,10 @@ class _Refinement:
         """Visit each batch once, and learn of detector and texture from it; whether it stays so."""
         engine, history = self.engine, self.history
         self.guard.begin_pass()
-        self.detector.begin_pass(history.number + 1)
+        self.detector.begin_pass(history.number + 1 - history.begun_after)
         if not history.run_pass(engine, self.guard, drawn):
             return False
-        if not self.detector.end_pass(history.number, history.residuals[-1]):
+        if not self.detector.end_pass(history.number - history.begun_after, history.residuals[-1]):
             self.guard.forget()
         if self.smoothness is not None:
             engine.canvas = self.smoothness(engine.canvas, history.between)
@@ -198,6 +201,7 @@ class _Refinement:
                 arrays=engine.arrays,
                 after_block=history.within_wavefront,
             )
+        number -= history.begun_after
         settled = self.options.settled(number)
         self.detector.correct_drift(number, settled=settled, after_block=history.within_wavefront)
         engine.limit_amplitude()
@@ -232,6 +236,7 @@ class _Refinement:
             guard.taken_back,
             guard.start_dropped,
             probe_asked_for=self.history.found_probe,
+            probe_replaced=self.history.replaced_probe,
             background=engine.prepared.background,
             intensity=engine.prepared.intensity,
         )

@@ -106,6 +106,12 @@ class Engine:
         # A spectrum with its zero frequency in the middle is that of P (-1)^(x + y), whose far field is centered too.
         self._spectrum = self.arrays.put(fft.fftshift(fft.fft2(self.probe), axes=(-2, -1)))
 
+    def replace_probe(self, probe: NDArray[np.complex64]) -> None:
+        """Take a probe that has nothing to do with the one before: it is held where it is."""
+        self._center = center_of(probe)
+        self.set_probe(probe)
+        self.measure_illumination()
+
     def scale_power(self, factor: float) -> None:
         """Change the power of the probe, which is held otherwise."""
         self._power *= factor
