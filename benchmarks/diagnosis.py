@@ -224,14 +224,13 @@ def list_cases(kinds: Iterable[str], scans: int, pairs: int, skip: int = 0) -> l
     cases = [Case.of_file(*file) for file in FILES] if 'none' in kinds else []
     cases += [Case.of_design(design, (), 0) for design in CLEAN] if 'none' in kinds else []
     single = [kind for kind in KINDS if kind in kinds]
-    cases += [
-        Case.of_design(DESIGNS[n % 10], (kind,), 100 * list(KINDS).index(kind) + n)
-        for n in range(skip, scans)
-        for kind in single
-    ]
     pairable = [two for two in itertools.permutations(PAIRED, 2) if KINDS[two[0]].code != KINDS[two[1]].code]
     drawn = np.random.default_rng(1).permutation(len(pairable))[:pairs]
-    return cases + [Case.of_design(DESIGNS[n % 10], pairable[one], 5000 + n) for n, one in enumerate(drawn)]
+    for n in range(skip, scans):  # all kinds of one design after another, so that a part of the table tells of all
+        design = DESIGNS[n % 10]
+        cases += [Case.of_design(design, (kind,), 100 * list(KINDS).index(kind) + n) for kind in single]
+        cases += [Case.of_design(design, pairable[one], 5000 + int(one)) for one in drawn[n::scans]]
+    return cases
 
 
 def tabulate(rows: list[dict[str, str]]) -> str:

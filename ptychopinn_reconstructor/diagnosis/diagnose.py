@@ -18,10 +18,11 @@ from ..physics.sampling import scan_overlap, scan_step
 from ..physics.scaling import ABSOLUTE_RANGE, probe_power
 from ..scan import Scan
 from .finding import Diagnosis, Finding, TrialImages
-from .looks import MENDED, doubled_positions, explain_notices, look, look_at_refusal, saturated_pixels
+from .looks import MENDED, doubled_positions, explain_notices, look, look_at_refusal, look_at_window, saturated_pixels
 from .model_probe import look_at_model
 from .search import find_causes
 from .trials import BUDGET, Laboratory
+from .unit import find_unit, guess_unit
 
 # Findings that no cause explains: they stand after those that one may.
 REMARKS = ('single_hits', 'dose', 'overlap', 'probe_power', 'unexplained')
@@ -41,27 +42,58 @@ def diagnose(
     `notices` are those of its reading, which has mended part of it; with a `model` the probe is compared. Trial
     reconstructions cost at most about `seconds` of CPU time; none are made where the scan has no probe, or with 0.
     """
+    laboratory = Laboratory(seconds, emit, should_stop)
+    unit: Finding | None = None
     try:
-        mended, seen = mend_scan(**{entry.name: getattr(scan, entry.name) for entry in fields(scan)})
+        mended, seen = _mend(scan)
     except ScanError as error:
-        refused = look_at_refusal(scan, str(error))
-        return Diagnosis((refused,), (), scan, _measure(scan), tuple(notices))
+        unit, scaled = look_at_refusal(scan, str(error)), _scale_to_pixels(scan, laboratory)
+        if scaled is None:
+            return Diagnosis((unit,), (), scan, _measure(scan), tuple(notices), laboratory.spent)
+        mended, seen = _mend(scaled)
     said = tuple(chain(notices, seen))
     findings = [*explain_notices(said), *look(mended)]
     mended = _mend_looks(mended, findings)
-    laboratory = Laboratory(seconds, emit, should_stop)
     images: tuple[TrialImages, ...] = ()
     if mended.probe is None:
         findings.append(_no_probe())
     elif seconds > 0:
         causes, mended, trials = find_causes(mended, laboratory)
+        if not list(look_at_window(mended)):  # a probe out of its plane fills its window
+            findings = [finding for finding in findings if finding.code != 'probe_window']
         findings = _order_by_cause(findings, causes)
         images = tuple(trial.images for trial in trials)
+    if unit is not None:
+        left = [finding for finding in findings if finding.code != 'position_scale']
+        findings = [_tell_unit(unit, scan, mended), *left]
     if model is not None:
         findings += look_at_model(mended, model)
     rest = tuple(notice for notice in said if notice.code not in MENDED)
     ordered = sorted(findings, key=lambda one: one.code in REMARKS)  # stable: otherwise the order of the causes stays
     return Diagnosis(tuple(ordered), tuple(laboratory.made), mended, _measure(mended), rest, laboratory.spent, images)
+
+
+def _mend(scan: Scan) -> tuple[Scan, tuple[Notice, ...]]:
+    return mend_scan(**{entry.name: getattr(scan, entry.name) for entry in fields(scan)})
+
+
+def _scale_to_pixels(scan: Scan, laboratory: Laboratory) -> Scan | None:
+    """The scan with its positions in object pixels, where these are in another unit and trials tell which."""
+    given = guess_unit(scan) if laboratory.budget > 0 else None
+    if given is None:
+        return None
+    try:
+        return find_unit(given, _mend(given)[0], laboratory)
+    except ScanError:  # something else is wrong, too
+        return None
+
+
+def _tell_unit(unit: Finding, given: Scan, mended: Scan) -> Finding:
+    """What the unit of the positions was found to be by trials, with what was left to map."""
+    factor = scan_step(mended.positions) / scan_step(given.positions)
+    text = f'The positions are not in object pixels: multiplied by {factor:.4g} they fit the patterns. {unit.finding}'
+    figures = {**unit.figures, 'factor': factor}
+    return replace(unit, finding=text, remedy=f'{unit.remedy} --fix does.', mended=True, figures=figures)
 
 
 def _order_by_cause(seen: list[Finding], causes: list[Finding]) -> list[Finding]:

@@ -10,18 +10,24 @@ from numpy.typing import NDArray
 
 from ..physics.engine.affine import estimate_affine
 from ..physics.forward import measure, propagate
-from ..physics.scoring.goodness_of_fit import estimate_background
+from ..physics.scoring.goodness_of_fit import Background, estimate_background
 from ..scan import Scan
+from .blur import blur_probe
+from .defocus import STEP, defocus_step, propagate_probe
 from .finding import FindingCode
 from .trials import FIXED, Freedom, Trial
 from .turns import TURNS, Turn, is_symmetric, turn_detector, turn_positions
 
 Mend = Callable[[Scan], Scan]
 # By how much a trial that has more freedom must fit better than one with less, as a factor of the misfit.
-FREE, OF_PROBE, OF_MODES, OF_POSITIONS = 1.0, 1.6, 3.2, 1.6
+FREE, OF_DEFOCUS, OF_BLUR, OF_PROBE, OF_MODES, OF_POSITIONS = 1.0, 1.1, 1.2, 1.6, 3.2, 1.6
 UNEVEN = 0.03  # spread of the patterns' factors from which they are looked at
 # Coarse: what is nearer to the truth is estimated from the trial's own object.
 SCALES, ANGLES = (0.8, 0.9, 1.1, 1.25), (-9.0, 9.0)  # degrees
+BLURS = (0.5, 0.75, 1.1, 1.6)  # pixels of the detector, rms along each axis
+DEFOCUS = (-10, -6, -3, -1.5, 1.5, 3, 6, 10)  # steps
+SAMPLED_PATTERNS = 64
+BETWEEN = (0.8, 1.25)
 TRIED_MODES = 3
 
 
@@ -29,9 +35,11 @@ TRIED_MODES = 3
 class Explanation:
     """What could be wrong: `mend` gives a scan without it, in which the trial has `freedom`.
 
-    `assumption` names the trial, `finding` and `remedy` are sentences for the user. `price` is the factor by which it
+    `assumption` names the trial, `finding` and `remedy` are sentences for the user, the former of what the `trial` that
+    it is formatted with has found. `price` is the factor by which it
     must fit better than an explanation that costs nothing; `on_whole`: whether `mend` serves the whole scan, too;
-    `screened`: whether few passes on few patterns tell if it is worth a trial; `matrix` (2, 2) of a map of positions.
+    `screened`: whether few passes on few patterns tell if it is worth a trial; `matrix` (2, 2) of a map of positions,
+    `width` of a blur in pixels, `steps` of a defocus.
     """
 
     code: FindingCode
@@ -44,6 +52,8 @@ class Explanation:
     on_whole: bool = True
     screened: bool = False
     matrix: NDArray[np.float64] | None = None
+    width: float = 0.0
+    steps: float = 0.0
 
 
 def as_it_is(scan: Scan) -> Scan:
@@ -51,18 +61,22 @@ def as_it_is(scan: Scan) -> Scan:
     return scan
 
 
+AS_IT_IS = Explanation('unexplained', 'the scan as it is', '', '', as_it_is)
+
+
 def list_explanations(trial: Trial) -> Iterator[Explanation]:
     """Everything that is tried on the part of a scan whose `trial` fits badly, the cheap and frequent first."""
     yield from _turned_detectors(trial)
     yield from _turned_positions(trial)
     yield from _uneven_light(trial)
-    yield from propose_backgrounds(trial)
+    yield from _background(trial)
     yield from _stretched_positions(trial)
+    yield from (explain_defocus(steps) for steps in DEFOCUS)
+    yield from (explain_blur(width) for width in BLURS)
     yield from _refinements(trial)
 
 
 def _turned_detectors(trial: Trial) -> Iterator[Explanation]:
-    mean = trial.measured.mean(axis=0, dtype=np.float64)
     for turn in TURNS:
         half = ' (or the probe complex-conjugated, which comes to the same)' if turn == HALF_TURN else ''
         mirrored = '' if not is_symmetric(trial.probe, turn) else ' (or the positions, which this probe cannot tell)'
@@ -71,9 +85,14 @@ def _turned_detectors(trial: Trial) -> Iterator[Explanation]:
             f'patterns {turn.name}',
             f'The patterns are {turn.name}{half}{mirrored}',
             'Turn the patterns back where they are written; --fix does.',
-            lambda scan, turn=turn: turn_detector(scan, turn, mean),  # type: ignore[misc]
+            lambda scan, turn=turn: turn_detector(scan, turn, _mean_pattern(scan)),  # type: ignore[misc]
             screened=True,
         )
+
+
+def _mean_pattern(scan: Scan) -> NDArray[np.float64]:
+    index = np.unique(np.linspace(0, len(scan) - 1, SAMPLED_PATTERNS).astype(np.int64))
+    return np.asarray(scan.counts(index).mean(axis=0, dtype=np.float64))
 
 
 HALF_TURN = Turn(False, True, True)
@@ -101,19 +120,14 @@ def _of_axes(turn: Turn) -> str:
 
 
 def _uneven_light(trial: Trial) -> Iterator[Explanation]:
-    factors = pattern_factors(trial)
-    spread = float(np.std(np.log(factors)))
-    if spread > UNEVEN:
-        scan = trial.prepared.scan
-        even = np.empty_like(factors)
-        even[trial.prepared.order] = factors
-        counts = scan.counts(slice(None)) / even[:, None, None].astype(np.float32)
+    if float(np.std(np.log(pattern_factors(trial)))) > UNEVEN:
         yield Explanation(
             'flicker',
-            'an intensity of each pattern',
-            f'The intensity of the beam changes from pattern to pattern by {spread:.0%}',
-            'Divide the patterns by a monitor of the beam.',
-            lambda scan: replace(scan, diffraction=counts),
+            'a power of the beam for each pattern',
+            'The power of the beam changes from pattern to pattern by {trial.spread:.0%}',
+            'Nothing more than --intensity on, which finds it along with the object, or a monitor of the beam.',
+            as_it_is,
+            Freedom(intensity=True),
             on_whole=False,
         )
 
@@ -128,23 +142,29 @@ def pattern_factors(trial: Trial) -> NDArray[np.float64]:
     return np.asarray(np.clip(factors / np.median(factors), 0.1, 10.0))
 
 
-def propose_backgrounds(trial: Trial) -> Iterator[Explanation]:
-    """The light that the dark part of the patterns does not share with speckle, if there is some."""
-    prepared = trial.prepared
-    if trial.misfit.detector is None:
-        return
-    unscattered = measure(propagate(trial.probe)[None])[0]
-    found = estimate_background(trial.misfit.detector, len(prepared), unscattered, prepared.good)
-    if found is not None:
-        level = np.float32(found.per_pixel)
+def _background(trial: Trial) -> Iterator[Explanation]:
+    if find_background(trial) is not None:
         yield Explanation(
             'background',
-            f'a background of {found.per_pixel:.2g} counts a pixel',
-            f'{found.per_pixel:.2g} counts a pixel ({found.share:.1%} of all) are a background that no object explains',
-            'Keep dark current and stray light off the detector.',
-            lambda scan: replace(scan, diffraction=np.maximum(scan.counts(slice(None)) - level, 0)),
+            'a background',
+            '{trial.background:.2g} counts a pixel are a background that no object explains',
+            NO_STRAY_LIGHT,
+            as_it_is,
+            Freedom(background=True),
             on_whole=False,
         )
+
+
+NO_STRAY_LIGHT = 'Nothing more than --background on, which finds it along with the object; better keep light off.'
+
+
+def find_background(trial: Trial) -> Background | None:
+    """The light that the dark part of the patterns does not share with speckle, if there is some."""
+    prepared = trial.prepared
+    if trial.misfit.detector is None or prepared.background is not None:
+        return None
+    unscattered = measure(propagate(trial.probe)[None])[0]
+    return estimate_background(trial.misfit.detector, len(prepared), unscattered, prepared.good)
 
 
 def stretch(scan: Scan, matrix: NDArray[np.float64]) -> Scan:
@@ -180,6 +200,52 @@ def explain_map(matrix: NDArray[np.float64], assumption: str, *, screened: bool 
         lambda scan: stretch(scan, matrix),
         screened=screened,
         matrix=matrix,
+    )
+
+
+def explain_defocus(steps: float) -> Explanation:
+    """A probe that is right in a plane so many steps further on."""
+    return Explanation(
+        'probe',
+        f'the probe propagated by {steps * STEP:+.2g} rad',
+        f'The defocus of the probe is wrong by about {abs(steps) * STEP:.2g} rad rms of phase over its pupil',
+        'Give the probe in the plane of the sample, or refine it: --refine-probe; --fix propagates it.',
+        lambda scan: _propagate(scan, steps),
+        price=OF_DEFOCUS,
+        screened=True,
+        steps=steps,
+    )
+
+
+def _propagate(scan: Scan, steps: float) -> Scan:
+    """The scan with its probe so many steps further on."""
+    assert scan.probe is not None
+    return scan.with_probe(propagate_probe(scan.probe, steps * defocus_step(scan.probe)))
+
+
+def is_alike(one: Explanation, other: Explanation) -> bool:
+    """Whether two explanations differ in the size of a blur or of a defocus alone."""
+    return bool((one.width and other.width) or (one.steps and other.steps))
+
+
+def list_alike(one: Explanation) -> list[Explanation]:
+    """The same with a blur or a defocus of a size between those that are tried first."""
+    if one.width:
+        return [explain_blur(one.width * factor) for factor in BETWEEN]
+    return [explain_defocus(one.steps * factor) for factor in BETWEEN] if one.steps else []
+
+
+def explain_blur(width: float) -> Explanation:
+    """Patterns whose pixels share their light with their neighbors, Gaussian of `width` pixels rms along each axis."""
+    return Explanation(
+        'blur',
+        f'patterns blurred by {width:.2g} pixels',
+        f'The patterns are blurred by about {width:.2g} pixels rms, by the detector or by a source that is wide',
+        'Give the probe the modes that this comes to; --fix does.',
+        lambda scan: blur_probe(scan, width),
+        price=OF_BLUR,
+        screened=True,
+        width=width,
     )
 
 

@@ -15,9 +15,21 @@ from numpy.typing import NDArray
 from ..physics.engine.affine import estimate_affine
 from ..physics.forward import measure, propagate
 from ..scan import Scan
-from .explanations import Explanation, explain_map, list_explanations, propose_backgrounds
+from .drift import find_drift
+from .explanations import (
+    AS_IT_IS,
+    NO_STRAY_LIGHT,
+    Explanation,
+    explain_blur,
+    explain_defocus,
+    explain_map,
+    find_background,
+    is_alike,
+    list_alike,
+    list_explanations,
+)
 from .finding import Certainty, Finding
-from .trials import Laboratory, Trial, choose_part, take_part
+from .trials import FIXED, Freedom, Laboratory, Trial, choose_part, take_part
 
 ROUNDS = 4
 SPARE = 0.0006  # misfit beyond noise per count that is none: what few passes leave in scans without faults
@@ -29,7 +41,8 @@ SMALLEST_MAP = 0.003  # of the extent: less moves no position of such a part by 
 UNLIKE = 0.6  # cosine of mean amplitudes: .81 to .998 for right probes, below .25 for a Gaussian spot of their size
 WORTH = 1.35  # factor by which a misfit must fall
 PROMOTED = 2  # of the screened explanations that are tried in full
-REFINED = {'probe', 'probe_modes', 'positions_inaccurate', 'flicker'}
+REFINED = {'probe', 'probe_modes', 'positions_inaccurate', 'flicker', 'probe_drift'}
+MADE_BY_DRIFT = {'probe', 'probe_modes', 'blur', 'positions_inaccurate'}  # in the middle of the scan
 PART = 1.6  # the same, where nothing is worth it
 CLEAR, BETTER = 5.0, 2.0  # the same, for a cause that is certain, or likely
 
@@ -38,7 +51,8 @@ CLEAR, BETTER = 5.0, 2.0  # the same, for a cause that is certain, or likely
 class Search:
     """The state of a search: the whole scan and the part that trials are made on, as mended so far.
 
-    `matrix` (2, 2) is by what positions were multiplied in all.
+    `matrix` (2, 2) is by what positions were multiplied in all; `held` has what the detector adds, as far as found,
+    `width` and `steps` are those of the blur and of the defocus.
     """
 
     scan: Scan
@@ -46,6 +60,9 @@ class Search:
     trial: Trial
     expected: float = 0.0
     matrix: NDArray[np.float64] = field(default_factory=lambda: np.eye(2))
+    held: Freedom = FIXED
+    width: float = 0.0
+    steps: float = 0.0
 
     @property
     def doubtful(self) -> bool:
@@ -71,7 +88,7 @@ def find_causes(scan: Scan, laboratory: Laboratory) -> tuple[list[Finding], Scan
         return [unlike], scan, (first,)
     for number in range(ROUNDS):
         if not search.fits(search.trial) and laboratory.has_time:
-            search.trial = laboratory.try_longer(search.trial)
+            search.trial = laboratory.try_longer(search.trial, search.held)
         if search.fits(search.trial):
             break
         if number == 0:
@@ -80,13 +97,19 @@ def find_causes(scan: Scan, laboratory: Laboratory) -> tuple[list[Finding], Scan
         if found is None:
             break
         explanation, trial = found
-        findings[explanation.code] = _tell(search, explanation, trial, findings.get(explanation.code))
+        earlier = findings.get(explanation.code)
+        if earlier is None or explanation.on_whole:  # what is mended by a number is not made vaguer by a refinement
+            findings[explanation.code] = _tell(search, explanation, trial, earlier)
         _adopt(search, explanation, trial)
     if search.fits(search.trial):
         if not findings or 'position_scale' in findings:
             _map_what_is_left(search, laboratory, findings)
         if 'background' not in findings:
             _find_small_background(search, findings)
+    drift = find_drift(search.scan, search.held, laboratory) if laboratory.has_time else None
+    if drift is not None:
+        told = {code: one for code, one in findings.items() if code not in MADE_BY_DRIFT}
+        findings = {'probe_drift': drift, **told}
     # What has been refined in few passes has not come to its end.
     if search.doubtful and not search.fits(search.trial) and not REFINED & findings.keys():
         findings['unexplained'] = _tell_unexplained(search, alone=not findings)
@@ -102,7 +125,7 @@ def _map_what_is_left(search: Search, laboratory: Laboratory, findings: dict[str
             return
         step = explain_map(found.matrix, 'positions mapped as their patterns ask')
         before = findings.get('position_scale')
-        _adopt(search, step, laboratory.try_scan(step.mend(search.part), step.assumption))
+        _adopt(search, step, laboratory.try_scan(step.mend(search.part), step.assumption, search.held))
         whole = explain_map(search.matrix, step.assumption)
         findings['position_scale'] = Finding(
             'position_scale',
@@ -116,10 +139,10 @@ def _map_what_is_left(search: Search, laboratory: Laboratory, findings: dict[str
 
 def _find_small_background(search: Search, findings: dict[str, Finding]) -> None:
     """A background too small for a misfit, from the contrast of the dark part of the patterns."""
-    for explanation in propose_backgrounds(search.trial):
-        findings['background'] = Finding(
-            'background', f'{explanation.finding}.', 'likely', explanation.remedy, mended=False
-        )
+    found = find_background(search.trial)
+    if found is not None:
+        text = f'{found.per_pixel:.2g} counts a pixel ({found.share:.1%} of all) are a background.'
+        findings['background'] = Finding('background', text, 'likely', NO_STRAY_LIGHT)
 
 
 def _find_best(search: Search, laboratory: Laboratory) -> tuple[Explanation, Trial] | None:
@@ -129,7 +152,8 @@ def _find_best(search: Search, laboratory: Laboratory) -> tuple[Explanation, Tri
     for explanation in _promising(search, laboratory):
         if not laboratory.has_time:
             break
-        trial = laboratory.try_scan(explanation.mend(search.part), explanation.assumption, explanation.freedom)
+        freedom = explanation.freedom.holding(search.held)
+        trial = laboratory.try_scan(explanation.mend(search.part), explanation.assumption, freedom)
         tried.append((search.misfit(trial) * explanation.price, explanation, trial))
         if explanation.price == 1 and search.fits(trial) and search.misfit(trial) * CLEAR < before:
             break  # nothing can be simpler
@@ -147,21 +171,35 @@ def _promising(search: Search, laboratory: Laboratory) -> Iterator[Explanation]:
     """Simple ones that the trial itself proposes; the best of those that are screened; then those with more freedom."""
     explanations = list(list_explanations(search.trial))
     yield from (one for one in explanations if not one.screened and one.price == 1)
-    left = []
-    for one in (one for one in explanations if one.screened):
-        if laboratory.has_time:
-            left.append((laboratory.screen(one.mend(search.part), one.assumption), one))
-    left.sort(key=lambda pair: pair[0])
-    if left:
-        before = laboratory.screen(search.part, 'the scan as it is')
-        yield from (one for excess, one in left[:PROMOTED] if excess < before)
+    yield from _screen(search, laboratory, [one for one in explanations if one.screened])
     yield from (one for one in explanations if not one.screened and one.price > 1)
 
 
+def _screen(search: Search, laboratory: Laboratory, explanations: list[Explanation]) -> list[Explanation]:
+    """The best of many after few passes each, the best first; of a family that differs in a size, the best size."""
+
+    def judge(some: list[Explanation]) -> list[tuple[float, Explanation]]:
+        return [
+            (laboratory.screen(one.mend(search.part), one.assumption, search.held), one)
+            for one in some
+            if laboratory.has_time
+        ]
+
+    judged = sorted(judge([*explanations, AS_IT_IS]), key=lambda pair: pair[0])
+    better = judged[: next((at for at, (_, one) in enumerate(judged) if one is AS_IT_IS), 0)]
+    chosen: list[Explanation] = []
+    for excess, one in better:
+        if len(chosen) < PROMOTED and not any(is_alike(one, before) for before in chosen):
+            near = judge(list_alike(one))
+            chosen.append(min([(excess, one), *near], key=lambda pair: pair[0])[1])
+    return chosen
+
+
 def _adopt(search: Search, explanation: Explanation, trial: Trial) -> None:
-    search.part = explanation.mend(search.part)
+    search.part, search.held = explanation.mend(search.part), search.held.holding(explanation.freedom)
     if explanation.on_whole:
         search.scan = explanation.mend(search.scan)
+    search.width, search.steps = float(np.hypot(search.width, explanation.width)), search.steps + explanation.steps
     if explanation.matrix is not None:
         search.matrix = explanation.matrix @ search.matrix
     if explanation.freedom.probe:
@@ -174,14 +212,18 @@ def _adopt(search: Search, explanation: Explanation, trial: Trial) -> None:
 def _tell(search: Search, explanation: Explanation, trial: Trial, earlier: Finding | None) -> Finding:
     if earlier is not None and explanation.matrix is not None:
         explanation = explain_map(explanation.matrix @ search.matrix, explanation.assumption)
+    if earlier is not None and explanation.width:
+        explanation = explain_blur(float(np.hypot(explanation.width, search.width)))
+    if earlier is not None and explanation.steps:
+        explanation = explain_defocus(explanation.steps + search.steps)
     before, after = search.trial, trial
     fall = search.misfit(before) / search.misfit(after)
     clear = fall > CLEAR and search.fits(after)
     certainty: Certainty = 'certain' if clear and explanation.price == 1 else 'likely' if fall > BETTER else 'possible'
     return Finding(
         explanation.code,
-        f'{explanation.finding}: with {explanation.assumption} a trial fits to {after.ratio:.3g} times counting noise, '
-        f'without to {before.ratio:.3g}.',
+        f'{explanation.finding.format(trial=trial)}: with {explanation.assumption} a trial fits to {after.ratio:.3g} '
+        f'times counting noise, without to {before.ratio:.3g}.',
         certainty,
         explanation.remedy,
         mended=explanation.on_whole,

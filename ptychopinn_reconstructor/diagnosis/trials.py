@@ -24,6 +24,7 @@ from ..physics.scoring.goodness_of_fit import measure_excess
 from ..physics.simulation.simulate import expected_counts
 from ..scan import Scan
 from .finding import TrialImages, TrialRecord
+from .reduction import crop_scan
 
 VALUES = 262_144  # of all patterns together: a trial takes half a second
 FEWEST, MOST = 36, 64  # patterns
@@ -37,8 +38,8 @@ BUDGET = 60.0  # CPU-seconds of all trials together
 class Trial:
     """What a trial came to: the part of the scan, canvas (H, W), probe (modes, N, N), and the misfit of its patterns.
 
-    `measured` and `predicted` (n, N, N) are its patterns in counts; `moved` (n, 2) the displacements of refined
-    positions in pixels, None where they were not; all in canonical order.
+    `measured` and `predicted` (n, N, N) are its patterns in counts, in canonical order. A background and the power of
+    the beam stand in `prepared`, as refined positions do.
     """
 
     assumption: str
@@ -48,7 +49,6 @@ class Trial:
     measured: NDArray[np.float32]
     predicted: NDArray[np.float32]
     misfit: Residual
-    moved: NDArray[np.float64] | None = None
 
     @property
     def excess(self) -> float:
@@ -59,6 +59,18 @@ class Trial:
     def ratio(self) -> float:
         """Misfit in units of counting noise."""
         return self.misfit.noise_ratio
+
+    @property
+    def background(self) -> float:
+        """Counts a pixel that were found beside the diffraction of the object."""
+        found = self.prepared.background
+        return 0.0 if found is None else float(found[self.prepared.good].mean())
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the logarithm of the power of the beam over the patterns."""
+        found = self.prepared.intensity
+        return 0.0 if found is None else float(np.std(np.log(found)))
 
     @property
     def images(self) -> TrialImages:
@@ -75,11 +87,18 @@ class Trial:
 
 @dataclass(frozen=True)
 class Freedom:
-    """What a trial refines beside the object: the probe, with so many modes, and the positions."""
+    """What a trial refines beside the object: the probe, with so many modes, the positions, what the detector adds."""
 
     probe: bool = False
     modes: int = 1
     positions: bool = False
+    background: bool = False
+    intensity: bool = False
+
+    def holding(self, held: Freedom) -> Freedom:
+        """With what the detector adds in `held`, too, since that has been found."""
+        background, intensity = self.background or held.background, self.intensity or held.intensity
+        return replace(self, background=background, intensity=intensity)
 
 
 FIXED = Freedom()
@@ -104,20 +123,25 @@ class Laboratory:
 
     def try_scan(self, scan: Scan, assumption: str, freedom: Freedom = FIXED) -> Trial:
         """Reconstruct a small scan with its probe; `assumption` says what of it is assumed."""
-        trial = self._make(scan, assumption, freedom, PASSES if freedom == FIXED else PASSES_WITH_MORE)
+        more = freedom.probe or freedom.positions
+        trial = self._make(scan, assumption, freedom, PASSES_WITH_MORE if more else PASSES)
         self.made.append(trial.record)
         return trial
 
-    def try_longer(self, trial: Trial) -> Trial:
+    def try_longer(self, trial: Trial, freedom: Freedom = FIXED) -> Trial:
         """The same trial with so many passes that an object comes together slowly, too; the better of the two."""
-        longer = self._make(trial.prepared.scan, f'{trial.assumption}, more passes', FIXED, PATIENT)
+        longer = self._make(trial.prepared.scan, f'{trial.assumption}, more passes', freedom, PATIENT)
         self.made.append(longer.record)
         return min(trial, longer, key=lambda one: one.excess)
 
-    def screen(self, scan: Scan, assumption: str) -> float:
+    def compare(self, scan: Scan, assumption: str, freedom: Freedom) -> Trial:
+        """A trial that counts beside others like it alone: it is not recorded."""
+        return self._make(scan, assumption, freedom, PASSES)
+
+    def screen(self, scan: Scan, assumption: str, freedom: Freedom = FIXED) -> float:
         """Misfit beyond noise per count after few passes on few patterns of a small scan."""
         small = take_part(scan, choose_part(scan, SCREENED))
-        return self._make(small, assumption, FIXED, PASSES_OF_SCREENING).excess
+        return self._make(small, assumption, freedom, PASSES_OF_SCREENING).excess
 
     def _make(self, scan: Scan, assumption: str, freedom: Freedom, passes: int) -> Trial:
         begin = self.clock()
@@ -148,22 +172,26 @@ def _reconstruct(scan: Scan, assumption: str, freedom: Freedom, passes: int, sho
         overlap=scan_overlap(prepared.positions, probe),
         refine_probe=freedom.probe,
         refine_positions=freedom.positions,
+        background='on' if freedom.background else 'off',
+        intensity='on' if freedom.intensity else 'off',
     )
     canvas = np.ones(prepared.layout.shape, np.complex64)
     refined = refine(prepared, canvas, options, probe=probe, should_stop=should_stop)
     moved = refined.displacements
     placed = prepared if moved is None else displace_scan(prepared, moved)
+    placed = replace(placed, background=refined.background, intensity=refined.intensity)
     measured = prepared.counts(np.arange(len(prepared)))
     predicted = _predict(placed, refined.canvas, refined.probe)
     misfit = residual(predicted, measured, prepared.good)
-    return Trial(assumption, placed, refined.canvas, refined.probe, measured, predicted, misfit, moved)
+    return Trial(assumption, placed, refined.canvas, refined.probe, measured, predicted, misfit)
 
 
 def _predict(
     prepared: PreparedScan, canvas: NDArray[np.complex64], probe: NDArray[np.complex64]
 ) -> NDArray[np.float32]:
     patches = gather_patches(canvas, prepared.layout.corners, prepared.n_pixels)
-    return np.asarray(diffract(probe, patches, prepared.layout.fractions), dtype=np.float32)
+    diffracted = diffract(probe, patches, prepared.layout.fractions)
+    return np.asarray(prepared.detect(diffracted, np.arange(len(prepared))), dtype=np.float32)
 
 
 def choose_part(scan: Scan, count: int | None = None) -> NDArray[np.int64]:
@@ -173,8 +201,8 @@ def choose_part(scan: Scan, count: int | None = None) -> NDArray[np.int64]:
 
 
 def take_part(scan: Scan, index: NDArray[np.int64]) -> Scan:
-    """The patterns at `index` as a scan of their own, in memory, in counts."""
-    return replace(
+    """The patterns at `index` as a scan of their own, in memory, in counts, with fewer pixels where these are many."""
+    part = replace(
         scan,
         diffraction=scan.counts(index),
         domain='counts',
@@ -186,3 +214,4 @@ def take_part(scan: Scan, index: NDArray[np.int64]) -> Scan:
         scan_index=None,
         pattern_indexes=None,
     )
+    return crop_scan(part)

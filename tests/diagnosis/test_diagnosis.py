@@ -10,8 +10,10 @@ from scans import small_scan
 
 from ptychopinn_reconstructor import diagnose, read_scan
 from ptychopinn_reconstructor.diagnosis.finding import Diagnosis
+from ptychopinn_reconstructor.diagnosis.trials import take_part
 from ptychopinn_reconstructor.diagnosis.turns import SAME, TURNS, turn_detector, turn_positions
 from ptychopinn_reconstructor.io import write_npz
+from ptychopinn_reconstructor.physics.forward import measure, propagate
 from ptychopinn_reconstructor.scan import Scan
 
 
@@ -99,9 +101,29 @@ def test_a_beam_that_loses_half_its_power_is_seen(scan: Scan) -> None:
 
 
 def test_positions_in_another_unit_are_a_finding_not_an_error(scan: Scan) -> None:
-    found = diagnose(replace(scan, positions=scan.positions * 0.02))
-    assert codes(found) == ['position_unit'] and found.trials == ()
+    found = diagnose(replace(scan, positions=scan.positions * 0.02), seconds=0)
+    assert codes(found) == ['position_unit'] and found.trials == () and not found.findings[0].mended
     assert 'micrometers' in found.findings[0].finding
+
+
+def test_positions_in_another_unit_are_scaled_as_their_patterns_ask(scan: Scan) -> None:
+    found = diagnose(replace(scan, positions=scan.positions * 0.02))
+    assert codes(found) == ['position_unit'] and found.findings[0].mended
+    assert found.findings[0].figures['factor'] == pytest.approx(50, rel=0.01)
+    np.testing.assert_allclose(np.ptp(found.scan.positions, axis=0), np.ptp(scan.positions, axis=0), rtol=0.01)
+
+
+def test_large_patterns_are_cropped_to_where_their_light_is() -> None:
+    large = replace(small_scan(n=256, positions=36, step=20.0, probe='gaussian'), object=None, on_object_grid=False)
+    part = take_part(large, np.arange(36))
+    assert part.n_pixels == 192
+    assert part.counts(slice(None)).sum() > 0.999 * large.counts(slice(None)).sum()
+    assert part.probe is not None and large.probe is not None
+    assert np.linalg.norm(part.probe) == pytest.approx(np.linalg.norm(large.probe), rel=1e-3)
+    ratio = part.n_pixels / 256
+    assert np.ptp(part.positions, axis=0) == pytest.approx(ratio * np.ptp(large.positions, axis=0))
+    own, cropped = (measure(propagate(one.probe)[None])[0] for one in (large, part) if one.probe is not None)
+    np.testing.assert_allclose(cropped, own[32:-32, 32:-32], atol=1e-3 * own.max())
 
 
 def test_lost_positions_that_lie_together_are_found(scan: Scan) -> None:
