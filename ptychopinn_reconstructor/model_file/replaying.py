@@ -38,8 +38,8 @@ def replay(path: Path, model: Model, predict: Predict) -> Replay:
     if not difference <= test.tolerance:
         raise VerificationError(
             f"The self-test of '{path}' differs from its recorded output by {difference:.2g} of the amplitude range, "
-            f'more than its tolerance {test.tolerance:g}; this backend and device do not '
-            'reproduce the model: run the self-test on the CPU.'
+            f'more than its tolerance {test.tolerance:g}: its weights were altered, or this backend and device do not '
+            'reproduce it; hand in another copy of the model, or run the self-test on the CPU.'
         )
     return Replay(
         path=path,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from ..backend import Backend, TrainedModel, load_backend
+from ..backend import Backend, Network, TrainedModel, load_backend
 from ..config import Config
 from ..errors import ModelFileError, quote
 from ..physics.scaling import InputScaler
@@ -126,10 +127,25 @@ def make_predictor(backend: Backend, device: str = 'cpu') -> Predict:
 
     def predict(model: Model, counts: NDArray[np.float32]) -> NDArray[np.complex64]:
         network = backend.network(set_single_precision(model.config), model.weights, device)
-        scaler = InputScaler(model.probe, patch_size=model.config.model.patch_size)
-        return network.predict(*scaler.counts_to_input(counts))
+        return apply_network(network, model, counts)
 
     return predict
+
+
+def apply_network(network: Network, model: Model, counts: NDArray[np.float32]) -> NDArray[np.complex64]:
+    """Patches (b, n, n) that a network gives for counts (b, N, N) under the model's probe."""
+    scaler = InputScaler(model.probe, patch_size=model.config.model.patch_size)
+    return network.predict(*scaler.counts_to_input(counts))
+
+
+def check_before_use(path: Path, model: Model, network: Network, backend: Backend, device: str, precision: str) -> None:
+    """Replay the self-test of a model that is about to be used: its hashes tell damage, but not who wrote it.
+
+    `network` is the one in use, on `device` with `precision`; where it rounds otherwise than single precision on the
+    CPU does, another one is built for that. Raises VerificationError when the recorded output is not reproduced.
+    """
+    exact = device == 'cpu' and precision == '32'
+    replay(path, model, partial(apply_network, network) if exact else make_predictor(backend))
 
 
 def set_single_precision(config: Config) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,13 +25,13 @@ from ..physics.scoring.halves import split_interleaved
 from ..physics.stitching.count_scale import LARGEST_CHANGE, count_gauge
 from ..physics.stitching.stitch import Stitcher, contributions, probe_weight, stitch_patches
 from .initial_object import InitialObject
+from .memory import IN_MEMORY, ITEM, reserve_disk
 from .patches import Keep, kept_patches
 from .report import StageTimes
 
 if TYPE_CHECKING:
     from ..physics.prepare import PreparedScan
 
-IN_MEMORY = 512 * 2**20  # bytes of patches kept in memory; more go to a scratch file
 BATCH_PIXELS, LARGEST_BATCH = 2**20, 64  # of the detector, and patterns: what bounds the memory of the network
 
 
@@ -200,8 +201,9 @@ def amplitude_correction(gauge: float) -> tuple[float, tuple[Notice, ...]]:
 @contextmanager
 def patch_store(shape: tuple[int, int, int], scratch: Path | None) -> Iterator[NDArray[np.complex64]]:
     """Room for all contributions: in memory, or in a file in `scratch` (removed afterwards) when they are many."""
-    if np.prod(shape) * 8 <= IN_MEMORY:
+    if math.prod(shape) * ITEM <= IN_MEMORY:
         yield np.empty(shape, dtype=np.complex64)
         return
     with tempfile.TemporaryFile(dir=scratch, prefix='ptychopinn-') as file:
+        reserve_disk(file, math.prod(shape) * ITEM, scratch)
         yield np.memmap(file, dtype=np.complex64, mode='w+', shape=shape)

@@ -19,6 +19,7 @@ from ..errors import ConfigError, ModelFileError
 from ..events import OUTSIDE_TRAINING, Emit, Notice, Previews, ShouldStop, Started, ignore, never
 from ..model_file.opening import Model, open_model
 from ..model_file.probes import choose_probe
+from ..model_file.trained import check_before_use
 from ..model_file.training_range import TrainingRange
 from ..physics.arrays import Arrays
 from ..physics.prepare import PreparedScan, prepare_scan
@@ -28,6 +29,7 @@ from .diagnosed import follow_diagnosis
 from .earlier_result import EarlierResult, place_object, read_earlier_result
 from .finish import Result, finish
 from .initial_object import InitialObject, average_objects, flat_canvas
+from .memory import foresee_memory
 from .network_object import network_object
 from .notices import scan_notices
 from .refinement import Start, classify_start, engine_arrays, refinement_options
@@ -66,6 +68,7 @@ def reconstruct(
     emit(Started('reconstruct', device, backend.title))
     with times.stage('prepare', len(scan)):
         prepared = prepare_for_model(scan, chosen, trained.config, config, backend.stride, own=source == 'model')
+        foresee_memory(prepared)
     departures = trained.manifest.trained_for.list_departures(TrainingRange.of_scans(prepared))
     notices = [*changes, *diagnosed, *chosen_notices, *scan_notices(prepared), *departures]
     run = replace(
@@ -84,7 +87,7 @@ def reconstruct(
     previews, arrays = Previews(emit, preview_seconds), select_arrays(backend, device)
     start = models_object(
         prepared,
-        [trained, *others],
+        [*zip(map(Path, (model, *ensemble)), (trained, *others), strict=True)],
         backend,
         device,
         config,
@@ -113,7 +116,7 @@ def reconstruct(
 
 def models_object(
     prepared: PreparedScan,
-    models: Sequence[Model],
+    models: Sequence[tuple[Path, Model]],
     backend: Backend,
     device: str,
     config: Config,
@@ -125,12 +128,17 @@ def models_object(
     arrays: Arrays,
     should_stop: ShouldStop,
 ) -> InitialObject:
-    """The mean of the objects of all models' networks; `patches_file` keeps the patches of the first."""
+    """The mean of the objects of all models' networks, each with its file, which must pass its self-test.
+
+    `patches_file` keeps the patches of the first. Raises VerificationError when a self-test is not reproduced.
+    """
     infer = partial(network_object, config=config, times=times, scratch=scratch, arrays=arrays, should_stop=should_stop)
     execution, objects = {'execution': config.execution.model_dump(mode='json')}, []
-    for model, file in zip(models, [patches_file, *[None] * (len(models) - 1)], strict=True):
+    for (path, model), file in zip(models, [patches_file, *[None] * (len(models) - 1)], strict=True):
         with times.stage('prepare', 0):
             network = backend.network(model.config.merged(execution), model.weights, device)
+        with times.stage('self_test', len(model.self_test.counts)):
+            check_before_use(path, model, network, backend, device, config.execution.precision)
         own = replace(prepared, patch_size=model.config.model.patch_size)
         objects.append(infer(own, network, patches_file=file, previews=previews))
     return average_objects(objects, prepared)
@@ -212,6 +220,7 @@ def refine_scan(
     scan, probe, config, diagnosed = follow_diagnosis(scan, probe, config, emit, should_stop)
     with times.stage('prepare', len(scan)):
         prepared = prepare_scan(scan, probe=probe, mode=config.data.probe_power)
+        foresee_memory(prepared)
     run = run_info(prepared, computed_by, arrays.device, 'engine', source)
     run = replace(run, initial=None if named is None else str(named))
     start = _empty_object(prepared, config) if earlier is None else _earlier_object(prepared, earlier)

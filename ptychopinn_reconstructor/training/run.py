@@ -24,6 +24,7 @@ from ..model_file.training_range import TrainingRange
 from ..physics.grouping import Split
 from ..physics.prepare import PreparedScan
 from ..physics.simulation.procedural import ProceduralPatterns
+from ..reconstruction.memory import foresee_memory
 from ..reconstruction.writing import write_config
 from .fine_tuning import keep_better_model
 from .folder import CHECKPOINTS, CONFIG, METRICS, MODEL, copy_start_model, count_epochs, find_start_model
@@ -121,6 +122,8 @@ def _run_locked(plan: TrainingPlan, run: TrainingRun, path: Path | None, *, keep
     """Result of a training whose folder is locked; `path` is that of the model it starts from."""
     config, backend, folder, start, emit = plan.config, run.backend, run.folder, run.start, run.emit
     data = plan.prepare(run)
+    for scan in data.scans:
+        foresee_memory(scan)
     log_notices(emit, data.notices)
     # Only now, when the data are known to be good, does the folder say how to resume.
     copy_start_model(folder, path)

@@ -377,7 +377,7 @@ def test_metrics_hold_the_residual_of_the_product(results: Path) -> None:
         np.testing.assert_allclose(
             np.array(found['residual_per_pattern'])[prepared.order], again.per_pattern, rtol=1e-4
         )
-        stages = {'prepare', 'network', 'stitch', 'gauge', 'wavefront', 'residual', 'reliability'} | (
+        stages = {'prepare', 'self_test', 'network', 'stitch', 'gauge', 'wavefront', 'residual', 'reliability'} | (
             {'refine'} if name == 'refined' else set()
         )
         assert set(found['stages']) == stages

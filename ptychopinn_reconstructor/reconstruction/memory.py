@@ -1,0 +1,56 @@
+"""Memory and disk of a reconstruction, computed from its canvas and patches before the work begins."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from ..errors import OutputError
+from ..io.memory import require_memory
+from ..physics.prepare import PreparedScan
+
+ITEM = 8  # bytes of a complex64
+CANVASES = 12  # arrays of the canvas' size at the peak: measured 12 of the engine alone, 13 after a network
+IN_MEMORY = 512 * 2**20  # bytes of patches kept in memory; more go to a scratch file
+
+
+def foresee_memory(prepared: PreparedScan) -> None:
+    """Raise ScanError with the numbers when canvas and patches of a scan need more memory than is available.
+
+    Names the pattern that is farthest from the others, since one lost position alone can ask for the whole of it.
+    """
+    height, width = prepared.layout.shape
+    patches = min(IN_MEMORY, len(prepared) * prepared.patch_size**2 * ITEM)
+    corners = prepared.layout.corners
+    apart = np.abs(corners - np.median(corners, axis=0)).max(axis=1)
+    farthest = int(np.argmax(apart))
+    require_memory(
+        CANVASES * ITEM * height * width + patches,
+        f'The object of {height} x {width} pixels that the positions span',
+        f'leave out pattern {int(prepared.order[farthest])}, {apart[farthest]:.0f} pixels from the middle of all, if '
+        'its position is wrong, or use a larger machine',
+    )
+
+
+def reserve_disk(file: IO[bytes], size: int, folder: Path | None) -> None:
+    """Take `size` bytes of disk for an open scratch file in `folder`; OutputError with the numbers without them.
+
+    A file that is mapped and finds no room later ends the process without a word.
+    """
+    where = Path(tempfile.gettempdir()) if folder is None else folder
+    free = shutil.disk_usage(where).free
+    try:
+        if size > free:
+            raise OSError
+        if hasattr(os, 'posix_fallocate'):
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise OutputError(
+            f'The patches need {size / 2**30:,.1f} GiB of scratch space but {where} has {free / 2**30:,.1f} GiB free; '
+            'free some, or name a folder with more (TMPDIR, or ScratchDir in Ptychodus).'
+        ) from error
