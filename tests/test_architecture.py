@@ -47,7 +47,9 @@ ROOMS: dict[str, set[str]] = {
     'training': {
         'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction', 'result', 'scan',
     },
-    'worker': {'backend', 'config', 'errors', 'events', 'io', 'reconstruction', 'result', 'scan', 'training'},
+    'worker': {
+        'backend', 'config', 'diagnosis', 'errors', 'events', 'io', 'reconstruction', 'result', 'scan', 'training',
+    },
     'conformance': {
         'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction', 'scan', 'training',
     },
@@ -61,7 +63,7 @@ ROOMS: dict[str, set[str]] = {
     },
     '__main__': {'cli'},
     'host': {
-        'backend', 'config', 'conformance', 'errors', 'events', 'io', 'model_file', 'physics',
+        'backend', 'config', 'conformance', 'diagnosis', 'errors', 'events', 'io', 'model_file', 'physics',
         'reconstruction', 'result', 'scan', 'training', 'worker',
     },
 }  # fmt: skip
@@ -73,7 +75,7 @@ WITH_PHYSICS_TOO = {'backend.base', 'backend.batches', 'model_file.trained'}
 COMMAND_MODULES = {entry.target.partition(':')[0].removeprefix(f'{PACKAGE}.') for entry in COMMANDS.values()}
 SHARED_BY_COMMANDS = {'cli.result_job', 'cli.result_report', 'cli.training_job'}
 WITH_PHYSICS_TOO |= (COMMAND_MODULES | SHARED_BY_COMMANDS) - {'cli.doctor', 'cli.inspect'}
-LIGHT_ALL_THE_SAME = {'training.folder', 'training.metrics_table'}
+LIGHT_ALL_THE_SAME = {'diagnosis.finding', 'training.folder', 'training.metrics_table'}
 
 # What each folder of backends/ says that it imports (test_each_folder_is_a_backend_that_describes_itself), and loggers.
 DESCRIBED: dict[str, BackendDescription] = {

@@ -27,7 +27,7 @@ MENDED: dict[NoticeCode, FindingCode] = {
     'dark_pixels': 'bad_pixels',
     'single_hits': 'single_hits',
 }
-DONE = 'Every command does that when it reads the scan (unless --as-is is given); --fix writes the scan so.'
+DONE = 'Nothing: every command does that when it reads the scan (unless --as-is is given); --fix does, too.'
 LOOSE = 0.3  # overlap below which the phases of neighbors are hardly tied
 FEWEST_COUNTS = 200.0  # per pattern
 RIM, ON_RIM, ON_RIM_MUCH = 1 / 16, 0.02, 0.08  # of N: the frame about the window; share of the probe's power there

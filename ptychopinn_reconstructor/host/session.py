@@ -35,7 +35,8 @@ class Session:
     """Services of the host; the defaults are those without a host: no stop, no display.
 
     `closing` says whether the host is about to end, `foreground` runs a function in its main thread. There, `changed`
-    lets it look anew for a model and for messages, and `select` shows the product of an index in its window. While a
+    lets it look anew for a model and for messages, `select` shows the product of an index in its window, and
+    `read_selected` is the scan of the product that is selected there, None without one. While a
     training is queued or runs, `is_training` is set; while it runs, `selected` is the scan that was selected in the
     host, and `training` shows how it goes. `reliability` holds the figures of the last reconstruction. `in_background`
     runs a function beside the host's tasks; None where nothing waits for its end. Meanwhile `is_finishing` is set: the
@@ -48,6 +49,7 @@ class Session:
     closing: ShouldStop = never
     foreground: Callable[[Callable[[], None]], None] = lambda task: task()
     changed: Callable[[], None] = lambda: None
+    read_selected: Callable[[], ReconstructInput | None] = lambda: None
     select: Callable[[int], None] = lambda index: None
     discard: Callable[[Any, Any], None] = lambda item, source: None
     sources: dict[int, Any] = field(default_factory=dict)

@@ -23,8 +23,19 @@ from typing import IO, TYPE_CHECKING, Any
 from .. import events
 from ..errors import Interrupted, OutputError, PtychoPINNError, shorten
 from ..events import Emit, Event
-from .messages import DevicesDone, Error, Log, Message, Preview, ReconstructDone, Stopped, TrainDone, message_of
-from .requests import DevicesRequest, ReconstructRequest, Request, TrainRequest, parse_request
+from .messages import (
+    DevicesDone,
+    DiagnoseDone,
+    Error,
+    Log,
+    Message,
+    Preview,
+    ReconstructDone,
+    Stopped,
+    TrainDone,
+    message_of,
+)
+from .requests import DevicesRequest, DiagnoseRequest, ReconstructRequest, Request, TrainRequest, parse_request
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +44,7 @@ if TYPE_CHECKING:
     from ..reconstruction.finish import Result
     from ..scan import Scan
 
-RELIABILITY = 'reliability.npz'
+RELIABILITY, TRIALS = 'reliability.npz', 'trials.png'
 ORPHAN_SECONDS = 1.0  # how long a job may go on after whoever asked for it is gone
 
 
@@ -107,6 +118,8 @@ def run(request: Request, channel: Channel) -> None:
         channel.say(DevicesDone(devices={name: devices(name) for name in request.backends}))
     elif isinstance(request, ReconstructRequest):
         reconstruct(request, channel)
+    elif isinstance(request, DiagnoseRequest):
+        diagnose(request, channel)
     else:
         train(request, channel)
 
@@ -168,6 +181,26 @@ def reconstruct(request: ReconstructRequest, channel: Channel) -> None:
             notices=(*handed.notices, *result.report.notices),
             stages=result.report.stages,
             import_seconds=channel.import_seconds,
+        )
+    )
+
+
+def diagnose(request: DiagnoseRequest, channel: Channel) -> None:
+    """Diagnose a scan as it was handed over, and hand the picture of its trials over as a file."""
+    from ..diagnosis.diagnose import diagnose as diagnose_scan
+    from ..diagnosis.pictures import write_trials
+    from .handover import read_arrays
+
+    handed = read_arrays(request.scan, as_is=True)
+    found = diagnose_scan(handed.scan, emit=channel.emit, should_stop=channel.stopped.is_set)
+    picture = write_trials(Path(TRIALS), found.images) if found.images else None
+    channel.say(
+        DiagnoseDone(
+            findings=found.findings,
+            figures=found.figures,
+            trials=len(found.trials),
+            cpu_seconds=found.cpu_seconds,
+            picture=picture,
         )
     )
 

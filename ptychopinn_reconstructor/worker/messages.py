@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from .. import events
+from ..diagnosis.finding import Finding
 from ..events import Notice
 from ..result import RunInfo
 
@@ -113,6 +114,18 @@ class TrainDone(_Message):
     notices: tuple[Notice, ...]
 
 
+class DiagnoseDone(_Message):
+    """What is wrong with a scan, the first cause first; the picture of its trials is a PNG file, if there is one."""
+
+    event: Literal['done'] = 'done'
+    job: Literal['diagnose'] = 'diagnose'
+    findings: tuple[Finding, ...]
+    figures: Mapping[str, Number]
+    trials: int
+    cpu_seconds: float
+    picture: Path | None
+
+
 class DevicesDone(_Message):
     """The names of the devices of each backend, none of one that cannot be loaded."""
 
@@ -136,7 +149,7 @@ class Error(_Message):
     message: str
 
 
-Done = Annotated[ReconstructDone | TrainDone | DevicesDone, Field(discriminator='job')]
+Done = Annotated[ReconstructDone | TrainDone | DiagnoseDone | DevicesDone, Field(discriminator='job')]
 Message = Started | Progress | Epoch | Preview | Log | Done | Stopped | Error
 _adapter: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator='event')])
 

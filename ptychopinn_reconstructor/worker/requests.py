@@ -58,6 +58,13 @@ class TrainRequest(_Request):
         return self
 
 
+class DiagnoseRequest(_Request):
+    """Find out what is wrong with the scan handed over in the folder `scan`, as it is."""
+
+    job: Literal['diagnose'] = 'diagnose'
+    scan: Path
+
+
 class DevicesRequest(_Request):
     """List the devices of backends, each by its entry-point name."""
 
@@ -65,7 +72,7 @@ class DevicesRequest(_Request):
     backends: tuple[str, ...]
 
 
-Request = ReconstructRequest | TrainRequest | DevicesRequest
+Request = ReconstructRequest | TrainRequest | DiagnoseRequest | DevicesRequest
 _adapter: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator='job')])
 
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -29,7 +30,13 @@ from ptychopinn_reconstructor.training.folder import can_resume
 from ptychopinn_reconstructor.worker import main
 from ptychopinn_reconstructor.worker.handover import PREFIX, Scratch, write_arrays
 from ptychopinn_reconstructor.worker.messages import Message
-from ptychopinn_reconstructor.worker.requests import DevicesRequest, ReconstructRequest, Request, TrainRequest
+from ptychopinn_reconstructor.worker.requests import (
+    DevicesRequest,
+    DiagnoseRequest,
+    ReconstructRequest,
+    Request,
+    TrainRequest,
+)
 
 LONG = 400  # epochs that no test waits for
 HANG = 300.0  # seconds after which a test gives up
@@ -298,6 +305,22 @@ def test_devices_of_backends(there: list[str], tmp_path: Path, monkeypatch: pyte
     assert code == 0 and done['event'] == 'done'
     assert done['devices'].keys() == {*there, 'nonesuch'} and done['devices']['nonesuch'] == []
     assert all(done['devices'][name][0] == 'cpu' for name in there)
+
+
+def test_a_diagnosis_ends_with_findings_and_a_picture(
+    scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a scan that is handed over with a hot pixel, which reading would have masked already."""
+    hot = np.array(scan.diffraction)
+    hot[:, 4, 27] += 20_000
+    folder = hand_over(replace(scan, diffraction=hot), tmp_path / 'scan')
+    code, said = answered(DiagnoseRequest(scan=folder), tmp_path, monkeypatch)
+    done = said[-1]
+    assert code == 0 and done['job'] == 'diagnose'
+    assert done['findings'][0]['code'] == 'bad_pixels' and 'row 4, column 27' in done['findings'][0]['finding']
+    assert done['trials'] >= 1 and done['cpu_seconds'] > 0 and done['figures']['patterns'] == len(scan)
+    assert (tmp_path / done['picture']).read_bytes().startswith(b'\x89PNG')
+    assert {one['stage'] for one in said if one['event'] == 'progress'} == {'diagnose'}
 
 
 def bad_value(job: Path, tmp_path: Path) -> Request:

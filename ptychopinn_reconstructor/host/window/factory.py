@@ -15,10 +15,12 @@ from ptychodus.controller.processing import ReconstructorViewControllerFactory
 from PyQt5.QtWidgets import QWidget
 
 from ..devices import Devices
+from ..diagnosis import DiagnosisRun
 from ..fields import GROUPS, LABELS, MAIN, Field
 from ..library import PtychoPINNLibrary
 from ..panel import format_tool_tip, is_installed, list_fields
 from ..settings import OPEN
+from .diagnosis import DiagnosisViewController
 from .effects import EffectWatcher, RegionViewController
 from .fields import (
     ChoiceViewController,
@@ -41,6 +43,7 @@ class PanelFactory(ReconstructorViewControllerFactory):
         self._library, self._dialogs = library, file_dialog_factory
         self._settings = library.settings
         self._devices = Devices(library.settings, library.session, library.get_logger())
+        self._diagnosis = DiagnosisRun(library.settings, library.session, library.get_logger())
 
     @property
     def name(self) -> str:
@@ -55,6 +58,7 @@ class PanelFactory(ReconstructorViewControllerFactory):
         builder = ParameterViewBuilder(self._dialogs)
         builder.add_view_controller_to_top(line)
         builder.add_view_controller_to_top(ReliabilityViewController(self._library.session.reliability, self._dialogs))
+        builder.add_view_controller_to_top(DiagnosisViewController(self._diagnosis, self._library.session))
         for group in GROUPS:
             rows = self._rows(group, reconstructor.model_type)
             if group != MAIN:

@@ -25,7 +25,14 @@ def follow_jobs(controller: Any, library: PtychoPINNLibrary) -> None:
         if (index := _find_index(repository, item)) >= 0:
             repository.remove_product(index)
 
+    def read_selected() -> Any:
+        index = combo_box.currentIndex()
+        there = 0 <= index < len(repository) and repository[index].get_dataset() is not None
+        return controller._processing_api.get_reconstruct_input(product_index=index) if there else None
+
     library.session.discard = discard
+    if hasattr(controller._processing_api, 'get_reconstruct_input'):
+        library.session.read_selected = read_selected
     _draw_held_out(controller, library.session, repository)
     controller._ptychopinn_log = LogFollower(controller._status_view.text_edit)
     controller._ptychopinn_buttons = ActionButtons(controller, library)
