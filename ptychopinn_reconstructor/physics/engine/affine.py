@@ -31,6 +31,7 @@ from ..arrays import NUMPY, Array, Arrays
 from ..illumination import BATCH
 from ..prepare import PreparedScan
 from ..propagation import Propagator
+from .detector import add_background, scale_beam
 
 SAMPLED = 256  # patterns that are asked, evenly spaced in canonical order: enough for four numbers
 ANSCOMBE = np.float32(3 / 8)  # counts
@@ -98,7 +99,7 @@ def estimate_affine(
     """
     probe = prepared.probe if probe is None else probe
     index = np.unique(np.linspace(0, len(prepared) - 1, min(SAMPLED, len(prepared))).astype(np.int64))
-    slope, curvature, misfit = _slopes(prepared, index, canvas, probe, arrays, after_block)
+    slope, curvature, misfit = map_slopes(prepared, index, canvas, probe, arrays, after_block)
     total = curvature.sum(axis=0)
     if not np.linalg.eigvalsh(total)[0] > 1e-9 * max(float(np.trace(total)), 1e-12):
         return AffineMap(np.eye(2), np.full((2, 2), np.inf), 0.0)
@@ -110,13 +111,13 @@ def estimate_affine(
     return AffineMap(np.linalg.inv(np.eye(2) + found.reshape(2, 2)), np.sqrt(variance).reshape(2, 2), gain)
 
 
-def _slopes(
+def map_slopes(
     prepared: PreparedScan,
     index: NDArray[np.int64],
     canvas: NDArray[np.complex64],
     probe: NDArray[np.complex64],
     arrays: Arrays,
-    after_block: Callable[[int], None] | None,
+    after_block: Callable[[int], None] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """b (n, 4) and H (n, 4, 4) of the patterns at `index`, and their misfit sum (A - A_pred)^2."""
     xp, side = arrays.xp, probe.shape[-1]
@@ -130,9 +131,10 @@ def _slopes(
         corners, fractions = prepared.layout.corners[block], prepared.layout.fractions[block]
         ramp = arrays.shift_ramp(fractions, side)
         propagator = Propagator.for_patterns(prepared.scan.fresnel_number, ramp, arrays)
-        light = arrays.ifft2(spectrum * ramp[:, None])
+        light = arrays.ifft2(spectrum * scale_beam(prepared, block, ramp, arrays)[:, None])
         wave = propagator.forward(light * arrays.gather(there, corners, side)[:, None])
-        amplitude = xp.sqrt((wave.real**2 + wave.imag**2).sum(axis=1) + ANSCOMBE)
+        predicted = add_background(prepared, (wave.real**2 + wave.imag**2).sum(axis=1), arrays)
+        amplitude = xp.sqrt(predicted + ANSCOMBE)
         lacking = (xp.sqrt(arrays.put(prepared.counts(block)) + ANSCOMBE) - amplitude) * good
         excess = arrays.double(lacking)
         weight = (good / amplitude)[:, None]

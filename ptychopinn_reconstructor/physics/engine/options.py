@@ -80,7 +80,7 @@ class RefineOptions:
     prior: float = 0.0
     refine_positions: bool = False
     positions_from_pass: int = 3
-    largest_displacement: float = 5.0
+    largest_displacement: float = 10.0
     wavefront: bool = False
     background: Switch = 'off'
     intensity: Switch = 'off'

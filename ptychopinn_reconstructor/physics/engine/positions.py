@@ -8,9 +8,10 @@
 | s      | `EXPECTED_PIXELS`: how far positions are off before anything is known| pixels                   |
 
 One Gauss-Newton step per pattern and pass, of the likelihood 2 sum (sqrt(I) - sqrt(I_pred))^2 with the prior
-u^2 / (2 s^2): (H + 1/(4 s^2)) du = b - u/(4 s^2), no longer than `LONGEST_STEP`. The object follows a common shift,
-stretch, rotation or shear of all positions, so that single patterns hardly tell it: after each pass what an affine map
-of the positions explains is taken out of u; `alignment` finds it by itself.
+u^2 / (2 s^2): (H + 1/(4 s^2)) du = b - u/(4 s^2), no longer than `LONGEST_STEP`, and a part of the last
+one. The object follows a common shift, stretch, rotation or shear of all positions, so that single patterns hardly tell
+it: after each pass what an affine map of the positions explains is taken out of u; `alignment` finds it by itself. What
+neighbors have in common hardly moves either; `strain` finds that.
 """
 
 from __future__ import annotations
@@ -24,31 +25,43 @@ from ..arrays import NUMPY, Array, Arrays
 from ..prepare import PreparedScan
 
 EXPECTED_PIXELS = 1.0  # s
-LONGEST_STEP = 0.5  # pixels a pass, along each axis
+LONGEST_STEP = 0.5  # pixels a pass, along each axis, before momentum
+MOMENTUM = 0.5  # share of the last step that is repeated: the object, which followed the error, holds each back
 DARKEST = 1e-6  # counts; keeps J finite on dark pixels
 
 
 @dataclass(eq=False)
 class Displacements:
-    """Displacements `values` (n, 2) of positions (n, 2), both in pixels and canonical order, at most `largest` long."""
+    """Displacements `values` (n, 2) of positions (n, 2), both in pixels and canonical order, at most `largest` long.
+
+    `last` (n, 2) is what each was moved by when its pattern was last asked.
+    """
 
     positions: NDArray[np.float64]
     largest: float
     values: NDArray[np.float64] = field(init=False)
+    last: NDArray[np.float64] = field(init=False)
 
     def __post_init__(self) -> None:
         self.values = np.zeros_like(self.positions)
+        self.last = np.zeros_like(self.positions)
 
     def step(self, index: NDArray[np.int64], slope: NDArray[np.float64], curvature: NDArray[np.float64]) -> None:
         """Move the positions at `index` (b,) by b = `slope` (b, 2) and H = `curvature` (b, 2, 2)."""
         stiffness = 1 / (4 * EXPECTED_PIXELS**2)
         now = self.values[index]
-        right = slope - stiffness * now
-        moved = now + np.clip(
-            np.linalg.solve(curvature + stiffness * np.eye(2), right[..., None])[..., 0], -LONGEST_STEP, LONGEST_STEP
-        )
-        length = np.linalg.norm(moved, axis=1, keepdims=True)
-        self.values[index] = moved * np.minimum(1, self.largest / np.maximum(length, 1e-12))
+        newton = np.linalg.solve(curvature + stiffness * np.eye(2), (slope - stiffness * now)[..., None])[..., 0]
+        step = np.clip(newton, -LONGEST_STEP, LONGEST_STEP) + MOMENTUM * self.last[index]
+        self.last[index] = step
+        self.values[index] = self._bounded(now + step)
+
+    def move(self, by: NDArray[np.float64]) -> None:
+        """Move all positions by (n, 2) pixels."""
+        self.values = self._bounded(self.values + by)
+
+    def _bounded(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        length = np.linalg.norm(values, axis=1, keepdims=True)
+        return np.asarray(values * np.minimum(1, self.largest / np.maximum(length, 1e-12)))
 
     def remove_affine_part(self) -> None:
         """Take out what the object could take over: the affine part of the displacements, their mean with it."""

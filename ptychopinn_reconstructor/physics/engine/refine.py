@@ -35,8 +35,9 @@ from .modes import brightest_amplitude, set_number
 from .options import RefineOptions
 from .positions import Displacements
 from .prior import Smoothness, mean_dose
+from .strain import relieve_strain, strain_passes
 from .update import BLEND, PRIOR_COUNTS, Engine
-from .wavefront import correct_long_range_phase
+from .wavefront import FEWEST, correct_long_range_phase
 
 DAMPED = 2 / 3  # of the mean illumination: tau at most, where the prior already holds the noise down
 
@@ -214,9 +215,12 @@ class _Refinement:
         if watch and number == min(passes, self.settled):
             look_for_distortion(self.engine)
             return
-        due = self.options.refine_positions and self.settled < number < passes and number & (number - 1) == 0
-        if due and map_scan(self.engine):
+        if not self.options.refine_positions or not self.settled <= number < passes:
+            return
+        if number > self.settled and number & (number - 1) == 0 and map_scan(self.engine):
             self.guard.begun.clear()  # of positions that are no more
+        elif len(self.engine.prepared) >= FEWEST and number in strain_passes(self.settled, passes):
+            relieve_strain(self.engine)
 
     def result(self, prepared: PreparedScan, *, stopped: bool) -> Refined:
         """What has become of a scan's object and probe."""

@@ -26,34 +26,21 @@ do not have in common is taken for a phase.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.interpolate import BSpline
-from scipy.sparse import linalg
 
 from ..arrays import NUMPY, Array, Arrays
 from ..geometry import Layout
 from ..illumination import illumination
 from ..prepare import PreparedScan
-from ..probes import energy_diameter
 from ..scoring.halves import split_interleaved
 from ..stitching.stitch import EPSILON_WEIGHT, probe_weight
 from .local_slopes import tile_size, tile_slopes
 from .sloped_waves import Slopes, slopes
+from .splines import Splines, supported_weights
 
-BENDING = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # l, relative to the mean information on a spline
-RIDGE = 1e-9  # of the same: holds what no pattern sees, such as the global phase
 FEWEST = 16  # patterns; fewer are no wavefront
-DEGREE = 3  # of the splines
-CLOSEST_KNOTS = 1 / 8  # of N: what a probe that is a point may ask for
-CHUNK = 4096  # patterns that are laid out at a time
-
-Matrix = sparse.csr_array
 
 
 def correct_long_range_phase(
@@ -103,121 +90,7 @@ def long_range_phase(layout: Layout, found: Slopes, probe: NDArray[np.complex64]
 
 def _supported_phase(splines: Splines, found: Slopes) -> NDArray[np.float64]:
     """The splines' part of phi (H, W), as far as two halves of the patterns agree on it."""
-    (one, its), (other, others) = (splines.normal(found, index) for index in split_interleaved(len(found.gradient)))
-    whole, right = one + other, its + others
-    information = whole.diagonal().mean()
-    best, chosen, gain = 0.0, splines.prior(0.0, information), 0.0
-    for relative in BENDING:
-        prior = splines.prior(relative, information)
-        a, b = _solve(one + prior, its), _solve(other + prior, others)
-        agreement, size = float(a @ others + b @ its), float(a @ (other @ a) + b @ (one @ b))
-        if agreement > 0 and agreement**2 / size > best:
-            best, chosen, gain = agreement**2 / size, prior, min(1.0, agreement / size)
-    if not gain:
-        return np.zeros(splines.layout.shape)
-    # gain = S / (S + 2 N) of signal and noise, for a half; all patterns have half the noise: S / (S + N).
-    return 2 * gain / (1 + gain) * splines.image(_solve(whole + chosen, right))
-
-
-def _solve(matrix: Matrix, right: NDArray[np.float64]) -> NDArray[np.float64]:
-    """x of matrix x = right; the matrix is positive definite, so that no pivot is needed and its pattern may decide."""
-    factors = linalg.splu(
-        matrix.tocsc(), permc_spec='MMD_AT_PLUS_A', diag_pivot_thresh=0.0, options={'SymmetricMode': True}
-    )
-    return np.asarray(factors.solve(right))
-
-
-@dataclass(frozen=True, eq=False)
-class Splines:
-    """Cubic B-splines on the canvas of a layout, products of one in rows and one in columns, and their slopes."""
-
-    layout: Layout
-    probe: NDArray[np.complex64]
-
-    @cached_property
-    def axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The splines in rows and in columns: (H, s), (W, t)."""
-        pitch = max(energy_diameter(self.probe), CLOSEST_KNOTS * self.probe.shape[-1])
-        found = []
-        for size in self.layout.shape:
-            knots = (np.arange(np.ceil(size / pitch) + 2 * DEGREE + 1) - DEGREE) * pitch - 0.5
-            found.append(BSpline.design_matrix(np.arange(size, dtype=np.float64), knots, DEGREE).toarray())
-        return found[0], found[1]
-
-    def image(self, weights: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """The sum of the splines with `weights` (s t,): (H, W)."""
-        rows, cols = self.axes
-        return np.asarray(rows @ weights.reshape(rows.shape[1], cols.shape[1]) @ cols.T)
-
-    @cached_property
-    def _seen(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """Slope and mean of the splines of each axis in a window at each corner, weighted by the probe's marginals.
-
-        Exact where abs(P)^2 is a product; the splines are as smooth as the probe is wide.
-        """
-        weight = (np.abs(self.probe) ** 2).sum(axis=0, dtype=np.float64)
-        found = []
-        for axis, splines in enumerate(self.axes):
-            mean = weight.sum(axis=1 - axis) / weight.sum()
-            x = np.arange(len(mean)) - np.arange(len(mean)) @ mean
-            windows = np.lib.stride_tricks.sliding_window_view(splines, len(mean), axis=0)
-            found.append((windows @ (mean * x / (mean @ x**2)), windows @ mean))
-        return found
-
-    def normal(self, found: Slopes, index: NDArray[np.int64]) -> tuple[Matrix, NDArray[np.float64]]:
-        """S^T H S (s t, s t) and S^T b (s t,) of the patterns at `index`."""
-        count = self.axes[0].shape[1] * self.axes[1].shape[1]
-        matrix, right = Matrix((count, count)), np.zeros(count)
-        for part in np.array_split(index, -(-len(index) // CHUNK)):
-            (rows_slope, rows_mean), (cols_slope, cols_mean) = (
-                (slope[corners], mean[corners])
-                for (slope, mean), corners in zip(self._seen, self.layout.corners[part].T, strict=True)
-            )
-            seen = _products(rows_slope, cols_mean), _products(rows_mean, cols_slope)
-            curvature = found.curvature[part]
-            for i in (0, 1):
-                right += seen[i].T @ found.gradient[part, i]
-                for j in (0, 1):
-                    matrix = matrix + seen[i].T @ (sparse.diags_array(curvature[:, i, j]) @ seen[j])
-        return Matrix(matrix), right
-
-    @cached_property
-    def _bending(self) -> Matrix:
-        """R: (s t, s t)."""
-        s, t = (splines.shape[1] for splines in self.axes)
-        parts = (
-            sparse.kron(_differences(s, 2), sparse.eye_array(t)),
-            sparse.kron(sparse.eye_array(s), _differences(t, 2)),
-            np.sqrt(2) * sparse.kron(_differences(s, 1), _differences(t, 1)),
-        )
-        return Matrix(sum(part.T @ part for part in parts))
-
-    def prior(self, relative: float, information: float) -> Matrix:
-        """l R, with l `relative` to the mean information on a spline, and a ridge."""
-        bending = self._bending
-        ridge = RIDGE * information * sparse.eye_array(bending.shape[0])
-        return Matrix(relative * information / bending.diagonal().mean() * bending + ridge)
-
-
-def _products(rows: NDArray[np.float64], cols: NDArray[np.float64]) -> Matrix:
-    """Row by row the outer product of (n, s) and (n, t), flat: (n, s t)."""
-    (at, these), (to, those) = _nonzero(rows), _nonzero(cols)
-    index = at[:, :, None] * cols.shape[1] + to[:, None, :]
-    values = these[:, :, None] * those[:, None, :]
-    ends = np.arange(len(rows) + 1) * values[0].size
-    return Matrix((values.ravel(), index.ravel(), ends), shape=(len(rows), rows.shape[1] * cols.shape[1]))
-
-
-def _nonzero(values: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Where rows (n, s) that vanish but for a short run do not, in runs of equal length: (n, q), and their values."""
-    there = values != 0
-    first, last = there.argmax(axis=1), values.shape[1] - there[:, ::-1].argmax(axis=1)
-    length = int((last - first).max())
-    index = np.minimum(first, values.shape[1] - length)[:, None] + np.arange(length)
-    return index, np.take_along_axis(values, index, axis=1)
-
-
-def _differences(count: int, order: int) -> sparse.dia_array:
-    """The matrix of the `order`-th differences of `count` values."""
-    terms = np.diff(np.eye(order + 1), n=order, axis=0)[0]
-    return sparse.diags_array(terms, offsets=range(order + 1), shape=(count - order, count))
+    score, information = found.gradient[:, None], found.curvature[:, None, :, None]
+    one, other = (splines.normal(score, information, index) for index in split_interleaved(len(score)))
+    supported = supported_weights(one, other, splines.prior)
+    return np.zeros(splines.layout.shape) if supported is None else splines.image(supported.weights)

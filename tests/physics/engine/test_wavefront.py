@@ -13,7 +13,8 @@ from ptychopinn_reconstructor.io import read_object, read_scan
 from ptychopinn_reconstructor.physics.engine.options import RefineOptions
 from ptychopinn_reconstructor.physics.engine.refine import refine
 from ptychopinn_reconstructor.physics.engine.sloped_waves import Slopes, slopes
-from ptychopinn_reconstructor.physics.engine.wavefront import Splines, correct_long_range_phase, long_range_phase
+from ptychopinn_reconstructor.physics.engine.splines import Splines
+from ptychopinn_reconstructor.physics.engine.wavefront import correct_long_range_phase, long_range_phase
 from ptychopinn_reconstructor.physics.forward import diffract
 from ptychopinn_reconstructor.physics.geometry import gather_patches
 from ptychopinn_reconstructor.physics.illumination import illumination
@@ -77,7 +78,7 @@ def test_splines_see_the_slope_that_they_have() -> None:
     h = rng.normal(size=(len(prepared), 2, 2))
     found = Slopes(rng.normal(size=(len(prepared), 2)), h @ h.transpose(0, 2, 1))
     index = np.arange(len(prepared))
-    matrix, right = splines.normal(found, index)
+    matrix, right = splines.normal(found.gradient[:, None], found.curvature[:, None, :, None], index)
     slope = np.array([0.02, -0.05])
     assert weights @ right == pytest.approx(float((found.gradient @ slope).sum()), rel=1e-6)
     assert weights @ (matrix @ weights) == pytest.approx(float((found.curvature @ slope @ slope).sum()), rel=1e-6)
@@ -121,7 +122,7 @@ def test_noise_is_not_taken_for_a_wavefront() -> None:
     prepared = case.prepared()
     found = slopes(prepared, case.truth, prepared.probe)
     splines = Splines(prepared.layout, prepared.probe)
-    matrix, right = splines.normal(found, np.arange(len(prepared)))
+    matrix, right = splines.normal(found.gradient[:, None], found.curvature[:, None, :, None], np.arange(len(prepared)))
     prior = splines.prior(1e-4, matrix.diagonal().mean())
     taken = splines.image(np.linalg.solve((matrix + prior).toarray(), right))
     agreed: Image = long_range_phase(prepared.layout, found, prepared.probe).astype(np.float64)
