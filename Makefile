@@ -26,7 +26,7 @@ MYPY = ../$(1)/bin/python -m mypy --config-file ../pyproject.toml --cache-dir ..
 .DEFAULT_GOAL := help
 .PRECIOUS: %/.installed %/.wheel
 .PHONY: help install environments system-libraries test test-all test-torch-only test-tensorflow-only test-ptychodus
-.PHONY: test-ptychodus-all demo gui bench quality lint format wheel clean
+.PHONY: test-ptychodus-all demo gui bench quality harden lint format wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
@@ -112,6 +112,9 @@ quality: $(STAMP) ## measure the image quality on simulated and real scans; ARGS
 
 # Types are checked once against the installed Ptychodus and Qt, a folder of its tests at a time, since each has its own
 # conftest.
+harden: $(STAMP) ## hours of attacks on files, requests, disks and processes; ARGS='--minutes 60 --report' goes on later
+	PYTHONPATH=tests $(BIN)/python -m harden.campaign $(ARGS)
+
 lint: $(HOST)/.installed ## ruff, formatting, mypy in strict mode; that specifications and tests name each other
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

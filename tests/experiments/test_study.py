@@ -21,13 +21,22 @@ from command_line import assert_refused, run
 from pictures import imread
 from scans import backend_here
 
-from ptychopinn_reconstructor.errors import ConfigError
-from ptychopinn_reconstructor.experiments.study import Run, Study, list_runs, list_studies, read_description
+from ptychopinn_reconstructor.errors import ConfigError, OutputError
+from ptychopinn_reconstructor.experiments.study import (
+    Run,
+    Study,
+    list_runs,
+    list_studies,
+    read_description,
+    run_study,
+)
 from ptychopinn_reconstructor.experiments.study.curves import find_varied_factors, group_curves, label_curve
 from ptychopinn_reconstructor.experiments.study.grid import FACTORS, format_dose
 from ptychopinn_reconstructor.experiments.study.scans import Sample
 from ptychopinn_reconstructor.experiments.study.table import group_by_seed, read_table, write_table
 from ptychopinn_reconstructor.io import read_object, read_scan
+from ptychopinn_reconstructor.io.locks import NAME as LOCK
+from ptychopinn_reconstructor.io.system import CAN_LOCK, lock_file
 from ptychopinn_reconstructor.physics.probes import energy_diameter
 from ptychopinn_reconstructor.reconstruction.evaluate import evaluate
 
@@ -311,6 +320,16 @@ def test_a_folder_holds_one_study(done: tuple[Path, Any], tmp_path: Path) -> Non
     (folder / 'mine.txt').write_text('kept')
     assert told(*line, '--output-dir', folder, '--overwrite')['runs'] == 1
     assert len(list((folder / 'runs').iterdir())) == 1 and (folder / 'mine.txt').exists()
+
+
+@pytest.mark.skipif(not CAN_LOCK, reason='locks of POSIX')
+def test_two_studies_are_never_in_one_folder_at_a_time(tmp_path: Path) -> None:
+    (tmp_path / LOCK).write_text(json.dumps({'host': 'elsewhere', 'pid': 7, 'job': 'study'}))
+    with (tmp_path / LOCK).open('r+') as other:
+        assert lock_file(other)
+        with pytest.raises(OutputError, match=r"in use by process 7 on 'elsewhere' \('study'\)"):
+            run_study(Study(model=('engine',), seeds=1), tmp_path, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
 def test_a_dry_run_lists_the_runs_and_writes_nothing(tmp_path: Path) -> None:

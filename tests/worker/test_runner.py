@@ -66,6 +66,7 @@ CAUSES = {
     signal.SIGKILL: ('exit code -9', 'SIGKILL', 'out of memory'),
     signal.SIGSEGV: ('exit code -11', 'SIGSEGV', 'crash'),
     signal.SIGABRT: ('exit code -6', 'SIGABRT', 'framework gave up'),
+    signal.SIGBUS: ('exit code -7', 'SIGBUS', 'shortened while it was read'),
 }
 
 
