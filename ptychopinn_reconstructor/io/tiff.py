@@ -68,7 +68,7 @@ def read_tiff(
 
 def list_images(folder: Path) -> list[Path]:
     """The TIFF images of a folder in the order of the numbers in their names."""
-    images = [file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES]
+    images = [file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file()]  # no pipes
     return sorted(images, key=lambda file: [int(s) if s.isdigit() else s for s in re.split(r'(\d+)', file.name)])
 
 
@@ -77,7 +77,7 @@ def _find_table(path: Path) -> Path:
     if path.is_file() and beside.exists():
         return beside
     folder = path if path.is_dir() else path.parent
-    tables = sorted(file for file in folder.iterdir() if file.suffix.lower() == '.csv')
+    tables = sorted(file for file in folder.iterdir() if file.suffix.lower() == '.csv' and file.is_file())
     if len(tables) != 1:
         raise ScanError(
             f'{path} needs the positions of its patterns: found {len(tables)} CSV files in {folder}; '

@@ -184,6 +184,13 @@ def test_a_pipe_or_device_is_no_scan(folder: Path) -> None:
                 read(path)
 
 
+def test_pipes_among_images_are_no_images(tmp_path: Path) -> None:
+    for name in ('1.tif', 'positions.csv'):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(ScanError, match=r'holds no diffraction\.h5'):
+        read_scan(tmp_path)
+
+
 def test_what_lies_outside_of_the_folder_is_read_and_said(folder: Path) -> None:
     """A master file at a beamline leads to the detector's files, wherever these are."""
     with h5py.File(folder.parent / 'detector.h5', 'w') as raw:
