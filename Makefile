@@ -15,7 +15,12 @@ SITE = $$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["pur
 SEES = $(PYTHON) -m venv --without-pip $(1) && for other in $(2); do echo $(call SITE,$$other); done > $(call SITE,$(1))/seen.pth
 SOURCES := $(shell find ptychopinn_reconstructor backends configs examples -name __pycache__ -prune -o -print)
 HOST_TESTS := tests/host tests/gui tests/integration
+
+# The demo needs one backend only: an environment of its own, with no tools and no other framework.
 BACKEND ?= torch
+DEMO := .venv-demo-$(BACKEND)
+FRAMEWORK = $(if $(filter torch,$(BACKEND)),torch,$(if $(filter tensorflow,$(BACKEND)),tensorflow-cpu,\
+  $(error BACKEND is $(BACKEND); choose torch or tensorflow)))
 
 # The backends lie beside the package but are installed inside it: mypy sees them where they will be.
 TREE := .typecheck/ptychopinn_reconstructor
@@ -25,8 +30,8 @@ MYPY = ../$(1)/bin/python -m mypy --config-file ../pyproject.toml --cache-dir ..
 
 .DEFAULT_GOAL := help
 .PRECIOUS: %/.installed %/.wheel
-.PHONY: help install environments system-libraries test test-all test-torch-only test-tensorflow-only test-ptychodus
-.PHONY: test-ptychodus-all demo gui bench quality harden lint format wheel clean
+.PHONY: help install environments system-libraries window-libraries test test-all test-torch-only test-tensorflow-only
+.PHONY: test-ptychodus test-ptychodus-all demo gui bench quality harden lint format wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
@@ -49,6 +54,14 @@ $(OLD_HOST)/.installed: $(HOST)/.installed
 	$(OLD_HOST)/bin/python -m pip install --quiet --no-deps 'ptychodus==1.6.0'
 	touch $@
 
+$(DEMO)/.installed: pyproject.toml constraints.txt
+	@echo 'Installing Ptychodus 1.7 with its window, this package and $(FRAMEWORK) into $(DEMO), once: about 2 GB on disk with PyTorch,' \
+	  'half a GB more with TensorFlow, several more where pip brings a framework for GPUs'
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/python -m pip install --quiet -c constraints.txt '.[$(FRAMEWORK)]' 'ptychodus[gui]==1.7.0' 'setuptools>=77'
+	@du -sh $(DEMO) | sed 's/\t/ on disk: /'
+	touch $@
+
 # A wheel of the present sources, installed; build/ would keep modules that are gone.
 %/.wheel: %/.installed $(SOURCES)
 	rm -rf build
@@ -59,6 +72,9 @@ environments: $(STAMP) $(HOSTS:=/.wheel) system-libraries
 
 system-libraries:
 	@.ci/system-libraries
+
+window-libraries:
+	@.ci/system-libraries window
 
 # Without compiled files kept, each process of the tests would compile our modules and rewrite its asserts anew.
 export PYTHONDONTWRITEBYTECODE =
@@ -98,11 +114,11 @@ test-ptychodus-all: $(HOSTS:=/.wheel) system-libraries ## every test inside Ptyc
 	$(call HOST_PYTEST,$(HOST)) $(HOST_TESTS)
 	$(call HOST_PYTEST,$(OLD_HOST)) $(HOST_TESTS) --ignore tests/host/test_demo.py --ignore tests/host/test_examples.py
 
-demo: $(HOST)/.wheel system-libraries ## a scripted session of Ptychodus, pictures in demo/; BACKEND=torch or tensorflow
-	$(HOST)/bin/python -P examples/demo.py --backend $(BACKEND) --out demo
+demo: $(DEMO)/.wheel system-libraries ## a scripted session of Ptychodus, pictures in demo/; BACKEND=torch or tensorflow
+	$(DEMO)/bin/python -P examples/demo.py --backend $(BACKEND) --out demo
 
-gui: $(HOST)/.wheel system-libraries ## open the window of Ptychodus on the scan of the demo
-	$(HOST)/bin/python -P examples/demo.py --gui --backend $(BACKEND) --out demo
+gui: $(DEMO)/.wheel window-libraries ## open the window of Ptychodus on the scan of the demo
+	$(DEMO)/bin/python -P examples/demo.py --gui --backend $(BACKEND) --out demo
 
 bench: $(STAMP) $(HOST)/.wheel system-libraries ## measure speed and memory, write benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/bench.py

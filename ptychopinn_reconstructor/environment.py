@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
@@ -16,8 +18,14 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def examine(*, quick: bool = False) -> dict[str, Any]:
-    """Versions, backends and host as plain JSON types; `quick` imports no framework and lists no devices."""
+Tell = Callable[[str], None]
+
+
+def examine(*, quick: bool = False, tell: Tell = lambda line: None) -> dict[str, Any]:
+    """Versions, backends and host as plain JSON types; `quick` imports no framework and lists no devices.
+
+    `tell` hears which framework is being imported, which takes seconds.
+    """
     from .backend import find_entry_points
 
     return {
@@ -26,7 +34,7 @@ def examine(*, quick: bool = False) -> dict[str, Any]:
         'platform': platform.platform(),
         'cpus': os.cpu_count(),
         'packages': {name: result for name in PACKAGES if (result := installed_version(name)) is not None},
-        'backends': {name: examine_backend(name, quick=quick) for name in sorted(find_entry_points())},
+        'backends': {name: examine_backend(name, quick=quick, tell=tell) for name in sorted(find_entry_points())},
         'ptychodus': examine_host(),
     }
 
@@ -39,16 +47,24 @@ def installed_version(package: str) -> str | None:
         return None
 
 
-def examine_backend(name: str, *, quick: bool = False) -> dict[str, Any]:
-    """Whether a registered backend is usable, why not, its devices and the versions that were imported."""
-    from .backend import load_backend
+def examine_backend(
+    name: str, *, quick: bool = False, tell: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """Whether a registered backend is usable, why not, its devices and the versions that were imported.
+
+    Usable means that all that it requires can be imported, also what only a training imports.
+    """
+    from .backend import describe, load_backend
 
     result: dict[str, Any] = {'installed': False, 'reason': '', 'devices': [], 'versions': {}}
     if quick:
         reason = find_obstacle(name)
         return result | {'installed': not reason, 'reason': reason}
+    tell(f'Importing the backend {name} ...')
     try:
         backend = load_backend(name)
+        for module in describe(name).requires:
+            import_module(module)
         return result | {'installed': True, 'devices': backend.devices(), 'versions': backend.versions()}
     except Exception as error:  # a broken installation may raise anything, and reporting it is the purpose here
         return result | {'reason': ' '.join(str(error).split()) or type(error).__name__}

@@ -1,10 +1,14 @@
-"""What a running job reports: events through a callback, previews at a bearable rate, notices, and whether to stop."""
+"""What a running job reports: events through a callback, previews at a bearable rate, notices, and whether to stop.
+
+What a person would read of them also goes to Python's logging, under the name of this package.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -79,6 +83,7 @@ class Done:
     residual: float | None = None
 
 
+LOGGER = 'ptychopinn_reconstructor'
 Event = Started | Progress | Epoch | Preview | Log | Done
 Emit = Callable[[Event], None]
 ShouldStop = Callable[[], bool]
@@ -121,6 +126,34 @@ class Notice:
 
     code: NoticeCode
     text: str
+
+
+def describe_event(event: Event) -> str:
+    """Line on an event for people; empty where it is not worth one."""
+    if isinstance(event, Log):
+        return event.message
+    if isinstance(event, Started):
+        return f'{event.job}: {event.backend} on {event.device}'
+    if not isinstance(event, Epoch):
+        return ''
+    values = {'loss': event.train_loss, 'held-out loss': event.val_loss, 'residual': event.residual}
+    told = ', '.join(f'{name} {value:.4g}' for name, value in values.items() if value is not None)
+    return f'{"epoch" if event.stage == "train" else "pass"} {event.epoch} of {event.total}: {told}'
+
+
+def with_logging(emit: Emit) -> Emit:
+    """Callback that also logs each event that is worth a line; its record has the event's fields as `event`."""
+    logger = logging.getLogger(LOGGER)
+
+    def emit_and_log(event: Event) -> None:
+        if line := describe_event(event):
+            level = event.level if isinstance(event, Log) else 'info'
+            kind = type(event).__name__.lower()
+            fields = {} if isinstance(event, Log) else {'event': {'event': kind, **asdict(event)}}
+            logger.log(logging.getLevelNamesMapping().get(level.upper(), logging.INFO), '%s', line, extra=fields)
+        emit(event)
+
+    return emit_and_log
 
 
 def log_notices(emit: Emit, notices: Iterable[Notice]) -> None:

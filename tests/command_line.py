@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,8 +41,13 @@ def snapshot(folder: Path) -> dict[str, str]:
     }
 
 
+def error_lines(stderr: str) -> list[str]:
+    """The lines on stderr but those of the log, which begin with the time of the day."""
+    return [line for line in stderr.splitlines() if not re.match(r'\d\d:\d\d:\d\d ', line)]
+
+
 def assert_refused(result: Result, words: tuple[str, ...]) -> None:
-    lines = result.stderr.splitlines()
+    lines = error_lines(result.stderr)
     assert result.exit_code == 2, (result.exit_code, result.stderr, result.stdout)
     assert len(lines) == 1 and lines[0].startswith('ptychopinn: error: '), result.stderr
     assert len(lines[0]) > 40 and lines[0].endswith(('.', "'", ')', '?')), lines[0]
@@ -72,7 +78,7 @@ TRAIN = ('train', *backend_options())
 def ok(*args: object) -> Result:
     result = run(*map(str, args))
     assert result.exit_code == 0, result.stderr or repr(result.exception)
-    assert result.stderr == ''
+    assert error_lines(result.stderr) == []
     return result
 
 

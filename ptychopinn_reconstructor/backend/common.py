@@ -13,7 +13,7 @@ from typing import Any
 
 from ..config import Config, TrainingConfig
 from ..errors import ConfigError, DeviceError, ModelFileError, TrainingError, quote
-from ..events import Epoch, Progress
+from ..events import Epoch, Log, Progress
 from .interface import TrainingJob, Weights
 
 WARM_UP, FLOOR = 0.08, 0.02  # of the training, of the learning rate
@@ -118,7 +118,7 @@ class Journal:
         self.job = job
         self.losses: list[tuple[int, float]] = []
         self.patterns_seen = 0
-        self.clock = CpuClock()
+        self.clock = CpuClock(job.cpu_seconds)
 
     def state(self) -> dict[str, Any]:
         """State to save in a checkpoint, plain JSON types."""
@@ -129,10 +129,11 @@ class Journal:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Restore the state saved in a checkpoint."""
+        """Restore the state saved in a checkpoint, and say after which epoch the training goes on."""
         self.losses = [(int(epoch), float(value)) for epoch, value in state['losses']]
         self.patterns_seen = int(state['patterns_seen'])
         self.clock.resume_from(float(state['cpu_seconds']))
+        self.job.emit(Log(f'Resuming after epoch {len(self.losses)}.'))
 
     def record_step(self, patterns: int, progress: float) -> None:
         """Count the patterns of a step and emit progress; raises StopRequested if the job is to stop."""

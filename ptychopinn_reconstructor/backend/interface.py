@@ -34,6 +34,7 @@ class TrainingJob:
     `output_dir` receives `checkpoints/` and the metrics. `resume` goes on from `checkpoints/last.ckpt`.
     `procedural` patterns are trained on instead of those of the scans, which then only validate, or beside them
     (data.source mixed).
+    `cpu_seconds` were spent on the preparation; max_cpu_seconds includes them.
     `inspect` is called after every epoch with the network as it stands, and must not change the training.
     """
 
@@ -46,6 +47,7 @@ class TrainingJob:
     emit: Emit = ignore
     should_stop: ShouldStop = never
     procedural: ProceduralPatterns | None = None
+    cpu_seconds: float = 0.0
     inspect: Callable[[Network], None] | None = None
 
 

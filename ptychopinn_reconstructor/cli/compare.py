@@ -9,13 +9,15 @@ import click
 
 from ..config import Config
 from ..errors import ConfigError
+from ..events import with_logging
 from ..experiments.compare import compare as compare_backends
 from ..experiments.compare_report import summarize_report
-from .app import debug_option, json_option, quiet_option
+from .app import debug_option, json_option
 from .arguments import config_option, margin_option, output_option, probe_option, set_option
 from .configuration import read_command_line, resolve
 from .folders import check_output_folder
-from .options import field_options
+from .logs import job_output_options
+from .options import SettingsCommand, field_options
 from .progress import ProgressBar
 from .report import format_notes, format_pairs, show
 from .stopping import catch_stop_signals
@@ -29,7 +31,7 @@ SETTLED = {
 }
 
 
-@click.command()
+@click.command(cls=SettingsCommand)
 @click.argument('scan', metavar='SCAN', type=click.Path(path_type=Path))
 @output_option
 @click.option('--backends', metavar='NAME,NAME', help='Backends to compare [default: all that are installed].')
@@ -45,7 +47,7 @@ SETTLED = {
 @margin_option
 @click.option('--overwrite', is_flag=True, help='Replace the comparison that the output folder holds.')
 @json_option
-@quiet_option
+@job_output_options
 @debug_option
 @field_options('compare')
 def compare(
@@ -84,7 +86,7 @@ def compare(
             margin=margin,
             initial=initial,
             overwrite=overwrite,
-            emit=bar.emit,
+            emit=with_logging(bar.emit),
             should_stop=should_stop,
         )
     if as_json or not quiet:

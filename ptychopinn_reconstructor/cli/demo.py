@@ -19,8 +19,9 @@ from ..physics.scoring.metrics import LEADING, Comparison
 from ..physics.simulation.simulate import simulate
 from ..training.folder import MODEL
 from ..training.train import train
-from .app import debug_option, json_option, quiet_option
+from .app import debug_option, json_option
 from .folders import check_output_folder
+from .logs import job_output_options
 from .progress import ProgressBar
 from .report import format_pairs, format_table, show
 from .stopping import catch_stop_signals
@@ -52,7 +53,7 @@ Objects = dict[tuple[str, str], ScoredResult]  # by scan and method
 @click.option('--positions', type=click.IntRange(64), default=1024, show_default=True, help='Patterns of each scan.')
 @click.option('--backend', default=Config().execution.backend, show_default=True, help='Backend to train with.')
 @json_option
-@quiet_option
+@job_output_options
 @debug_option
 def demo(
     out: Path, seed: int, max_cpu_seconds: float, positions: int, backend: str, as_json: bool, quiet: bool

@@ -16,9 +16,10 @@ from ..errors import OutputError, ScanError, SeveralScansError
 from ..io import DomainChoice, ScanFile, read_scan, write_cxi, write_npz
 from ..io.plain_json import write_json
 from ..model_file.opening import open_model
-from .app import debug_option, json_option, quiet_option
+from .app import debug_option, json_option
 from .arguments import probe_option
 from .folders import check_output_folder
+from .logs import job_output_options
 from .progress import ProgressBar
 from .report import format_notes, format_pairs, format_table, show
 from .stopping import catch_stop_signals
@@ -43,7 +44,7 @@ SHOWN_TRIALS = 8
 @click.option('--fix', metavar='OUT', type=click.Path(path_type=Path), help='Write the mended scan (.npz or .cxi).')
 @click.option('--output-dir', type=click.Path(path_type=Path), help='Folder for diagnosis.json and trials.png.')
 @json_option
-@quiet_option
+@job_output_options
 @debug_option
 def diagnose(
     scan: Path,

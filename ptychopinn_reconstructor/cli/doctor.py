@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import click
 
 from ..environment import examine
+from ..events import LOGGER
 from .app import debug_option, json_option
 from .progress import ProgressBar
 from .report import format_pairs, show
@@ -19,7 +21,7 @@ from .report import format_pairs, show
 def doctor(quick: bool, as_json: bool) -> None:
     """Show versions, backends with their devices, and whether Ptychodus is there: what a bug report needs."""
     with ProgressBar('doctor'):
-        values = examine(quick=quick)
+        values = examine(quick=quick, tell=logging.getLogger(LOGGER).info)
     show(values, as_json=as_json, text=_format_examination(values))
 
 

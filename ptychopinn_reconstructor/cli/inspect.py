@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import click
 
@@ -18,7 +19,17 @@ from .report import format_pairs, show
 def inspect(model: Path, as_json: bool) -> None:
     """Show what a model file (model.safetensors) holds, after checking all of it; no framework is needed."""
     inspection = inspect_model(model)
-    show(inspection.to_json(), as_json=as_json, text=_format_lines(inspection))
+    show(hide_folders(inspection.to_json()), as_json=as_json, text=_format_lines(inspection))
+
+
+def hide_folders(values: Any) -> Any:
+    """The values with the names of files in place of absolute paths: a model is passed on, its maker's folders not."""
+    if isinstance(values, dict):
+        return {key: value if key == 'path' else hide_folders(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [hide_folders(value) for value in values]
+    is_path = isinstance(values, str) and (PurePosixPath(values).is_absolute() or PureWindowsPath(values).is_absolute())
+    return PureWindowsPath(values).name if is_path else values
 
 
 def _format_lines(inspection: Inspection) -> list[str]:
@@ -35,7 +46,7 @@ def _format_lines(inspection: Inspection) -> list[str]:
         'probe power': manifest.scaling.probe_power,
         'mean counts': manifest.scaling.mean_counts,
         'trained': f'{training.epochs} epochs, {training.patterns_seen} patterns seen',
-        'trained on': ', '.join(training.scans),
+        'trained on': ', '.join(hide_folders(training.scans)),
         'versions': ', '.join(f'{name} {version}' for name, version in manifest.versions.items()),
         'self-test': f'tolerance {manifest.self_test.tolerance:g}',
         'sha256': f'{manifest.sha256[:12]}... matches',

@@ -44,6 +44,23 @@ def field_options(command: str) -> Decorator:
     return decorate_with(*(_make_option(row) for row in field_table() if command in list_commands(row)))
 
 
+class SettingsCommand(click.Command):
+    """A command whose --help lists its own options first, then the settings by their sections."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options in groups."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            section, separator, _ = (parameter.name or '').partition(SEPARATOR)
+            title = f'Settings: {section}' if separator else 'Options'
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                groups.setdefault(title, []).append(record)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
 def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """--config, --set and --print-config."""
     return decorate_with(

@@ -14,11 +14,11 @@ from ..io import read_probe
 from ..training.instrument import Instrument, read_instrument
 from ..training.pretraining import pretrain as pretrain_for
 from ..training.run import TrainingResult
-from .options import field_options
+from .options import SettingsCommand, field_options
 from .training_job import begin_training, read_with_probe, run_job, training_options
 
 
-@click.command()
+@click.command(cls=SettingsCommand)
 @click.argument('scan', required=False, metavar='[SCAN]', type=click.Path(path_type=Path))
 @click.option('--probe', metavar='FILE[:KEY]', help="The instrument's probe [default: that of SCAN].")
 @click.option(

@@ -1,12 +1,13 @@
-"""Events drawn as a progress bar on stderr: only on a terminal, and only for what takes longer than two seconds."""
+"""Events drawn as a progress bar on stderr: on a terminal, for what takes longer than two seconds; lines elsewhere."""
 
 from __future__ import annotations
 
-import sys
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 from ..events import Epoch, Event, Progress
+from .logs import logging_as_asked
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -27,9 +28,11 @@ class ProgressBar:
         self._total: float | None = None
         self._status = ''
         self._timer: threading.Timer | None = None
+        self._log = ExitStack()
 
     def __enter__(self) -> Self:
-        if not self.quiet and sys.stderr.isatty():
+        has_lines = self._log.enter_context(logging_as_asked(quiet=self.quiet))
+        if not self.quiet and not has_lines:
             self._timer = threading.Timer(self.delay, self._show)
             self._timer.daemon = True
             self._timer.start()
@@ -42,6 +45,7 @@ class ProgressBar:
             self.quiet = True
             if self._bar is not None:
                 self._bar.stop()
+        self._log.close()
 
     def emit(self, event: Event) -> None:
         """Take an event; draws progress and epochs."""

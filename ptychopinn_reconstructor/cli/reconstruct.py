@@ -15,10 +15,11 @@ from ..reconstruction.finish import Result
 from ..reconstruction.patches import NAME as PATCHES
 from ..reconstruction.reconstruct import reconstruct as reconstruct_scan
 from .configuration import dump_yaml, read_command_line, read_file
+from .options import SettingsCommand
 from .result_job import ResultArguments, ResultJob, refuse_settings, result_command, run_each
 
 
-@click.command()
+@click.command(cls=SettingsCommand)
 @click.option(
     '--model',
     'models',

@@ -12,10 +12,11 @@ from ..events import Emit, ShouldStop
 from ..reconstruction.finish import Result
 from ..reconstruction.reconstruct import refine_scan
 from .configuration import dump_yaml, read_command_line, read_file
+from .options import SettingsCommand
 from .result_job import ResultArguments, ResultJob, refuse_settings, result_command, run_each
 
 
-@click.command()
+@click.command(cls=SettingsCommand)
 @click.option(
     '--initial', metavar='PRODUCT', type=click.Path(path_type=Path),
     help='Result to go on from: its object, and its probe unless --probe is given [default: an empty object].',

@@ -20,10 +20,11 @@ from ..physics.scoring.metrics import Comparison, check_truth, default_margin
 from ..reconstruction.evaluate import as_object_file, evaluate
 from ..reconstruction.finish import Result
 from ..reconstruction.writing import write_probe, write_result
-from .app import Decorator, debug_option, decorate_with, json_option, quiet_option
+from .app import Decorator, debug_option, decorate_with, json_option
 from .arguments import margin_option, output_option, probe_option
 from .configuration import Overrides
 from .folders import check_output_folder
+from .logs import job_output_options
 from .options import SEPARATOR, field_options, list_commands, settings_options
 from .progress import ProgressBar
 from .report import show
@@ -91,7 +92,7 @@ def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option('--strict', is_flag=True, help='End with exit code 3 if the verdict on the result is bad.'),
         json_option,
-        quiet_option,
+        job_output_options,
         debug_option,
     )(function)
 

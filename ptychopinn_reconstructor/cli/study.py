@@ -9,13 +9,15 @@ from typing import Any
 import click
 
 from ..errors import ConfigError, Interrupted, PtychoPINNError, quote
+from ..events import with_logging
 from ..experiments.study import Outcome, Run, Study, list_runs, read_description, run_study
 from ..experiments.study.table import group_by_seed
 from ..physics.scoring.metrics import LEADING
-from .app import Decorator, debug_option, json_option, quiet_option
+from .app import Decorator, debug_option, json_option
 from .arguments import output_option, set_option
 from .configuration import read_command_line
 from .folders import check_output_folder
+from .logs import job_output_options
 from .progress import ProgressBar
 from .report import format_pairs, format_table, show
 from .stopping import catch_stop_signals
@@ -67,7 +69,7 @@ def _list_option(name: str, text: str) -> Decorator:
 @click.option('--dry-run', is_flag=True, help='List the runs and stop.')
 @click.option('--overwrite', is_flag=True, help='Replace the study that the output folder holds.')
 @json_option
-@quiet_option
+@job_output_options
 @debug_option
 def study(
     description: str | None,
@@ -97,7 +99,12 @@ def study(
     with catch_stop_signals() as should_stop, ProgressBar('reading', quiet=quiet) as bar:
         try:
             outcome = run_study(
-                described, output_dir, name=title, overwrite=overwrite, emit=bar.emit, should_stop=should_stop
+                described,
+                output_dir,
+                name=title,
+                overwrite=overwrite,
+                emit=with_logging(bar.emit),
+                should_stop=should_stop,
             )
         except Interrupted as error:
             raise Interrupted(f'Stopped; what is done is in {output_dir}, and the same command goes on.') from error

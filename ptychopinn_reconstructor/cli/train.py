@@ -13,11 +13,11 @@ from ..errors import ConfigError, ScanError
 from ..events import Emit, ShouldStop
 from ..training.run import TrainingResult
 from ..training.train import train as train_scans
-from .options import field_options
+from .options import SettingsCommand, field_options
 from .training_job import begin_training, read_with_probe, run_job, training_options
 
 
-@click.command()
+@click.command(cls=SettingsCommand)
 @click.argument('scans', nargs=-1, metavar='SCAN...', type=click.Path(path_type=Path))
 @click.option('--validation', type=click.Path(path_type=Path), help='Scan to validate on, in place of a held-out part.')
 @click.option('--probe', metavar='FILE[:KEY]', help="Probe in place of the scans' own.")

@@ -19,10 +19,11 @@ from ..scan import Scan
 from ..training.folder import LAST, LEFT_BY_TRAINING, check_resumable, read_stored_config, replace_earlier
 from ..training.run import TrainingResult, summarize_training
 from ..training.verdict import TrainingVerdict
-from .app import debug_option, decorate_with, json_option, quiet_option
+from .app import debug_option, decorate_with, json_option
 from .arguments import config_option, set_option
 from .configuration import dump_yaml, resolve
 from .folders import OutputFolder
+from .logs import job_output_options
 from .progress import ProgressBar
 from .report import format_notes, format_pairs, format_reasons, show
 from .stopping import catch_stop_signals
@@ -32,7 +33,9 @@ def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that train and pretrain share."""
     return decorate_with(
         click.option(
-            '--output-dir', type=click.Path(path_type=Path), help='Folder for model, checkpoints and metrics.'
+            '--output-dir',
+            type=click.Path(path_type=Path),
+            help='Folder for model, checkpoints and metrics. [required, unless the configuration names it]',
         ),
         config_option,
         set_option,
@@ -45,7 +48,7 @@ def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option('--overwrite', is_flag=True, help='Replace the training that the output folder holds.'),
         click.option('--print-config', is_flag=True, help='Print the complete configuration as YAML and stop.'),
         json_option,
-        quiet_option,
+        job_output_options,
         debug_option,
     )(function)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..backend import installed, load_backend
 from ..errors import InputError
-from ..events import Emit, Progress, ShouldStop, ignore, never
+from ..events import Emit, Log, Progress, ShouldStop, ignore, never
 from ..io import ObjectFile, read_object
 from ..model_file.opening import open_model
 from ..physics.scoring.metrics import Comparison
@@ -80,7 +80,8 @@ class Steps:
     done: int = 0
 
     def report_stage(self, stage: str) -> None:
-        """Emit the progress with the name of the current stage."""
+        """Emit the progress with the name of the current stage, and a line for the log."""
+        self.emit(Log(f'{stage}, {self.done} of {self.total} done'))
         self.emit(Progress(stage, self.done, self.total))
 
     def run(self, stage: str, what: str, arguments: Sequence[str], folder: Path) -> Cost:

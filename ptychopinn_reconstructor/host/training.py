@@ -120,7 +120,7 @@ class Training:
             return
         if not can_resume(request.output_dir):
             return
-        self.logger.info('Stopped after %d of %d epochs: the best becomes a model.', *_count_epochs(course, request))
+        self.logger.info('The best epoch of the stopped training becomes a model.')
         self.session.is_finishing = True
         begin(partial(self._finish, request.model_copy(update={'finish': True}), held.pop_all(), scratch, output))
 
@@ -230,8 +230,3 @@ class Training:
             with write_atomically(wanted) as temporary:
                 shutil.copyfile(model, temporary)
         self.models.use(model)
-
-
-def _count_epochs(course: Course, request: TrainRequest) -> tuple[int, int]:
-    """Complete epochs of a training, and those that were asked for."""
-    return course.losses[-1].epoch, int(request.config['training']['nepochs'])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..backend import Backend, load_backend, select_arrays
 from ..config import Config
 from ..errors import ConfigError, ModelFileError
-from ..events import OUTSIDE_TRAINING, Emit, Notice, Previews, ShouldStop, Started, ignore, never
+from ..events import OUTSIDE_TRAINING, Emit, Notice, Previews, ShouldStop, Started, ignore, never, with_logging
 from ..model_file.opening import Model, open_model
 from ..model_file.probes import choose_probe
 from ..model_file.trained import check_before_use
@@ -58,6 +58,7 @@ def reconstruct(
     `patches_file`. `preview_seconds` is the smallest time between two previews, None: no previews. The first is due
     after the first batch, and the network's complete object is shown in any case.
     """
+    emit = with_logging(emit)
     scan, changes = make_usable(scan, config.data)
     trained, *others = (open_for(path, scan) for path in (model, *ensemble))
     chosen, source, chosen_notices = choose_probe(scan, trained, probe)
@@ -208,6 +209,7 @@ def refine_scan(
     """
     if initial is not None and config.inference.split_frc:
         raise ConfigError('split_frc compares halves, which would share the object they begin with; leave out one.')
+    emit = with_logging(emit)
     arrays, computed_by = engine_arrays(config)
     emit(Started('refine', arrays.device, computed_by))
     times = StageTimes()

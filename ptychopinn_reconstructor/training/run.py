@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from ..backend import Backend, TrainedModel, TrainingJob, load_backend
 from ..config import Config
 from ..errors import Interrupted
-from ..events import Done, Emit, Log, Notice, Previews, ShouldStop, Started, log_notices
+from ..events import Done, Emit, Log, Notice, Previews, ShouldStop, Started, log_notices, with_logging
 from ..io.atomic import remove_parts
 from ..io.locks import FolderLock
 from ..io.plain_json import write_json
@@ -27,7 +28,7 @@ from ..physics.simulation.procedural import ProceduralPatterns
 from ..reconstruction.memory import foresee_memory
 from ..reconstruction.writing import write_config
 from .fine_tuning import keep_better_model
-from .folder import CHECKPOINTS, CONFIG, METRICS, MODEL, copy_start_model, count_epochs, find_start_model
+from .folder import CHECKPOINTS, CONFIG, METRICS, MODEL, copy_start_model, find_start_model
 from .metrics_table import NAME, MetricsTable
 from .previews import add_previews
 from .verdict import TrainingVerdict, judge_training
@@ -106,6 +107,7 @@ def run_training(
     should_stop: ShouldStop,
 ) -> TrainingResult:
     """Result of the planned training; model and checkpoints go to `output_dir`. Options and errors as in `train`."""
+    emit = with_logging(emit)
     config, backend = plan.config, load_backend(plan.config.execution.backend)
     device = backend.resolve_device(config.execution.device)
     backend.check(config)
@@ -121,16 +123,16 @@ def run_training(
 def _run_locked(plan: TrainingPlan, run: TrainingRun, path: Path | None, *, keep_interrupted: bool) -> TrainingResult:
     """Result of a training whose folder is locked; `path` is that of the model it starts from."""
     config, backend, folder, start, emit = plan.config, run.backend, run.folder, run.start, run.emit
+    begin = time.process_time()
     data = plan.prepare(run)
+    prepared = time.process_time() - begin
     for scan in data.scans:
         foresee_memory(scan)
     log_notices(emit, data.notices)
     # Only now, when the data are known to be good, does the folder say how to resume.
     copy_start_model(folder, path)
     write_config(folder / CONFIG, config)
-    if run.resume:
-        emit(Log(f'Resuming after epoch {count_epochs(folder)}.'))
-    trained, notices = train_network(run, config, data, keep_interrupted=keep_interrupted), data.notices
+    trained, notices = train_network(run, config, data, prepared, keep_interrupted=keep_interrupted), data.notices
     if start is not None and data.measured:
         trained, kept = keep_better_model(trained, start.weights, backend, config, data.scans[0], emit=emit)
         notices = (*notices, kept)
@@ -184,8 +186,13 @@ def summarize_training(result: TrainingResult) -> dict[str, Any]:
     }
 
 
-def train_network(run: TrainingRun, config: Config, data: TrainingData, *, keep_interrupted: bool) -> TrainedModel:
-    """Trained model, with metrics.csv and previews; Interrupted if stopped before an epoch, or none is to be kept."""
+def train_network(
+    run: TrainingRun, config: Config, data: TrainingData, prepared: float, *, keep_interrupted: bool
+) -> TrainedModel:
+    """Trained model, with metrics.csv and previews, after `prepared` CPU seconds of preparation.
+
+    Interrupted if stopped before an epoch, or none is to be kept.
+    """
     folder = run.folder
     with log_epochs(folder, config, run.emit, resume=run.resume) as emit:
         job = TrainingJob(
@@ -198,6 +205,7 @@ def train_network(run: TrainingRun, config: Config, data: TrainingData, *, keep_
             emit=emit,
             should_stop=run.should_stop,
             procedural=data.procedural,
+            cpu_seconds=prepared,
         )
         if run.preview_seconds is not None:
             job = add_previews(job, Previews(emit, run.preview_seconds))

@@ -8,6 +8,7 @@ scratch folder.
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import shutil
@@ -325,6 +326,7 @@ def _resources(error: MemoryError | OSError) -> str:
 
 def main() -> int:
     """Answer one request; the exit code is 0, 2 for bad input, 1 for a failure, 130 when stopped."""
+    logging.getLogger(events.LOGGER).addHandler(logging.NullHandler())  # what is told goes out as events
     out = os.fdopen(os.dup(1), 'w', encoding='utf-8')
     os.dup2(2, 1)  # what libraries print must not come between the events
     channel = Channel(out)

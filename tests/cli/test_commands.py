@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from command_line import TRAIN, epochs_in, load_commands, ok, printed, process, run, snapshot, told
+from command_line import TRAIN, epochs_in, error_lines, load_commands, ok, printed, process, run, snapshot, told
 from scans import backend_here, backend_options, short_config
 
 import ptychopinn_reconstructor as pp
@@ -502,7 +502,9 @@ def test_inspect_and_verify(work: Path) -> None:
     parameters = values['manifest']['architecture']['parameters']
     assert parameters == sum(w.size for w in weights.values())
     assert values['manifest']['backend'] == backend_here() and values['size'] == model.stat().st_size
+    assert str(work) not in json.dumps(values['manifest'])
     text = ok('inspect', model).stdout
+    assert str(work / 'scan') not in text
     assert 'pinn' in text and '32 pixels' in text and f'{parameters:,} parameters' in text
     verified = told('verify', model)
     assert verified['difference'] <= verified['tolerance'] <= 1e-5 and verified['distance_to_fresh'] > 1e-3
@@ -529,6 +531,18 @@ def test_doctor_names_versions_backends_and_devices(tmp_path: Path) -> None:
         else:
             assert 'cannot be imported' in found['reason'] and not found['devices'] and not found['versions']
     assert 'Ptychodus: ' in ok('doctor', '--quick').stdout
+
+
+@pytest.mark.slow
+def test_doctor_imports_what_a_training_imports(tmp_path: Path) -> None:
+    """And says on stderr that it does, since it takes seconds."""
+    (tmp_path / 'lightning').mkdir()
+    (tmp_path / 'lightning' / '__init__.py').write_text('raise ImportError("torchmetrics is broken")')
+    with process('doctor', '--json', env=os.environ | {'PYTHONPATH': str(tmp_path)}) as running:
+        out, said = running.communicate(timeout=300)
+    found = json.loads(out)['backends']['torch']
+    assert not found['installed'] and 'torchmetrics is broken' in found['reason']
+    assert 'Importing the backend torch ...' in said
 
 
 def test_doctor_in_a_hurry_says_the_same_of_the_backends(tmp_path: Path) -> None:
@@ -576,7 +590,7 @@ def test_commands_that_need_no_framework_import_none(work: Path, tmp_path: Path)
     command = [sys.executable, '-P', '-c', LIGHT, json.dumps(lines)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1] == '[]' and result.stderr == ''
+    assert result.stdout.splitlines()[-1] == '[]' and error_lines(result.stderr) == []
 
 
 @pytest.mark.parametrize('name', ['', *COMMANDS])
