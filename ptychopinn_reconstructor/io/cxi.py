@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ScanError
+from ..errors import ScanError, quote
 from ..events import Notice
 from ..scan import check_probe
 from .arrays import drop_relaxation_axis, extract_object_layer
@@ -71,7 +71,7 @@ def read_cxi_object(path: Path, key: str | None = None) -> ObjectFile:
     with open_hdf5(path, WHAT) as file:
         entry = Entry(path, file)
         dataset = entry.find('an image', 'image_1/data') if key is None else find_dataset(path, file, key, WHAT)
-        values = extract_object_layer(np.asarray(dataset[()]), f"'{dataset.name}' of {path}")
+        values = extract_object_layer(np.asarray(dataset[()]), f'{quote(dataset.name)} of {path}')
         extent = entry.find_optional('image_1/image_size') if key is None else None
         size = None if extent is None else np.asarray(extent[()], np.float64)
     if size is None or size.shape != (3,) or not (size[:2] > 0).all():
@@ -84,5 +84,7 @@ def _read_patterns(path: Path, dataset: Any) -> tuple[NDArray[Any], tuple[Notice
     if dataset.ndim == 4:
         return np.asarray(dataset[()]).reshape(-1, *dataset.shape[2:]), ()
     if dataset.ndim != 3:
-        raise ScanError(f"'{dataset.name}' of {path} has shape {dataset.shape}; expected (n, N, N): n square patterns.")
+        raise ScanError(
+            f'{quote(dataset.name)} of {path} has shape {dataset.shape}; expected (n, N, N): n square patterns.'
+        )
     return open_patterns(dataset, np.arange(len(dataset)))

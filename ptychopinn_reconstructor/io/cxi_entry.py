@@ -85,7 +85,8 @@ class Entry:
             says = bool(_NEAR.search(value)) if isinstance(value, str) else bool(value) and bool(_NEAR.search(name))
             if says or (name == 'far_field' and not isinstance(value, str) and not value):
                 raise ScanError(
-                    f"{self.path} is a near-field scan ('{name}' is '{value}'); only the far field is supported."
+                    f'{self.path} is a near-field scan ({quote(name)} is {quote(str(value))}); '
+                    'only the far field is supported.'
                 )
 
     @property
@@ -203,7 +204,7 @@ class Entry:
         values = np.ravel(np.asarray(dataset[()]))
         number = float(values[0]) if values.size and values.dtype.kind in 'uif' else np.nan
         if not (np.isfinite(number) and number > 0):
-            raise ScanError(f"'{dataset.name}' of {self.path} is {number}; expected a positive number.")
+            raise ScanError(f'{quote(dataset.name)} of {self.path} is {number}; expected a positive number.')
         return number * self._factor(dataset, units)
 
     def _factor(self, dataset: Any, units: dict[str, float]) -> float:
@@ -211,7 +212,7 @@ class Entry:
         factor = units.get(unit, units.get(unit.removesuffix('s')))
         if factor is None:
             known = ', '.join(units)
-            raise ScanError(f"'{dataset.name}' of {self.path} is in {quote(unit)}; expected one of {known}.")
+            raise ScanError(f'{quote(dataset.name)} of {self.path} is in {quote(unit)}; expected one of {known}.')
         return factor
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ScanError
+from ..errors import ScanError, quote
 
 Open = Callable[[Path], Any]
 LARGE = 2**30  # bytes of a dataset from which its declared size is compared with what is stored
@@ -37,7 +37,7 @@ def explain_missing(file: Any, key: str, open_file: Open) -> str:
         if isinstance(link, h5py.SoftLink):
             target = f'{link.path}/{rest}'.rstrip('/')
             where = file if link.path.startswith('/') else group
-            return explain_missing(where, target, open_file) or _sentence(group, part, f"'{link.path}'", 'that name')
+            return explain_missing(where, target, open_file) or _sentence(group, part, quote(link.path), 'that name')
         group = group.get(part)
         if not isinstance(group, h5py.Group):
             return ''
@@ -47,12 +47,12 @@ def explain_missing(file: Any, key: str, open_file: Open) -> str:
 def _explain_external(group: Any, name: str, link: Any, rest: str, open_file: Open) -> str:
     target, key = _locate(link.filename, group.file), f'{link.path}/{rest}'.rstrip('/')
     if not target.exists():
-        return _sentence(group, name, f"'{link.path}' of {target}", 'that file')
+        return _sentence(group, name, f'{quote(link.path)} of {target}', 'that file')
     with _open_linked(target, group.file, open_file) as other:
         if other.get(key) is not None:  # it opens by itself, so the link fails for the mode it was opened in
             return f'{target} is in use: another program is writing it; try again when it has closed the file.'
         nested = explain_missing(other, key, open_file)
-        return nested or _sentence(group, name, f"'{link.path}' of {target}", 'that name')
+        return nested or _sentence(group, name, f'{quote(link.path)} of {target}', 'that name')
 
 
 def _open_linked(target: Path, file: Any, open_file: Open) -> Any:
@@ -63,7 +63,8 @@ def _open_linked(target: Path, file: Any, open_file: Open) -> Any:
 
 
 def _sentence(group: Any, name: str, target: str, what: str) -> str:
-    return f"{group.file.filename} links '{name}' to {target}, but {what} is not there; copy it there or mend the link."
+    broken = f'{group.file.filename} links {quote(name)} to {target}'
+    return f'{broken}, but {what} is not there; copy it there or mend the link.'
 
 
 def list_candidates(name: str, file: Any) -> list[Path]:
@@ -87,7 +88,7 @@ def check_storage(dataset: Any, open_file: Open) -> None:
 
     Raises ScanError that names what is missing.
     """
-    where = f"'{dataset.name}' of {dataset.file.filename}"
+    where = f'{quote(dataset.name)} of {dataset.file.filename}'
     _check_filters(dataset, where)
     check_raw_storage(dataset, where, complete=True)
     _check_size(dataset, where)
@@ -205,5 +206,5 @@ def _check_extent(part: Any, where: str, source: Any, path: str, open_file: Open
         np.less(part.shape, wanted).any() if wanted else limited and part.size < source.vspace.get_select_npoints()
     ):
         held = 'is not there' if part is None else f'holds {part.shape}, less than what is wanted of it'
-        raise ScanError(f"{where} is a virtual dataset that lacks a part: '{source.dset_name}' of {path} {held}.")
+        raise ScanError(f'{where} is a virtual dataset that lacks a part: {quote(source.dset_name)} of {path} {held}.')
     check_storage(part, open_file)

@@ -136,7 +136,7 @@ def _note_ignored_keys(members: NpzMembers) -> list[Notice]:
 
 
 def _describe_missing(members: NpzMembers, *keys: str) -> str:
-    wanted = ' or '.join(f"'{key}'" for key in keys)
+    wanted = ' or '.join(map(quote, keys))
     held = shorten(', '.join(members.keys), 300) or 'none'
     return f'{members.path} has no key {wanted} (keys present: {held}); add it or name another file.'
 

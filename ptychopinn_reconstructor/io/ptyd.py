@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ScanError
+from ..errors import ScanError, quote
 from .domain import DomainChoice
 from .far_field import Measurement, make_scan
 from .hdf5 import decode_text, find_dataset, open_hdf5
@@ -58,7 +58,7 @@ def _refuse_near_field(path: Path, meta: Any) -> None:
     kind = '' if value is None or not hasattr(value, 'shape') else decode_text(np.ravel(value[()])[0])
     if 'near' in kind.lower():
         raise ScanError(
-            f"{path} is a near-field scan (propagation is '{kind}'); only far-field ptychography is supported."
+            f'{path} is a near-field scan (propagation is {quote(kind)}); only far-field ptychography is supported.'
         )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from ..errors import quote
+
 MAGIC = {
     b'PK': 'a truncated or damaged zip file',
     b'\x80': 'a pickle',
@@ -51,12 +53,12 @@ def _describe_zip(file: Path, names: list[str]) -> str:
         )
     if pickled := next((name for name in names if name.lower().endswith(UNPICKLING)), None):
         return (
-            f"'{file}' is an archive of the original PtychoPINN (it holds '{pickled}'), which could only be read by "
-            'running code from the file; train again with this package and hand in its model.safetensors.'
+            f"'{file}' is an archive of the original PtychoPINN (it holds {quote(pickled)}), which could only be read "
+            'by running code from the file; train again with this package and hand in its model.safetensors.'
         )
     if weights := next((name for name in names if name.lower().endswith(('.h5', '.hdf5', '.keras'))), None):
         return (
-            f"'{file}' is a Keras model or checkpoint (it holds '{weights}'), not a model file; "
+            f"'{file}' is a Keras model or checkpoint (it holds {quote(weights)}), not a model file; "
             'hand in the model.safetensors that the same training wrote.'
         )
     if any(name.endswith('.npy') for name in names):

@@ -212,3 +212,12 @@ def test_what_lies_beside_is_not_worth_a_word(folder: Path) -> None:
     read = read_scan(folder)
     np.testing.assert_array_equal(np.asarray(read.scan.diffraction), PATTERNS)
     assert not [notice for notice in read.notices if notice.code == 'outside_files']
+
+
+def test_names_of_any_length_have_a_short_place_in_a_message(folder: Path) -> None:
+    with _change(folder) as file:
+        file['patterns'] = h5py.SoftLink('/' + 'n' * 5000)
+        file['m' * 3000] = 1
+    with pytest.raises(ScanError, match=r"links 'patterns' to '/nnn") as caught:
+        read_scan(folder)
+    assert len(str(caught.value)) < 500

@@ -44,7 +44,7 @@ def read_record(file: Path) -> Values | None:
     """Values of a record; None if it does not exist or cannot be read."""
     try:
         values = json.loads(file.read_text(encoding='utf-8'))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return values if isinstance(values, dict) else None
 
