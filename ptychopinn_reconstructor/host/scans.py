@@ -19,6 +19,7 @@ from ptychodus.api.reconstruct import ReconstructInput
 
 from ..errors import ScanError
 from ..events import Notice
+from ..io.ptychodus import fresnel_number_of_product
 from .releases import is_far_field, list_indexes, map_to_meters, map_to_pixels
 
 SAME_WEIGHT = 1e-6  # difference of two weights of a probe's mode that are the same
@@ -37,13 +38,9 @@ class HostScan:
 
     @classmethod
     def of(cls, parameters: ReconstructInput) -> HostScan:
-        """Scan of the host's input; ScanError for near-field data or patterns that are not square."""
+        """Scan of the host's input; ScanError for patterns that are not square, or a near field of unknown lengths."""
         product, patterns = parameters.product, parameters.diffraction_patterns
         name = product.metadata.name
-        if not is_far_field(product.metadata):
-            raise ScanError(
-                f'The product {name!r} is near field (see its metadata); PtychoPINN is for far-field ptychography.'
-            )
         if patterns.ndim != 3 or patterns.shape[1] != patterns.shape[2]:
             raise ScanError(
                 f'The patterns of {name!r} have shape {patterns.shape[1:]}; they must be square: crop them on loading.'
@@ -68,7 +65,7 @@ class HostScan:
 
     def _object_array(self) -> NDArray[np.complex64] | None:
         array = self.product.object_.get_array()
-        return np.asarray(array[0], dtype=np.complex64) if array.size else None
+        return np.asarray(array.prod(axis=0), dtype=np.complex64) if array.size else None
 
     def description(self) -> dict[str, Any]:
         """Fields of a Scan that are no arrays."""
@@ -76,9 +73,24 @@ class HostScan:
         return {
             'domain': 'counts',
             'pixel_size': [float(geometry.pixel_height_m), float(geometry.pixel_width_m)],
+            'fresnel_number': self._find_fresnel_number(),
             'on_object_grid': bool(self.product.object_.get_array().size),
             'metadata': {'name': str(self.product.metadata.name)},
         }
+
+    def _find_fresnel_number(self) -> list[float] | None:
+        metadata, geometry = self.product.metadata, self.geometry
+        if is_far_field(metadata):
+            return None
+        size = float(geometry.pixel_height_m), float(geometry.pixel_width_m)
+        distances = float(metadata.detector_distance_m), float(metadata.focus_object_distance_m)
+        number = fresnel_number_of_product(size, float(metadata.photon_energy_eV), *distances)
+        if number is None:
+            raise ScanError(
+                f'The product {metadata.name!r} is near field, but its photon energy or detector distance is not set, '
+                'which the Fresnel number follows from; set both in its metadata.'
+            )
+        return list(number)
 
     def require_object(self) -> None:
         """Raise ScanError if the product has no object."""
@@ -187,8 +199,8 @@ def _check_product(product: Product) -> Iterable[Notice]:
         yield Notice('normalized_probe', text)
     if obj.num_layers > 1:
         text = (
-            f'The object of {product.metadata.name!r} has {obj.num_layers} layers; the result is one layer, '
-            'the projection of a thin object.'
+            f'The object of {product.metadata.name!r} has {obj.num_layers} layers; it is taken as their product, the '
+            'projection of a thin object, and the result is one layer: what light spreads on its way through is lost.'
         )
         yield Notice('object_layers', text)
     try:

@@ -93,6 +93,7 @@ def finish(
         losses=losses,
         metadata=dict(scan.metadata)
         | ({} if numbers is None else {'probe_position_indexes': numbers})
+        | ({} if scan.fresnel_number is None else {'fresnel_number': scan.fresnel_number})
         | detector_metadata(prepared),
     )
     report = Report(run, reliability, (*notices, *start.notices), times.stages)
