@@ -37,10 +37,18 @@ class HostScan:
     notices: tuple[Notice, ...]
 
     @classmethod
-    def of(cls, parameters: ReconstructInput) -> HostScan:
-        """Scan of the host's input; ScanError for patterns that are not square, or a near field of unknown lengths."""
+    def of(cls, parameters: ReconstructInput, *, by_engine: bool = False) -> HostScan:
+        """Scan of the host's input; ScanError for patterns that are not square.
+
+        And for the near field, unless the engine is to take it alone, `by_engine`.
+        """
         product, patterns = parameters.product, parameters.diffraction_patterns
         name = product.metadata.name
+        if not (by_engine or is_far_field(product.metadata)):
+            raise ScanError(
+                f'The product {name!r} is near field (see its metadata), which no network takes; check '
+                "'Start from the object' and press Infer: the engine refines it alone."
+            )
         if patterns.ndim != 3 or patterns.shape[1] != patterns.shape[2]:
             raise ScanError(
                 f'The patterns of {name!r} have shape {patterns.shape[1:]}; they must be square: crop them on loading.'

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ScanError, quote
+from ..errors import ScanError
 from .domain import DomainChoice
 from .far_field import Measurement, make_scan
 from .hdf5 import decode_text, find_dataset, open_hdf5
