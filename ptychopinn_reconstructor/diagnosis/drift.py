@@ -27,6 +27,7 @@ NOISE = 0.35  # standard deviation of (sqrt I - sqrt I_pred)^2 of a lit pixel
 APART = (
     0.12  # steps between the best defocus of both ends: .08 at most on clean scans, .23 at least with a drift of .5 rad
 )
+SHARE = 0.5  # of the misfits under the probe as it is: 0.9 at least with a drift; less of what something else causes
 OPPOSITE = 0.6  # of the sum of both differences: less where the probe is wrong everywhere
 
 
@@ -84,8 +85,9 @@ def differ(first: End, last: End) -> bool:
     """Whether two ends of a scan ask for another defocus each."""
     difference = abs(first.slope - last.slope)
     clear = difference > max(LEAST, STANDARD_ERRORS * float(np.hypot(first.error, last.error)))
+    telling = difference > SHARE * (first.misfits[1] + last.misfits[1])
     opposite = difference > OPPOSITE * (abs(first.slope) + abs(last.slope))
-    return clear and opposite and abs(first.best - last.best) > APART
+    return clear and telling and opposite and abs(first.best - last.best) > APART
 
 
 def _judge_end(part: Scan, step: float, held: Freedom, laboratory: Laboratory) -> End:

@@ -27,7 +27,10 @@ SCALES, ANGLES = (0.8, 0.9, 1.1, 1.25), (-9.0, 9.0)  # degrees
 BLURS = (0.5, 0.75, 1.1, 1.6)  # pixels of the detector, rms along each axis
 DEFOCUS = (-10, -6, -3, -1.5, 1.5, 3, 6, 10)  # steps
 SAMPLED_PATTERNS = 64
-BETWEEN = (0.8, 1.25)
+BETWEEN, NEAR = (
+    (0.8, 1.25),
+    (0.92, 1.08),
+)  # factors of a size that has been tried: of one screened, of one tried in full
 TRIED_MODES = 3
 
 
@@ -228,11 +231,16 @@ def is_alike(one: Explanation, other: Explanation) -> bool:
     return bool((one.width and other.width) or (one.steps and other.steps))
 
 
-def list_alike(one: Explanation) -> list[Explanation]:
-    """The same with a blur or a defocus of a size between those that are tried first."""
+def is_free(one: Explanation) -> bool:
+    """Whether an explanation has numbers for single pixels, patterns or positions, so that it fits better anyway."""
+    return one.price > OF_BLUR
+
+
+def list_alike(one: Explanation, factors: tuple[float, ...]) -> list[Explanation]:
+    """The same with a blur or a defocus so many times as large."""
     if one.width:
-        return [explain_blur(one.width * factor) for factor in BETWEEN]
-    return [explain_defocus(one.steps * factor) for factor in BETWEEN] if one.steps else []
+        return [explain_blur(one.width * factor) for factor in factors]
+    return [explain_defocus(one.steps * factor) for factor in factors] if one.steps else []
 
 
 def explain_blur(width: float) -> Explanation:

@@ -18,6 +18,8 @@ from ..scan import Scan
 from .drift import find_drift
 from .explanations import (
     AS_IT_IS,
+    BETWEEN,
+    NEAR,
     NO_STRAY_LIGHT,
     Explanation,
     explain_blur,
@@ -25,6 +27,7 @@ from .explanations import (
     explain_map,
     find_background,
     is_alike,
+    is_free,
     list_alike,
     list_explanations,
 )
@@ -152,10 +155,9 @@ def _find_best(search: Search, laboratory: Laboratory) -> tuple[Explanation, Tri
     for explanation in _promising(search, laboratory):
         if not laboratory.has_time:
             break
-        freedom = explanation.freedom.holding(search.held)
-        trial = laboratory.try_scan(explanation.mend(search.part), explanation.assumption, freedom)
+        explanation, trial = _sharpen(search, laboratory, explanation, _try(search, laboratory, explanation))
         tried.append((search.misfit(trial) * explanation.price, explanation, trial))
-        if explanation.price == 1 and search.fits(trial) and search.misfit(trial) * CLEAR < before:
+        if not is_free(explanation) and search.fits(trial) and search.misfit(trial) * CLEAR < before:
             break  # nothing can be simpler
     if not tried:
         return None
@@ -165,6 +167,38 @@ def _find_best(search: Search, laboratory: Laboratory) -> tuple[Explanation, Tri
     # Nothing simple explains a misfit that more freedom takes a good part of: better than no word.
     telling = [one for one in tried if search.doubtful and search.misfit(one[2]) * PART < before]
     return min(telling, key=lambda one: one[0])[1:] if telling else None
+
+
+def _try(search: Search, laboratory: Laboratory, explanation: Explanation) -> Trial:
+    freedom = explanation.freedom.holding(search.held)
+    return laboratory.try_scan(explanation.mend(search.part), explanation.assumption, freedom)
+
+
+def _sharpen(
+    search: Search, laboratory: Laboratory, explanation: Explanation, trial: Trial
+) -> tuple[Explanation, Trial]:
+    """An explanation by a map, a blur or a defocus that takes a good part of the misfit, nearer to the truth.
+
+    Otherwise one with more freedom, which need not be near to anything, would fit better than the right one.
+    """
+    for _ in range(STEPS):
+        if search.fits(trial) or search.misfit(trial) * WORTH > search.misfit(search.trial):
+            break
+        others = [
+            (one, _try(search, laboratory, one)) for one in _list_nearer(explanation, trial) if laboratory.has_time
+        ]
+        better = min([(explanation, trial), *others], key=lambda one: one[1].excess)
+        if better[0] is explanation:
+            break
+        explanation, trial = better
+    return explanation, trial
+
+
+def _list_nearer(explanation: Explanation, trial: Trial) -> list[Explanation]:
+    if explanation.matrix is None:
+        return list_alike(explanation, NEAR)
+    found = estimate_affine(trial.prepared, trial.canvas, trial.probe)
+    return [explain_map(found.matrix @ explanation.matrix, explanation.assumption)] if found.needed else []
 
 
 def _promising(search: Search, laboratory: Laboratory) -> Iterator[Explanation]:
@@ -190,7 +224,7 @@ def _screen(search: Search, laboratory: Laboratory, explanations: list[Explanati
     chosen: list[Explanation] = []
     for excess, one in better:
         if len(chosen) < PROMOTED and not any(is_alike(one, before) for before in chosen):
-            near = judge(list_alike(one))
+            near = judge(list_alike(one, BETWEEN))
             chosen.append(min([(excess, one), *near], key=lambda pair: pair[0])[1])
     return chosen
 
