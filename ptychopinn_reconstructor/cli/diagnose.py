@@ -130,7 +130,11 @@ def format_diagnosis(found: Diagnosis) -> list[str]:
         best = sorted(found.trials, key=lambda trial: trial.noise_ratio)[:SHOWN_TRIALS]
         rows = [(trial.assumption, trial.noise_ratio, f'{trial.excess:.2%}') for trial in best]
         head = ('assumed in a trial (the best fits)', 'misfit / noise', 'misfit beyond noise')
-        lines += ['', *format_table(head, rows), f'{len(found.trials)} trials, {found.cpu_seconds:.0f} s of CPU time']
+        lines += [
+            '',
+            *format_table(head, rows),
+            f'Trials: {len(found.trials)}, {found.cpu_seconds:.0f} s of CPU time with those that only compare',
+        ]
     return lines
 
 

@@ -104,7 +104,12 @@ def _tell_unit(unit: Finding, given: Scan, mended: Scan) -> Finding:
 
 
 def _order_by_cause(seen: list[Finding], causes: list[Finding]) -> list[Finding]:
-    """What was seen, then the causes of the misfit; but turned patterns make a probe look off center."""
+    """What was seen, then the causes of the misfit; but turned patterns make a probe look off center.
+
+    What trials tell of the beam replaces what the counts alone may mean.
+    """
+    if any(finding.code == 'flicker' for finding in causes):
+        seen = [finding for finding in seen if finding.code != 'flicker']
     if not any(finding.code == 'orientation' for finding in causes):
         return seen + causes
     turned = [finding for finding in causes if finding.code == 'orientation']

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..physics.engine.affine import estimate_affine
 from ..physics.forward import measure, propagate
 from ..scan import Scan
+from .beam import find_beam_drift
 from .drift import find_drift
 from .explanations import (
     AS_IT_IS,
@@ -43,6 +44,7 @@ STEPS = 3  # at most, of a map, each of which finds two thirds of what is left, 
 SMALLEST_MAP = 0.003  # of the extent: less moves no position of such a part by half a pixel
 UNLIKE = 0.6  # cosine of mean amplitudes: .81 to .998 for right probes, below .25 for a Gaussian spot of their size
 WORTH = 1.35  # factor by which a misfit must fall
+SCREENING = 0.45  # of the budget may be spent when something is screened: the rest is for trials in full
 PROMOTED = 2  # of the screened explanations that are tried in full
 REFINED = {'probe', 'probe_modes', 'positions_inaccurate', 'flicker', 'probe_drift'}
 MADE_BY_DRIFT = {'probe', 'probe_modes', 'blur', 'positions_inaccurate'}  # in the middle of the scan
@@ -89,26 +91,12 @@ def find_causes(scan: Scan, laboratory: Laboratory) -> tuple[list[Finding], Scan
     first = search.trial
     if not search.fits(first) and (unlike := _suspect_probe(first)) is not None:
         return [unlike], scan, (first,)
-    for number in range(ROUNDS):
-        if not search.fits(search.trial) and laboratory.has_time:
-            search.trial = laboratory.try_longer(search.trial, search.held)
-        if search.fits(search.trial):
-            break
-        if number == 0:
-            search.expected = laboratory.try_clean(search.trial).excess
-        found = _find_best(search, laboratory)
-        if found is None:
-            break
-        explanation, trial = found
-        earlier = findings.get(explanation.code)
-        if earlier is None or explanation.on_whole:  # what is mended by a number is not made vaguer by a refinement
-            findings[explanation.code] = _tell(search, explanation, trial, earlier)
-        _adopt(search, explanation, trial)
+    _explain_misfit(search, laboratory, findings)
     if search.fits(search.trial):
-        if not findings or 'position_scale' in findings:
-            _map_what_is_left(search, laboratory, findings)
-        if 'background' not in findings:
-            _find_small_background(search, findings)
+        _look_closer(search, laboratory, findings)
+    drifting = None if 'flicker' in findings else find_beam_drift(search.scan, search.trial)
+    if drifting is not None:
+        findings['flicker'] = drifting
     drift = find_drift(search.scan, search.held, laboratory) if laboratory.has_time else None
     if drift is not None:
         told = {code: one for code, one in findings.items() if code not in MADE_BY_DRIFT}
@@ -117,6 +105,33 @@ def find_causes(scan: Scan, laboratory: Laboratory) -> tuple[list[Finding], Scan
     if search.doubtful and not search.fits(search.trial) and not REFINED & findings.keys():
         findings['unexplained'] = _tell_unexplained(search, alone=not findings)
     return list(findings.values()), search.scan, (first,) if search.trial is first else (first, search.trial)
+
+
+def _explain_misfit(search: Search, laboratory: Laboratory, findings: dict[str, Finding]) -> None:
+    """Take the best explanation, again and again, while there is a misfit that one explains."""
+    for number in range(ROUNDS):
+        if not search.fits(search.trial) and laboratory.has_time:
+            search.trial = laboratory.try_longer(search.trial, search.held)
+        if search.fits(search.trial):
+            return
+        if number == 0:
+            search.expected = laboratory.try_clean(search.trial).excess
+        found = _find_best(search, laboratory)
+        if found is None:
+            return
+        explanation, trial = found
+        earlier = findings.get(explanation.code)
+        if earlier is None or explanation.on_whole:  # what is mended by a number is not made vaguer by a refinement
+            findings[explanation.code] = _tell(search, explanation, trial, earlier)
+        _adopt(search, explanation, trial, on_whole=explanation.on_whole and findings[explanation.code].mended)
+
+
+def _look_closer(search: Search, laboratory: Laboratory, findings: dict[str, Finding]) -> None:
+    """Faults that leave hardly a misfit: a small stretch, a small background."""
+    if not findings or 'position_scale' in findings:
+        _map_what_is_left(search, laboratory, findings)
+    if 'background' not in findings:
+        _find_small_background(search, findings)
 
 
 def _map_what_is_left(search: Search, laboratory: Laboratory, findings: dict[str, Finding]) -> None:
@@ -216,10 +231,10 @@ def _screen(search: Search, laboratory: Laboratory, explanations: list[Explanati
         return [
             (laboratory.screen(one.mend(search.part), one.assumption, search.held), one)
             for one in some
-            if laboratory.has_time
+            if laboratory.spent < SCREENING * laboratory.budget
         ]
 
-    judged = sorted(judge([*explanations, AS_IT_IS]), key=lambda pair: pair[0])
+    judged = sorted(judge([AS_IT_IS, *explanations]), key=lambda pair: pair[0])
     better = judged[: next((at for at, (_, one) in enumerate(judged) if one is AS_IT_IS), 0)]
     chosen: list[Explanation] = []
     for excess, one in better:
@@ -229,9 +244,9 @@ def _screen(search: Search, laboratory: Laboratory, explanations: list[Explanati
     return chosen
 
 
-def _adopt(search: Search, explanation: Explanation, trial: Trial) -> None:
+def _adopt(search: Search, explanation: Explanation, trial: Trial, *, on_whole: bool = True) -> None:
     search.part, search.held = explanation.mend(search.part), search.held.holding(explanation.freedom)
-    if explanation.on_whole:
+    if on_whole:
         search.scan = explanation.mend(search.scan)
     search.width, search.steps = float(np.hypot(search.width, explanation.width)), search.steps + explanation.steps
     if explanation.matrix is not None:
@@ -260,7 +275,7 @@ def _tell(search: Search, explanation: Explanation, trial: Trial, earlier: Findi
         f'times counting noise, without to {before.ratio:.3g}.',
         certainty,
         explanation.remedy,
-        mended=explanation.on_whole,
+        mended=explanation.on_whole and (certainty != 'possible' or earlier is not None),
         figures={'noise_ratio_before': before.ratio, 'noise_ratio_after': after.ratio},
     )
 

@@ -16,11 +16,13 @@ from ..events import Emit, Notice, ShouldStop
 from ..scan import Scan
 
 # What the engine finds out by itself where a finding is at least likely: the settings of `refinement`.
-REFINED: Final[Mapping[FindingCode, str]] = {
-    'probe': 'probe',
-    'probe_modes': 'probe',
-    'positions_inaccurate': 'positions',
-    'position_scale': 'positions',
+REFINED: Final[Mapping[FindingCode, tuple[str, bool | str]]] = {
+    'probe': ('probe', True),
+    'probe_modes': ('probe', True),
+    'positions_inaccurate': ('positions', True),
+    'position_scale': ('positions', True),
+    'background': ('background', 'on'),
+    'flicker': ('intensity', 'on'),
 }
 
 
@@ -34,13 +36,13 @@ def follow_diagnosis(
     if not config.refinement.auto:
         return scan, probe, config, ()
     found = diagnose(scan if probe is None else scan.with_probe(probe), emit=emit, should_stop=should_stop)
-    asked = {REFINED[one.code]: True for one in found.findings if one.code in REFINED and one.certainty != 'possible'}
+    asked = dict(REFINED[one.code] for one in found.findings if one.code in REFINED and one.certainty != 'possible')
     changed = config.merged({'refinement': asked}) if asked else config
     mended = replace(found.scan, as_is=True)
     return mended, probe if mended.probe is None else mended.probe, changed, _tell(found, asked)
 
 
-def _tell(found: Diagnosis, asked: Mapping[str, bool]) -> tuple[Notice, ...]:
+def _tell(found: Diagnosis, asked: Mapping[str, bool | str]) -> tuple[Notice, ...]:
     done = [f'Refined for it: {" and ".join(asked)}.'] if asked else []
     mended = {one.code: f' {"Mended" if one.mended else "Not mended"}.' for one in found.findings}
     sentences = [f'{one.finding}{mended[one.code]}' for one in found.findings]

@@ -124,6 +124,18 @@ def test_a_flickering_beam_and_a_background_are_found_by_the_engine(truth: Scan)
     assert codes(dim) == ['background'] and '--background' in dim.findings[0].remedy
 
 
+def test_a_beam_that_decays_is_told_from_a_sample_that_grows_denser() -> None:
+    truth = small_scan(positions=196)
+    counts = expected(truth)
+    falling = diagnose(measured(truth, counts * np.linspace(1, 0.6, len(counts))[:, None, None]))
+    assert codes(falling) == ['flicker'] and falling.findings[0].certainty == 'likely'
+    assert falling.findings[0].figures['change'] == pytest.approx(-0.4, abs=0.12)
+    assert truth.object is not None
+    denser = truth.object * np.linspace(1, 0.75, truth.object.shape[0], dtype=np.float32)[:, None]
+    found = diagnose(measured(truth, expected(replace(truth, object=denser))))
+    assert not any(one.code == 'flicker' and one.certainty != 'possible' for one in found.findings)
+
+
 def test_what_has_been_found_of_the_detector_is_held_in_later_trials() -> None:
     held = FIXED.holding(Freedom(background=True)).holding(Freedom(intensity=True, probe=True, modes=3))
     assert held == Freedom(background=True, intensity=True)
