@@ -269,13 +269,16 @@ def _tell(search: Search, explanation: Explanation, trial: Trial, earlier: Findi
     fall = search.misfit(before) / search.misfit(after)
     clear = fall > CLEAR and search.fits(after)
     certainty: Certainty = 'certain' if clear and explanation.price == 1 else 'likely' if fall > BETTER else 'possible'
+    # A probe that is wrong in another way fits a little better in another plane, too.
+    sized = bool(explanation.steps or explanation.width)
+    unsure = sized and (certainty == 'possible' or (earlier is not None and not earlier.mended))
     return Finding(
         explanation.code,
         f'{explanation.finding.format(trial=trial)}: with {explanation.assumption} a trial fits to {after.ratio:.3g} '
         f'times counting noise, without to {before.ratio:.3g}.',
         certainty,
         explanation.remedy,
-        mended=explanation.on_whole and (certainty != 'possible' or earlier is not None),
+        mended=explanation.on_whole and not unsure,
         figures={'noise_ratio_before': before.ratio, 'noise_ratio_after': after.ratio},
     )
 
