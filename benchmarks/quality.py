@@ -25,7 +25,6 @@ from pathlib import Path
 from statistics import median
 
 import quality_able
-import quality_near_field
 import quality_real
 import quality_varied
 from bench import cpu_model, say
@@ -37,14 +36,7 @@ from timing import cpu, gemm_reference
 QUICK = 0.01  # of the time
 
 
-ALL_CASES = {
-    **CASES,
-    **cases(),
-    **quality_real.cases(),
-    **quality_able.cases(),
-    **quality_varied.cases(),
-    **quality_near_field.cases(),
-}
+ALL_CASES = {**CASES, **cases(), **quality_real.cases(), **quality_able.cases(), **quality_varied.cases()}
 
 
 def measure(name: str, work: Path, table: Path) -> None:

@@ -63,8 +63,9 @@ class TorchArrays:
     def diffract(
         self, probe: Tensor, patches: Tensor, fractions: NDArray[np.float64], kernel: Tensor | None = None
     ) -> Tensor:
-        """Intensity (b, N, N) of object patches under the shifted probe (modes, N, N): one region of b patterns."""
-        shifted = physics.shift_probe(probe[None, None], self._offsets(fractions)[None])
+        """Intensity (b, N, N) of object patches under the shifted probe: one region of b patterns."""
+        probe = probe if probe.ndim == 4 else probe[None]
+        shifted = physics.shift_probe(probe[None], self._offsets(fractions)[None])
         if kernel is not None:
             kernel = (kernel * physics.shift_ramp(self._offsets(-fractions), probe.shape[-1]))[:, None]
         return physics.measure(physics.propagate(physics.illuminate(shifted, patches[None]), kernel))[0]

@@ -26,8 +26,8 @@ EPSILON_COUNTS = 0.1  # added to both sides of the Poisson likelihood, so that i
 
 
 def shift_probe(probe: NDArray[Any], fractions: NDArray[np.float64]) -> NDArray[Any]:
-    """The probe at sub-pixel offsets f: (modes, N, N) and (b, 2) to (b, modes, N, N)."""
-    return fourier_shift(probe[None], fractions[:, None])
+    """The probe at sub-pixel offsets f: (modes, N, N) or (b, modes, N, N), and (b, 2) to (b, modes, N, N)."""
+    return fourier_shift(probe if probe.ndim == 4 else probe[None], fractions[:, None])
 
 
 def illuminate(probe: NDArray[Any], patch: NDArray[Any]) -> NDArray[Any]:

@@ -15,6 +15,7 @@ from ..errors import ConfigError, ScanError
 from ..scan import Scan, check_probe
 from .forward import unscattered_counts
 from .geometry import Layout, canonical_order, fourier_shift, gather_patches, layout, relative_positions
+from .probe_variation import ProbeVariation
 from .propagation import fresnel_kernel
 from .scaling import Gauge, InputScaler, ProbePower, crop_support, mask_probe, resolve_probe_power, support_size
 
@@ -37,7 +38,8 @@ class PreparedScan:
     """A scan whose patterns are addressed in canonical order; `gauge.probe` is in sqrt(counts).
 
     `patch_size` is the side n of the network's patches. Where the engine has found them: `background` (N, N) in counts,
-    the same in every pattern, and `intensity` (n,), factors on the power of the beam.
+    the same in every pattern, and `intensity` (n,), factors on the power of the beam,
+    `variation` of the probe along the scan.
     """
 
     scan: Scan
@@ -48,6 +50,7 @@ class PreparedScan:
     patch_size: int
     background: NDArray[np.float32] | None = None
     intensity: NDArray[np.float32] | None = None
+    variation: ProbeVariation | None = None
 
     def __len__(self) -> int:
         return len(self.order)
@@ -110,7 +113,9 @@ class PreparedScan:
         """The patterns at `index` (canonical order, increasing) alone, on the same canvas."""
         order, positions = self.order[index], self.positions[index]
         intensity = None if self.intensity is None else self.intensity[index]
-        return replace(self, order=order, positions=positions, layout=self.layout.part(index), intensity=intensity)
+        variation = None if self.variation is None else self.variation.part(index)
+        layout = self.layout.part(index)
+        return replace(self, order=order, positions=positions, layout=layout, intensity=intensity, variation=variation)
 
     def detect(self, diffracted: NDArray[Any], index: NDArray[np.int64]) -> NDArray[Any]:
         """Expected counts (b, N, N) of the patterns at `index` from the intensities that their patches diffract."""

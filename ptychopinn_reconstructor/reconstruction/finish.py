@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,9 @@ def finish(
         canvas, probe = refined.canvas, refined.probe
         if refined.affine is not None and halves:
             halves = tuple(carry_object(half, prepared, refined.affine) for half in halves)
-        prepared = replace(prepared, background=refined.background, intensity=refined.intensity)
+        prepared = replace(
+            prepared, background=refined.background, intensity=refined.intensity, variation=refined.variation
+        )
         if refined.displacements is not None:
             prepared = displace_scan(prepared, refined.displacements)
         losses = losses or tuple(enumerate(run.residual_by_pass, start=1))
@@ -93,8 +96,8 @@ def finish(
         losses=losses,
         metadata=dict(scan.metadata)
         | ({} if numbers is None else {'probe_position_indexes': numbers})
-        | ({} if scan.fresnel_number is None else {'fresnel_number': scan.fresnel_number})
-        | detector_metadata(prepared),
+        | detector_metadata(prepared)
+        | variation_metadata(prepared, probe),
     )
     report = Report(run, reliability, (*notices, *start.notices), times.stages)
     previews.emit(Done(residual=report.residual))
@@ -108,6 +111,17 @@ def detector_metadata(prepared: PreparedScan) -> dict[str, NDArray[np.float32]]:
         found['intensity'] = np.empty_like(prepared.intensity)
         found['intensity'][prepared.order] = prepared.intensity
     return found
+
+
+def variation_metadata(prepared: PreparedScan, probe: NDArray[np.complex64]) -> dict[str, NDArray[Any]]:
+    """How the probe (modes, N, N) varies: `probe_components` (k, N, N), and `opr_weights` (n, 1 + k) of its first mode
+    and of these, in the order of the scan file, as Ptychodus has them."""
+    if prepared.variation is None:
+        return {}
+    weights = prepared.variation.relaxation_weights(probe)
+    in_file = np.empty_like(weights)
+    in_file[prepared.order] = weights
+    return {'probe_components': prepared.variation.components, 'opr_weights': in_file}
 
 
 def _refined_run(run: RunInfo, refined: Refined, options: RefineOptions, arrays: Arrays) -> RunInfo:

@@ -106,6 +106,15 @@ def refinement_notices(refined: Refined) -> tuple[Notice, ...]:
     if refined.intensity is not None:
         text = f'The power of the beam varies by {refined.intensity.std():.1%} rms, estimated for each pattern.'
         notices.append(Notice('intensity', text))
+    if refined.variation is not None:
+        count = len(refined.variation.components)
+        share = float((np.abs(refined.variation.components) ** 2).sum()) / probe_power(refined.probe)
+        text = (
+            f'The probe changes along the scan, {share:.1%} of its power in the mean: {count} '
+            f'component{"s" * (count > 1)} and their weight for each pattern were estimated with the object; '
+            '--modes 0 takes one probe for all.'
+        )
+        notices.append(Notice('varying_probe', text))
     return tuple(notices)
 
 

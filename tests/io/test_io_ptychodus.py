@@ -23,16 +23,12 @@ from ptychopinn_reconstructor.io import (
     read_probe,
     read_product,
     read_scan,
-    write_cxi,
     write_diffraction,
-    write_npz,
     write_product,
 )
 from ptychopinn_reconstructor.io.lazy import LazyPatterns
 from ptychopinn_reconstructor.io.matching import match_by_index
-from ptychopinn_reconstructor.io.ptychodus_folder import write_ptychodus_folder
-from ptychopinn_reconstructor.physics.simulation.simulate import simulate
-from ptychopinn_reconstructor.result import NOMINAL_PIXEL_SIZE
+from ptychopinn_reconstructor.result import NOMINAL_PIXEL_SIZE, Reconstruction
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -142,6 +138,52 @@ def test_constant_weights_are_accepted(tmp_path: Path) -> None:
         product['opr_weights'] = np.ones((10, 1))
 
     assert len(read_scan(hdf5(weights)(tmp_path)).scan) == 10
+
+
+def test_a_probe_that_varies_is_read_as_its_mean_and_told(tmp_path: Path) -> None:
+    """Two relaxation modes, the second with weights about .5; a single one whose power varies stays as it is."""
+    along = np.linspace(0.3, 0.7, 10)
+
+    def modes(_: h5py.File, product: h5py.File) -> None:
+        one = product['probe'][()]
+        del product['probe']
+        product['probe'] = np.concatenate([one, 1j * one])
+        product['opr_weights'] = np.stack([np.ones(10), along], axis=1)
+
+    def powers(_: h5py.File, product: h5py.File) -> None:
+        product['opr_weights'] = np.linspace(0.9, 1.1, 10)[:, None]
+
+    found = []
+    for name, change in {'plain': lambda *_: None, 'modes': modes, 'powers': powers}.items():
+        (tmp_path / name).mkdir()
+        found.append(read_scan(hdf5(change)(tmp_path / name)))
+    plain, mean, single = found
+    assert plain.scan.probe is not None and mean.scan.probe is not None and single.scan.probe is not None
+    np.testing.assert_allclose(mean.scan.probe, plain.scan.probe * (1 + 0.5j), rtol=1e-5)
+    np.testing.assert_array_equal(single.scan.probe, plain.scan.probe)
+    told = [[notice.code for notice in read.notices].count('varying_probe') for read in found]
+    assert told == [0, 1, 1]
+
+
+def test_components_of_a_probe_are_written_as_relaxation_modes(tmp_path: Path) -> None:
+    """The first mode of each pattern is the weighted sum of them, the other modes are those of the mean probe."""
+    rng = np.random.default_rng(0)
+    probe = (rng.normal(size=(2, 16, 16)) + 1j).astype(np.complex64)
+    components, weights = probe[:1] * np.complex64(0.1j), np.stack([np.ones(5), np.linspace(-1, 1, 5)], axis=1)
+    result = Reconstruction(
+        np.ones((40, 40), np.complex64),
+        (8.0, 8.0),
+        probe,
+        np.arange(10.0).reshape(5, 2),
+        metadata={'probe_components': components, 'opr_weights': weights},
+    )
+    write_product(tmp_path / 'product.h5', result)
+    with h5py.File(tmp_path / 'product.h5') as file:
+        stored, along = file['probe'][()], file['opr_weights'][()]
+    np.testing.assert_array_equal(along, weights)
+    np.testing.assert_array_equal(stored[:, 0], [probe[0], components[0]])
+    np.testing.assert_array_equal(stored[:, 1], [probe[1], np.zeros((16, 16))])
+    np.testing.assert_allclose(read_product(tmp_path / 'product.h5').probe, probe, atol=1e-6)
 
 
 def test_matching_averages_interpolates_and_leaves_out() -> None:
@@ -254,48 +296,3 @@ def test_results_lie_on_the_grid_of_the_products_object(tmp_path: Path) -> None:
     """D32, U11."""
     scan = read_scan(write_good_folder(tmp_path)).scan
     assert scan.on_object_grid and scan.object_origin == (29.5, 29.5)
-
-
-def test_layers_of_an_object_are_read_as_their_product(tmp_path: Path) -> None:
-    """D34: the projection of a thin sample, with a sentence on what is lost."""
-    scan = simulate(n=32, positions=9, step=4.0, seed=0)
-    write_ptychodus_folder(tmp_path, scan)
-    rng = np.random.default_rng(0)
-    with h5py.File(tmp_path / 'product.h5', 'r+') as file:
-        shape = file['object'].shape[1:]
-        layers = np.exp(1j * rng.normal(0, 0.2, (3, *shape))).astype(np.complex64)
-        attributes = dict(file['object'].attrs)
-        del file['object'], file['object_layer_spacing_m']
-        file['object'], file['object_layer_spacing_m'] = layers, np.array([2e-6, 4e-6])
-        file['object'].attrs.update(attributes)
-    read = read_scan(tmp_path)
-    assert read.scan.object == pytest.approx(layers.prod(axis=0), abs=1e-6)
-    told = next(notice.text for notice in read.notices if notice.code == 'object_layers')
-    assert '3 layers' in told and '6 um apart' in told and '30.5 nm (3 pixels) is lost' in told
-
-
-@pytest.mark.parametrize('focus', [0.0, -0.02, 0.02])
-def test_a_product_of_the_near_field_has_a_fresnel_number(tmp_path: Path, focus: float) -> None:
-    """D34: from energy, distances and object pixels, as the host propagates; ours is written and read again."""
-    scan = simulate(n=32, positions=9, step=4.0, seed=0, probe='diffuser', fresnel_number=0.05)
-    write_ptychodus_folder(tmp_path, scan)
-    assert read_scan(tmp_path).scan.fresnel_number == (0.05, 0.05)
-    with h5py.File(tmp_path / 'product.h5', 'r+') as file:
-        assert not file.attrs['far_field']
-        del file.attrs['ptychopinn_fresnel_number']
-        file.attrs['focus_object_distance_m'] = focus
-        distance = float(file.attrs['detector_object_distance_m'])
-    magnification = 1 if focus == 0 else abs((distance - focus) / focus)
-    found = read_scan(tmp_path).scan.fresnel_number
-    assert found == pytest.approx((0.05 * magnification,) * 2, rel=1e-6)
-
-
-def test_files_of_the_near_field_are_read_as_they_were_written(tmp_path: Path) -> None:
-    """D34, D74: NPZ keeps the Fresnel number, CXI lengths of a parallel beam that make it."""
-    scan = simulate(n=32, positions=9, step=4.0, seed=0, probe='diffuser', fresnel_number=0.05)
-    write_npz(tmp_path / 'scan.npz', scan)
-    write_cxi(tmp_path / 'scan.cxi', scan)
-    for name in ('scan.npz', 'scan.cxi'):
-        read = read_scan(tmp_path / name, as_is=True).scan
-        assert read.fresnel_number == pytest.approx((0.05, 0.05))
-        assert np.ptp(read.positions, axis=0) == pytest.approx(np.ptp(scan.positions, axis=0))

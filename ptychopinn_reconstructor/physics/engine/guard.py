@@ -114,6 +114,7 @@ class Guard:
         engine.canvas = 1 * state.canvas
         engine.velocity[:] = 0
         engine.prepared = state.prepared
+        engine.take_variation()
         if state.probe is not engine.probe:
             engine.set_probe(state.probe)
             engine.measure_illumination()

@@ -17,6 +17,7 @@ from .modes import FEWEST, Modes, asks_after, find_modes, first_asked, orthogona
 from .options import PROBE_FROM_PASS, RefineOptions
 from .probe_search import is_hopeless, search_probe
 from .update import BLEND, Engine
+from .variation_search import find_variation, settle_variation
 
 LISTEN = 0.25  # seconds at most without progress and without asking whether to stop, in a large batch
 
@@ -91,9 +92,13 @@ class History:
         if not asks_after(self.residuals[self.before :], options.passes - self.before, refined=options.refine_probe):
             return
         self.asked = True
-        found = find_modes(engine, self.residuals[-1])
+        varying = find_variation(engine, self.residuals[-1])
+        found = find_modes(engine, self.residuals[-1]) if varying is None else engine.probe
         if found is None and not options.refine_probe:
             return
+        if varying is not None:
+            engine.prepared = replace(engine.prepared, variation=varying)
+            engine.take_variation()
         if found is not None:
             engine.set_probe(found)
             engine.measure_illumination()
@@ -153,7 +158,8 @@ class History:
         if with_probe:
             if number < options.passes:
                 engine.center_probe()
-            if len(engine.probe) > 1:
+            settle_variation(engine)
+            if len(engine.probe) > 1 and engine.varying is None:
                 engine.set_probe(orthogonalize(engine.probe))
             engine.measure_illumination()
         if with_positions and engine.displacements is not None:

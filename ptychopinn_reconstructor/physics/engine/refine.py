@@ -24,6 +24,7 @@ from ...events import Emit, Event, Progress, ShouldStop, ignore, never
 from ..arrays import NUMPY, Arrays
 from ..illumination import illumination
 from ..prepare import PreparedScan
+from ..probe_variation import ProbeVariation
 from ..stitching.count_scale import LARGEST_CHANGE, count_gauge
 from .alignment import Distorted, Trial, align_scan, fits_better, look_for_distortion, map_scan
 from .batches import even_sampling
@@ -57,7 +58,7 @@ class Refined:
     for one that has nothing to do with the given one (`probe_search`). `affine`: the matrix (2, 2) that all positions
     were multiplied by about their mean, within the displacements, or None. `background` (N, N) in counts and
     `intensity` (n,), the factors on the power of the beam in canonical order, or None where there is none (see
-    `detector`).
+    `detector`). `variation` of the probe along the scan, `probe` being its mean, or None.
     """
 
     canvas: NDArray[np.complex64]
@@ -72,6 +73,7 @@ class Refined:
     affine: NDArray[np.float64] | None = None
     background: NDArray[np.float32] | None = None
     intensity: NDArray[np.float32] | None = None
+    variation: ProbeVariation | None = None
 
 
 def refine(
@@ -243,6 +245,7 @@ class _Refinement:
             probe_replaced=self.history.replaced_probe,
             background=engine.prepared.background,
             intensity=engine.prepared.intensity,
+            variation=engine.prepared.variation,
         )
 
 

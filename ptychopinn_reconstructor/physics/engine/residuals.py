@@ -36,6 +36,8 @@ def residuals_there(
     parts = []
     for index in even_batches(np.arange(len(prepared), dtype=np.int64), batch):
         patches = arrays.gather(there, prepared.layout.corners[index], prepared.n_pixels)
+        if prepared.variation is not None:
+            light = arrays.put(prepared.variation.probes(prepared.probe if probe is None else probe, index))
         diffracted = arrays.get(arrays.diffract(light, patches, prepared.layout.fractions[index], kernel))
         parts.append(residual(prepared.detect(diffracted, index), prepared.counts(index), prepared.good))
     return Residual.join(parts)

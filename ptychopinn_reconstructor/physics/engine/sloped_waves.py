@@ -78,6 +78,9 @@ def sloped_waves(
         shift = arrays.shift_ramp(fractions, side)
         propagator = Propagator.for_patterns(prepared.scan.fresnel_number, shift, arrays)
         shift = scale_beam(prepared, index, shift, arrays)
+        if prepared.variation is not None:
+            varied = prepared.variation.probes(probe, index)
+            spectrum = arrays.put(fft.fftshift(fft.fft2(varied), axes=(-2, -1)).astype(np.complex64))
         exit_wave = arrays.ifft2(spectrum * shift[:, None]) * arrays.gather(canvas, corners, side)[:, None]
         near = prepared.scan.fresnel_number
         if near is None:

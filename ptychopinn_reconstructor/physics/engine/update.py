@@ -26,12 +26,14 @@ from ..scaling import probe_power
 from .detector import DetectorSums, add_background, scale_beam
 from .far_field_step import FarFieldStep
 from .positions import Displacements, displace_scan, displacement_gradient
+from .varying_probe import LackingProbes, VaryingProbe, VaryingSums
 
 BLEND = 0.1  # b of the probe, and of the object while the probe, wrong at first, is refined
 OBJECT_BLEND = 0.01  # b of the object: more holds back all that a probe with a bright spot lights dimly
 LEAST_SEEN = 1e-12  # share of Newton's step: a batch without any light
 LIT = 0.05  # of the largest illumination: dimmer pixels of the object may not outshine the others
 PRIOR_COUNTS = 50.0  # tau
+LEAST_POWER = 0.5  # of all, of the probe's mean where it varies
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class ObjectStep:
 class Sums:
     """What a batch adds up: object numerator and weight (H, W), those of the probe (a spectrum), misfit, counts.
 
-    `motion` holds for each block the index of its patterns, and b and H of their positions (see `positions`).
+    `motion` holds for each block the index of its patterns, and b and H of their positions (see `positions`), `varying`
+    what they say of a probe that varies (see `varying_probe`).
     """
 
     object: Array
@@ -56,6 +59,7 @@ class Sums:
     error: float = 0.0
     counts: float = 0.0
     motion: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=list)
+    varying: VaryingSums | LackingProbes | None = None
 
 
 @dataclass(eq=False)
@@ -79,12 +83,14 @@ class Engine:
     detector: DetectorSums | None = None
     velocity: Array = field(init=False)
     illumination: NDArray[np.float32] = field(init=False)
+    varying: VaryingProbe | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.canvas = self.arrays.put(np.array(self.canvas, dtype=np.complex64))
         self.velocity = self.arrays.xp.zeros_like(self.canvas)
         self._power = probe_power(self.probe)
         self._center = center_of(self.probe)
+        self.take_variation()
         self.set_probe(self.probe)
         self.measure_illumination()
 
@@ -101,10 +107,20 @@ class Engine:
 
     def set_probe(self, probe: NDArray[np.complex64]) -> None:
         """Take another probe, scaled to the power that the engine started with."""
-        scale = np.sqrt(self._power / probe_power(probe))
+        varying = 0.0 if self.varying is None else self.varying.power
+        scale = np.sqrt(max(self._power - varying, LEAST_POWER * self._power) / probe_power(probe))
         self.probe = (probe * np.float32(scale)).astype(np.complex64)
+        if self.varying is not None:
+            self.varying.hold_power(self.probe[0])
         # A spectrum with its zero frequency in the middle is that of P (-1)^(x + y), whose far field is centered too.
         self._spectrum = self.arrays.put(fft.fftshift(fft.fft2(self.probe), axes=(-2, -1)))
+
+    def take_variation(self) -> None:
+        """Let the probe vary as the scan's does, or not at all."""
+        found = self.prepared.variation
+        self.varying = None if found is None else VaryingProbe(found, self.arrays)
+        if self.varying is not None:
+            self.varying.hold_power(self.probe[0])
 
     def replace_probe(self, probe: NDArray[np.complex64]) -> None:
         """Take a probe that has nothing to do with the one before: it is held where it is."""
@@ -125,11 +141,15 @@ class Engine:
         """
         if self.prepared.kernel is not None:
             return
-        self.set_probe(fourier_shift(self.probe, (self._center - center_of(self.probe))[None]))
+        offset = (self._center - center_of(self.probe))[None]
+        self.set_probe(fourier_shift(self.probe, offset))
+        if self.varying is not None:
+            self.varying.set_components(fourier_shift(self.varying.components, offset))
 
     def measure_illumination(self) -> None:
         """What the probe of now brings to each pixel."""
-        self.illumination = illumination(self.prepared.layout, self.probe, self.arrays)
+        light = self.probe if self.varying is None else np.concatenate([self.probe, self.varying.components])
+        self.illumination = illumination(self.prepared.layout, light, self.arrays)
         self._lit = self.arrays.put(self.illumination > LIT * self.illumination.max())
 
     def limit_amplitude(self) -> None:
@@ -169,6 +189,19 @@ class Engine:
         """One step of the probe alone on the patterns at `index`, the object held."""
         self._update_probe(self._accumulate(index, True, False, None))
 
+    def lacking_probes(self, index: NDArray[np.int64]) -> NDArray[np.complex64]:
+        """What the first mode of each pattern at `index` lacks by itself, (b, N, N), nothing moved."""
+        lacking = LackingProbes(self.arrays)
+        self._accumulate(index, True, False, None, lacking)
+        return lacking.probes()
+
+    def weight_steps(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Steps (b, k) of the weights of a probe that varies, of the patterns at `index`, nothing moved."""
+        assert self.varying is not None
+        sums = self.varying.empty_sums()
+        self._accumulate(index, True, False, None, sums)
+        return np.concatenate([steps for _, steps in sums.steps])
+
     def measure_misfit(self, index: NDArray[np.int64]) -> float:
         """Residual of the patterns at `index`, as the steps are told it."""
         sums = self._accumulate(index, False, False, None)
@@ -180,9 +213,14 @@ class Engine:
         with_probe: bool,
         with_positions: bool,
         after_block: Callable[[int], None] | None,
+        varying: VaryingSums | LackingProbes | None = None,
     ) -> Sums:
         zeros, canvas, spectrum = self.arrays.xp.zeros_like, self.canvas, self._spectrum
         sums = Sums(zeros(canvas), zeros(canvas.real), zeros(spectrum), zeros(spectrum[0].real))
+        if varying is not None:
+            sums.varying = varying
+        elif with_probe and self.varying is not None:
+            sums.varying = self.varying.empty_sums()
         done = 0
         for block in self._blocks(index):
             self._add_block(sums, block, with_probe, with_positions)
@@ -200,7 +238,8 @@ class Engine:
         ramp = arrays.shift_ramp(self._fractions(index), side)
         propagator = Propagator.for_patterns(self.prepared.scan.fresnel_number, ramp, arrays)
         ramp = scale_beam(self.prepared, index, ramp, arrays)[:, None]
-        probe = arrays.ifft2(self._spectrum * ramp)
+        spectrum = self._spectrum if self.varying is None else self.varying.spectra(self._spectrum, index)
+        probe = arrays.ifft2(spectrum * ramp)
         patches = arrays.gather(self.canvas, corners, side)[:, None]
         wave = propagator.forward(probe * patches)
         measured = self.prepared.counts(index)
@@ -213,7 +252,7 @@ class Engine:
         sums.error += correction.error
         sums.counts += float(measured.sum(dtype=np.float64))
         if with_positions:
-            moved = propagator.moved_along(wave, self._moved(self._spectrum * ramp, patches))
+            moved = propagator.moved_along(wave, self._moved(spectrum * ramp, patches))
             sums.motion.append((index, *displacement_gradient(wave, moved, counts, predicted, self.step.good, arrays)))
         wave *= correction.factor[:, None]
         wave = propagator.backward(wave)
@@ -221,6 +260,8 @@ class Engine:
             back = arrays.fft2(wave * patches.conj())
             back *= ramp.conj()
             sums.probe += back.sum(axis=0)
+            if sums.varying is not None:
+                sums.varying.add(index, back[:, 0], _mean_transmission(probe, patches))
             sums.probe_weight += (patches.real**2 + patches.imag**2).sum(axis=(0, 1))
         wave *= probe.conj()
         arrays.scatter(sums.object, wave.sum(axis=1), corners)
@@ -254,7 +295,16 @@ class Engine:
         weight = self.arrays.get(sums.probe_weight)
         damped = np.float32(1 - BLEND) * weight + np.float32(BLEND * weight.max())
         update = fft.ifft2(fft.ifftshift(self.arrays.get(sums.probe), axes=(-2, -1)))
+        if self.varying is not None and isinstance(sums.varying, VaryingSums):
+            self.varying.step(sums.varying, damped)
         self.set_probe((self.probe + update / damped).astype(np.complex64))
+
+
+def _mean_transmission(probe: Array, patches: Array) -> Array:
+    """abs(O)^2 as each pattern's probe sees it, (b,)."""
+    light = (probe.real**2 + probe.imag**2).sum(axis=1)
+    passed = light * (patches.real**2 + patches.imag**2)[:, 0]
+    return passed.sum(axis=(1, 2)) / light.sum(axis=(1, 2))
 
 
 def center_of(probe: NDArray[np.complex64]) -> NDArray[np.float64]:

@@ -25,13 +25,16 @@ def count_gauge(
 
     `probe` (modes, N, N) in sqrt(counts) replaces the scan's; the canvas is of `arrays`.
     """
-    probe = arrays.put(prepared.probe if probe is None else probe)
+    given = prepared.probe if probe is None else probe
+    light = arrays.put(given)
     kernel = None if prepared.kernel is None else arrays.put(prepared.kernel)
     index = np.unique(np.linspace(0, len(prepared) - 1, PATTERNS).astype(np.int64))
     predicted = measured = 0.0
     for part in even_batches(index, BATCH):
         windows = arrays.gather(canvas, prepared.layout.corners[part], prepared.n_pixels)
-        intensity = arrays.get(arrays.diffract(probe, windows, prepared.layout.fractions[part], kernel))
+        if prepared.variation is not None:
+            light = arrays.put(prepared.variation.probes(given, part))
+        intensity = arrays.get(arrays.diffract(light, windows, prepared.layout.fractions[part], kernel))
         expected = prepared.detect(intensity, part)[:, prepared.good]
         background = 0.0 if prepared.background is None else len(part) * float(prepared.background[prepared.good].sum())
         predicted += float(expected.sum(dtype=np.float64)) - background
