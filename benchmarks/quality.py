@@ -25,6 +25,7 @@ from pathlib import Path
 from statistics import median
 
 import quality_able
+import quality_near_field
 import quality_real
 import quality_varied
 from bench import cpu_model, say
@@ -36,7 +37,14 @@ from timing import cpu, gemm_reference
 QUICK = 0.01  # of the time
 
 
-ALL_CASES = {**CASES, **cases(), **quality_real.cases(), **quality_able.cases(), **quality_varied.cases()}
+ALL_CASES = {
+    **CASES,
+    **cases(),
+    **quality_real.cases(),
+    **quality_able.cases(),
+    **quality_varied.cases(),
+    **quality_near_field.cases(),
+}
 
 
 def measure(name: str, work: Path, table: Path) -> None:

@@ -38,6 +38,8 @@ class Reconstruction:
         Whether `pixel_size` stands in for one that is not known.
     losses
         (epoch, value) pairs that the host plots.
+    layers
+        A sentence on what is lost, where it was read from a file with an object of several layers.
     """
 
     object: NDArray[np.complex64]
@@ -50,6 +52,7 @@ class Reconstruction:
     comments: str = ''
     losses: tuple[tuple[int, float], ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    layers: str = ''
 
     @property
     def known_pixel_size(self) -> tuple[float, float] | None:

@@ -169,7 +169,7 @@ def empty_folder(folder: Path) -> Path:
 
 
 def _near_field(_: h5py.File, product: h5py.File) -> None:
-    product.attrs['far_field'] = False
+    product.attrs.update({'far_field': False, 'photon_energy_eV': 0.0})
 
 
 def _no_center(_: h5py.File, product: h5py.File) -> None:
@@ -186,10 +186,6 @@ def _zero_pixel(_: h5py.File, product: h5py.File) -> None:
 
 def _other_probe_pixel(_: h5py.File, product: h5py.File) -> None:
     product['probe'].attrs['pixel_width_m'] = 2e-8
-
-
-def _layers(_: h5py.File, product: h5py.File) -> None:
-    replace_dataset(product, 'object', np.ones((2, 60, 60), np.complex64))
 
 
 def _opr_modes(_: h5py.File, product: h5py.File) -> None:
@@ -265,7 +261,6 @@ BAD_SCANS: list[Entry] = [
     ('probe is zero', npz(probeGuess=np.zeros((16, 16), np.complex64)), ('probe is zero',)),
     ('probe is NaN', npz(probeGuess=np.full((16, 16), np.nan, np.complex64)), ('probe', 'NaN')),
     ('probe with relaxation modes', npz(probeGuess=np.ones((2, 1, 16, 16), np.complex64)), ('relaxation modes', '2')),
-    ('object of several layers', npz(objectGuess=np.ones((3, 60, 60), np.complex64)), ('(3, 60, 60)', 'one layer')),
     ('object is NaN', npz(objectGuess=np.full((60, 60), np.nan, np.complex64)), ('objectGuess', 'NaN')),
     ('object is text', npz(objectGuess=np.full((60, 60), 'a')), ('objectGuess', 'complex')),
     ('bad_pixels of another shape', npz(bad_pixels=np.zeros((8, 8), bool)), ('bad_pixels', '(8, 8)')),
@@ -281,8 +276,7 @@ BAD_SCANS: list[Entry] = [
     ('product without center', hdf5(_no_center), ('center_x_m',)),
     ('object pixel of zero', hdf5(_zero_pixel), ('must be positive',)),
     ('probe with other pixels', hdf5(_other_probe_pixel), ('resample',)),
-    ('near field', hdf5(_near_field), ('near-field',)),
-    ('product of several layers', hdf5(_layers), ('(2, 60, 60)', 'one layer')),
+    ('near field of no energy', hdf5(_near_field), ('near-field', '0 eV')),
     ('product with relaxation modes', hdf5(_opr_modes), ('relaxation modes',)),
     ('product with weights of other modes', hdf5(_opr_weights), ('opr_weights', '(10, 2)')),
     ('product of another scan', hdf5(_other_indexes), ('No pattern has a position', '500')),

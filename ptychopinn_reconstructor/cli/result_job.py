@@ -177,7 +177,13 @@ def run_each(given: ResultArguments, config: Config, work: Work) -> None:
     job = ResultJob(given.output_dir, given.truth, given.margin, given.pixel_size, given.as_json, quiet)
     with catch_stop_signals() as should_stop, ProgressBar('reading', quiet=quiet) as bar:
         data = config.data
-        reads = read_scans(given.scan, domain=data.measurement_domain, as_is=data.as_is, probe=given.probe)
+        reads = read_scans(
+            given.scan,
+            domain=data.measurement_domain,
+            as_is=data.as_is,
+            probe=given.probe,
+            fresnel_number=config.refinement.fresnel_number,
+        )
         jobs = {index: job if index is None else job.for_scan(index) for index in reads}
         for index, read in reads.items():
             jobs[index].take(read)

@@ -51,9 +51,16 @@ REFINE_PASSES = 2  # of the engine after the network, in the settings.ini of a s
     default='defocused',
     show_default=True,
     metavar='NAME|FILE[:KEY]',
-    help='Kind of probe, such as defocused, zone_plate or gaussian, or a file that holds one.',
+    help='Kind of probe, such as defocused, zone_plate, gaussian or diffuser, or a file that holds one.',
 )
 @click.option('--modes', type=int, default=1, show_default=True, help='Incoherent probe modes.')
+@click.option(
+    '--fresnel-number',
+    type=float,
+    metavar='NUMBER',
+    help='pixel^2 / (wavelength * effective distance): patterns of the near field; the probe diffuser suits it '
+    '[default: the far field].',
+)
 @click.option('--seed', type=int, default=0, show_default=True, help='Seed of positions, object and noise.')
 @json_option
 @quiet_option
@@ -68,6 +75,7 @@ def simulate(
     name: str,
     probe: str,
     modes: int,
+    fresnel_number: float | None,
     seed: int,
     as_json: bool,
     quiet: bool,
@@ -88,6 +96,7 @@ def simulate(
             object=name,
             probe=_read_probe(probe),
             modes=modes,
+            fresnel_number=fresnel_number,
             seed=seed,
         )
         _write(out, scan, kind)
@@ -99,6 +108,7 @@ def simulate(
         'mean_counts': scan.mean_counts,
         'object': name,
         'object_shape': shape,
+        **({} if scan.fresnel_number is None else {'fresnel_number': scan.fresnel_number[0]}),
         'probe_modes': 0 if scan.probe is None else len(scan.probe),
         'seed': seed,
     }

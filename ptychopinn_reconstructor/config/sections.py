@@ -354,6 +354,15 @@ class RefinementConfig(Section):
         'that it drifts or flickers.',
     )
 
+    fresnel_number: float | None = setting(
+        None,
+        'Fresnel number of a pixel of a near-field scan, pixel^2 / (wavelength * effective distance); None: what the '
+        'file says. The engine alone takes such scans.',
+        option='--fresnel-number',
+        gt=0,
+        le=1000,
+    )
+
     @field_validator('background', 'intensity', mode='before')
     @classmethod
     def _name_switch(cls, value: Any) -> Any:

@@ -81,6 +81,7 @@ EFFECTS: dict[str, tuple[str, ...]] = {  # the checks that assert the effect of 
     'refinement.positions': ('test_probe_and_positions_move_only_when_asked',),
     'refinement.background': ('test_background_and_intensity_are_found_when_asked',),
     'refinement.intensity': ('test_background_and_intensity_are_found_when_asked',),
+    'refinement.fresnel_number': ('test_a_network_refuses_the_near_field',),
     'inference.split_frc': ('test_a_result_says_how_far_to_trust_it',),
     'inference.middle_trim': ('test_the_middle_of_each_patch_is_stitched',),
     'inference.debug': ('test_patches_are_kept_for_debugging',),

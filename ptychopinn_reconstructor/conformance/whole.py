@@ -17,7 +17,7 @@ from ..model_file.opening import open_model
 from ..model_file.trained import set_single_precision, verify_model
 from ..physics.prepare import prepare_scan
 from ..reconstruction.evaluate import as_object_file, evaluate
-from ..reconstruction.reconstruct import reconstruct
+from ..reconstruction.reconstruct import reconstruct, refine_scan
 from ..training.train import train
 from . import jobs
 from .runs import EPOCHS, Runs, Shipped
@@ -184,6 +184,14 @@ class PipelineChecks:
         np.testing.assert_array_equal(modes(None), given)
         assert len(modes(3)) == 3
         np.testing.assert_allclose((np.abs(modes(3)) ** 2).sum(), (np.abs(given) ** 2).sum(), rtol=1e-4)
+
+    @pytest.mark.slow
+    def test_a_network_refuses_the_near_field(self, shipped: Shipped) -> None:
+        """SETTINGS: refinement.fresnel_number, which the engine alone takes."""
+        config = shipped.config.merged({'refinement': {'passes': 2, 'fresnel_number': 0.05}})
+        with pytest.raises(ScanError, match='near field'):
+            reconstruct(shipped.scan, shipped.model, config)
+        assert refine_scan(shipped.scan, config).reconstruction.metadata['fresnel_number'] == (0.05, 0.05)
 
     @pytest.mark.slow
     def test_the_prior_smooths_what_the_passes_find(self, shipped: Shipped) -> None:

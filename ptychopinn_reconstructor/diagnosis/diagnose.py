@@ -41,7 +41,14 @@ def diagnose(
 
     `notices` are those of its reading, which has mended part of it; with a `model` the probe is compared. Trial
     reconstructions cost at most about `seconds` of CPU time; none are made where the scan has no probe, or with 0.
+
+    Raises ScanError for a scan of the near field.
     """
+    if scan.fresnel_number is not None:
+        raise ScanError(
+            'The scan is of the near field, which a diagnosis does not know: it looks at far fields; `refine` says in '
+            'its verdict how well the scan is explained.'
+        )
     laboratory = Laboratory(seconds, emit, should_stop)
     unit: Finding | None = None
     try:

@@ -120,6 +120,7 @@ GROUPS: dict[str, tuple[Field, ...]] = {
               'the sample is a ramp of phase that should be kept exactly as the passes find it.'),
         Field('auto', 'Diagnose the scan first'),
         Field('modes', 'Modes of the probe', empty='automatic'),
+        Field('fresnel_number', 'Fresnel number', 'a pixel, near field', 'of the product'),
         Field('background', 'Background'),
         Field('intensity', 'Power of the beam'),
         Field('inference_batch_size', 'Batch size', 'patterns', 'automatic'),

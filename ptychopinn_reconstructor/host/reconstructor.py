@@ -109,7 +109,8 @@ class PtychoPINNReconstructor(TrainableReconstructor):
         """Outputs of an inference: the partial object, at most about once a second, and the complete one last."""
         with self._jobs.log_errors():
             model = None if self._starts_from_object() else self._models.require()
-            scan, config = HostScan.of(parameters), self.settings.config(self.model_type)
+            scan = HostScan.of(parameters, by_engine=model is None)
+            config = self.settings.config(self.model_type)
             warnings, others = [*scan.notices], tuple[Path, ...]()
             if model is None:
                 scan.require_object()

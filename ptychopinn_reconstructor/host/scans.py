@@ -19,6 +19,7 @@ from ptychodus.api.reconstruct import ReconstructInput
 
 from ..errors import ScanError
 from ..events import Notice
+from ..io.ptychodus import fresnel_number_of_product
 from .releases import is_far_field, list_indexes, map_to_meters, map_to_pixels
 
 SAME_WEIGHT = 1e-6  # difference of two weights of a probe's mode that are the same
@@ -36,13 +37,17 @@ class HostScan:
     notices: tuple[Notice, ...]
 
     @classmethod
-    def of(cls, parameters: ReconstructInput) -> HostScan:
-        """Scan of the host's input; ScanError for near-field data or patterns that are not square."""
+    def of(cls, parameters: ReconstructInput, *, by_engine: bool = False) -> HostScan:
+        """Scan of the host's input; ScanError for patterns that are not square.
+
+        And for the near field, unless the engine is to take it alone, `by_engine`.
+        """
         product, patterns = parameters.product, parameters.diffraction_patterns
         name = product.metadata.name
-        if not is_far_field(product.metadata):
+        if not (by_engine or is_far_field(product.metadata)):
             raise ScanError(
-                f'The product {name!r} is near field (see its metadata); PtychoPINN is for far-field ptychography.'
+                f'The product {name!r} is near field (see its metadata), which no network takes; check '
+                "'Start from the object' and press Infer: the engine refines it alone."
             )
         if patterns.ndim != 3 or patterns.shape[1] != patterns.shape[2]:
             raise ScanError(
@@ -68,7 +73,7 @@ class HostScan:
 
     def _object_array(self) -> NDArray[np.complex64] | None:
         array = self.product.object_.get_array()
-        return np.asarray(array[0], dtype=np.complex64) if array.size else None
+        return np.asarray(array.prod(axis=0), dtype=np.complex64) if array.size else None
 
     def description(self) -> dict[str, Any]:
         """Fields of a Scan that are no arrays."""
@@ -76,9 +81,24 @@ class HostScan:
         return {
             'domain': 'counts',
             'pixel_size': [float(geometry.pixel_height_m), float(geometry.pixel_width_m)],
+            'fresnel_number': self._find_fresnel_number(),
             'on_object_grid': bool(self.product.object_.get_array().size),
             'metadata': {'name': str(self.product.metadata.name)},
         }
+
+    def _find_fresnel_number(self) -> list[float] | None:
+        metadata, geometry = self.product.metadata, self.geometry
+        if is_far_field(metadata):
+            return None
+        size = float(geometry.pixel_height_m), float(geometry.pixel_width_m)
+        distances = float(metadata.detector_distance_m), float(metadata.focus_object_distance_m)
+        number = fresnel_number_of_product(size, float(metadata.photon_energy_eV), *distances)
+        if number is None:
+            raise ScanError(
+                f'The product {metadata.name!r} is near field, but its photon energy or detector distance is not set, '
+                'which the Fresnel number follows from; set both in its metadata.'
+            )
+        return list(number)
 
     def require_object(self) -> None:
         """Raise ScanError if the product has no object."""
@@ -187,8 +207,8 @@ def _check_product(product: Product) -> Iterable[Notice]:
         yield Notice('normalized_probe', text)
     if obj.num_layers > 1:
         text = (
-            f'The object of {product.metadata.name!r} has {obj.num_layers} layers; the result is one layer, '
-            'the projection of a thin object.'
+            f'The object of {product.metadata.name!r} has {obj.num_layers} layers; it is taken as their product, the '
+            'projection of a thin object, and the result is one layer: what light spreads on its way through is lost.'
         )
         yield Notice('object_layers', text)
     try:

@@ -55,6 +55,7 @@ def read_scan(
     pixel_size: float | None = None,
     as_is: bool = False,
     scan_index: int | None = None,
+    fresnel_number: float | None = None,
 ) -> ScanFile:
     """A scan from a file or folder: NPZ, Ptychodus, CXI or NXcxi_ptycho, PtyPy's .ptyd, or TIFF images with a table.
 
@@ -78,6 +79,9 @@ def read_scan(
         and a file with several scans is taken for one.
     scan_index
         The number of the scan that is read where the file holds several (see `read_scans`).
+    fresnel_number
+        pixel^2 / (wavelength * effective distance) of a scan of the near field, whatever the file says; None: as it
+        says. Where positions are lengths, magnification and object pixels follow from it.
 
     Raises
     ------
@@ -86,7 +90,9 @@ def read_scan(
         holds several scans and none is chosen.
     """
     with bound_errors(path):
-        return _read_scan(Path(path), domain, probe, product, positions, pixel_size, Use(as_is, scan_index))
+        return _read_scan(
+            Path(path), domain, probe, product, positions, pixel_size, Use(as_is, scan_index, fresnel_number)
+        )
 
 
 def _read_scan(

@@ -30,12 +30,11 @@ def read_cxi(
 
     `domain` 'auto' decides from the values; `probe` takes the place of the file's illumination.
 
-    Raises ScanError when the file is of the near field, lacks the geometry of the far field, or is incomplete.
+    Raises ScanError when the file lacks its geometry, or is incomplete.
     """
     path = Path(path)
     with open_hdf5(path, WHAT) as file:
         entry = Entry(path, file)
-        entry.refuse_near_field()
         entry.check_geometry()
         energy, distance, pixel = entry.read_energy(), entry.read_length('distance'), entry.read_detector_pixel()
         patterns, notices = _read_patterns(path, entry.find_patterns())
@@ -51,6 +50,8 @@ def read_cxi(
             scan_index=None if index is None else np.asarray(index[()]),
             metadata={'name': entry.read_title()},
             is_nominal=bool(file.attrs.get(NOMINAL_KEY, False)),
+            is_near_field=entry.is_near_field(),
+            source_distance=entry.read_source_distance(),
         )
         notices += entry.note_ignored()
     return make_scan(path, measured, domain, probe, notices, use)

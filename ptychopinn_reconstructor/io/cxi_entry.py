@@ -7,6 +7,7 @@ default to -y and -x. Rows and columns of the object point as those of the detec
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,15 +80,23 @@ class Entry:
         flat = next((dataset for dataset in datasets if dataset is not None and dataset.ndim == 3), None)
         return self.find('data', *keys) if flat is None else flat
 
-    def refuse_near_field(self) -> None:
-        """Refuse what calls itself a near-field measurement, before anything else is asked of it."""
+    def is_near_field(self) -> bool:
+        """Whether the file calls itself a measurement of the near field."""
         for name, value in _iterate_facts(self.file):
             says = bool(_NEAR.search(value)) if isinstance(value, str) else bool(value) and bool(_NEAR.search(name))
             if says or (name == 'far_field' and not isinstance(value, str) and not value):
-                raise ScanError(
-                    f'{self.path} is a near-field scan ({quote(name)} is {quote(str(value))}); '
-                    'only the far field is supported.'
-                )
+                return True
+        return False
+
+    def read_source_distance(self) -> float:
+        """From the source, or the focus, to the sample in meters; infinite where the file does not say."""
+        dataset = self.find_optional('instrument_1/source_1/distance', 'instrument_1/beam_1/focus_distance')
+        if dataset is None:
+            return math.inf
+        values = np.ravel(np.asarray(dataset[()]))
+        if values.size != 1 or values.dtype.kind not in 'uif' or not abs(float(values[0])) > 0:
+            return math.inf
+        return abs(float(values[0])) * self._factor(dataset, LENGTHS)
 
     @property
     def _energy_keys(self) -> list[str]:
@@ -96,7 +105,7 @@ class Entry:
         return keys if self.is_nexus else ['instrument_1/source_1/energy', *keys]
 
     def check_geometry(self) -> None:
-        """Raise a ScanError that names all that the file lacks of the geometry of the far field."""
+        """Raise a ScanError that names all that the file lacks of its geometry."""
         detector = 'instrument_1/detector_1'
         wanted = {
             'the photon energy': [*self._energy_keys, *WAVELENGTHS],

@@ -33,6 +33,8 @@ def write_cxi(path: str | Path, scan: Scan) -> None:
     with write_hdf5(path) as file:
         file['cxi_version'] = VERSION
         file.attrs[NOMINAL_KEY] = scan.pixel_size is None
+        if scan.fresnel_number is not None:
+            file['entry_1/near_field'] = True  # of a parallel beam: what else a magnified one has is not known
         file['entry_1/title'] = str(scan.metadata.get('name', 'scan'))
         source, detector = (file.create_group(f'entry_1/instrument_1/{name}_1') for name in ('source', 'detector'))
         source['energy'], source['wavelength'] = energy * JOULES_PER_EV, EV_TIMES_METERS / energy
@@ -67,6 +69,8 @@ def _choose_geometry(scan: Scan, size: tuple[float, float]) -> tuple[float, floa
     energy = float(scan.metadata.get('photon_energy_eV') or 0) or NOMINAL_ENERGY
     distance = float(scan.metadata.get('detector_object_distance_m') or 0)
     n, wavelength = scan.n_pixels, EV_TIMES_METERS / energy
+    if scan.fresnel_number is not None:
+        return energy, size[0] ** 2 / (wavelength * scan.fresnel_number[0]), size
     distance = distance or size[0] * n * NOMINAL_DETECTOR_PIXEL / wavelength
     height, width = (wavelength * distance / (n * side) for side in size)
     return energy, distance, (height, width)

@@ -1,14 +1,16 @@
 """Scans whose positions are lengths: the size of an object pixel follows from energy, distance and detector pixel.
 
 In the far field an object pixel is wavelength * distance / (N * detector pixel), so that the patterns are Fourier
-transforms of the light behind the sample.
+transforms of the light behind the sample. In the near field it is the detector pixel divided by the magnification
+(`physics.propagation`), which a distance of the source says, or a Fresnel number that is given.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +49,10 @@ class Measurement:
         (n,) integers naming the scan of each pattern, or None.
     is_nominal
         Whether the geometry stands in for one that is not known, so that only pixels are.
+    is_near_field
+        Whether the file calls itself a measurement of the near field.
+    source_distance
+        From the source, or the focus, to the sample in meters; infinite: a parallel beam.
     """
 
     patterns: NDArray[Any]
@@ -59,6 +65,16 @@ class Measurement:
     scan_index: NDArray[Any] | None = None
     metadata: dict[str, str | float] = field(default_factory=dict)
     is_nominal: bool = False
+    is_near_field: bool = False
+    source_distance: float = math.inf
+
+
+class Sampling(NamedTuple):
+    """Object pixels (height, width) in meters, and of the near field the Fresnel number and the magnification."""
+
+    size: tuple[float, float]
+    fresnel_number: tuple[float, float] | None = None
+    magnification: float = 1.0
 
 
 def make_scan(
@@ -69,19 +85,18 @@ def make_scan(
     notices: tuple[Notice, ...],
     use: Use,
 ) -> ScanFile:
-    """A scan of a measurement in the far field, mended as `use` says; `probe` takes the place of the measured one.
+    """A scan of a measurement, mended as `use` says; `probe` takes the place of the measured one.
 
-    Raises ScanError when the positions are too far apart for the far field, or break the contract of a scan.
+    Raises ScanError when it is not said to be of the near field and its positions are too far apart for the far field,
+    or when it breaks the contract of a scan.
     """
     if len(measured.positions) != len(measured.patterns):
         raise ScanError(
             f'{path} holds {len(measured.patterns)} patterns but {len(measured.positions)} positions; '
             'expected one position for each pattern.'
         )
-    size = compute_object_pixel(
-        measured.patterns.shape[-1], measured.distance, measured.energy, measured.detector_pixel
-    )
-    _check_far_field(path, measured, size)
+    sampling = _find_sampling(path, measured, use.fresnel_number)
+    size = sampling.size
     chosen, why = decide_domain(measured.patterns, domain)
     own = None if measured.probe is None else drop_relaxation_axis(measured.probe, f'The probe of {path}')
     known = {'photon_energy_eV': measured.energy, 'detector_object_distance_m': measured.distance}
@@ -94,18 +109,50 @@ def make_scan(
         bad_pixels=measured.bad_pixels,
         scan_index=measured.scan_index,
         pixel_size=None if measured.is_nominal else size,
+        fresnel_number=sampling.fresnel_number,
         metadata=measured.metadata if measured.is_nominal else measured.metadata | known,
     )
-    geometry = () if measured.is_nominal else (_describe_geometry(measured, size),)
+    geometry = () if measured.is_nominal else (_describe_geometry(measured, sampling),)
     return ScanFile(scan, (Notice('measurement_domain', why), *geometry, *notices, *mended))
 
 
-def _describe_geometry(measured: Measurement, size: tuple[float, float]) -> Notice:
+def _describe_geometry(measured: Measurement, sampling: Sampling) -> Notice:
+    height, width = (1e9 * side for side in sampling.size)
     text = (
-        f'Object pixels are {size[0] * 1e9:.4g} x {size[1] * 1e9:.4g} nm: {measured.energy:.6g} eV, '
-        f'{measured.distance:.4g} m, detector pixels of {measured.detector_pixel[0] * 1e6:.4g} um.'
+        f'Object pixels are {height:.4g} x {width:.4g} nm: {measured.energy:.6g} eV, '
+        f'{measured.distance:.4g} m, detector pixels of {measured.detector_pixel[0] * 1e6:.4g} um'
     )
-    return Notice('geometry', text)
+    if sampling.fresnel_number is None:
+        return Notice('geometry', f'{text}.')
+    near = (
+        f'{text}, near field with a Fresnel number of {sampling.fresnel_number[0]:.4g} a pixel, magnified '
+        f'{sampling.magnification:.5g} times'
+    )
+    parallel = ' (the file names no distance of the source: a parallel beam)' if sampling.magnification == 1 else ''
+    return Notice('geometry', f'{near}{parallel}.')
+
+
+def _find_sampling(path: Path, measured: Measurement, fresnel_number: float | None) -> Sampling:
+    """Object pixels of a measurement, by its own geometry or by a Fresnel number that is given.
+
+    F = p^2 / (M wavelength z2) for detector pixels p at a distance z2, so that F tells the magnification M.
+    """
+    from ..physics.propagation import compute_fresnel_number, compute_magnification
+
+    wavelength, height = EV_TIMES_METERS / measured.energy, measured.detector_pixel[0]
+    if fresnel_number is None and not measured.is_near_field:
+        size = compute_object_pixel(
+            measured.patterns.shape[-1], measured.distance, measured.energy, measured.detector_pixel
+        )
+        _check_far_field(path, measured, size)
+        return Sampling(size)
+    if fresnel_number is None:
+        magnification = compute_magnification(measured.source_distance, measured.distance)
+    else:
+        magnification = height**2 / (fresnel_number * wavelength * measured.distance)
+    rows, cols = (pixel / magnification for pixel in measured.detector_pixel)
+    number = compute_fresnel_number((rows, cols), wavelength, measured.distance / magnification)
+    return Sampling((rows, cols), number, magnification)
 
 
 def compute_object_pixel(
@@ -135,9 +182,10 @@ def _check_far_field(path: Path, measured: Measurement, size: tuple[float, float
         )
     else:
         return
+    parallel = min(measured.detector_pixel) ** 2 * measured.energy / EV_TIMES_METERS / measured.distance
     raise ScanError(
-        f'{path} is no far-field scan: its {what}; near-field ptychography is not supported, or the distance or a unit '
-        'is wrong.'
+        f'{path} is no far-field scan: its {what}; the distance or a unit is wrong, or it is of the near field: set '
+        f'fresnel_number then ({parallel:.3g} in a parallel beam).'
     )
 
 

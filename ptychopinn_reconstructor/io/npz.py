@@ -13,20 +13,21 @@ from numpy.typing import NDArray
 from ..errors import ScanError, quote, shorten
 from ..events import Notice
 from ..scan import Scan
-from .arrays import drop_relaxation_axis, extract_object_layer
+from .arrays import describe_layers, drop_relaxation_axis, extract_object_layer, project_layers
 from .atomic import write_atomically
 from .domain import DomainChoice, decide_domain
 from .members import NpzMembers
 from .records import MENDED, ObjectFile, ScanFile, Use, build_scan
 
 AXES_KEY, AXES = 'diff3d_axes', 'pattern,row,column'
-DOMAIN_KEY, PIXEL_KEY = 'measurement_domain', 'object_pixel_size_m'
+DOMAIN_KEY, PIXEL_KEY, FRESNEL_KEY = 'measurement_domain', 'object_pixel_size_m', 'fresnel_number'
 PROBE_KEYS = ('probe', 'probeGuess')
 _DIFFRACTION_KEYS = ('diff3d', 'diffraction')
 _IGNORED_KEYS = ('Y', 'label')
 _USED_KEYS = {
     *_DIFFRACTION_KEYS, *PROBE_KEYS, 'xcoords', 'ycoords', 'xcoords_start', 'ycoords_start', 'object', 'objectGuess',
     'origin_row', 'origin_col', 'bad_pixels', 'scan_index', AXES_KEY, DOMAIN_KEY, PIXEL_KEY,
+    FRESNEL_KEY,
 }  # fmt: skip
 _PTYCHODUS_EXPORT = {
     'xcoords', 'ycoords', 'xcoords_start', 'ycoords_start', 'diff3d', 'bad_pixels', 'probeGuess', 'objectGuess',
@@ -63,6 +64,7 @@ def read_npz(
             bad_pixels=_read_optional(members, 'bad_pixels'),
             scan_index=_read_optional(members, 'scan_index'),
             pixel_size=_read_pixel_size(members),
+            fresnel_number=_read_optional(members, FRESNEL_KEY),
         )
     return ScanFile(scan, (*moved, Notice('measurement_domain', why), *notices, *mended))
 
@@ -104,6 +106,7 @@ def write_npz(path: str | Path, scan: Scan, *, compressed: bool = False) -> None
     arrays['scan_index'] = np.zeros(len(scan), np.int64) if scan.scan_index is None else scan.scan_index
     arrays |= {AXES_KEY: np.array(AXES), DOMAIN_KEY: np.array(scan.domain)}
     arrays[PIXEL_KEY] = None if scan.pixel_size is None else np.array(scan.pixel_size)
+    arrays[FRESNEL_KEY] = None if scan.fresnel_number is None else np.array(scan.fresnel_number)
     method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
     with write_atomically(path) as temporary, zipfile.ZipFile(temporary, 'w', method) as archive:
         for key, value in arrays.items():
@@ -245,7 +248,10 @@ def _read_object(
     name = members.find_first('objectGuess', 'object')
     if name is None:
         return None, (0.0, 0.0)
-    values, origin = extract_object_layer(members.read(name), f"'{name}' of {members.path}"), _read_origin(members)
+    stored, origin, what = members.read(name), _read_origin(members), f"'{name}' of {members.path}"
+    values = project_layers(stored, what)
+    if text := describe_layers(stored.shape[0] if stored.ndim == 3 else 1, what):
+        notices.append(Notice('object_layers', text))
     index = positions + origin
     if np.isfinite(index).all() and ((index < 0) | (index > np.array(values.shape) - 1)).any():
         text = f'Left out {name}: scan positions lie outside its {values.shape} pixels.'

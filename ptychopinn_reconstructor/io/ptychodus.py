@@ -13,8 +13,9 @@ from ..errors import ScanError
 from ..events import Notice
 from ..result import Reconstruction
 from ..scan import check_probe, split_into_blocks
-from .arrays import drop_relaxation_axis, extract_object_layer
+from .arrays import describe_layers, drop_relaxation_axis, project_layers
 from .domain import DomainChoice, decide_domain
+from .far_field import EV_TIMES_METERS
 from .hdf5 import decode_text, find_dataset, open_hdf5, read_number, read_pixel_size
 from .hdf5_writing import write_hdf5
 from .lazy import open_patterns
@@ -24,6 +25,8 @@ from .records import MENDED, ScanFile, Use, build_scan
 INDEXES_KEY = 'probe_position_indexes'
 COMPONENTS_KEY, WEIGHTS_KEY = 'probe_components', 'opr_weights'
 LARGEST_PTP = 1e-6  # of the weights of a probe that are all alike
+FRESNEL_KEY = 'fresnel_number'  # in the metadata of a result
+OWN_FRESNEL_KEY = 'ptychopinn_fresnel_number'  # an attribute of ours, beside the lengths that it follows from
 NOMINAL_KEY = 'ptychopinn_pixel_size_is_nominal'  # an attribute of ours, which a product written by others lacks
 NUMBERS = (
     'detector_object_distance_m', 'photon_energy_eV', 'probe_photon_count', 'exposure_time_s',
@@ -50,8 +53,7 @@ def read_diffraction_product(
     `domain` 'auto' means counts, which is what the host stores; `probe` takes the place of the product's. `use`:
     whether it is mended.
 
-    Raises ScanError when a file is no such file, a dataset is missing, or the product is beyond the method: near
-    field, several object layers.
+    Raises ScanError when a file is no such file, or a dataset is missing.
     """
     result = read_product(product)
     path = Path(diffraction)
@@ -70,6 +72,7 @@ def read_diffraction_product(
     chosen, why = decide_domain(stored, 'counts' if domain == 'auto' else domain)
     if domain == 'auto':
         why = 'Measurement domain: counts, as Ptychodus stores them.'
+    layers = (Notice('object_layers', result.layers),) if result.layers else ()
     scan, mended = build_scan(
         use,
         diffraction=stored,
@@ -81,10 +84,12 @@ def read_diffraction_product(
         on_object_grid=True,
         bad_pixels=bad_pixels,
         pixel_size=result.known_pixel_size,
+        fresnel_number=result.metadata.get(FRESNEL_KEY),
         pattern_indexes=indexes[matched.rows],
         metadata=_copy_metadata(result),
     )
-    return ScanFile(scan, (Notice('measurement_domain', why), *varying, *matched.notices, *storage, *mended))
+    told = (Notice('measurement_domain', why), *varying, *layers, *matched.notices, *storage, *mended)
+    return ScanFile(scan, told)
 
 
 def read_product(path: str | Path) -> Reconstruction:
@@ -97,13 +102,13 @@ def read_product(path: str | Path) -> Reconstruction:
     path = Path(path)
     keys = ('object', 'probe', INDEXES_KEY, 'probe_position_x_m', 'probe_position_y_m')
     with open_hdf5(path, 'Ptychodus product', *keys) as file:
-        _refuse_near_field(path, file.attrs)
-        values = extract_object_layer(file['object'][()], f'The object of {path}')
+        values = project_layers(file['object'][()], f'The object of {path}')
         size = read_pixel_size(path, file['object'].attrs, 'object')
         center = np.array([read_number(path, file['object'].attrs, f'center_{axis}_m') for axis in 'yx'])
         indexes, meters = _read_positions(path, file)
         origin = (np.array(values.shape) - 1) / 2 - center / size
         metadata = _read_metadata(file.attrs)
+        number = _read_fresnel_number(path, file.attrs, metadata, size)
         return Reconstruction(
             object=values,
             origin=(float(origin[0]), float(origin[1])),
@@ -114,7 +119,8 @@ def read_product(path: str | Path) -> Reconstruction:
             name=decode_text(file.attrs.get('name', 'Unnamed')),
             comments=decode_text(file.attrs.get('comments', '')),
             losses=_read_losses(file),
-            metadata={**metadata, INDEXES_KEY: indexes},
+            layers=_describe_layers(path, file, metadata, float(min(size))),
+            metadata={**metadata, INDEXES_KEY: indexes} | ({} if number is None else {FRESNEL_KEY: number}),
         )
 
 
@@ -133,7 +139,10 @@ def write_product(path: str | Path, result: Reconstruction) -> None:
     center = (middle - result.origin) * size
     indexes = result.metadata.get(INDEXES_KEY)
     with write_hdf5(path) as file:
-        file.attrs.update({'name': result.name, 'comments': result.comments, 'far_field': True})
+        number = result.metadata.get(FRESNEL_KEY)
+        file.attrs.update({'name': result.name, 'comments': result.comments, 'far_field': number is None})
+        if number is not None:
+            file.attrs[OWN_FRESNEL_KEY] = np.asarray(number)
         for key in NUMBERS:  # 0 where unknown: the host reads each of them without a default
             for name in dict.fromkeys((key, _OLD_NAMES.get(key, key))):  # Ptychodus 1.6 reads the older one
                 file.attrs[name] = float(result.metadata.get(key, 0.0))
@@ -209,9 +218,49 @@ def _read_positions(path: Path, file: Any) -> tuple[NDArray[np.int64], NDArray[n
     return indexes.astype(np.int64), np.stack([y, x], axis=1).astype(np.float64)
 
 
-def _refuse_near_field(path: Path, attributes: Mapping[str, Any]) -> None:
-    if not bool(attributes.get('far_field', True)):
-        raise ScanError(f'{path} is a near-field product; only far-field ptychography is supported.')
+def _read_fresnel_number(
+    path: Path, attributes: Mapping[str, Any], metadata: Mapping[str, Any], size: NDArray[np.float64]
+) -> tuple[float, float] | None:
+    """That of a near-field product, written beside it or from its lengths; None: the far field."""
+    if bool(attributes.get('far_field', True)):
+        return None
+    if OWN_FRESNEL_KEY in attributes:
+        rows, cols = np.broadcast_to(np.ravel(attributes[OWN_FRESNEL_KEY]), 2)
+        return float(rows), float(cols)
+    names = 'photon_energy_eV', 'detector_object_distance_m', 'focus_object_distance_m'
+    energy, distance, focus = (float(metadata.get(name, 0.0)) for name in names)
+    number = fresnel_number_of_product((float(size[0]), float(size[1])), energy, distance, focus)
+    if number is None:
+        raise ScanError(
+            f'{path} is a near-field product with a photon energy of {energy:g} eV and a detector distance of '
+            f'{distance:g} m; both must be positive, and the detector off the focus.'
+        )
+    return number
+
+
+def fresnel_number_of_product(
+    size: tuple[float, float], energy: float, distance: float, focus: float
+) -> tuple[float, float] | None:
+    """F of object pixels (height, width) from a product's photon energy in eV and distances from the sample in meters.
+
+    `focus` is negative upstream of the sample, 0: a parallel beam. None where the lengths say nothing.
+    """
+    from ..physics.propagation import compute_fresnel_number
+
+    magnification = 1.0 if focus == 0 else abs((distance - focus) / focus)
+    if not (energy > 0 and distance > 0 and magnification > 0):
+        return None
+    return compute_fresnel_number(size, EV_TIMES_METERS / energy, distance / magnification)
+
+
+def _describe_layers(path: Path, file: Any, metadata: Mapping[str, Any], pixel: float) -> str:
+    shape = file['object'].shape
+    spacing = float(np.sum(file['object_layer_spacing_m'][()])) if 'object_layer_spacing_m' in [*file] else 0.0
+    energy = float(metadata.get('photon_energy_eV', 0.0))
+    wavelength = EV_TIMES_METERS / energy if energy > 0 else 0.0
+    return describe_layers(
+        shape[0] if len(shape) == 3 else 1, f'The object of {path}', max(spacing, 0.0), wavelength, pixel
+    )
 
 
 def _read_probe(path: Path, file: Any, object_size: NDArray[np.float64] | None) -> NDArray[np.complex64]:
@@ -268,7 +317,7 @@ def _read_metadata(attributes: Mapping[str, Any]) -> dict[str, str | float]:
 
 
 def _copy_metadata(result: Reconstruction) -> dict[str, str | float]:
-    kept = {key: value for key, value in result.metadata.items() if key != INDEXES_KEY}
+    kept = {key: value for key, value in result.metadata.items() if key not in (INDEXES_KEY, FRESNEL_KEY)}
     return {'name': result.name, 'comments': result.comments, **kept}
 
 

@@ -21,7 +21,7 @@ from ..result import NOMINAL_PIXEL_SIZE, Reconstruction
 from ..scan import Scan
 from .atomic import make_folder, write_atomically
 from .far_field import EV_TIMES_METERS
-from .ptychodus import write_diffraction, write_product
+from .ptychodus import FRESNEL_KEY, write_diffraction, write_product
 
 DIFFRACTION, PRODUCT, SETTINGS, TRUTH = 'diffraction.h5', 'product.h5', 'settings.ini', 'truth.h5'
 PHOTON_ENERGY = 8000.0  # eV
@@ -45,7 +45,8 @@ def write_ptychodus_folder(folder: str | Path, scan: Scan, settings: Settings | 
     folder = make_folder(folder)
     paths = {Path(name).stem: folder / name for name in (DIFFRACTION, PRODUCT, TRUTH, SETTINGS)}
     truth = _make_truth(scan, scan.probe, scan.object)
-    write_diffraction(paths['diffraction'], scan.diffraction, detector_pixel_size=(DETECTOR_PIXEL, DETECTOR_PIXEL))
+    detector_pixel = DETECTOR_PIXEL if scan.fresnel_number is None else NOMINAL_PIXEL_SIZE  # not magnified
+    write_diffraction(paths['diffraction'], scan.diffraction, detector_pixel_size=(detector_pixel, detector_pixel))
     write_product(paths['truth'], truth)
     write_product(paths['product'], dataclasses.replace(truth, object=np.ones_like(truth.object)))
     write_settings(paths['settings'], settings or {})
@@ -53,8 +54,10 @@ def write_ptychodus_folder(folder: str | Path, scan: Scan, settings: Settings | 
 
 
 def _make_truth(scan: Scan, probe: Any, object: Any) -> Reconstruction:
-    pixel = NOMINAL_PIXEL_SIZE
+    pixel, number = NOMINAL_PIXEL_SIZE, scan.fresnel_number
     distance = compute_detector_distance(scan.n_pixels, object_pixel=pixel)
+    if number is not None:
+        distance = pixel**2 * PHOTON_ENERGY / EV_TIMES_METERS / number[0]
     return Reconstruction(
         object=object,
         origin=scan.object_origin,
@@ -66,7 +69,8 @@ def _make_truth(scan: Scan, probe: Any, object: Any) -> Reconstruction:
             'photon_energy_eV': PHOTON_ENERGY,
             'detector_object_distance_m': distance,
             'probe_photon_count': float(np.sum(np.abs(probe) ** 2)),
-        },
+        }
+        | ({} if number is None else {FRESNEL_KEY: number}),
     )
 
 

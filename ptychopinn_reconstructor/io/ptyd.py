@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ScanError, quote
+from ..errors import ScanError
 from .domain import DomainChoice
 from .far_field import Measurement, make_scan
 from .hdf5 import decode_text, find_dataset, open_hdf5
@@ -22,11 +22,11 @@ def read_ptyd(
 ) -> ScanFile:
     """A scan from a .ptyd file: positions are (row, column) in meters, energies in keV, weights 0 where a pixel is bad.
 
-    Raises ScanError when the file is of the near field, holds no data, or lacks the geometry.
+    Raises ScanError when the file holds no data, or lacks the geometry.
     """
     path = Path(path)
     with open_hdf5(path, WHAT) as file:
-        _refuse_near_field(path, file['meta'])
+        near_field = _is_near_field(file['meta'])
         energy, distance = (_read_number(path, file, key) for key in ('energy', 'distance'))
         height, width = _read_pixel(path, file)
         chunks = [f'chunks/{name}' for name in sorted(file['chunks'], key=_number_of)]
@@ -45,6 +45,7 @@ def read_ptyd(
         (height, width),
         bad,
         metadata={'name': path.stem},
+        is_near_field=near_field,
     )
     return make_scan(path, measured, domain, probe, (), use)
 
@@ -53,13 +54,11 @@ def _number_of(name: str) -> tuple[int, str]:
     return (int(name) if name.isdigit() else -1, name)
 
 
-def _refuse_near_field(path: Path, meta: Any) -> None:
+def _is_near_field(meta: Any) -> bool:
+    """Whether lengths are those of the near field: PtyPy has them at the sample, as of a parallel beam."""
     value = meta.get('propagation')
     kind = '' if value is None or not hasattr(value, 'shape') else decode_text(np.ravel(value[()])[0])
-    if 'near' in kind.lower():
-        raise ScanError(
-            f'{path} is a near-field scan (propagation is {quote(kind)}); only far-field ptychography is supported.'
-        )
+    return 'near' in kind.lower()
 
 
 def _find(path: Path, file: Any, key: str) -> NDArray[Any] | None:

@@ -38,10 +38,13 @@ class Use:
         Nothing is mended, and scans that `scan_index` tells apart are taken for one.
     scan_index
         The number of the scan that is read where a file holds several.
+    fresnel_number
+        Of a pixel in the near field, whatever the file says; None: as it says.
     """
 
     as_is: bool = False
     scan_index: int | None = None
+    fresnel_number: float | None = None
 
 
 MENDED = Use()
@@ -53,6 +56,8 @@ def build_scan(use: Use, **fields: Any) -> tuple[Scan, tuple[Notice, ...]]:
     Raises ScanError when they are no scan (see `Scan` and `physics.inspection.inspect.mend_scan`), and
     SeveralScansError when they are several of which none is chosen.
     """
+    if use.fresnel_number is not None:
+        fields['fresnel_number'] = use.fresnel_number
     if use.as_is:
         return Scan(**fields | {'as_is': True}), ()
     from ..physics.inspection.inspect import choose_scan, mend_scan

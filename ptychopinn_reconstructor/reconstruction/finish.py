@@ -96,6 +96,7 @@ def finish(
         losses=losses,
         metadata=dict(scan.metadata)
         | ({} if numbers is None else {'probe_position_indexes': numbers})
+        | ({} if scan.fresnel_number is None else {'fresnel_number': scan.fresnel_number})
         | detector_metadata(prepared)
         | variation_metadata(prepared, probe),
     )

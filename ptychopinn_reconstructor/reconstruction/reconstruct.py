@@ -34,7 +34,7 @@ from .network_object import network_object
 from .notices import scan_notices
 from .refinement import Start, classify_start, engine_arrays, refinement_options
 from .report import StageTimes
-from .usable_scan import make_usable
+from .usable_scan import make_usable, make_usable_for_network, set_propagation
 
 
 def reconstruct(
@@ -59,7 +59,7 @@ def reconstruct(
     after the first batch, and the network's complete object is shown in any case.
     """
     emit = with_logging(emit)
-    scan, changes = make_usable(scan, config.data)
+    scan, changes = make_usable_for_network(scan, config)
     trained, *others = (open_for(path, scan) for path in (model, *ensemble))
     chosen, source, chosen_notices = choose_probe(scan, trained, probe)
     scan, mended, config, diagnosed = follow_diagnosis(scan, chosen, config, emit, should_stop)
@@ -213,7 +213,7 @@ def refine_scan(
     arrays, computed_by = engine_arrays(config)
     emit(Started('refine', arrays.device, computed_by))
     times = StageTimes()
-    scan, changes = make_usable(scan, config.data)
+    scan, changes = make_usable(set_propagation(scan, config.refinement), config.data)
     earlier = read_earlier_result(initial, scan) if isinstance(initial, str | Path) else initial
     named = initial.path if isinstance(initial, EarlierResult) else initial
     source: ProbeSource = 'scan' if probe is None else 'given'

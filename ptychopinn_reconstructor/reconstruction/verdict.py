@@ -183,7 +183,7 @@ def _judge_slopes(found: SlopeMisfit | None) -> Iterator[Reason]:
             'shifted_patterns',
             exceeds(SHIFTED_MUCH),
             f'patterns lie {found.shift:.2g} detector pixels rms from where the object puts them, beyond noise '
-            f'({found.phase:.2g} rad across the probe)',
+            f'({found.phase:.2g} rad of phase)',
             'wrong positions, a wrong probe, patterns off center, or a long-range phase that has not settled',
             'make more passes (refinement.passes); try refinement.positions=true and refinement.probe=true; check the '
             'positions and the probe',

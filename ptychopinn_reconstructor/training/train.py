@@ -13,7 +13,7 @@ from ..events import Emit, Notice, Previews, ShouldStop, ignore, never
 from ..model_file.training_range import TrainingRange
 from ..physics.prepare import PreparedScan
 from ..reconstruction.notices import scan_notices
-from ..reconstruction.usable_scan import make_usable
+from ..reconstruction.usable_scan import make_usable_for_network
 from ..scan import Scan
 from .instrument import resolve_instrument
 from .pretraining import Pretraining
@@ -50,7 +50,7 @@ def train(
     """
     plan: TrainingPlan
     if config.data.source == 'procedural':
-        scan, _ = make_usable(scans[0], config.data)
+        scan, _ = make_usable_for_network(scans[0], config)
         plan = Pretraining.of(resolve_instrument(scan, config, Path(output_dir), resume=resume), config)
     else:
         plan = ScanTraining.of(scans, config, validation, sources)
@@ -81,7 +81,7 @@ class ScanTraining:
     def of(cls, scans: Sequence[Scan], config: Config, validation: Scan | None, sources: Sequence[str]) -> Self:
         """Plan with the scans mended and in counts; ScanError or ConfigError if these contradict the configuration."""
         all_scans = [*scans, *([validation] if validation is not None else [])]
-        scaled, notices = zip(*(make_usable(scan, config.data) for scan in all_scans), strict=True)
+        scaled, notices = zip(*(make_usable_for_network(scan, config) for scan in all_scans), strict=True)
         config = complete_config(scaled, config)
         check_labels(scaled, config)
         return cls(

@@ -329,6 +329,15 @@ def test_the_status_says_what_is_wrong_with_a_model(window: Window, tmp_path: Pa
     assert line_of(window.widget('model_path')).placeholderText() == 'none'
 
 
+def test_the_status_is_as_high_as_what_it_says(window: Window) -> None:
+    label = window.widget('status')
+    window.open_groups(is_open=False)
+    for words in (40, 10, 0):
+        window.library.session.status.begin('word ' * words)
+        QApplication.processEvents()
+        assert label.height() >= label.heightForWidth(label.width()), words
+
+
 def test_infer_can_start_from_the_object_without_a_model(window: Window) -> None:
     window.settings['model_path'].set_value(Path())
     assert 'No model' in window.status() and not window.actions.reconstruct_button.isEnabled()

@@ -16,7 +16,17 @@ from ptychodus.view import ViewCore
 from ptychodus.view.widgets import DecimalLineEdit, ExceptionDialog
 from PyQt5 import QtTest
 from PyQt5.QtCore import Qt
-from PyQt5.QtWidgets import QAbstractSpinBox, QCheckBox, QComboBox, QLabel, QLineEdit, QPushButton, QToolButton, QWidget
+from PyQt5.QtWidgets import (
+    QAbstractSpinBox,
+    QApplication,
+    QCheckBox,
+    QComboBox,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QToolButton,
+    QWidget,
+)
 
 from ptychopinn_reconstructor.host.fields import GROUPS
 from ptychopinn_reconstructor.host.hook import LIBRARY
@@ -164,6 +174,7 @@ class Window:
         """Write a picture of the window, or of a widget in it, where PTYCHOPINN_SCREENSHOTS says."""
         if folder := os.environ.get('PTYCHOPINN_SCREENSHOTS'):
             Path(folder).mkdir(parents=True, exist_ok=True)
+            QApplication.processEvents()  # what is to be laid out anew is
             (widget or self.view).grab().save(str(Path(folder) / f'{name}.png'))
 
 

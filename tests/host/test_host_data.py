@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from grids import same_grid
-from host_sessions import CENTER, PIXEL, Case, Finished, Host, small_case, unstarted
+from host_sessions import CENTER, DISTANCE, PIXEL, Case, Finished, Host, small_case, unstarted
 from ptychodus.api.geometry import PixelGeometry
 from ptychodus.api.io import load_product
 from ptychodus.api.object import Object, ObjectCenter
@@ -290,3 +290,18 @@ def test_counts_are_estimated_without_what_is_no_measurement(case: Case) -> None
     patterns[0] = 50_000
     faulty = estimate_mean_counts(HostScan.of(replace(case.input, diffraction_patterns=patterns)))
     assert 0.5 * clean < faulty < 1.1 * clean
+
+
+@pytest.mark.skipif(not KNOWS_NEAR_FIELD, reason='this Ptychodus knows far field only')
+def test_the_engine_is_handed_the_fresnel_number_of_a_near_field_product(case: Case) -> None:
+    """dx^2 / (wavelength z / M), with the host's own magnification."""
+    near = Case.of(case.scan, far_field=False)
+    metadata = replace(near.product.metadata, focus_object_distance_m=-0.5 * DISTANCE)
+    found = HostScan.of(near.with_product(metadata=metadata).input, by_engine=True).description()['fresnel_number']
+    assert metadata.magnification == pytest.approx(3)
+    effective = metadata.detector_distance_m / metadata.magnification
+    assert found == pytest.approx([PIXEL**2 / (metadata.photon_wavelength_m * effective)] * 2, rel=1e-6)
+    assert HostScan.of(case.input).description()['fresnel_number'] is None
+    unset = near.with_product(metadata=replace(metadata, photon_energy_eV=0.0)).input
+    with pytest.raises(ScanError, match='photon energy or detector distance is not set'):
+        HostScan.of(unset, by_engine=True).description()

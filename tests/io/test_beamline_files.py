@@ -201,9 +201,6 @@ REFUSED: dict[str, tuple[Change, str]] = {
     'fewer positions': (_set('sample_1/geometry_1/translation', np.zeros((5, 3))), r'shape \(5, 3\).*\(12, 3\)'),
     'mask of another shape': (_set('instrument_1/detector_1/mask', np.zeros((8, 8), int)), r'mask.*\(8, 8\)'),
     'no patterns': (_set('instrument_1/detector_1/data', None), r"links 'data' to .*detector_1/data"),
-    'declared near field': (_set('near_field', True), r"near-field scan \('near_field' is 'True'\)"),
-    'near field by name': (_set('title', 'Near-field ptychography of a bone'), r'near-field scan'),
-    'not the far field': (lambda file: file.attrs.update(far_field=False), r"near-field scan \('far_field'"),
     'object pixels above those of the detector': (_shrink_detector, r'no far-field scan: its object pixels'),
     'near field by geometry': (_set('instrument_1/detector_1/distance', 0.01), r'no far-field scan.*um apart'),
 }
@@ -216,13 +213,61 @@ def test_a_cxi_file_that_is_no_far_field_scan_says_so(tmp_path: Path, change: Ch
         read_scan(_write_cxi(tmp_path / 'scan.cxi', change))
 
 
-def test_the_near_field_is_refused_before_anything_is_asked_of_the_file(tmp_path: Path) -> None:
-    """D73."""
-    with h5py.File(tmp_path / 'scan.cxi', 'w') as file:
-        file['cxi_version'] = 160
-        file['entry_1/near_field'] = 1
-    with pytest.raises(ScanError, match='near-field'):
-        read_scan(tmp_path / 'scan.cxi')
+def _spread(file: h5py.File) -> None:
+    """Steps of pixels of the detector, as in the near field."""
+    file['entry_1/sample_1/geometry_1/translation'][...] *= 1e3
+
+
+NEAR: dict[str, Change] = {
+    'declared': _set('near_field', True),
+    'by name': _set('title', 'Near-field ptychography of a bone'),
+    'not the far field': lambda file: file.attrs.update(far_field=False),
+}
+
+
+@pytest.mark.parametrize('change', NEAR.values(), ids=NEAR)
+@pytest.mark.parametrize('source', [None, 0.5, -0.5])
+def test_a_cxi_file_of_the_near_field_has_its_magnification(
+    tmp_path: Path, change: Change, source: float | None
+) -> None:
+    """D73: the detector's pixels divided by it, and the Fresnel number at the effective distance."""
+
+    def cone(file: h5py.File) -> None:
+        change(file)
+        _spread(file)
+        if source is not None:
+            file['entry_1/instrument_1/source_1/distance'] = source
+
+    far = read_scan(_write_cxi(tmp_path / 'far.cxi', lambda _: None), as_is=True).scan
+    read = read_scan(_write_cxi(tmp_path / 'scan.cxi', cone), as_is=True)
+    with h5py.File(tmp_path / 'scan.cxi') as file:
+        detector = file['entry_1/instrument_1/detector_1']
+        pixel, distance = float(detector['x_pixel_size'][()]), float(detector['distance'][()])
+    assert far.fresnel_number is None and far.pixel_size is not None and read.scan.pixel_size is not None
+    magnification = 1 if source is None else 1 + distance / 0.5
+    assert read.scan.pixel_size[1] == pytest.approx(pixel / magnification)
+    wavelength = 1.2398419843320026e-6 / float(read.scan.metadata['photon_energy_eV'])
+    expected = (pixel / magnification) ** 2 / (wavelength * distance / magnification)
+    assert read.scan.fresnel_number is not None and read.scan.fresnel_number[1] == pytest.approx(expected)
+    assert read.scan.positions * read.scan.pixel_size == pytest.approx(1e3 * far.positions * far.pixel_size)
+    told = next(notice.text for notice in read.notices if notice.code == 'geometry')
+    assert 'near field' in told and ('parallel beam' in told) == (source is None)
+
+
+def test_a_fresnel_number_says_the_magnification(tmp_path: Path) -> None:
+    """D73: what is given comes before what the file says."""
+
+    def cone(file: h5py.File) -> None:
+        _spread(file)
+        file['entry_1/near_field'] = True
+        file['entry_1/instrument_1/source_1/distance'] = 0.5
+
+    own = read_scan(_write_cxi(tmp_path / 'scan.cxi', cone), as_is=True).scan
+    assert own.fresnel_number is not None and own.pixel_size is not None
+    plain = _write_cxi(tmp_path / 'plain.cxi', _spread)
+    given = read_scan(plain, as_is=True, fresnel_number=own.fresnel_number[0]).scan
+    assert given.fresnel_number == pytest.approx(own.fresnel_number)
+    assert given.pixel_size == pytest.approx(own.pixel_size)
 
 
 @pytest.mark.parametrize('domain', ['counts', 'amplitude'])
@@ -298,7 +343,6 @@ def test_lists_of_ptypy_are_groups(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('key', 'value', 'words'),
     [
-        ('meta/propagation', 'nearfield', r"near-field scan \(propagation is 'nearfield'\)"),
         ('meta/energy', None, r'without meta/energy'),
         ('meta/psize', 0.0, r'without meta/psize'),
         ('chunks', None, r'no scan file: it holds meta'),

@@ -23,11 +23,15 @@ from ptychopinn_reconstructor.io import (
     read_probe,
     read_product,
     read_scan,
+    write_cxi,
     write_diffraction,
+    write_npz,
     write_product,
 )
 from ptychopinn_reconstructor.io.lazy import LazyPatterns
 from ptychopinn_reconstructor.io.matching import match_by_index
+from ptychopinn_reconstructor.io.ptychodus_folder import write_ptychodus_folder
+from ptychopinn_reconstructor.physics.simulation.simulate import simulate
 from ptychopinn_reconstructor.result import NOMINAL_PIXEL_SIZE, Reconstruction
 
 
@@ -296,3 +300,48 @@ def test_results_lie_on_the_grid_of_the_products_object(tmp_path: Path) -> None:
     """D32, U11."""
     scan = read_scan(write_good_folder(tmp_path)).scan
     assert scan.on_object_grid and scan.object_origin == (29.5, 29.5)
+
+
+def test_layers_of_an_object_are_read_as_their_product(tmp_path: Path) -> None:
+    """D34: the projection of a thin sample, with a sentence on what is lost."""
+    scan = simulate(n=32, positions=9, step=4.0, seed=0)
+    write_ptychodus_folder(tmp_path, scan)
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / 'product.h5', 'r+') as file:
+        shape = file['object'].shape[1:]
+        layers = np.exp(1j * rng.normal(0, 0.2, (3, *shape))).astype(np.complex64)
+        attributes = dict(file['object'].attrs)
+        del file['object'], file['object_layer_spacing_m']
+        file['object'], file['object_layer_spacing_m'] = layers, np.array([2e-6, 4e-6])
+        file['object'].attrs.update(attributes)
+    read = read_scan(tmp_path)
+    assert read.scan.object == pytest.approx(layers.prod(axis=0), abs=1e-6)
+    told = next(notice.text for notice in read.notices if notice.code == 'object_layers')
+    assert '3 layers' in told and '6 um apart' in told and '30.5 nm (3 pixels) is lost' in told
+
+
+@pytest.mark.parametrize('focus', [0.0, -0.02, 0.02])
+def test_a_product_of_the_near_field_has_a_fresnel_number(tmp_path: Path, focus: float) -> None:
+    """D34: from energy, distances and object pixels, as the host propagates; ours is written and read again."""
+    scan = simulate(n=32, positions=9, step=4.0, seed=0, probe='diffuser', fresnel_number=0.05)
+    write_ptychodus_folder(tmp_path, scan)
+    assert read_scan(tmp_path).scan.fresnel_number == (0.05, 0.05)
+    with h5py.File(tmp_path / 'product.h5', 'r+') as file:
+        assert not file.attrs['far_field']
+        del file.attrs['ptychopinn_fresnel_number']
+        file.attrs['focus_object_distance_m'] = focus
+        distance = float(file.attrs['detector_object_distance_m'])
+    magnification = 1 if focus == 0 else abs((distance - focus) / focus)
+    found = read_scan(tmp_path).scan.fresnel_number
+    assert found == pytest.approx((0.05 * magnification,) * 2, rel=1e-6)
+
+
+def test_files_of_the_near_field_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """D34, D74: NPZ keeps the Fresnel number, CXI lengths of a parallel beam that make it."""
+    scan = simulate(n=32, positions=9, step=4.0, seed=0, probe='diffuser', fresnel_number=0.05)
+    write_npz(tmp_path / 'scan.npz', scan)
+    write_cxi(tmp_path / 'scan.cxi', scan)
+    for name in ('scan.npz', 'scan.cxi'):
+        read = read_scan(tmp_path / name, as_is=True).scan
+        assert read.fresnel_number == pytest.approx((0.05, 0.05))
+        assert np.ptp(read.positions, axis=0) == pytest.approx(np.ptp(scan.positions, axis=0))

@@ -20,6 +20,7 @@ from ..prepare import PreparedScan
 from ..probes import energy_diameter
 from .sloped_waves import measure_mean_square, slopes
 
+NEAR_WIDTH = 1 / 4  # of an illumination that fills the window, whose wider phase its tiles tell
 SAMPLED = 128  # patterns, evenly spaced in canonical order
 
 
@@ -28,7 +29,7 @@ class SlopeMisfit(NamedTuple):
 
     `ratio`: their mean square in units of what counting noise alone makes of it, near 1 for an object that explains
     the data. `shift`: how far they move the patterns beyond noise, rms, pixels of the detector. `phase`: what they add
-    up to over the diameter that holds 90 % of the probe's energy, radians.
+    up to over the diameter that holds 90 % of the probe's energy, in the near field over a quarter of it, radians.
     """
 
     ratio: float
@@ -51,5 +52,7 @@ def measure_slope_misfit(
     noise = np.trace(variance, axis1=1, axis2=2).mean() / 4
     excess = math.sqrt(max(0.0, float((found**2).sum(axis=1).mean() - noise)))
     near = prepared.scan.fresnel_number
-    pixels = prepared.n_pixels if near is None else 1 / min(near)
-    return SlopeMisfit(measure_mean_square(asked), excess * pixels / (2 * np.pi), excess * energy_diameter(probe))
+    pixels, width = (prepared.n_pixels, 1.0) if near is None else (1 / min(near), NEAR_WIDTH)
+    return SlopeMisfit(
+        measure_mean_square(asked), excess * pixels / (2 * np.pi), width * excess * energy_diameter(probe)
+    )
