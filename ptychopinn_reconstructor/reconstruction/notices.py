@@ -112,7 +112,7 @@ def refinement_notices(refined: Refined) -> tuple[Notice, ...]:
         text = (
             f'The probe changes along the scan, {share:.1%} of its power in the mean: {count} '
             f'component{"s" * (count > 1)} and their weight for each pattern were estimated with the object; '
-            '--modes 0 takes one probe for all.'
+            'refinement.modes=0 takes one probe for all.'
         )
         notices.append(Notice('varying_probe', text))
     return tuple(notices)
