@@ -16,7 +16,7 @@ from .guard import Guard
 from .modes import FEWEST, Modes, asks_after, find_modes, first_asked, orthogonalize, set_number
 from .options import PROBE_FROM_PASS, RefineOptions
 from .probe_search import is_hopeless, search_probe
-from .update import BLEND, Engine
+from .update import BLEND, OBJECT_BLEND, Engine
 from .variation_search import find_variation, settle_variation
 
 LISTEN = 0.25  # seconds at most without progress and without asking whether to stop, in a large batch
@@ -104,6 +104,7 @@ class History:
             engine.measure_illumination()
             self.found_probe = True
             guard.gain = 1.0  # what went wrong so far may have been the probe
+            engine.blend = OBJECT_BLEND  # known by now: the larger one costs 3 dB of phase in few passes
             self.options = replace(options, passes=max(options.passes, options.passes_with_probe))
         self.before = number
         self.course = options.with_probe(self.options.passes - number, known=True)
