@@ -17,8 +17,18 @@ SMALLEST_SHARE, LARGEST_SHARE = 0.5, 1.1  # of the probe's power in the brightes
 
 
 def scan_notices(prepared: PreparedScan) -> tuple[Notice, ...]:
-    """How the power of the probe was understood, and how many patterns hold no counts."""
-    return power_notice(prepared), *empty_patterns_notice(prepared)
+    """Whether it is of the near field, how the power of the probe was understood, how many patterns hold no counts."""
+    return *near_field_notice(prepared), power_notice(prepared), *empty_patterns_notice(prepared)
+
+
+def near_field_notice(prepared: PreparedScan) -> tuple[Notice, ...]:
+    """The Fresnel number that a near field is propagated with."""
+    number = prepared.scan.fresnel_number
+    if number is None:
+        return ()
+    rows, cols = number
+    text = f'{rows:.4g}' if rows == cols else f'{rows:.4g} along rows and {cols:.4g} along columns'
+    return (Notice('geometry', f'The scan is of the near field: its Fresnel number is {text} a pixel.'),)
 
 
 def power_notice(prepared: PreparedScan) -> Notice:

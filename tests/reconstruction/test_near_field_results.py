@@ -29,6 +29,7 @@ def test_the_engine_takes_it_and_the_product_says_so(scan: Scan, tmp_path: Path)
     result = refine_scan(scan, Config())
     verdict = result.report.run.verdict
     assert verdict is not None and verdict.word == 'good'
+    assert any('Fresnel number is 0.05 a pixel' in notice.text for notice in result.report.notices)
     codes = {notice.code for notice in result.report.notices}
     assert not codes & {'hot_pixels', 'dark_pixels', 'single_hits', 'beam_offset', 'lost_frames', 'count_factor'}
     write_product(tmp_path / 'product.h5', result.reconstruction)
