@@ -67,7 +67,7 @@ def find_drift(scan: Scan, held: Freedom, laboratory: Laboratory) -> Finding | N
         f'The defocus of the probe changes along the scan: from the middle of its first third to that of its last by '
         f'about {change:.2g} rad rms of phase in its pupil.',
         'likely',
-        'Refine the probe with components that vary along the scan, or reconstruct the scan in parts.',
+        'Refine it, and it may vary along the scan where the patterns ask for that: --refine-probe.',
         figures={'first': first.best * STEP, 'last': last.best * STEP},
     )
 

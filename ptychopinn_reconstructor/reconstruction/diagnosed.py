@@ -19,6 +19,7 @@ from ..scan import Scan
 REFINED: Final[Mapping[FindingCode, tuple[str, bool | str]]] = {
     'probe': ('probe', True),
     'probe_modes': ('probe', True),
+    'probe_drift': ('probe', True),
     'positions_inaccurate': ('positions', True),
     'position_scale': ('positions', True),
     'background': ('background', 'on'),
