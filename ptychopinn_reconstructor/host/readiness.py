@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .reconstructor import PtychoPINNReconstructor
     from .session import Session
 
-# A refined probe correlates with the guess that it came from by .9 and more, one of another instrument by .7 and less.
+# Correlation below which a probe is taken for one of another instrument: far below the .98 at which a change is told.
 UNKNOWN_PROBE = 0.8
 NO_SCAN = 'The product has no patterns; load them, and choose them for the product.'
 NO_MODEL = 'There is no model: train one, or load one (menu beside Train).'

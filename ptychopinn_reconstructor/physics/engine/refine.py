@@ -27,6 +27,7 @@ from ..prepare import PreparedScan
 from ..probe_variation import ProbeVariation
 from ..stitching.count_scale import LARGEST_CHANGE, count_gauge
 from .alignment import Distorted, Trial, align_scan, fits_better, look_for_distortion, map_scan
+from .background import background_share
 from .batches import even_sampling
 from .detector_fit import DetectorFit
 from .far_field_step import FarFieldStep
@@ -35,7 +36,7 @@ from .history import History, Stopped
 from .modes import brightest_amplitude, set_number
 from .options import RefineOptions
 from .positions import Displacements
-from .prior import Smoothness, mean_dose
+from .prior import Smoothness, hidden_strength, mean_dose
 from .strain import relieve_strain, strain_passes
 from .update import BLEND, PRIOR_COUNTS, Engine
 from .wavefront import FEWEST, correct_long_range_phase
@@ -187,7 +188,8 @@ class _Refinement:
         if not self.detector.end_pass(history.number - history.begun_after, history.residuals[-1]):
             self.guard.forget()
         if self.smoothness is not None:
-            engine.canvas = self.smoothness(engine.canvas, history.between)
+            hidden = background_share(engine.prepared) * mean_dose(engine.illumination)
+            engine.canvas = self.smoothness(engine.canvas, history.between, strength=hidden_strength(hidden))
         return True
 
     def _settle(self) -> None:
