@@ -112,7 +112,7 @@ def test_beside_a_background_the_prior_is_stronger() -> None:
     prepared = prepare_scan(replace(scan, diffraction=np.asarray(scan.diffraction) + hidden))
     prepared = replace(prepared, background=np.full((32, 32), 20, dtype=np.float32))
     start = np.ones(prepared.layout.shape, np.complex64)
-    options = refinement_options(RefinementConfig(passes=12, background='off'), prepared)
+    options = refinement_options(RefinementConfig(passes=12, background='off'), prepared, start='empty')
     growth = hidden_strength(background_share(prepared) * mean_dose(illumination(prepared.layout, prepared.probe)))
     assert growth > 2
     scores = []
