@@ -181,7 +181,7 @@ def test_a_training_on_a_scan_is_no_pretraining_to_resume(tmp_path: Path) -> Non
     ('arguments', 'sentence'),
     [
         (['--output-dir', 'out'], 'Neither a scan nor a probe is named'),
-        (['--probe', 'weak.npz', '--output-dir', 'out'], 'pass SCAN or --photons'),
+        (['--probe', 'weak.npz', '--output-dir', 'out'], 'hand in a scan, or the photons (--photons)'),
         (['--probe', 'weak.npz', '--photons', '20', '--output-dir', 'out'], 'too few to learn from'),
         (['--output-dir', 'out', '--resume'], 'There is nothing to resume'),
         (['--probe', 'weak.npz'], 'No output folder is named'),

@@ -62,7 +62,7 @@ def trained(scan: Scan, folder: Path, **changes: Any) -> tuple[TrainingResult, T
     return result, result.verdict, [event.message for event in events if isinstance(event, Log)]
 
 
-def test_a_sound_scan_is_told_from_one_with_another_probe(tmp_path: Path) -> None:
+def test_a_sound_scan_is_told_from_one_whose_positions_are_mixed_up(tmp_path: Path) -> None:
     scan = small_scan(positions=100, photons=1e5)
     result, sound, lines = trained(scan, tmp_path / 'sound')
     assert sound.held_out == 8 and sound.refined_ratio is not None and sound.trained_ratio is not None
@@ -71,9 +71,8 @@ def test_a_sound_scan_is_told_from_one_with_another_probe(tmp_path: Path) -> Non
     written = json.loads((tmp_path / 'sound' / 'metrics.json').read_text())
     assert written['verdict'] == json.loads(json.dumps(sound.to_json())) and written['epochs'] == 3
     assert written['last_loss'] == result.trained.losses[-1][1]
-    assert scan.probe is not None
-    y, x = np.mgrid[:32, :32] - 15.5
-    _, wrong, lines = trained(replace(scan, probe=scan.probe * np.exp(0.03j * (x**2 + y**2))), tmp_path / 'wrong')
+    shuffled = scan.positions[np.random.default_rng(0).permutation(len(scan.positions))]
+    _, wrong, lines = trained(replace(scan, positions=shuffled), tmp_path / 'wrong')
     assert wrong.word == 'bad' and any(reason.code == 'misfit' for reason in wrong.reasons)
     assert wrong.refined_ratio is not None and wrong.refined_ratio > 2 * sound.refined_ratio
     assert wrong.sentence in lines
