@@ -16,7 +16,7 @@ from .blur import blur_probe
 from .defocus import STEP, defocus_step, propagate_probe
 from .finding import FindingCode
 from .trials import FIXED, Freedom, Trial
-from .turns import TURNS, Turn, is_symmetric, turn_detector, turn_positions
+from .turns import TURNS, Turn, conjugate_probe, is_symmetric, turn_detector, turn_positions
 
 Mend = Callable[[Scan], Scan]
 # By how much a trial that has more freedom must fit better than one with less, as a factor of the misfit.
@@ -81,12 +81,14 @@ def list_explanations(trial: Trial) -> Iterator[Explanation]:
 
 def _turned_detectors(trial: Trial) -> Iterator[Explanation]:
     for turn in TURNS:
-        half = ' (or the probe complex-conjugated, which comes to the same)' if turn == HALF_TURN else ''
+        if turn == HALF_TURN:
+            yield CONJUGATE
+            continue
         mirrored = '' if not is_symmetric(trial.probe, turn) else ' (or the positions, which this probe cannot tell)'
         yield Explanation(
             'orientation',
             f'patterns {turn.name}',
-            f'The patterns are {turn.name}{half}{mirrored}',
+            f'The patterns are {turn.name}{mirrored}',
             'Turn the patterns back where they are written; --fix does.',
             lambda scan, turn=turn: turn_detector(scan, turn, _mean_pattern(scan)),  # type: ignore[misc]
             screened=True,
@@ -99,6 +101,16 @@ def _mean_pattern(scan: Scan) -> NDArray[np.float64]:
 
 
 HALF_TURN = Turn(False, True, True)
+# Of the two that no pattern tells apart the one that leaves what was measured as it is.
+CONJUGATE = Explanation(
+    'orientation',
+    'probe complex-conjugated',
+    'The probe is complex-conjugated, or the patterns are rotated by 180 degrees: to every pattern both are the same',
+    'Take the complex conjugate of the probe; --fix does. If the probe is right, rotate the patterns instead, or the '
+    'object will be complex-conjugated.',
+    conjugate_probe,
+    screened=True,
+)
 
 
 def _turned_positions(trial: Trial) -> Iterator[Explanation]:

@@ -44,6 +44,17 @@ def test_a_transposed_detector_is_named_first_and_turned_back(scan: Scan) -> Non
     np.testing.assert_array_equal(np.asarray(found.scan.diffraction), scan.diffraction)
 
 
+def test_a_conjugate_probe_is_named_first_and_mended(scan: Scan) -> None:
+    """It is the probe that is mended, not the patterns, so that the object is not complex-conjugated in its place."""
+    assert scan.probe is not None
+    found = diagnose(replace(scan, probe=scan.probe.conj(), object=None))
+    assert codes(found)[0] == 'orientation' and 'conjugate' in found.findings[0].finding
+    assert found.scan.probe is not None
+    likeness = np.vdot(found.scan.probe, scan.probe)
+    assert abs(likeness) > 0.99 * np.vdot(scan.probe, scan.probe).real
+    np.testing.assert_array_equal(np.asarray(found.scan.diffraction), scan.diffraction)
+
+
 def test_without_time_only_the_data_are_looked_at(scan: Scan) -> None:
     turned = replace(scan, diffraction=np.ascontiguousarray(scan.diffraction.transpose(0, 2, 1)))
     found = diagnose(turned, seconds=0)
@@ -133,6 +144,7 @@ def test_lost_positions_that_lie_together_are_found(scan: Scan) -> None:
     assert codes(found) == ['position_outliers'] and len(found.scan) == 98
 
 
+@pytest.mark.slow
 def test_stretched_positions_are_mapped_back(scan: Scan) -> None:
     found = diagnose(replace(scan, positions=scan.positions * 1.1))
     assert codes(found) == ['position_scale']
@@ -161,6 +173,7 @@ def test_turned_twice_is_as_it_was(scan: Scan) -> None:
 IMAGE = np.arange(16).reshape(4, 4)
 
 
+@pytest.mark.slow
 def test_the_mended_scan_is_written_and_read_as_one(scan: Scan, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp('mended') / 'mended.npz'
     turned = replace(scan, diffraction=np.ascontiguousarray(scan.diffraction.transpose(0, 2, 1)))

@@ -51,6 +51,7 @@ def test_modes_of_a_blur_spread_the_unscattered_pattern_as_the_blur_does(truth: 
     assert modes.sum() == pytest.approx(own.sum(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_blurred_detector_is_told_from_a_probe_of_several_modes(truth: Scan) -> None:
     found = diagnose(measured(truth, ndimage.gaussian_filter(expected(truth), (0, 0.8, 0.8))))
     first = found.findings[0]
@@ -74,6 +75,7 @@ def test_a_step_of_defocus_is_one_of_phase_in_the_pupil(truth: Scan) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_probe_out_of_its_plane_is_propagated_back(truth: Scan) -> None:
     assert truth.probe is not None
     far = propagate_probe(truth.probe, 4 * defocus_step(truth.probe))
@@ -84,6 +86,7 @@ def test_a_probe_out_of_its_plane_is_propagated_back(truth: Scan) -> None:
     assert alike > 0.95 > np.abs(np.vdot(far, truth.probe)) / np.linalg.norm(truth.probe) ** 2
 
 
+@pytest.mark.slow
 def test_a_defocus_that_drifts_is_named_though_the_middle_of_the_scan_fits(truth: Scan) -> None:
     assert truth.probe is not None
     step, parts = defocus_step(truth.probe), []
