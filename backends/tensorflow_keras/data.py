@@ -83,6 +83,8 @@ def _fields(scan: PreparedScan) -> list[tuple[tuple[int | None, ...], tf.DType]]
         ((None, None, 2), tf.float32),
         ((None,), tf.int64),
         ((None,), tf.float32),
+        ((None, None), tf.float32),
+        ((None, n_pixels, n_pixels), tf.float32),
         ((None, n, n), tf.complex64),
         ((2,), tf.int64),
     ]

@@ -30,6 +30,8 @@ class Batch(NamedTuple):
     fractions: tf.Tensor  # (R, K, 2)
     scan: tf.Tensor  # (R,) which scan's probe
     dose: tf.Tensor  # (R,) photons in units of that probe's power
+    beam: tf.Tensor  # (R, K) factors on the power of the beam
+    background: tf.Tensor  # (R, N, N) counts
     labels: tf.Tensor  # (R K, n, n) complex, or (0, n, n)
     canvas: tf.Tensor  # (2,)
 
@@ -142,7 +144,8 @@ class PtychoPINN(keras.Model):
         regions = tf.reshape(patches, (shape[0], self.k, n, n))  # K in numbers: a patch alone needs no eigenvector
         canvas = physics.assemble(regions, probe, shifted, batch.fractions, inner, pixels)
         windows = physics.gather(canvas, physics.window_index(batch.corners, n_pixels, width))
-        intensity = physics.measure(physics.propagate(physics.illuminate(shifted, windows)))
+        diffracted = physics.measure(physics.propagate(physics.illuminate(shifted, windows)))
+        intensity = physics.detect(diffracted, batch.beam, batch.background)
         good = tf.broadcast_to(tf.gather(tf.convert_to_tensor(self.good), batch.scan)[:, None], shape)
         training = self.settings.training
         loss = training.nll_weight * physics.poisson_loss(intensity, batch.counts, good)

@@ -157,6 +157,11 @@ def measure(far_field: tf.Tensor) -> tf.Tensor:
     return tf.signal.fftshift(tf.reduce_sum(_square(far_field), 2), (-2, -1))
 
 
+def detect(diffracted: tf.Tensor, beam: tf.Tensor, background: tf.Tensor) -> tf.Tensor:
+    """Expected counts s M + b of intensities M (R, K, N, N), with s (R, K) and b (R, N, N) as in physics/engine."""
+    return beam[:, :, None, None] * diffracted + background[:, None]
+
+
 def poisson_loss(intensity: tf.Tensor, counts: tf.Tensor, good: tf.Tensor) -> tf.Tensor:
     """Mean Poisson negative log-likelihood per good pixel, less its value at intensity = counts; e = 0.1."""
     ratio = (intensity + EPSILON_COUNTS) / (counts + EPSILON_COUNTS)

@@ -59,6 +59,8 @@ class StepData(Dataset[Batch]):
             fractions=torch.from_numpy(arrays.fractions),
             scan=torch.from_numpy(arrays.scan),
             dose=torch.from_numpy(arrays.dose),
+            beam=torch.from_numpy(arrays.beam),
+            background=torch.from_numpy(arrays.background),
             labels=None if arrays.labels is None else torch.from_numpy(arrays.labels),
             canvas=arrays.canvas,
         )

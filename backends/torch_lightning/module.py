@@ -33,6 +33,8 @@ class Batch(NamedTuple):
     fractions: Tensor  # (R, K, 2)
     scan: Tensor  # (R,) which scan's probe
     dose: Tensor  # (R,) photons in units of that probe's power
+    beam: Tensor  # (R, K) factors on the power of the beam
+    background: Tensor  # (R, N, N) counts
     labels: Tensor | None  # (R K, n, n) complex
     canvas: tuple[int, int]
 
@@ -114,7 +116,8 @@ class PtychoPINN(pl.LightningModule):
             patches.view(regions, k, n, n), probe, shifted, batch.fractions, inner, height * width
         )
         windows = physics.gather(canvas, physics.window_index(batch.corners, n_pixels, width))
-        intensity = physics.measure(physics.propagate(physics.illuminate(shifted, windows)))
+        diffracted = physics.measure(physics.propagate(physics.illuminate(shifted, windows)))
+        intensity = physics.detect(diffracted, batch.beam, batch.background)
         good = self.good[batch.scan][:, None].expand_as(intensity)
         training = self.config.training
         loss = training.nll_weight * physics.poisson_loss(intensity, batch.counts, good)

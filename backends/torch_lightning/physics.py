@@ -125,6 +125,11 @@ def measure(far_field: Tensor) -> Tensor:
     return centered
 
 
+def detect(diffracted: Tensor, beam: Tensor, background: Tensor) -> Tensor:
+    """Expected counts s M + b of intensities M (R, K, N, N), with s (R, K) and b (R, N, N) as in physics/engine."""
+    return beam[:, :, None, None] * diffracted + background[:, None]
+
+
 def poisson_loss(intensity: Tensor, counts: Tensor, good: Tensor) -> Tensor:
     """Mean Poisson negative log-likelihood per good pixel, less its value at intensity = counts; e = 0.1."""
     excess = (

@@ -38,6 +38,8 @@ class RegionBatch(NamedTuple):
     fractions: NDArray[np.float32]  # (R, K, 2)
     scan: NDArray[np.int64]  # (R,) which scan's probe
     dose: NDArray[np.float32]  # (R,) photons in units of that probe's power; 1 for measured scans
+    beam: NDArray[np.float32]  # (R, K) factors on the power of the beam
+    background: NDArray[np.float32]  # (R, N, N) counts
     labels: NDArray[np.complex64] | None  # (R K, n, n)
     canvas: tuple[int, int]
 
@@ -148,6 +150,8 @@ class ProceduralSteps(Steps):
             drawn.fractions[:, None],
             np.zeros(count, dtype=np.int64),
             np.full(count, drawn.dose, dtype=np.float32),
+            np.ones((count, 1), dtype=np.float32),
+            np.zeros((count, *(self.source.n_pixels,) * 2), dtype=np.float32),
             drawn.labels,
             (self.source.n_pixels,) * 2,
         )
@@ -177,19 +181,21 @@ def make_steps(job: TrainingJob) -> Steps:
 
 def load_region_batch(scan: PreparedScan, step: Step, *, supervised: bool) -> RegionBatch:
     """Arrays of a step of `scan`, read and scaled; labels only where `supervised`."""
-    r, k = step.regions.shape
+    (r, k), side = step.regions.shape, scan.n_pixels
     data = scan.patterns(step.regions.ravel())
     corners = data.corners.reshape(r, k, 2)
     corners = corners - corners.min(axis=1, keepdims=True)
-    height, width = (int(size) for size in corners.max(axis=(0, 1)) + scan.n_pixels)
+    height, width = (int(size) for size in corners.max(axis=(0, 1)) + side)
     return RegionBatch(
-        data.counts.reshape(r, k, scan.n_pixels, scan.n_pixels),
+        data.counts.reshape(r, k, side, side),
         data.root4,
         data.backprojection,
         corners,
         data.fractions.reshape(r, k, 2),
         np.full(r, step.scan, dtype=np.int64),
         np.ones(r, dtype=np.float32),
+        np.ones((r, k), dtype=np.float32) if scan.intensity is None else scan.intensity[step.regions],
+        np.zeros((r, side, side), dtype=np.float32) if scan.background is None else np.stack([scan.background] * r),
         scan.labels(step.regions.ravel()) if supervised else None,
         (height, width),
     )

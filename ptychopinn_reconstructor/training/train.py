@@ -15,6 +15,7 @@ from ..physics.prepare import PreparedScan
 from ..reconstruction.notices import scan_notices
 from ..reconstruction.usable_scan import make_usable_for_network
 from ..scan import Scan
+from .detector import find_background
 from .instrument import resolve_instrument
 from .pretraining import Pretraining
 from .refining_first import InitialRefinement, refine_before_training
@@ -97,14 +98,17 @@ class ScanTraining:
         first, config = self._refine_before_training(run), self.config
         placed = self.scans[0] if first.positions is None else replace(self.scans[0], positions=first.positions)
         all_scans = [placed, *self.scans[1:], *([self.validation] if self.validation is not None else [])]
-        prepared = prepare_scans(all_scans, config, run.backend.stride, probe=first.probe)
+        prepared, found = self._find_backgrounds(
+            prepare_scans(all_scans, config, run.backend.stride, probe=first.probe), run
+        )
         procedural = None
         if config.data.source == 'mixed':
             procedural = make_procedural_patterns(prepared[0].probe, prepared[0].scan.bad_pixels, config)
+        of_scans = [notice for scan in prepared for notice in scan_notices(scan)]
         return TrainingData(
             scans=prepared,
             splits=split_scans(prepared, config, last_validates=self.validation is not None),
-            notices=(*first.notices, *self.notices, *(notice for scan in prepared for notice in scan_notices(scan))),
+            notices=(*first.notices, *found, *self.notices, *of_scans),
             sources=self.sources,
             trained_for=self._find_training_range(prepared[: len(self.scans)], run),
             procedural=procedural,
@@ -123,6 +127,17 @@ class ScanTraining:
             should_stop=run.should_stop,
             arrays=select_arrays(run.backend, run.device),
         )
+
+    def _find_backgrounds(
+        self, prepared: Sequence[PreparedScan], run: TrainingRun
+    ) -> tuple[tuple[PreparedScan, ...], list[Notice]]:
+        """The scans with the backgrounds that they have, and notices of them."""
+        arrays = select_arrays(run.backend, run.device)
+        found = [
+            find_background(scan, self.config, Previews(run.emit, run.preview_seconds), run.should_stop, arrays)
+            for scan in prepared
+        ]
+        return tuple(scan for scan, _ in found), [notice for _, notices in found for notice in notices]
 
     def _find_training_range(self, prepared: Sequence[PreparedScan], run: TrainingRun) -> TrainingRange:
         """Training range of these scans, joined with that of the model that the training starts from."""

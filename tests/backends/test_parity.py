@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -111,6 +112,23 @@ def likelihood(physics: Any, patches: Any, counts: Any, corners: Any, fractions:
     intensity = physics.measure(physics.propagate(physics.illuminate(shifted, windows)))
     absolute = physics.amplitude_loss(intensity, counts, good) / float(np.sqrt(np.asarray(counts).mean()))
     return physics.poisson_loss(intensity, counts, good) + absolute
+
+
+def test_beam_and_background_are_part_of_what_is_expected() -> None:
+    """s M + b in both backends is the numpy reference's `detect`, which the engine is pinned to."""
+    rng, index = np.random.default_rng(0), np.arange(6)
+    prepared = prepare_scan(small_scan())
+    side = prepared.n_pixels
+    background = rng.uniform(0, 3, (side, side)).astype(np.float32)
+    intensity = rng.uniform(0.5, 1.5, len(prepared)).astype(np.float32)
+    known = replace(prepared, background=background, intensity=intensity)
+    batch = load_region_batch(known, Step(0, index.reshape(2, 3)), supervised=False)
+    diffracted = rng.uniform(0, 9, (6, side, side)).astype(np.float32)
+    wanted = known.detect(diffracted, index).reshape(2, 3, side, side)
+    given = diffracted.reshape(2, 3, side, side), batch.beam, batch.background
+    in_torch = torch_physics.detect(*map(torch.from_numpy, given)).numpy()
+    in_keras = np.asarray(keras_physics.detect(*map(tf.constant, given)))
+    assert np.abs(in_torch - wanted).max() < 1e-5 and np.abs(in_keras - wanted).max() < 1e-5
 
 
 def supervised(physics: Any, patches: Any, counts: Any, labels: Any, probe: Any) -> Any:
