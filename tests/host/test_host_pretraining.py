@@ -115,6 +115,7 @@ class Watched:
     def __init__(self) -> None:
         self.objects: list[Object | None] = []
         self.losses: list[list[tuple[int, float]]] = []
+        self.held_out: list[tuple[int, float]] = []
 
     def show(
         self, scan: HostScan, preview: Object | None, losses: list[tuple[int, float]], *, last: bool = False

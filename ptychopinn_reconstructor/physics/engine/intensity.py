@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from ..arrays import NUMPY, Array, Arrays
 from ..prepare import PreparedScan
 from .detector import DetectorSums
-from .sloped_waves import ANSCOMBE, SlopedWaves, Slopes, measure_mean_square, sloped_waves
+from .sloped_waves import ANSCOMBE, SlopedWaves, Slopes, gather_slopes, measure_mean_square
 from .wavefront import long_range_phase
 
 LONGEST_STEP = 0.5  # of log s, a pass
@@ -123,13 +123,7 @@ def amplitude_slopes(
     after_block: Callable[[int], None] | None = None,
 ) -> Slopes:
     """What each pattern says of k, whatever its s is; arguments as those of `wavefront.slopes`."""
-    found = Slopes(np.zeros((len(prepared), 2)), np.zeros((len(prepared), 2, 2)))
-    good = None if prepared.good.all() else arrays.put(prepared.good)
-    for at in sloped_waves(prepared, canvas, probe, arrays):
-        found.gradient[at.index], found.curvature[at.index] = _amplitude_gradient(at, good, arrays)
-        if after_block is not None:
-            after_block(int(at.index[-1]) + 1)
-    return found
+    return gather_slopes(prepared, canvas, probe, _amplitude_gradient, arrays, after_block)
 
 
 def _amplitude_gradient(

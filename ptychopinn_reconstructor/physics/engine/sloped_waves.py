@@ -40,6 +40,9 @@ class SlopedWaves:
     predicted: Array
 
 
+OfBlock = Callable[[SlopedWaves, Array | None, Arrays], tuple[NDArray[np.float64], NDArray[np.float64]]]
+
+
 def slopes(
     prepared: PreparedScan,
     canvas: Array,
@@ -51,15 +54,32 @@ def slopes(
 
     `probe` (modes, N, N) in sqrt(counts); `after_block` hears how many patterns are done.
     """
+    return gather_slopes(prepared, canvas, probe, _phase_gradient, arrays, after_block)
+
+
+def gather_slopes(
+    prepared: PreparedScan,
+    canvas: Array,
+    probe: NDArray[np.complex64],
+    of_block: OfBlock,
+    arrays: Arrays = NUMPY,
+    after_block: Callable[[int], None] | None = None,
+) -> Slopes:
+    """b and H of all patterns, each block's by `of_block` of its waves and the good pixels (N, N), None for all."""
     found = Slopes(np.zeros((len(prepared), 2)), np.zeros((len(prepared), 2, 2)))
     good = None if prepared.good.all() else arrays.put(prepared.good)
     for at in sloped_waves(prepared, canvas, probe, arrays):
-        found.gradient[at.index], found.curvature[at.index] = displacement_gradient(
-            at.wave, at.sloped, at.counts + ANSCOMBE, at.predicted + ANSCOMBE, good, arrays
-        )
+        found.gradient[at.index], found.curvature[at.index] = of_block(at, good, arrays)
         if after_block is not None:
             after_block(int(at.index[-1]) + 1)
     return found
+
+
+def _phase_gradient(
+    at: SlopedWaves, good: Array | None, arrays: Arrays
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    counts, predicted = at.counts + ANSCOMBE, at.predicted + ANSCOMBE
+    return displacement_gradient(at.wave, at.sloped, counts, predicted, good, arrays)
 
 
 def sloped_waves(
