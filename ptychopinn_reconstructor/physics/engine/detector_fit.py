@@ -62,6 +62,12 @@ class DetectorFit:
         estimated = background == 'on' or (background == 'auto' and prepared.background is not None)
         return cls(engine, estimated, intensity if len(prepared) >= FEWEST else 'off', passes)
 
+    def forget_beam(self) -> None:
+        """Look for a beam that varies anew: what looked like one may have been the probe."""
+        if self.intensity == 'auto':
+            self.varies, self.scatters = False, []
+            self.engine.prepared = replace(self.engine.prepared, intensity=None)
+
     def begin_anew(self, start: PreparedScan) -> None:
         """Forget what was learned with a probe that was wrong; `start`: the scan as it was at first."""
         prepared = self.engine.prepared

@@ -169,8 +169,12 @@ class _Refinement:
                 drawn = even_sampling(engine.prepared.positions, history.next_batches(), generator)
                 better = self._visit(drawn)
                 self._settle()
+                known = history.found_probe
                 if better and history.ask_for_probe(engine, self.guard):
                     self.detector.begin_anew(start)
+                elif history.found_probe and not known:
+                    self.detector.forget_beam()
+                    self.guard.forget()
                 self._map_positions(watch)
                 if after_pass is not None:
                     after_pass(history.number, engine.arrays.get(engine.canvas))

@@ -17,7 +17,9 @@ from ptychopinn_reconstructor.physics.engine.background import (
     step_background,
     suspected_background,
 )
-from ptychopinn_reconstructor.physics.engine.detector import DetectorSums
+from ptychopinn_reconstructor.physics.engine.detector import DetectorSums, Switch
+from ptychopinn_reconstructor.physics.engine.detector_fit import DetectorFit
+from ptychopinn_reconstructor.physics.engine.far_field_step import FarFieldStep
 from ptychopinn_reconstructor.physics.engine.intensity import (
     amplitude_slopes,
     intensity_deviation,
@@ -28,6 +30,7 @@ from ptychopinn_reconstructor.physics.engine.intensity import (
 from ptychopinn_reconstructor.physics.engine.options import RefineOptions
 from ptychopinn_reconstructor.physics.engine.refine import refine
 from ptychopinn_reconstructor.physics.engine.residuals import residuals
+from ptychopinn_reconstructor.physics.engine.update import Engine
 from ptychopinn_reconstructor.physics.forward import diffract
 from ptychopinn_reconstructor.physics.geometry import gather_patches
 from ptychopinn_reconstructor.physics.illumination import illumination
@@ -220,3 +223,17 @@ def test_a_probe_taken_from_the_counts_keeps_the_power_that_the_background_leave
     found = refine(prepared, empty(prepared), RefineOptions.for_scan(12))
     light = prepared.scan.mean_counts - 6 * HALO.sum()
     assert (np.abs(found.probe) ** 2).sum() == pytest.approx(light, rel=0.05)
+
+
+def test_a_beam_is_looked_for_anew_where_the_probe_was_wrong() -> None:
+    """What was taken for a beam is forgotten, the background is not; a beam that the user knows to vary stays."""
+    case = Case(1e5)
+    prepared = known(measured(case), HALO, np.linspace(0.8, 1.2, len(case.counts)))
+    cases: tuple[tuple[Switch, bool], ...] = (('auto', True), ('on', False))
+    for asked, forgotten in cases:
+        engine = Engine(prepared, empty(prepared), prepared.probe, FarFieldStep.for_scan(prepared))
+        fit = DetectorFit.for_engine(engine, 'on', asked, 8)
+        fit.varies, fit.scatters = True, [0.2, 0.19]
+        fit.forget_beam()
+        assert (engine.prepared.intensity is None) == forgotten and fit.varies != forgotten
+        assert engine.prepared.background is prepared.background and bool(fit.scatters) != forgotten
