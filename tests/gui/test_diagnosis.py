@@ -48,7 +48,8 @@ def test_the_selected_scan_is_diagnosed(window: Window) -> None:
     window.picture('diagnosis', dialog)
     assert 'Trial reconstructions' in dialog.text.text() and window.products.currentText() in dialog.windowTitle()
     (picture,) = dialog.findChildren(QLabel, PICTURE)
-    assert picture.pixmap().width() > 200
+    shown = picture.pixmap()
+    assert shown is not None and shown.width() > 200
     assert (probes.get_probes().get_probe_no_opr().get_array() == before).all() and window.errors == []
     dialog.close()
 
