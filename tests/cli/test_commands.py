@@ -174,12 +174,8 @@ def test_a_signal_ends_training_cleanly_and_it_resumes(
     assert running.returncode == 130, said
     assert out == '' and said.count('\n') == 1
     assert said.endswith(f'train {work / "scan.npz"} --output-dir {folder} --resume\n')
-    assert (
-        ('too early for a model' in said)
-        if epochs > 1000
-        else (f'of {epochs}; {folder / "model.safetensors"} is the best' in said)
-    )
-    assert ('model.safetensors' in snapshot(folder)) == (epochs < 1000)
+    assert f'of {epochs}; {folder / "model.safetensors"} is the best' in said
+    assert 'model.safetensors' in snapshot(folder)  # hardly trained or not
     assert not [name for name in snapshot(folder) if 'partial' in name]
     done = max(epochs_in(folder))
     ok(*line, '--resume', '--epochs', done + 2)
@@ -437,8 +433,9 @@ def test_another_probe_is_used_and_reported(work: Path, tmp_path: Path) -> None:
             tmp_path / 'p.npz', turned=np.exp(0.5j) * file['probeGuess'], flipped=file['probeGuess'][..., ::-1].conj()
         )
     model = ('--model', work / 'model' / 'model.safetensors', '--output-dir', tmp_path / 'r')
+    held = ('--modes', 0)  # else the engine finds a better one than the second
     for key in ('turned', 'flipped'):
-        values = told('reconstruct', work / 'scan.npz', *model, '--probe', f'{tmp_path / "p.npz"}:{key}')
+        values = told('reconstruct', work / 'scan.npz', *model, '--probe', f'{tmp_path / "p.npz"}:{key}', *held)
         assert values['probe_source'] == 'given'
         with np.load(tmp_path / 'p.npz') as file:
             np.testing.assert_allclose(read_product(tmp_path / 'r' / 'product.h5').probe[0], file[key].reshape(32, 32))
