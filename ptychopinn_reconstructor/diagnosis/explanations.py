@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..physics.engine.affine import estimate_affine
+from ..physics.engine.affine import affine_rotation, affine_scale, estimate_affine
 from ..physics.forward import measure, propagate
 from ..physics.scoring.goodness_of_fit import Background, estimate_background
 from ..scan import Scan
@@ -203,14 +203,12 @@ def _stretched_positions(trial: Trial) -> Iterator[Explanation]:
 
 def explain_map(matrix: NDArray[np.float64], assumption: str, *, screened: bool = False) -> Explanation:
     """Positions that must be multiplied by `matrix` (2, 2), about their mean, to be right."""
-    scale = float(np.sqrt(abs(np.linalg.det(matrix))))
-    angle = float(np.degrees(np.arctan2(matrix[0, 1] - matrix[1, 0], matrix[0, 0] + matrix[1, 1])))
     rows = f'[[{matrix[0, 0]:.4f}, {matrix[0, 1]:.4f}], [{matrix[1, 0]:.4f}, {matrix[1, 1]:.4f}]]'
     return Explanation(
         'position_scale',
         assumption,
         f'The positions are stretched or rotated: they must be multiplied by {rows} about their mean, a scale of '
-        f'{scale:.4f} and {angle:.2f} degrees from rows towards columns',
+        f'{affine_scale(matrix):.4f} and {affine_rotation(matrix):.2f} degrees from rows towards columns',
         'Check the object pixel size (wavelength, distance, detector pixel) and the axes of the stage; --fix maps.',
         lambda scan: stretch(scan, matrix),
         screened=screened,

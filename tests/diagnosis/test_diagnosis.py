@@ -9,6 +9,7 @@ import pytest
 from scans import small_scan
 
 from ptychopinn_reconstructor import diagnose, read_scan
+from ptychopinn_reconstructor.diagnosis.explanations import explain_map
 from ptychopinn_reconstructor.diagnosis.finding import Diagnosis
 from ptychopinn_reconstructor.diagnosis.trials import take_part
 from ptychopinn_reconstructor.diagnosis.turns import SAME, TURNS, turn_detector, turn_positions
@@ -53,6 +54,14 @@ def test_a_conjugate_probe_is_named_first_and_mended(scan: Scan) -> None:
     likeness = np.vdot(found.scan.probe, scan.probe)
     assert abs(likeness) > 0.99 * np.vdot(scan.probe, scan.probe).real
     np.testing.assert_array_equal(np.asarray(found.scan.diffraction), scan.diffraction)
+
+
+def test_a_map_is_told_with_the_sign_of_its_angle() -> None:
+    """A position along rows that the map carries towards columns is turned by a positive angle."""
+    turn = np.radians(5.0)
+    matrix = 1.02 * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    assert (matrix @ [1.0, 0.0])[1] > 0
+    assert 'a scale of 1.0200 and 5.00 degrees from rows towards columns' in explain_map(matrix, 'a map').finding
 
 
 def test_without_time_only_the_data_are_looked_at(scan: Scan) -> None:

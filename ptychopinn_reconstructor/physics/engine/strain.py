@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
-from ..arrays import NUMPY, Array, Arrays
+from ..arrays import NUMPY, Arrays
 from ..prepare import PreparedScan
 from ..scoring.halves import split_interleaved
 from .affine import map_slopes
@@ -94,8 +94,7 @@ def relieve_strain(engine: Engine) -> None:
     if strain is None:
         return
     engine.displacements.move(-strain.at(middles(placed)))
-    there: Array = arrays.put(strain.relieve(canvas))
-    engine.canvas = there
+    engine.canvas = arrays.put(strain.relieve(canvas))
 
 
 def strain_passes(first: int, passes: int) -> frozenset[int]:
