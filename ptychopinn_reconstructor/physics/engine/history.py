@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from .probe_search import is_hopeless, search_probe
 from .update import BLEND, OBJECT_BLEND, Engine
 from .variation_search import find_variation, settle_variation
 
+Answer = Literal['as it was', 'improved', 'begun anew']
 LISTEN = 0.25  # seconds at most without progress and without asking whether to stop, in a large batch
 
 
@@ -73,29 +75,27 @@ class History:
         """Batches of the next pass."""
         return self.course.schedule(self.n_patterns)[self.number - self.before]
 
-    def ask_for_probe(self, engine: Engine, guard: Guard) -> bool:
-        """Go on with the probe that the patterns ask for, if it is time and they do, and improve it from now on.
-
-        Whether the passes begin anew.
-        """
+    def ask_for_probe(self, engine: Engine, guard: Guard) -> Answer:
+        """Go on with the probe that the patterns ask for, if it is time and they do, and improve it from now on."""
         options, number = self.options, self.number
         if not self.judged and number >= max(first_asked(options.passes, refined=options.refine_probe), FEWEST):
             self.judged = True
             if is_hopeless(engine.prepared, self.residuals[-1]) and self._begin_anew(engine, guard):
-                return True
-        if options.modes is None and not self.asked:
-            self._improve_probe(engine, guard)
-        return False
+                return 'begun anew'
+        if options.modes is None and not self.asked and self._improve_probe(engine, guard):
+            return 'improved'
+        return 'as it was'
 
-    def _improve_probe(self, engine: Engine, guard: Guard) -> None:
+    def _improve_probe(self, engine: Engine, guard: Guard) -> bool:
+        """Whether another probe was found."""
         options, number = self.options, self.number
         if not asks_after(self.residuals[self.before :], options.passes - self.before, refined=options.refine_probe):
-            return
+            return False
         self.asked = True
         varying = find_variation(engine, self.residuals[-1])
         found = find_modes(engine, self.residuals[-1]) if varying is None else engine.probe
         if found is None and not options.refine_probe:
-            return
+            return False
         if varying is not None:
             engine.prepared = replace(engine.prepared, variation=varying)
             engine.take_variation()
@@ -108,6 +108,7 @@ class History:
             self.options = replace(options, passes=max(options.passes, options.passes_with_probe))
         self.before = number
         self.course = options.with_probe(self.options.passes - number, known=True)
+        return found is not None
 
     def _begin_anew(self, engine: Engine, guard: Guard) -> bool:
         """Begin again with a probe that moves from the outset, and slowly, where there is one to begin with: nothing

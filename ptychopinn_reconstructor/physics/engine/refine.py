@@ -169,10 +169,10 @@ class _Refinement:
                 drawn = even_sampling(engine.prepared.positions, history.next_batches(), generator)
                 better = self._visit(drawn)
                 self._settle()
-                known = history.found_probe
-                if better and history.ask_for_probe(engine, self.guard):
+                answer = history.ask_for_probe(engine, self.guard) if better else 'as it was'
+                if answer == 'begun anew':
                     self.detector.begin_anew(start)
-                elif history.found_probe and not known:
+                elif answer == 'improved':
                     self.detector.forget_beam()
                     self.guard.forget()
                 self._map_positions(watch)
