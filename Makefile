@@ -31,7 +31,7 @@ MYPY = ../$(1)/bin/python -m mypy --config-file ../pyproject.toml --cache-dir ..
 .DEFAULT_GOAL := help
 .PRECIOUS: %/.installed %/.wheel
 .PHONY: help install environments system-libraries window-libraries test test-all test-torch-only test-tensorflow-only
-.PHONY: test-ptychodus test-ptychodus-all demo gui bench quality harden lint format wheel clean
+.PHONY: test-ptychodus test-ptychodus-all demo gui bench quality harden coverage mutation lint format wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
@@ -130,6 +130,20 @@ quality: $(STAMP) ## measure the image quality on simulated and real scans; ARGS
 # conftest.
 harden: $(STAMP) ## hours of attacks on files, requests, disks and processes; ARGS='--minutes 60 --report' goes on later
 	PYTHONPATH=tests $(BIN)/python -m harden.campaign $(ARGS)
+
+# Child processes are measured by a .pth file of coverage, which a folder that is only seen does not pass on.
+MEASURE := -m coverage run --rcfile=$(CURDIR)/pyproject.toml --data-file=$(CURDIR)/.coverage
+coverage: export QT_QPA_PLATFORM = offscreen
+coverage: $(STAMP) $(HOST)/.wheel system-libraries ## branches of the package that the tests of every day run
+	$(BIN)/python -m coverage erase
+	cp $(call SITE,.venv)/a1_coverage.pth $(call SITE,$(HOST))/
+	$(BIN)/python -P $(MEASURE) $(PYTEST) -m 'not slow'
+	$(HOST)/bin/python -P $(MEASURE) $(PYTEST) -m 'not slow' $(HOST_TESTS)
+	$(BIN)/python -m coverage combine
+	$(BIN)/python -m coverage report --skip-covered --sort=cover
+
+mutation: $(STAMP) ## how many of some hundred small changes of io, model_file and worker the tests see; ARGS=--help
+	PYTHONPATH=tests $(BIN)/python -m mutation.campaign $(or $(ARGS),--map --seed 1 --report)
 
 lint: $(HOST)/.installed ## ruff, formatting, mypy in strict mode; that specifications and tests name each other
 	$(BIN)/ruff check .
