@@ -201,7 +201,8 @@ def test_everything_imported_is_a_declared_dependency() -> None:
     import ast
 
     distributions = {'skimage': 'scikit-image', 'yaml': 'pyyaml'}
-    declared = {re.split(r'[\[><=]', r)[0] for r in PROJECT['project']['dependencies']}
+    late = [r for extra in ('slurm', 'dask') for r in PROJECT['project']['optional-dependencies'][extra]]
+    declared = {re.split(r'[\[><=]', r)[0] for r in [*PROJECT['project']['dependencies'], *late]}
     used = set()
     for path in FOLDERS[PACKAGE].rglob('*.py'):
         if 'host' in path.relative_to(FOLDERS[PACKAGE]).parts:

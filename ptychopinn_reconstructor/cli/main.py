@@ -6,6 +6,7 @@ import click
 
 from .. import __version__
 from .app import App, CommandEntry, debug_option
+from .stopping import watch_parent
 
 # Each command is the function of its own name in the module of its own name.
 HELP = {
@@ -20,6 +21,7 @@ HELP = {
     'evaluate': 'Compare reconstructed objects with the true one, or with another result in its place.',
     'compare': 'Train and reconstruct a scan with several backends and report how far they agree.',
     'study': 'Run a grid of simulated scans and show how the results depend on what is varied.',
+    'batch': 'Run many commands, here or on a cluster, each once: an ensemble, several instruments, many scans.',
     'inspect': 'Show what a model file (model.safetensors) holds, after checking all of it.',
     'verify': 'Replay the self-test of a model file: the network must give the recorded output again.',
     'doctor': 'Show versions, backends with their devices, and whether Ptychodus is there.',
@@ -35,13 +37,16 @@ COMMANDS = {name: CommandEntry(f'{__package__}.{name}:{name}', text) for name, t
     context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 110},
 )
 @click.version_option(__version__, prog_name='ptychopinn')
+@click.option('--end-with-parent', is_flag=True, hidden=True, help='End at the end of stdin.')
 @debug_option
 @click.pass_context
-def main(ctx: click.Context) -> None:
+def main(ctx: click.Context, end_with_parent: bool) -> None:
     """Physics-informed neural reconstruction of ptychographic scans.
 
     Train a network on the diffraction patterns of a scan, then reconstruct that scan or others taken with the same
     probe; refine and evaluate the result. Lengths are in object pixels unless a help text says otherwise.
     """
+    if end_with_parent:
+        watch_parent()
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

@@ -17,6 +17,17 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SHOW_CURSOR = b'\x1b[?25h'  # a progress bar hides it
 
 
+def watch_parent() -> None:
+    """End this process at the end of stdin, which is a pipe of whoever started it: a killed one leaves no orphan."""
+
+    def wait() -> None:
+        while os.read(0, 1024):
+            pass
+        os._exit(INTERRUPTED)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 @contextmanager
 def catch_stop_signals() -> Iterator[ShouldStop]:
     """`should_stop()` for a job that runs in the block; the handlers of before are put back afterwards.

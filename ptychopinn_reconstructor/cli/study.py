@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,14 @@ import click
 
 from ..errors import ConfigError, Interrupted, PtychoPINNError, quote
 from ..events import with_logging
-from ..experiments.study import Outcome, Run, Study, list_runs, read_description, run_study
+from ..experiments.study import Outcome, Run, Study, list_runs, list_states, read_description, run_some, run_study
+from ..experiments.study.records import FAILED, LOGS
 from ..experiments.study.table import group_by_seed
 from ..physics.scoring.metrics import LEADING
 from .app import Decorator, debug_option, json_option
 from .arguments import output_option, set_option
 from .configuration import read_command_line
+from .engines import EngineArguments, engine_options
 from .folders import check_output_folder
 from .logs import job_output_options
 from .progress import ProgressBar
@@ -66,7 +68,7 @@ def _list_option(name: str, text: str) -> Decorator:
     help='Model of the runs called pretrained [default: one is pretrained for each dose and seed].',
 )  # fmt: skip
 @set_option
-@click.option('--dry-run', is_flag=True, help='List the runs and stop.')
+@engine_options
 @click.option('--overwrite', is_flag=True, help='Replace the study that the output folder holds.')
 @json_option
 @job_output_options
@@ -75,7 +77,9 @@ def study(
     description: str | None,
     output_dir: Path,
     settings: tuple[str, ...],
-    dry_run: bool,
+    listed: bool,
+    names: tuple[str, ...],
+    engine: EngineArguments,
     overwrite: bool,
     as_json: bool,
     quiet: bool,
@@ -86,48 +90,61 @@ def study(
     NAME is a shipped study (dose, overlap, training-size, pinn-against-supervised), FILE a YAML file like those; the
     options come first. Every combination of the listed values is a run. The output folder gets study.csv (a row a run),
     study.html (curves and pictures on one page), and the files of each run. A run that is done is not done again: the
-    same command goes on with an interrupted study and tries failed runs again. Exit code 1 if any run failed.
+    same command goes on with an interrupted study and tries failed runs again. --workers, --slurm or --dask run them in
+    several processes, here or elsewhere. Exit code 1 if any run failed.
     """
     overrides = {**given, 'settings': read_command_line(settings, {})}
     described = read_description(description, overrides)
     runs = list_runs(described)
-    if dry_run:
-        _list_runs(described, runs, as_json)
+    if listed:
+        _list_runs(described, runs, output_dir, as_json)
         return
     check_output_folder(output_dir)
     title = 'Study' if description is None else f'Study: {Path(description).stem}'
     with catch_stop_signals() as should_stop, ProgressBar('reading', quiet=quiet) as bar:
+        emit = with_logging(bar.emit)
         try:
-            outcome = run_study(
-                described,
-                output_dir,
-                name=title,
-                overwrite=overwrite,
-                emit=with_logging(bar.emit),
-                should_stop=should_stop,
-            )
+            if names:
+                _check_rows(run_some(described, output_dir, names, emit=emit, should_stop=should_stop))
+                return
+            with engine.open(output_dir / LOGS) as place:
+                outcome = run_study(
+                    described,
+                    output_dir,
+                    name=title,
+                    overwrite=overwrite,
+                    engine=place,
+                    bundle=engine.bundle,
+                    emit=emit,
+                    should_stop=should_stop,
+                )
         except Interrupted as error:
             raise Interrupted(f'Stopped; what is done is in {output_dir}, and the same command goes on.') from error
     if as_json or not quiet:
         show(_summarize(outcome), as_json=as_json, text=_format_lines(outcome))
-    if outcome.failed:
-        first = outcome.failed[0]
+    _check_rows(outcome.rows)
+
+
+def _check_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise PtychoPINNError where runs failed."""
+    failed = [row for row in rows if row['status'] == FAILED]
+    if failed:
         raise PtychoPINNError(
-            f'{len(outcome.failed)} of {len(runs)} runs failed, the first with: {first["error"]} '
+            f'{len(failed)} of {len(rows)} runs failed, the first with: {failed[0]["error"]} '
             'Start the same command again to try them again.'
         )
 
 
-def _list_runs(described: Study, runs: list[Run], as_json: bool) -> None:
+def _list_runs(described: Study, runs: list[Run], output_dir: Path, as_json: bool) -> None:
     trainings = {run.pretraining if run.model == 'pretrained' else run.training for run in runs if run.backend}
     values = {
         'runs': len(runs),
         'trainings': len(trainings),
         'training_cpu_seconds_at_most': len(trainings) * described.max_cpu_seconds,
-        'names': [run.name for run in runs],
     }
-    text = [*format_pairs({key: value for key, value in values.items() if key != 'names'}), *values['names']]  # type: ignore[misc]
-    show(values, as_json=as_json, text=text)
+    states = list_states(described, output_dir)
+    text = [*format_pairs(values), *(f'{state:<8}  {name}' for name, state in states.items())]
+    show({**values, 'jobs': states}, as_json=as_json, text=text)
 
 
 def _summarize(outcome: Outcome) -> dict[str, Any]:

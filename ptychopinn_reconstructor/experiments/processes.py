@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from ..errors import InputError, Interrupted, PtychoPINNError
@@ -21,6 +23,10 @@ CAUSES = {
     'SIGSEGV': 'does the framework fit the machine, and is the scan file undamaged?',
 }
 POLL, PATIENCE = 0.05, 10.0  # seconds between two looks at a child, and from SIGTERM to SIGKILL
+
+
+class KilledError(PtychoPINNError):
+    """A command was ended by a signal, which says nothing against doing it again."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +46,28 @@ class CompletedCommand:
     cost: Cost
 
 
-def run_command(arguments: Sequence[str], what: str, *, should_stop: ShouldStop = never) -> CompletedCommand:
+def run_command(
+    arguments: Sequence[str],
+    what: str,
+    *,
+    should_stop: ShouldStop = never,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> CompletedCommand:
     """Run `ptychopinn ARGUMENTS` in a new process; `what` ('The training with torch') begins its error's sentence.
 
-    Raises InputError where the command ends with exit code 2, Interrupted with 130 or when asked to stop, otherwise
-    PtychoPINNError; the sentence is the command's own. The process never outlives this call.
+    `folder` is its current folder, `environment` what is set beside the variables of this process. Raises InputError
+    where the command ends with exit code 2, Interrupted with 130 or when asked to stop, KilledError where a signal
+    ended it, otherwise PtychoPINNError; the sentence is the command's own. The process outlives neither this call nor
+    this process, however that ends: its stdin is a pipe that ends with them.
     """
-    command = [sys.executable, '-P', '-m', 'ptychopinn_reconstructor', *arguments]
+    command = [sys.executable, '-P', '-m', 'ptychopinn_reconstructor', '--end-with-parent', *arguments]
+    variables = {**os.environ, **(environment or {})}
     with tempfile.TemporaryFile('w+') as out, tempfile.TemporaryFile('w+') as stderr:
         start = time.perf_counter()
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=stderr) as process:
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=out, stderr=stderr, cwd=folder, env=variables
+        ) as process:
             try:
                 used = _wait(process, should_stop)
             finally:
@@ -89,5 +107,6 @@ def _make_error(code: int, stderr: str, what: str) -> PtychoPINNError:
     if code < 0:
         cause = CAUSES.get(signal.Signals(-code).name, 'was there enough memory?')
         reason = f'it was ended by signal {-code} ({signal.Signals(-code).name}); {cause}'
+        return KilledError(f'{what} failed: {reason}')
     kind = {InputError.exit_code: InputError, Interrupted.exit_code: Interrupted}.get(code, PtychoPINNError)
     return kind(f'{what} failed: {reason}')

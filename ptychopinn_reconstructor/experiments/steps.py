@@ -110,6 +110,12 @@ def summarize_model(model: Path) -> dict[str, Any]:
     }
 
 
+def count_gpus() -> int:
+    """Number of GPUs that the first installed backend sees; 0 without one."""
+    names = [name for backend in installed()[:1] for name in load_backend(backend).devices()]
+    return sum(name not in ('cpu', 'mps') for name in names)
+
+
 def check_backends(names: Iterable[str]) -> None:
     """Raise BackendError, which says how to install it, if a backend is unknown or not installed.
 

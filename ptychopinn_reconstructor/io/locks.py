@@ -9,29 +9,50 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Self
 
-from ..errors import OutputError, quote
+from ..errors import Interrupted, OutputError, quote
+from ..events import ShouldStop
 from .atomic import make_folder
 from .system import CAN_LOCK, HOST, is_running, lock_file
 
 NAME = '.ptychopinn.lock'
 ATTEMPTS = 20  # to open a lock that its owner removes at the same moment
+POLL = 0.2  # seconds between two looks at a lock that is waited for
+
+
+class FolderInUseError(OutputError):
+    """Another process has the lock of a folder."""
 
 
 class FolderLock:
     """While the block runs, no other process takes the lock of the folder, which is made where absent.
 
     The system lets go of the lock of a process that was killed: it is taken over. A job within a job of the same
-    process shares its lock. `job` says in the error of others what is being done.
+    process shares its lock. `job` says in the error of others what is being done. A lock of another `name` excludes
+    only those of that name. With `should_stop` a folder in use is waited for.
 
-    Raises OutputError that names host and process when the folder is in use, or cannot be written.
+    Raises OutputError that names host and process when the folder is in use, or cannot be written; Interrupted when
+    asked to stop while waiting.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], job: str) -> None:
-        self.folder, self.job = Path(folder), job
+    def __init__(
+        self, folder: str | os.PathLike[str], job: str, *, name: str = NAME, should_stop: ShouldStop | None = None
+    ) -> None:
+        self.folder, self.job, self.name, self.should_stop = Path(folder), job, name, should_stop
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Self:
-        path = make_folder(self.folder) / NAME
+        while True:
+            try:
+                return self._take()
+            except FolderInUseError:
+                if self.should_stop is None:
+                    raise
+                if self.should_stop():
+                    raise Interrupted('Stopped on request.') from None
+            time.sleep(POLL)
+
+    def _take(self) -> Self:
+        path = make_folder(self.folder) / self.name
         for _ in range(ATTEMPTS):
             try:
                 file = path.open('a+', encoding='utf-8', errors='replace')
@@ -47,7 +68,7 @@ class FolderLock:
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
             with suppress(OSError):  # before it is closed: afterwards it may be another's
-                (self.folder / NAME).unlink()
+                (self.folder / self.name).unlink()
             self._file.close()
             self._file = None
 
@@ -61,7 +82,7 @@ class FolderLock:
             return True
         if known is False or (known is None and _may_run(owner)):
             file.close()
-            raise OutputError(_describe(self.folder, owner, path))
+            raise FolderInUseError(_describe(self.folder, owner, path))
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 file.truncate(0)

@@ -332,9 +332,10 @@ def test_two_studies_are_never_in_one_folder_at_a_time(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
-def test_a_dry_run_lists_the_runs_and_writes_nothing(tmp_path: Path) -> None:
-    values = told('dose', '--seeds', 1, '--model', 'pinn,engine', '--dry-run', '--output-dir', tmp_path / 'o')
+def test_a_list_names_the_runs_with_their_states_and_writes_nothing(tmp_path: Path) -> None:
+    values = told('dose', '--seeds', 1, '--model', 'pinn,engine', '--list', '--output-dir', tmp_path / 'o')
     assert (values['runs'], values['trainings']) == (6 * (2 + 3), 6)
+    assert set(values['jobs'].values()) == {'open'} and len(values['jobs']) == values['runs']
     assert values['training_cpu_seconds_at_most'] == 6 * 240 and not (tmp_path / 'o').exists()
 
 

@@ -13,6 +13,7 @@ from ...backend import resolve_name
 from ...config import Config, applicable
 from ...config.yaml_text import parse_yaml
 from ...errors import ConfigError, quote
+from ...io.atomic import write_atomically
 
 STUDIES = 'ptychopinn_reconstructor.configs'
 FOLDER = 'studies'
@@ -96,6 +97,14 @@ class Study(BaseModel):
     def fixed(self) -> dict[str, Any]:
         """Fixed parameters as plain JSON types, which must be equal for all runs in one folder."""
         return self.model_dump(mode='json', exclude={*VARIED, 'seeds'})
+
+
+def write_description(path: Path, study: Study) -> None:
+    """Write a study as a YAML file that `read_description` reads."""
+    import yaml
+
+    with write_atomically(path) as temporary:
+        temporary.write_text(yaml.safe_dump(study.model_dump(mode='json'), sort_keys=False), encoding='utf-8')
 
 
 def _check_range(values: tuple[float, ...], low: float, high: float, unit: str) -> tuple[float, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
@@ -62,6 +62,13 @@ class Run:
         return f'{self.model}-{self.backend}_{self.training_scan}{grid}'
 
     @property
+    def shared(self) -> str:
+        """The name of what several runs share: the training of a network, or nothing but the run itself."""
+        if not self.backend:
+            return self.name
+        return self.pretraining if self.model == 'pretrained' else self.training
+
+    @property
     def pretraining(self) -> str:
         """The name of the pretraining, which runs at any overlap share."""
         return f'{self.model}-{self.backend}_{format_dose(self.dose)}-photons_seed-{self.seed}'
@@ -74,6 +81,20 @@ def list_runs(study: Study) -> list[Run]:
         for model, dose, overlap in product(study.model, study.dose, study.overlap):
             found.update(dict.fromkeys(_expand_run(study, Run(model, dose, overlap, seed))))
     return list(found)
+
+
+def bundle_runs(runs: Sequence[Run], size: int) -> list[list[Run]]:
+    """Runs that one process does one after another: at least `size`, those of one training together."""
+    together: dict[str, list[Run]] = {}
+    for run in runs:
+        together.setdefault(run.shared, []).append(run)
+    bundles: list[list[Run]] = []
+    for group in together.values():
+        if bundles and len(bundles[-1]) < size:
+            bundles[-1] += group
+        else:
+            bundles.append([*group])
+    return bundles
 
 
 def _expand_run(study: Study, run: Run) -> Iterator[Run]:

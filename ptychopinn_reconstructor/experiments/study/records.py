@@ -12,8 +12,9 @@ from ...io.plain_json import to_plain_json, write_json
 from .description import Study
 
 FORMAT_VERSION = 1
-STUDY_FILE, RECORD, PICTURE = 'study.json', 'run.json', 'compared.npz'
-OWN = (STUDY_FILE, 'study.csv', 'study.html', 'scans', 'trainings', 'runs')
+STUDY_FILE, DESCRIPTION, RECORD, PICTURE = 'study.json', 'study.yaml', 'run.json', 'compared.npz'
+LOGS = 'logs'  # what an engine writes of its jobs
+OWN = (STUDY_FILE, DESCRIPTION, 'study.csv', 'study.html', 'scans', 'trainings', 'runs', LOGS)
 DONE, UNSCORED, FAILED = 'done', 'unscored', 'failed'
 
 Values = dict[str, Any]

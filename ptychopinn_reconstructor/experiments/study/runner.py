@@ -16,6 +16,7 @@ import numpy as np
 from ...errors import Interrupted, PtychoPINNError
 from ...io import read_object
 from ...io.atomic import write_atomically
+from ...io.locks import FolderLock
 from ...io.plain_json import write_json
 from ...model_file.trained import collect_versions
 from ...physics.scoring.metrics import Comparison, default_margin
@@ -28,7 +29,7 @@ from .records import DONE, FAILED, PICTURE, RECORD, UNSCORED, Values, is_finishe
 from .scans import Sample
 
 Sections = Mapping[str, Mapping[str, Any]]
-TRAINED = 'training.json'
+TRAINED, CLAIM = 'training.json', '.claim.lock'
 ENDLESS = 1_000_000  # epochs
 NO_OVERLAP = 0.0  # percent, at and below which spots know nothing of each other's phase
 
@@ -48,10 +49,17 @@ class Runner:
         return read_record(self.folder / 'runs' / run.name / RECORD)
 
     def execute(self, run: Run) -> Values:
-        """Record of a run, executed unless complete; failures are recorded. Raises Interrupted when asked to stop."""
-        known = self.read_record(run)
-        if known is not None and is_finished(known):
-            return known
+        """Record of a run, executed unless complete; failures are recorded.
+
+        Raises Interrupted when asked to stop, FolderInUseError where another process executes it.
+        """
+        with FolderLock(self.folder / 'runs' / run.name, f'run {run.name}'):
+            known = self.read_record(run)
+            return known if known is not None and is_finished(known) else self._execute(run)
+
+    def _execute(self, run: Run) -> Values:
+        record = self.folder / 'runs' / run.name / RECORD
+        record.unlink(missing_ok=True)  # of a failure that may not be told again
         values: Values = {**run.factors(), 'status': FAILED, 'error': None}
         try:
             values |= self._score(run)
@@ -59,7 +67,7 @@ class Runner:
             if self.steps.should_stop():
                 raise Interrupted('Stopped on request.') from error
             values['error'] = _format_error(error)
-        write_json(self.folder / 'runs' / run.name / RECORD, values)
+        write_json(record, values)
         return values
 
     def _score(self, run: Run) -> Values:
@@ -110,20 +118,20 @@ class Runner:
         return self._train_once(run.training, run, self._train)
 
     def _train_once(self, name: str, run: Run, train: Callable[[Run, Path], Cost]) -> tuple[Path, Values]:
+        if name in self.failed:
+            raise self.failed[name]
         folder = self.folder / 'trainings' / name
-        model = folder / MODEL
-        known = read_record(folder / TRAINED)
-        if known is None or not model.exists():
-            if name in self.failed:
-                raise self.failed[name]
-            try:
-                cost = train(run, folder)
-                known = _cost_columns(cost, 'train_') | _model_columns(model)
-            except PtychoPINNError as error:
-                self.failed[name] = error
-                raise
-            write_json(folder / TRAINED, known)
-        return model, known
+        # The training itself takes the folder's own lock: this one lets runs of other processes wait for their model.
+        with FolderLock(folder, f'training of {run.name}', name=CLAIM, should_stop=self.steps.should_stop):
+            known = read_record(folder / TRAINED)
+            if known is None or not (folder / MODEL).exists():
+                try:
+                    known = _cost_columns(train(run, folder), 'train_') | _model_columns(folder / MODEL)
+                except PtychoPINNError as error:
+                    self.failed[name] = error
+                    raise
+                write_json(folder / TRAINED, known)
+        return folder / MODEL, known
 
     def _train(self, run: Run, folder: Path) -> Cost:
         scan = self._simulate_scan(run.scan, self.sample.write, run)
