@@ -29,6 +29,13 @@ class Watch(Callback):
         """Go on from a checkpoint."""
         self.journal.restore(state_dict)
 
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Leave nothing to train where more epochs are done than the job asks for; Lightning would refuse that."""
+        done = len(checkpoint['callbacks'][self.state_key]['losses'])
+        trainer.fit_loop.max_epochs = max(self.job.config.training.nepochs, done)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave a checkpoint at once, so that a training killed in its first epoch resumes too."""
         self.has_begun = True

@@ -146,7 +146,7 @@ def read_resumed_config(folder: Path, file: str | None, settings: Sequence[str],
     """The configuration of the training in `folder`, with what the command line changes; never another network."""
     stored = read_stored_config(folder)
     config = resolve(stored, file, settings, options)
-    check_resumable(folder, stored, config)
+    check_resumable(stored, config)
     return config
 
 

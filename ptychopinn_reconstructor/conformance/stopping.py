@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,16 @@ class StoppingChecks:
         before, last, after = (patches for _, _, patches in (*first.looks.seen[1:], further.looks.seen[-1]))
         # 12 steps of a hundredth of the rate at which the 6 steps before them were taken
         assert 0 < np.abs(after - last).max() < 0.2 * np.abs(last - before).max()
+
+    def test_fewer_epochs_than_are_done_add_none(
+        self, backend: Backend, tmp_path: Path, conformance_runs: Runs
+    ) -> None:
+        """B38: the training is complete, and its best epoch is returned."""
+        whole, heard = conformance_runs.reference, jobs.Listener()
+        folder = shutil.copytree(whole.folder, tmp_path / 'job')
+        found = jobs.train(backend, folder, resume=True, training__nepochs=1, emit=heard)
+        assert not found.interrupted and heard.steps == 0 and list(found.losses) == list(whole.trained.losses)
+        assert jobs.largest_difference(found.weights, whole.trained.weights) == 0
 
     def test_what_was_best_is_remembered_across_a_resume(
         self, backend: Backend, conformance_runs: Runs, tmp_path: Path

@@ -48,10 +48,8 @@ def read_stored_config(folder: Path) -> Config:
     return parse(parse_yaml(text, str(folder / CONFIG), 'leave out resume=True to train anew'))
 
 
-def check_resumable(folder: Path, stored: Config, config: Config) -> None:
-    """Raise ConfigError if `config` differs from `stored` in a setting that a resume cannot change, or asks for fewer
-    epochs than are complete.
-    """
+def check_resumable(stored: Config, config: Config) -> None:
+    """Raise ConfigError if `config` differs from `stored` in a setting that a resume cannot change."""
     for section in ('model', 'data', 'training'):
         old, new = stored.to_json()[section], config.to_json()[section]
         for key in old.keys() - FREE_ON_RESUME:
@@ -60,11 +58,6 @@ def check_resumable(folder: Path, stored: Config, config: Config) -> None:
                     f'A resumed training is the same training, whose {key} is {old[key]}, not {new[key]}; '
                     f'set {section}.{key} back, or train anew in another folder.'
                 )
-    done = count_epochs(folder)
-    if config.training.nepochs < done:
-        raise ConfigError(
-            f'The training in {folder} has {done} epochs already; set training.nepochs to more, or use its model.'
-        )
 
 
 def find_start_model(folder: Path, given: str | Path | None, *, resume: bool) -> Path | None:

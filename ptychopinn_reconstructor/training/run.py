@@ -147,7 +147,9 @@ def _run_locked(plan: TrainingPlan, run: TrainingRun, path: Path | None, *, keep
         sources=data.sources,
         trained_for=data.trained_for,
     )
-    notices = (*notices, *_note_learning(model, trained))
+    remarks = [*_note_learning(model, trained), *_note_epochs(config, trained)]
+    log_notices(emit, remarks)
+    notices = (*notices, *remarks)
     verdict = None
     if not trained.interrupted:
         verdict = judge_training(trained, backend, config, data.scans, data.splits, measured=data.measured)
@@ -170,6 +172,18 @@ def _note_learning(path: Path, trained: TrainedModel) -> tuple[Notice, ...]:
         'that of a fresh one but for rounding; train longer, or on more patterns.'
     )
     return (Notice('hardly_trained', text),)
+
+
+def _note_epochs(config: Config, trained: TrainedModel) -> tuple[Notice, ...]:
+    """A notice where a resumed training had more epochs than it was asked for: none was added."""
+    done, asked = len(trained.losses), config.training.nepochs
+    if trained.interrupted or done <= asked:
+        return ()
+    text = (
+        f'The training has {done} epochs already, more than the {asked} asked for: none is added, and the best of them '
+        f'is the model, now as that of a complete training; to go on, set training.nepochs to more than {done}.'
+    )
+    return (Notice('no_epoch_added', text),)
 
 
 def summarize_training(result: TrainingResult) -> dict[str, Any]:

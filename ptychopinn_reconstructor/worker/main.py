@@ -230,7 +230,7 @@ def train_in(
     resume = request.resume or request.finish
     if resume:
         stored = read_stored_config(folder)
-        check_resumable(folder, stored, config)
+        check_resumable(stored, config)
     else:
         for kept in set_aside(folder):
             channel.log(f'The earlier training is kept as {kept}.')

@@ -145,6 +145,11 @@ def test_resume_goes_on_with_the_next_epoch_and_the_stored_settings(work: Path, 
     assert model.manifest.config.training.learning_rate == 1e-3
     assert model.weights['stem.kernel'].shape == before['stem.kernel'].shape == (3, 3, 24, 8)
     assert not np.array_equal(model.weights['stem.kernel'], before['stem.kernel'])
+    again = told(*line, '--resume', '--epochs', 1)  # fewer than are done
+    assert again['epochs'] == 2 and not again['interrupted'] and epochs_in(tmp_path / 'm') == [1, 2]
+    assert any('2 epochs already, more than the 1 asked for' in note for note in again['notes'])
+    kept = open_model(tmp_path / 'm' / 'model.safetensors').weights
+    assert all(np.array_equal(kept[name], values) for name, values in model.weights.items())
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,6 @@ from ptychopinn_reconstructor.host.training_data import TrainingFiles, find_trai
 from ptychopinn_reconstructor.model_file.opening import open_model
 from ptychopinn_reconstructor.worker.handover import PREFIX
 
-SOON = 10.0  # seconds, on a machine with other work; `make bench` measures how soon it is
 LONG = 400
 HANG = 300.0
 
@@ -187,14 +186,13 @@ def test_a_window_that_draws_slowly_is_shown_no_more_than_it_draws(host: Host, f
 # Stop, resume, busy
 
 
-def wait_for(host: Host, is_it: Callable[[], bool]) -> float:
-    """Run the host's main loop until `is_it`; the seconds that took."""
+def wait_for(host: Host, is_it: Callable[[], bool]) -> None:
+    """Run the host's main loop until `is_it`."""
     begin = time.monotonic()
     while not is_it():
         host.model.run_tasks()
         assert time.monotonic() - begin < HANG
         time.sleep(0.02)
-    return time.monotonic() - begin
 
 
 def worker_of(host: Host) -> int:
@@ -207,7 +205,7 @@ def worker_of(host: Host) -> int:
 
 @pytest.mark.slow
 def test_stop_and_resume(host: Host, folder: Path, tmp_path: Path) -> None:
-    """Stop within about a second; the best epoch becomes the model in use, and a further Train goes on if asked."""
+    """After a stop the best epoch becomes the model in use, and a further Train goes on if asked."""
     host.set(**{'PtychoPINNTraining.NumEpochs': LONG})
     (tmp_path / 'in').mkdir()
     out = tmp_path / 'out'
@@ -220,8 +218,8 @@ def test_stop_and_resume(host: Host, folder: Path, tmp_path: Path) -> None:
         product.train_reconstructor_local(tmp_path / 'in', tmp_path / 'second', algorithm=PINN)
     count = len(host.products())
     host.monitor.stop_processing()
-    seconds = wait_for(host, lambda: not host.monitor.is_processing)
-    assert seconds < SOON + 0.5 and host.monitor.get_last_error() is None
+    wait_for(host, lambda: not host.monitor.is_processing)
+    assert host.monitor.get_last_error() is None
     with pytest.raises(BusyError, match='model of the stopped training'):
         product.train_reconstructor_local(tmp_path / 'in', tmp_path / 'second', algorithm=PINN)
     wait_for(host, lambda: not host.library.session.is_finishing)
@@ -233,7 +231,7 @@ def test_stop_and_resume(host: Host, folder: Path, tmp_path: Path) -> None:
     assert '[WARNING]' in log and 'last checkpoint' in log and 'A PtychoPINN training is running' in log
     shown = host.products()[1]
     stopped_at = shown.losses[-1].epoch
-    assert stopped.epochs == stopped_at >= 2
+    assert 2 <= stopped.epochs == stopped_at < LONG
 
     host.set(**{'PtychoPINNTraining.NumEpochs': stopped_at + 2, 'PtychoPINNPlugin.Resume': True})
     product.train_reconstructor_local(tmp_path / 'in', out, algorithm=PINN, block=True)
@@ -274,7 +272,7 @@ def test_a_second_training_waits_for_nothing_when_the_first_has_failed(
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_is_told_within_a_second(host: Host, folder: Path, model: Path, tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_is_told(host: Host, folder: Path, model: Path, tmp_path: Path) -> None:
     """In training and in inference: the exception for a script, the panel for a user; the host goes on."""
     (tmp_path / 'in').mkdir()
     (tmp_path / 'scratch').mkdir()
@@ -296,7 +294,7 @@ def test_a_worker_that_is_killed_is_told_within_a_second(host: Host, folder: Pat
         wait_for(host, lambda: host.monitor.get_progress() in (1, 2, 3) or host.monitor.get_progress() >= 90)
         assert len(list((tmp_path / 'scratch').iterdir())) == 1
         os.kill(worker_of(host), signal.SIGKILL)
-        assert wait_for(host, lambda: not host.monitor.is_processing) < SOON
+        wait_for(host, lambda: not host.monitor.is_processing)
         error = host.monitor.get_last_error()
         assert isinstance(error, WorkerDied) and 'exit code -9' in str(error) and 'memory' in str(error)
         assert any('[ERROR]' in line and 'exit code -9' in line for line in host.log())
@@ -316,7 +314,6 @@ def test_closing_ptychodus_ends_the_worker(folder: Path, tmp_path: Path) -> None
         host.open(folder).train_reconstructor_local(tmp_path / 'in', tmp_path / 'out', algorithm=PINN)
         wait_for(host, lambda: host.monitor.get_progress() >= 1)
         pid = worker_of(host)
-        begin = time.monotonic()
-    assert time.monotonic() - begin < 3 * SOON
+    assert not (tmp_path / 'out' / 'model.safetensors').exists()
     assert not Path(f'/proc/{pid}').exists()
     assert list((tmp_path / 'out').glob('checkpoints/last.*'))

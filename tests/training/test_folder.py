@@ -74,25 +74,21 @@ def test_a_configuration_that_cannot_be_read(tmp_path: Path, text: str) -> None:
     ('change', 'value'),
     [('training__batch_size', 8), ('model__gridsize', 2), ('data__validation_fraction', 0.3), ('model__N', 64)],
 )
-def test_only_the_same_training_is_gone_on_with(tmp_path: Path, change: str, value: float) -> None:
+def test_only_the_same_training_is_gone_on_with(change: str, value: float) -> None:
     stored = short_config(training__nepochs=5)
-    folder = fill(tmp_path / 'out', stored)
     other = short_config(**{'training__nepochs': 5, change: value})
     with pytest.raises(ConfigError, match=rf'{change.split("__")[1]} is .*, not {value}'):
-        check_resumable(folder, stored, other)
+        check_resumable(stored, other)
 
 
-def test_what_a_resumed_training_may_change(tmp_path: Path) -> None:
+def test_what_a_resumed_training_may_change() -> None:
     stored = short_config(training__nepochs=5)
-    folder = fill(tmp_path / 'out', stored, epochs=5)
     for changes in (
         {'training__nepochs': 9, 'training__learning_rate': 1e-4},
         {'training__nepochs': 5, 'training__early_stop_patience': 2, 'training__max_cpu_seconds': 10.0},
-        {'training__nepochs': 5, 'execution__device': 'auto', 'refinement__passes': 3},
+        {'training__nepochs': 4, 'execution__device': 'auto', 'refinement__passes': 3},
     ):
-        check_resumable(folder, stored, short_config(**changes))
-    with pytest.raises(ConfigError, match='has 5 epochs already'):
-        check_resumable(folder, stored, short_config(training__nepochs=4))
+        check_resumable(stored, short_config(**changes))
 
 
 def test_a_training_keeps_the_model_that_it_starts_from(tmp_path: Path) -> None:
