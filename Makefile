@@ -10,6 +10,7 @@ CONTENT := -e '.[torch,tensorflow-cpu,dev]'
 # installed once.
 HOST := .venv-ptychodus
 OLD_HOST := .venv-ptychodus-1.6
+PEER := .venv-pty-chi
 HOSTS := $(HOST) $(OLD_HOST)
 SITE = $$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
 SEES = $(PYTHON) -m venv --without-pip $(1) && for other in $(2); do echo $(call SITE,$$other); done > $(call SITE,$(1))/seen.pth
@@ -31,7 +32,8 @@ MYPY = ../$(1)/bin/python -m mypy --config-file ../pyproject.toml --cache-dir ..
 .DEFAULT_GOAL := help
 .PRECIOUS: %/.installed %/.wheel
 .PHONY: help install environments system-libraries window-libraries test test-all test-torch-only test-tensorflow-only
-.PHONY: test-ptychodus test-ptychodus-all demo gui bench quality harden coverage mutation lint format wheel clean
+.PHONY: test-ptychodus test-ptychodus-all test-pty-chi demo gui bench quality harden coverage mutation lint format wheel
+.PHONY: clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
@@ -52,6 +54,13 @@ $(HOST)/.installed: $(STAMP)
 $(OLD_HOST)/.installed: $(HOST)/.installed
 	$(call SEES,$(OLD_HOST),$(HOST) .venv)
 	$(OLD_HOST)/bin/python -m pip install --quiet --no-deps 'ptychodus==1.6.0'
+	touch $@
+
+# Wheels of torchvision load only beside a PyTorch of their kind, with CUDA or without; tests/beside_pty_chi stands in.
+$(PEER)/.installed: $(HOST)/.installed
+	$(call SEES,$(PEER),$(HOST) .venv)
+	$(PEER)/bin/python -m pip install --quiet -c constraints.txt '.[peer]'
+	$(PEER)/bin/python -m pip uninstall --quiet --yes torchvision
 	touch $@
 
 $(DEMO)/.installed: pyproject.toml constraints.txt
@@ -87,7 +96,7 @@ test: $(STAMP) system-libraries ## the tests of every day, minutes; ends with th
 
 test-all: $(STAMP) system-libraries ## every test there is: an hour or so
 	$(BIN)/python -P $(PYTEST)
-	$(MAKE) test-torch-only test-tensorflow-only test-ptychodus-all
+	$(MAKE) test-torch-only test-tensorflow-only test-ptychodus-all test-pty-chi
 
 # That nothing needs the other framework: it is hidden (tests/refused); tests that hide one themselves need both.
 ALONE := tests/backend tests/conformance tests/cli/test_commands.py tests/worker/test_worker.py
@@ -113,6 +122,9 @@ test-ptychodus: $(HOSTS:=/.wheel) system-libraries ## inside Ptychodus 1.7: sess
 test-ptychodus-all: $(HOSTS:=/.wheel) system-libraries ## every test inside Ptychodus 1.7 and 1.6
 	$(call HOST_PYTEST,$(HOST)) $(HOST_TESTS)
 	$(call HOST_PYTEST,$(OLD_HOST)) $(HOST_TESTS) --ignore tests/host/test_demo.py --ignore tests/host/test_examples.py
+
+test-pty-chi: $(PEER)/.wheel ## Pty-Chi, 110 MB of packages, and ours after each other in one session of Ptychodus 1.7
+	$(PEER)/bin/python -P $(PYTEST) -p no:pytest-qt tests/host/test_beside_pty_chi.py
 
 demo: $(DEMO)/.wheel system-libraries ## a scripted session of Ptychodus, pictures in demo/; BACKEND=torch or tensorflow
 	$(DEMO)/bin/python -P examples/demo.py --backend $(BACKEND) --out demo
