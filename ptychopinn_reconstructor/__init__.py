@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .diagnosis.diagnose import diagnose
     from .io import read_object, read_product, read_scan
+    from .live.live_scan import LiveScan
     from .model_file.opening import open_model
     from .reconstruction.evaluate import evaluate
     from .reconstruction.reconstruct import reconstruct
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __version__ = '0.1.0'
 __all__ = [
     'Config',
+    'LiveScan',
     'PtychoPINNError',
     'Scan',
     '__version__',
@@ -50,6 +52,7 @@ __all__ = [
 ]
 _HOMES = {
     'Config': 'config',
+    'LiveScan': 'live.live_scan',
     'Scan': 'scan',
     'diagnose': 'diagnosis.diagnose',
     'evaluate': 'reconstruction.evaluate',

@@ -129,7 +129,11 @@ class Scan:
 
     def counts(self, index: NDArray[np.int64] | slice) -> NDArray[np.float32]:
         """Intensity in counts of the patterns at `index`, (b, N, N) float32, bad pixels set to zero."""
-        values = np.asarray(self.diffraction[index]).astype(np.float32)
+        return self.convert_to_counts(np.asarray(self.diffraction[index]))
+
+    def convert_to_counts(self, patterns: NDArray[Any]) -> NDArray[np.float32]:
+        """Intensity in counts, bad pixels set to zero, of patterns (b, N, N) stored as those of this scan are."""
+        values = patterns.astype(np.float32)
         # Squared before scaling, since the unit is one of intensity; masked last, so that no bad pixel counts.
         if self.domain == 'amplitude':
             np.square(values, out=values)

@@ -47,6 +47,8 @@ ROOMS: dict[str, set[str]] = {
     'training': {
         'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction', 'result', 'scan',
     },
+    # Reconstruction while the scan is taken; the command line connects it with what sends patterns.
+    'live': {'backend', 'config', 'errors', 'events', 'model_file', 'physics', 'reconstruction', 'scan'},
     'worker': {
         'backend', 'config', 'diagnosis', 'errors', 'events', 'io', 'reconstruction', 'result', 'scan', 'training',
     },
@@ -69,7 +71,7 @@ ROOMS: dict[str, set[str]] = {
 }  # fmt: skip
 TOP_MODULES = 8
 # Rooms and modules that load scipy with the physics as soon as they are imported; whoever needs them imports them late.
-WITH_PHYSICS = {'physics', 'diagnosis', 'reconstruction', 'training', 'experiments', 'conformance', 'host'}
+WITH_PHYSICS = {'physics', 'diagnosis', 'reconstruction', 'live', 'training', 'experiments', 'conformance', 'host'}
 WITH_PHYSICS_TOO = {'backend.base', 'backend.batches', 'model_file.trained'}
 # Modules of the command line that are imported only when one of their commands is used.
 COMMAND_MODULES = {entry.target.partition(':')[0].removeprefix(f'{PACKAGE}.') for entry in COMMANDS.values()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -69,10 +68,4 @@ def _resolve_config(model: Path | None, given: ResultArguments) -> Config:
     path = Config().merged(from_file, from_line).inference.model_path
     if path is None:
         raise ConfigError('No model is named; pass --model model.safetensors, as ptychopinn train writes it.')
-    manifest = open_model(path).manifest
-    data = manifest.config.data
-    own: dict[str, dict[str, Any]] = {
-        'execution': {'backend': manifest.backend},
-        'data': {'probe_power': data.probe_power, 'nphotons': data.nphotons},
-    }
-    return Config().merged(own, from_file, from_line)
+    return Config().merged(open_model(path).manifest.defaults, from_file, from_line)

@@ -131,6 +131,15 @@ class Manifest(Description):
     self_test: SelfTestInfo
     sha256: Digest
 
+    @property
+    def defaults(self) -> dict[str, dict[str, Any]]:
+        """Settings of a reconstruction, by section, that are the model's unless something else is said."""
+        data = self.config.data
+        return {
+            'execution': {'backend': self.backend},
+            'data': {'probe_power': data.probe_power, 'nphotons': data.nphotons},
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
         return self.model_dump(mode='json')
