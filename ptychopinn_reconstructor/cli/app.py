@@ -6,13 +6,15 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
-from ..errors import PtychoPINNError
+from ..errors import OutputError, PtychoPINNError
+from .streams import UNPRINTABLE, prepare_streams
 
 PROGRAM = 'ptychopinn'
 DEBUG = f'{__name__}.debug'
@@ -32,6 +34,7 @@ class OneLineErrors(click.Command):
     ) -> NoReturn:
         """Run a command line and exit; the program has one name, however it was started."""
         extra.pop('standalone_mode', None)
+        prepare_streams()
         # TensorFlow writes what it finds of the machine, and our own errors, to stderr; read when it is imported.
         os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
         try:
@@ -57,7 +60,8 @@ class OneLineErrors(click.Command):
             raise _as_click(error) from error
 
     def _fail(self, message: str, code: int) -> int:
-        click.echo(f'{self.program}: error: {" ".join(message.split())}', err=True)
+        with suppress(OSError):  # nobody hears it
+            click.echo(f'{self.program}: error: {" ".join(message.split())}', err=True)
         return code
 
 
@@ -110,6 +114,9 @@ def _as_click(error: Exception) -> click.ClickException:
         from .wording import say
 
         return Expected(say(str(error)), error.exit_code)
+    if isinstance(error, OSError) and error.errno in UNPRINTABLE:  # our files have errors of their own: what it prints
+        said = f'Cannot print the result ({error.strerror}); send it to a terminal, or to a file on a disk with room.'
+        return Expected(said, OutputError.exit_code)
     said = str(error) or 'no message'
     return click.ClickException(f'Unexpected {type(error).__name__}: {said}; run it again with --debug to see where.')
 

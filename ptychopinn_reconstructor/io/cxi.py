@@ -15,7 +15,7 @@ from .arrays import drop_relaxation_axis, extract_object_layer
 from .cxi_entry import ILLUMINATION, WHAT, Entry
 from .domain import DomainChoice
 from .far_field import Measurement, make_scan
-from .hdf5 import find_dataset, open_hdf5
+from .hdf5 import find_dataset, open_hdf5, read_whole
 from .lazy import open_patterns
 from .records import MENDED, ObjectFile, ScanFile, Use
 
@@ -47,7 +47,7 @@ def read_cxi(
             detector_pixel=pixel,
             bad_pixels=entry.read_mask(patterns.shape),
             probe=entry.read_probe(),
-            scan_index=None if index is None else np.asarray(index[()]),
+            scan_index=None if index is None else np.asarray(read_whole(index)),
             metadata={'name': entry.read_title()},
             is_nominal=bool(file.attrs.get(NOMINAL_KEY, False)),
             is_near_field=entry.is_near_field(),
@@ -61,7 +61,7 @@ def read_cxi_probe(path: Path, key: str | None = None) -> NDArray[np.complex64]:
     """The illumination of a CXI file, or its dataset `key`, as a probe (modes, N, N) complex64."""
     with open_hdf5(path, WHAT) as file:
         entry = Entry(path, file)
-        values = entry.read_probe() if key is None else np.asarray(find_dataset(path, file, key, WHAT)[()])
+        values = entry.read_probe() if key is None else np.asarray(read_whole(find_dataset(path, file, key, WHAT)))
     if values is None:
         raise ScanError(f'{path} is a CXI file without an illumination ({ILLUMINATION}); name another file or dataset.')
     return check_probe(drop_relaxation_axis(values, f'The probe of {path}'))
@@ -72,9 +72,9 @@ def read_cxi_object(path: Path, key: str | None = None) -> ObjectFile:
     with open_hdf5(path, WHAT) as file:
         entry = Entry(path, file)
         dataset = entry.find('an image', 'image_1/data') if key is None else find_dataset(path, file, key, WHAT)
-        values = extract_object_layer(np.asarray(dataset[()]), f'{quote(dataset.name)} of {path}')
+        values = extract_object_layer(np.asarray(read_whole(dataset)), f'{quote(dataset.name)} of {path}')
         extent = entry.find_optional('image_1/image_size') if key is None else None
-        size = None if extent is None else np.asarray(extent[()], np.float64)
+        size = None if extent is None else np.asarray(read_whole(extent), np.float64)
     if size is None or size.shape != (3,) or not (size[:2] > 0).all():
         return ObjectFile(values)
     return ObjectFile(values, pixel_size=(float(size[1] / values.shape[0]), float(size[0] / values.shape[1])))
@@ -83,7 +83,7 @@ def read_cxi_object(path: Path, key: str | None = None) -> ObjectFile:
 def _read_patterns(path: Path, dataset: Any) -> tuple[NDArray[Any], tuple[Notice, ...]]:
     """(n, N, N) patterns; those of a raster scan, (rows, columns, N, N), one row after the other."""
     if dataset.ndim == 4:
-        return np.asarray(dataset[()]).reshape(-1, *dataset.shape[2:]), ()
+        return np.asarray(read_whole(dataset)).reshape(-1, *dataset.shape[2:]), ()
     if dataset.ndim != 3:
         raise ScanError(
             f'{quote(dataset.name)} of {path} has shape {dataset.shape}; expected (n, N, N): n square patterns.'

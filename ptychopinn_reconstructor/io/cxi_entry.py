@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..errors import ScanError, quote
 from ..events import Notice
 from .far_field import EV_TIMES_METERS, JOULES_PER_EV
-from .hdf5 import decode_text, find_dataset, find_entry, is_ptychography
+from .hdf5 import decode_text, find_dataset, find_entry, is_ptychography, read_whole
 
 WHAT = 'CXI file'
 WAVELENGTHS = ('instrument_1/source_1/wavelength', 'instrument_1/beam_1/incident_wavelength')
@@ -93,7 +93,7 @@ class Entry:
         dataset = self.find_optional('instrument_1/source_1/distance', 'instrument_1/beam_1/focus_distance')
         if dataset is None:
             return math.inf
-        values = np.ravel(np.asarray(dataset[()]))
+        values = np.ravel(np.asarray(read_whole(dataset)))
         if values.size != 1 or values.dtype.kind not in 'uif' or not abs(float(values[0])) > 0:
             return math.inf
         return abs(float(values[0])) * self._factor(dataset, LENGTHS)
@@ -144,7 +144,7 @@ class Entry:
         dataset = self.find_optional('instrument_1/detector_1/basis_vectors')
         if dataset is None:
             return None
-        basis = np.asarray(dataset[()], np.float64)
+        basis = np.asarray(read_whole(dataset), np.float64)
         basis = basis[0] if basis.ndim == 3 else basis  # one for each pattern
         basis = basis.T if basis.shape == (3, 2) else basis
         if basis.shape != (2, 3) or not np.linalg.norm(basis, axis=1).all():
@@ -160,7 +160,7 @@ class Entry:
         if dataset is None:
             xyz = np.stack([self._read_motor(axis) for axis in 'xy'], axis=1)
         else:
-            xyz = np.asarray(dataset[()], np.float64) * self._factor(dataset, LENGTHS)
+            xyz = np.asarray(read_whole(dataset), np.float64) * self._factor(dataset, LENGTHS)
             xyz = xyz.T if xyz.ndim == 2 and xyz.shape[1] not in (2, 3) else xyz
         if xyz.ndim != 2 or xyz.shape[0] != n or xyz.shape[1] not in (2, 3):
             raise ScanError(f'The translation of {self.path} has shape {xyz.shape}; expected ({n}, 3): x, y and z.')
@@ -173,7 +173,7 @@ class Entry:
         dataset = self.find(
             'positions', 'sample_1/geometry_1/translation', f'sample_1/transformations/{axis}', f'data_1/{axis}'
         )
-        return np.ravel(np.asarray(dataset[()], np.float64)) * self._factor(dataset, LENGTHS)
+        return np.ravel(np.asarray(read_whole(dataset), np.float64)) * self._factor(dataset, LENGTHS)
 
     def read_mask(self, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
         """(N, N), true where a bit of the mask calls the pixel bad, in any pattern where there is one for each."""
@@ -187,7 +187,7 @@ class Entry:
                 f'The mask of {self.path} has shape {dataset.shape}; expected {shape[1:]}, as the patterns.'
             )
         if dataset.ndim == 2:
-            return _find_bad(dataset[()])
+            return _find_bad(read_whole(dataset))
         bad = np.zeros(shape[1:], bool)
         for part in range(len(dataset)):  # one by one: all of them take as much memory as the patterns
             bad |= _find_bad(dataset[part]).reshape(-1, *shape[1:]).any(axis=0)
@@ -196,12 +196,12 @@ class Entry:
     def read_probe(self) -> NDArray[Any] | None:
         """The illumination as it is in the file, or None."""
         dataset = self.find_optional(ILLUMINATION)
-        return None if dataset is None or dataset.dtype.kind != 'c' else np.asarray(dataset[()])
+        return None if dataset is None or dataset.dtype.kind != 'c' else np.asarray(read_whole(dataset))
 
     def read_title(self) -> str:
         """The title, or the name of the file."""
         dataset = self.find_optional('title')
-        return self.path.stem if dataset is None else decode_text(np.ravel(dataset[()])[0])
+        return self.path.stem if dataset is None else decode_text(np.ravel(read_whole(dataset))[0])
 
     def note_ignored(self) -> tuple[Notice, ...]:
         """Notices about what is in the file and not used."""
@@ -210,7 +210,7 @@ class Entry:
         return (Notice('key_ignored', 'Ignored data_dark: subtract the dark frames before, where they matter.'),)
 
     def _number(self, dataset: Any, units: dict[str, float]) -> float:
-        values = np.ravel(np.asarray(dataset[()]))
+        values = np.ravel(np.asarray(read_whole(dataset)))
         number = float(values[0]) if values.size and values.dtype.kind in 'uif' else np.nan
         if not (np.isfinite(number) and number > 0):
             raise ScanError(f'{quote(dataset.name)} of {self.path} is {number}; expected a positive number.')
@@ -244,7 +244,7 @@ def _iterate_facts(file: Any) -> Iterator[tuple[str, Any]]:
     def visit(name: str, item: Any) -> None:
         values = dict(item.attrs)
         if getattr(item, 'size', None) == 1:
-            values[name.rpartition('/')[2]] = item[()]
+            values[name.rpartition('/')[2]] = read_whole(item)
         for key, value in values.items():
             single = np.ravel(value)[0] if np.size(value) == 1 else ''
             facts.append((key, decode_text(single) if isinstance(single, bytes | str) else single))

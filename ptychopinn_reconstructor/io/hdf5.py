@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..errors import PtychoPINNError, ScanError, quote, shorten
 from .files import detect_file_kind
 from .links import check_storage, explain_missing
+from .memory import require_memory
 from .survey import survey_file
 
 Layout = Literal['ptychodus', 'cxi', 'ptypy']
@@ -141,6 +142,16 @@ def find_dataset(path: Path, file: Any, key: str, what: str) -> Any:
         raise ScanError(f'{path} is not a {what}: it has no dataset {quote(key)} (it holds: {held}).')
     check_storage(dataset, open_file)
     return dataset
+
+
+def read_whole(dataset: Any) -> Any:
+    """All values of a dataset; ScanError with the numbers where they need more memory than is available."""
+    require_memory(
+        (dataset.size or 0) * dataset.dtype.itemsize,
+        f'{quote(dataset.name)} of {dataset.file.filename}',
+        'copy or write it again if it should be smaller, or use a larger machine',
+    )
+    return dataset[()]
 
 
 def read_pixel_size(path: Path, attributes: Mapping[str, Any], what: str) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -27,7 +28,7 @@ class FolderLock:
     """While the block runs, no other process takes the lock of the folder, which is made where absent.
 
     The system lets go of the lock of a process that was killed: it is taken over. A job within a job of the same
-    process shares its lock. `job` says in the error of others what is being done. A lock of another `name` excludes
+    thread shares its lock. `job` says in the error of others what is being done. A lock of another `name` excludes
     only those of that name. With `should_stop` a folder in use is waited for.
 
     Raises OutputError that names host and process when the folder is in use, or cannot be written; Interrupted when
@@ -77,7 +78,7 @@ class FolderLock:
         file.seek(0)
         owner = _parse_owner(file.read())
         known = _try_lock(file)
-        if owner.get('host') == HOST and owner.get('pid') == os.getpid() and known is not True:
+        if known is not True and _is_this_thread(owner):
             file.close()
             return True
         if known is False or (known is None and _may_run(owner)):
@@ -86,7 +87,7 @@ class FolderLock:
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 file.truncate(0)
-                json.dump({'host': HOST, 'pid': os.getpid(), 'job': self.job, 'since': time.time()}, file)
+                json.dump({**_describe_thread(), 'job': self.job, 'since': time.time()}, file)
                 file.flush()
                 self._file = file
                 return True
@@ -101,6 +102,14 @@ def _try_lock(file: IO[str]) -> bool | None:
         return lock_file(file)
     except OSError:
         return None
+
+
+def _describe_thread() -> dict[str, Any]:
+    return {'host': HOST, 'pid': os.getpid(), 'thread': threading.get_ident()}
+
+
+def _is_this_thread(owner: dict[str, Any]) -> bool:
+    return all(owner.get(key) == value for key, value in _describe_thread().items())
 
 
 def _parse_owner(text: str) -> dict[str, Any]:
@@ -121,7 +130,9 @@ def _may_run(owner: dict[str, Any]) -> bool:
 
 def _describe(folder: Path, owner: dict[str, Any], path: Path) -> str:
     who = 'another process'
-    if owner:
+    if owner.get('host') == HOST and owner.get('pid') == os.getpid():
+        who = f'another thread of this process ({quote(owner.get("job"))})'
+    elif owner:
         who = f'process {quote(owner.get("pid"))} on {quote(owner.get("host"))} ({quote(owner.get("job"))})'
     return (
         f'The folder {folder} is in use by {who}; wait for its end, or choose another folder (where that process is '

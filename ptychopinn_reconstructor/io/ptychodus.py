@@ -16,7 +16,7 @@ from ..scan import check_probe, split_into_blocks
 from .arrays import describe_layers, drop_relaxation_axis, project_layers
 from .domain import DomainChoice, decide_domain
 from .far_field import EV_TIMES_METERS
-from .hdf5 import decode_text, find_dataset, open_hdf5, read_number, read_pixel_size
+from .hdf5 import decode_text, find_dataset, open_hdf5, read_number, read_pixel_size, read_whole
 from .hdf5_writing import write_hdf5
 from .lazy import open_patterns
 from .matching import match_by_index
@@ -59,7 +59,7 @@ def read_diffraction_product(
     path = Path(diffraction)
     what = 'Ptychodus diffraction file'
     with open_hdf5(path, what, 'patterns', 'indexes') as file:
-        patterns, indexes = file['patterns'], np.asarray(file['indexes'][()])
+        patterns, indexes = file['patterns'], np.asarray(read_whole(file['indexes']))
         if indexes.shape != patterns.shape[:1] or indexes.dtype.kind not in 'ui':
             raise ScanError(
                 f'{path} holds patterns {patterns.shape} but indexes {indexes.shape} of type {indexes.dtype}; '
@@ -67,7 +67,7 @@ def read_diffraction_product(
             )
         matched = match_by_index(indexes, result.metadata[INDEXES_KEY], result.positions)
         stored, storage = open_patterns(patterns, matched.rows)
-        bad_pixels = find_dataset(path, file, 'bad_pixels', what)[()] if 'bad_pixels' in [*file] else None
+        bad_pixels = read_whole(find_dataset(path, file, 'bad_pixels', what)) if 'bad_pixels' in [*file] else None
     varying = () if probe is not None else _varying_notice(Path(product))
     chosen, why = decide_domain(stored, 'counts' if domain == 'auto' else domain)
     if domain == 'auto':
@@ -102,7 +102,7 @@ def read_product(path: str | Path) -> Reconstruction:
     path = Path(path)
     keys = ('object', 'probe', INDEXES_KEY, 'probe_position_x_m', 'probe_position_y_m')
     with open_hdf5(path, 'Ptychodus product', *keys) as file:
-        values = project_layers(file['object'][()], f'The object of {path}')
+        values = project_layers(read_whole(file['object']), f'The object of {path}')
         size = read_pixel_size(path, file['object'].attrs, 'object')
         center = np.array([read_number(path, file['object'].attrs, f'center_{axis}_m') for axis in 'yx'])
         indexes, meters = _read_positions(path, file)
@@ -203,11 +203,11 @@ def read_product_probe(path: str | Path, key: str | None = None) -> NDArray[np.c
     with open_hdf5(path, 'Ptychodus product', key or 'probe') as file:
         if key is None or key == 'probe':
             return _read_probe(path, file, None)
-        return check_probe(drop_relaxation_axis(file[key][()], f"'{key}' of {path}"))
+        return check_probe(drop_relaxation_axis(read_whole(file[key]), f"'{key}' of {path}"))
 
 
 def _read_positions(path: Path, file: Any) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    indexes, y, x = (file[key][()] for key in (INDEXES_KEY, 'probe_position_y_m', 'probe_position_x_m'))
+    indexes, y, x = (read_whole(file[key]) for key in (INDEXES_KEY, 'probe_position_y_m', 'probe_position_x_m'))
     if indexes.ndim != 1 or not indexes.shape == y.shape == x.shape:
         raise ScanError(
             f'{path} holds {y.shape} rows, {x.shape} columns and {indexes.shape} indexes of probe positions; '
@@ -255,7 +255,7 @@ def fresnel_number_of_product(
 
 def _describe_layers(path: Path, file: Any, metadata: Mapping[str, Any], pixel: float) -> str:
     shape = file['object'].shape
-    spacing = float(np.sum(file['object_layer_spacing_m'][()])) if 'object_layer_spacing_m' in [*file] else 0.0
+    spacing = float(np.sum(read_whole(file['object_layer_spacing_m']))) if 'object_layer_spacing_m' in [*file] else 0.0
     energy = float(metadata.get('photon_energy_eV', 0.0))
     wavelength = EV_TIMES_METERS / energy if energy > 0 else 0.0
     return describe_layers(
@@ -278,8 +278,8 @@ def _read_probe(path: Path, file: Any, object_size: NDArray[np.float64] | None) 
 
 def _mean_probe(path: Path, file: Any) -> NDArray[Any]:
     """The probe (modes, N, N) of a product in the mean of its patterns, where it varies from one to the next."""
-    probe = file['probe'][()]
-    weights = file[WEIGHTS_KEY][()] if WEIGHTS_KEY in file else file['probe'].attrs.get(WEIGHTS_KEY)
+    probe = read_whole(file['probe'])
+    weights = read_whole(file[WEIGHTS_KEY]) if WEIGHTS_KEY in file else file['probe'].attrs.get(WEIGHTS_KEY)
     if probe.ndim != 4 or weights is None or not np.size(weights):
         return drop_relaxation_axis(probe, f'The probe of {path}')
     weights = np.atleast_2d(np.asarray(weights, dtype=np.float64))
@@ -295,7 +295,7 @@ def _mean_probe(path: Path, file: Any) -> NDArray[Any]:
 
 def _varying_notice(path: Path) -> tuple[Notice, ...]:
     with open_hdf5(path, 'Ptychodus product', 'probe') as file:
-        weights = file[WEIGHTS_KEY][()] if WEIGHTS_KEY in file else file['probe'].attrs.get(WEIGHTS_KEY)
+        weights = read_whole(file[WEIGHTS_KEY]) if WEIGHTS_KEY in file else file['probe'].attrs.get(WEIGHTS_KEY)
     if weights is None or not np.size(weights):
         return ()
     if np.ptp(np.atleast_2d(weights), axis=0).max() <= LARGEST_PTP * np.abs(weights).max():
@@ -325,6 +325,6 @@ def _read_losses(file: Any) -> tuple[tuple[int, float], ...]:
     key = next((k for k in ('loss_values', _OLD_NAMES['loss_values']) if k in file), None)
     if key is None:
         return ()
-    values = np.ravel(file[key][()])
-    epochs = np.ravel(file['loss_epochs'][()]) if 'loss_epochs' in file else np.arange(len(values))
+    values = np.ravel(read_whole(file[key]))
+    epochs = np.ravel(read_whole(file['loss_epochs'])) if 'loss_epochs' in file else np.arange(len(values))
     return tuple((int(epoch), float(value)) for epoch, value in zip(epochs, values, strict=False))

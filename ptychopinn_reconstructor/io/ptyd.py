@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import ScanError
 from .domain import DomainChoice
 from .far_field import Measurement, make_scan
-from .hdf5 import decode_text, find_dataset, open_hdf5
+from .hdf5 import decode_text, find_dataset, open_hdf5, read_whole
 from .records import MENDED, ScanFile, Use
 
 WHAT = 'PtyPy data file'
@@ -57,7 +57,7 @@ def _number_of(name: str) -> tuple[int, str]:
 def _is_near_field(meta: Any) -> bool:
     """Whether lengths are those of the near field: PtyPy has them at the sample, as of a parallel beam."""
     value = meta.get('propagation')
-    kind = '' if value is None or not hasattr(value, 'shape') else decode_text(np.ravel(value[()])[0])
+    kind = '' if value is None or not hasattr(value, 'shape') else decode_text(np.ravel(read_whole(value))[0])
     return 'near' in kind.lower()
 
 
@@ -67,8 +67,8 @@ def _find(path: Path, file: Any, key: str) -> NDArray[Any] | None:
         return None
     if hasattr(file[parent].get(name), 'keys'):  # a list is a group of its elements
         group = file[key]
-        return np.array([np.asarray(group[item][()]) for item in sorted(group, key=_number_of)])
-    return np.asarray(find_dataset(path, file, key, WHAT)[()])
+        return np.array([np.asarray(read_whole(group[item])) for item in sorted(group, key=_number_of)])
+    return np.asarray(read_whole(find_dataset(path, file, key, WHAT)))
 
 
 def _read_number(path: Path, file: Any, key: str) -> float:

@@ -359,9 +359,8 @@ def attack_disk(folder: Path, rng: Rng) -> str:
     room = int(rng.integers(max(map(len, before.values()))))
     with disk_with_room_for(room):
         expect(OutputError, lambda: WRITERS[name](folder / name))
-    for path in folder.iterdir():
-        if path.name not in before or len(path.read_bytes()) != len(before[path.name]):
-            raise Escaped(f'{path.name} is another with room for {room} bytes')
+    if other := [path.name for path in folder.iterdir() if path.read_bytes() != before.get(path.name)]:
+        raise Escaped(f'{other} with room for {room} bytes')
     return HELD
 
 

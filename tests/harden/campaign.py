@@ -13,21 +13,44 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from harden.attacks import HELD, SERIES, Series, run_attack
+from harden.attacks import HELD, SERIES, Attack, Series, run_attack
+from harden.endurance import reconstruct_repeatedly, refine_repeatedly, start_workers
+from harden.environments import attack_environment
 from harden.kills import attack_kill
+
+
+def _run_long(series: Callable[[int, Path], str], count: int) -> Attack:
+    return lambda folder, _: series(count, folder)
+
 
 BATCH, PATIENCE = 100, 600  # attacks a child, CPU seconds that it may take
 REPORT = Path(__file__).parents[2] / 'benchmarks' / 'HARDENING.md'
 MARK = '<!-- counts -->\n'
+TITLES = {'torch': 'PyTorch', 'tensorflow': 'TensorFlow'}
 KILLS = {
-    f'kill {name}': Series(f'trainings with {title} killed and resumed', partial(attack_kill, name), 100)
-    for name, title in (('torch', 'PyTorch'), ('tensorflow', 'TensorFlow'))
+    f'kill {name}': Series(
+        f'trainings, pretrainings, reconstructions, studies with {title} killed, then run again',
+        partial(attack_kill, name),
+        100,
+    )
+    for name, title in TITLES.items()
 }
-ALL = SERIES | KILLS
+LONG = {
+    'warm engine': Series('500 reconstructions in one process, engine alone', _run_long(refine_repeatedly, 500), 1),
+    **{
+        f'warm {name}': Series(
+            f'500 reconstructions in one process, {title}', _run_long(partial(reconstruct_repeatedly, name), 500), 1
+        )
+        for name, title in TITLES.items()
+    },
+    'workers': Series('100 workers started by one process', _run_long(start_workers, 100), 1),
+}
+ODD = {'environment': Series('commands in odd surroundings', attack_environment, 300)}
+ALL = SERIES | KILLS | LONG | ODD
 
 
 def read_results(file: Path) -> dict[int, str]:
@@ -57,25 +80,26 @@ def run_series(name: str, file: Path, count: int, deadline: float) -> None:
 
 def _run_batch(name: str, numbers: list[int], file: Path, deadline: float) -> int:
     """Run attacks in a child process; its exit status, negative for a signal."""
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE, PATIENCE + 10))
-            for number, outcome in _outcomes(name, numbers, deadline):
-                with file.open('a') as stream:
-                    stream.write(json.dumps({'number': number, 'outcome': outcome}) + '\n')
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with tempfile.TemporaryDirectory(prefix='harden-') as place:  # what a crash leaves goes with it
+        child = os.fork()
+        if not child:
+            status, tempfile.tempdir = 1, place
+            try:
+                resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE, PATIENCE + 10))
+                for number, outcome in _outcomes(name, numbers, deadline):
+                    with file.open('a') as stream:
+                        stream.write(json.dumps({'number': number, 'outcome': outcome}) + '\n')
+                status = 0
+            finally:
+                os._exit(status)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def _outcomes(name: str, numbers: list[int], deadline: float) -> Iterator[tuple[int, str]]:
     for number in numbers:
         if time.monotonic() > deadline:
             return
-        with tempfile.TemporaryDirectory(prefix='harden-') as folder:
+        with tempfile.TemporaryDirectory(prefix='attack-') as folder:
             yield number, run_attack(name, number, Path(folder), ALL)
 
 
@@ -84,7 +108,7 @@ def make_table(out: Path) -> str:
     lines = ['| attack | tried | of | held | escaped |', '|---|---|---|---|---|']
     for name, series in ALL.items():
         found = read_results(out / f'{name.replace(" ", "-")}.jsonl')
-        held = sum(outcome == HELD for outcome in found.values())
+        held = sum(outcome.startswith(HELD) for outcome in found.values())
         lines.append(f'| {series.what} | {len(found):,} | {series.count:,} | {held:,} | {len(found) - held:,} |')
     return '\n'.join(lines) + '\n'
 

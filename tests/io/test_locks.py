@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,6 +69,25 @@ def test_a_job_within_a_job_shares_its_lock(tmp_path: Path) -> None:
         with FolderLock(tmp_path, 'training'):
             pass
         assert os.listdir(tmp_path) == [NAME]
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize('can_lock', [True, False])
+def test_a_job_in_another_thread_of_the_process_is_refused(
+    can_lock: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both would write the same files."""
+    monkeypatch.setattr(locks, 'CAN_LOCK', can_lock)
+
+    def lock() -> None:
+        with FolderLock(tmp_path, 'study'):
+            pass
+
+    with ThreadPoolExecutor(1) as other:
+        with FolderLock(tmp_path, 'training'):
+            said = str(other.submit(lock).exception())
+            assert 'is in use by another thread of this process' in said and "'training'" in said
+        other.submit(lock).result()
     assert os.listdir(tmp_path) == []
 
 
