@@ -97,7 +97,7 @@ def tensorflow_calls(inputs: tuple[Any, Any], training: bool) -> Calls:
     from ptychopinn_reconstructor.backends.tensorflow_keras.adapter import claim_runtime
     from ptychopinn_reconstructor.backends.tensorflow_keras.s2d_unet import build_network
 
-    claim_runtime(Config(), 'cpu')
+    claim_runtime('cpu', 1, 1)
     network, tensors = build_network(Config()), [tf.constant(part.numpy()) for part in inputs]
 
     def call(*tensors: Any) -> Any:

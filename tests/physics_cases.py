@@ -47,9 +47,8 @@ class Case:
 def direct_factors(case: Case, u: NDArray[Any]) -> NDArray[np.complex128]:
     """The factors (K,) that synchronize contributions u: the first patch keeps its phase."""
     corners = case.layout.corners
-    overlap = np.array(
-        [[np.conj(stitching.overlap(u[i], u[j], corners[j] - corners[i])) for j in range(K)] for i in range(K)]
-    )
+    pairs = np.stack(np.meshgrid(np.arange(K), np.arange(K), indexing='ij'), axis=-1).reshape(-1, 2)
+    overlap = stitching.overlaps(u, corners, pairs).conj().reshape(K, K)
     leading = np.linalg.eigh(overlap)[1][:, -1]
     factors: NDArray[np.complex128] = np.exp(-1j * (np.angle(leading) - np.angle(leading[0])))
     return factors

@@ -45,7 +45,8 @@ class TensorFlowBackend(BackendBase):
         from ptychopinn_reconstructor.backends.tensorflow_keras.weights import load_neutral
 
         where = self.resolve_device(device)
-        with self.runtime(config, where):
+        claim_runtime(where, 1, config.execution.threads or 1)
+        with tf.device(where):
             network = DESCRIPTION.builder(config.model.architecture)(config, PRECISIONS[config.execution.precision])
             load_neutral(network, weights)
         return TensorFlowNetwork(network, config, where)
@@ -53,7 +54,7 @@ class TensorFlowBackend(BackendBase):
     @contextmanager
     def runtime(self, config: Config, device: str) -> Iterator[None]:
         """TensorFlow set up as the configuration asks for it, and what runs inside on `device`."""
-        claim_runtime(config, device)
+        claim_runtime(device, config.execution.threads or 1, 1)
         with tf.device(device):
             yield
 
@@ -64,8 +65,8 @@ class TensorFlowBackend(BackendBase):
         return KerasTraining(job, device)
 
 
-def claim_runtime(config: Config, device: str) -> None:
-    """Threads, memory growth, determinism and graph optimization of this process.
+def claim_runtime(device: str, threads: int, calls: int) -> None:
+    """Threads of an operation, calls at a time, memory growth, determinism and graph optimization of this process.
 
     TensorFlow takes the number of threads and the way to use a GPU's memory once, before its first tensor; in a process
     that has used it already they stay as they are. Determinism, which a CPU has anyway, stays on once it is.
@@ -74,14 +75,13 @@ def claim_runtime(config: Config, device: str) -> None:
     and an error is written to stderr every time. Leaving it out costs nothing there (inference 1.52 ms a pattern of
     N = 128 without, 1.56 with); where there is no oneDNN it works, and gains a tenth.
     """
-    execution = config.execution
     if uses_one_dnn():
         tf.config.optimizer.set_experimental_options({'remapping': False})
     if device != 'cpu':
         tf.config.experimental.enable_op_determinism()
     try:
-        tf.config.threading.set_intra_op_parallelism_threads(execution.threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(calls)
         for gpu in tf.config.list_physical_devices('GPU'):
             tf.config.experimental.set_memory_growth(gpu, True)
     except RuntimeError:

@@ -48,7 +48,7 @@ class TorchBackend(BackendBase):
 
     def runtime(self, config: Config, device: str) -> AbstractContextManager[None]:
         """So many CPU threads inside."""
-        return limit_threads(config.execution.threads)
+        return limit_threads(config.execution.threads or 1)
 
     def training(self, job: TrainingJob, device: str) -> Training[Any]:
         """A training with Lightning."""

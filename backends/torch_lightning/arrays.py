@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptychopinn_reconstructor.backends.torch_lightning import physics
+from ptychopinn_reconstructor.physics.arrays import Block, Found
 
 BLOCK_PIXELS = 2**22  # complex pixels of exit waves at a time: 32 MiB an array, about ten of them
 
@@ -74,6 +76,10 @@ class TorchArrays:
         """Sum of the squares of real values."""
         flat = values.reshape(-1)
         return float(torch.dot(flat, flat))
+
+    def map_blocks(self, compute: Callable[[Block], Found], blocks: Iterable[Block]) -> Iterator[Found]:
+        """What `compute` finds of each block, one after the other: a block fills the device."""
+        return map(compute, blocks)
 
     def _offsets(self, fractions: NDArray[np.float64]) -> Tensor:
         return self.put(fractions.astype(np.float32))

@@ -66,7 +66,10 @@ class Network(Protocol):
     """Network on a device, ready to predict."""
 
     def predict(self, root4: NDArray[np.float32], backprojection: NDArray[np.float32]) -> NDArray[np.complex64]:
-        """Object patches (b, n, n) in the probe's frame from the network's input (physics/scaling.NetworkInput)."""
+        """Object patches (b, n, n) in the probe's frame from the network's input (physics/scaling.NetworkInput).
+
+        Several threads may ask at once: each call takes one thread of the CPU.
+        """
 
 
 class Backend(Protocol):
@@ -114,9 +117,9 @@ class ArrayBackend(Protocol):
         """Array operations on a device that `resolve_device` accepts; None where numpy on the CPU is faster."""
 
 
-def select_arrays(backend: Backend, device: str) -> Arrays:
-    """Array operations for the refinement engine on `device`; numpy where the backend offers none."""
-    from ..physics.arrays import NUMPY
+def select_arrays(backend: Backend, device: str, threads: int = 1) -> Arrays:
+    """Array operations for the refinement engine on `device`; numpy, on so many threads, where the backend has none."""
+    from ..physics.arrays import NumpyArrays
 
     found = backend.arrays(device) if isinstance(backend, ArrayBackend) else None
-    return NUMPY if found is None else found
+    return NumpyArrays(threads) if found is None else found

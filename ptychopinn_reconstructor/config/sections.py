@@ -390,11 +390,12 @@ class ExecutionConfig(Section):
     precision: Literal['32', '16-mixed', 'bf16-mixed'] = setting(
         '32', 'Number format of the network; the physics stays in single precision.'
     )
-    threads: int = setting(
-        1,
-        'CPU threads of the network; more end sooner on an idle machine but cost 1.4 to 5 times the CPU time.',
+    threads: int | None = setting(
+        None,
+        'CPU threads; auto: all cores for a reconstruction, one for a training, where more cost 1.4 to 5 times the CPU.',
         ge=1,
         le=256,
+        auto=True,
     )
     logger_backend: Literal['csv', 'tensorboard', 'mlflow', 'none'] = setting(
         'csv', 'Where metrics go besides metrics.csv, which is always written unless this is none.'

@@ -142,7 +142,7 @@ GROUPS: dict[str, tuple[Field, ...]] = {
               caption='Choose Scratch Folder'),
     ),
     ADVANCED: (
-        Field('threads', 'CPU threads', 'threads'),
+        Field('threads', 'CPU threads', 'threads', 'automatic'),
         Field('precision', 'Precision', 'bits'),
         Field('seed', 'Seed', text='Number from which everything random follows: first weights, order and regions of '
               'the training, which patterns are held out, and which ones Train on draws. The same number gives the '

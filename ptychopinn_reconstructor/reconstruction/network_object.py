@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from ..backend import Network
 from ..config import Config
 from ..errors import ConfigError, Interrupted
 from ..events import Notice, Previews, Progress, ShouldStop, ignore, never
-from ..physics.arrays import NUMPY, Arrays
+from ..physics.arrays import NUMPY, Arrays, NumpyArrays
 from ..physics.engine.wavefront import correct_long_range_phase
 from ..physics.prepare import even_batches
 from ..physics.scaling import crop_support
@@ -27,12 +27,20 @@ from ..physics.stitching.stitch import Stitcher, contributions, probe_weight, st
 from .initial_object import InitialObject
 from .memory import IN_MEMORY, ITEM, reserve_disk
 from .patches import Keep, kept_patches
+from .refinement import reconstruction_threads
 from .report import StageTimes
 
 if TYPE_CHECKING:
     from ..physics.prepare import PreparedScan
 
 BATCH_PIXELS, LARGEST_BATCH = 2**20, 64  # of the detector, and patterns: what bounds the memory of the network
+
+
+class Predicted(NamedTuple):
+    """Patches of a network and their contributions to the canvas, both (b, n, n)."""
+
+    patches: NDArray[np.complex64]
+    contributions: NDArray[np.complex64]
 
 
 def batch_size(config: Config, n_pixels: int) -> int:
@@ -68,18 +76,19 @@ def network_object(
     """
     n, total, times = stitched_size(config, prepared), len(prepared), times or StageTimes()
     previews = previews or Previews(ignore, None)
+    cpu = arrays if isinstance(arrays, NumpyArrays) else NumpyArrays(reconstruction_threads(config))
     with patch_store((total, n, n), scratch) as store:
         with times.stage('network', total), kept_patches(patches_file, prepared, n) as keep:
-            predict_all(store, prepared, network, config, keep=keep, previews=previews, should_stop=should_stop)
+            predict_all(store, prepared, network, config, keep, previews=previews, should_stop=should_stop, arrays=cpu)
         with times.stage('stitch', total):
-            stitcher = stitch_contributions(store, prepared, np.arange(total), config, spread=True)
+            stitcher = stitch_contributions(store, prepared, np.arange(total), config, spread=True, arrays=cpu)
         halves = []
         if config.inference.split_frc:
             with times.stage('stitch_halves', total):
                 for index in split_interleaved(total):
-                    halves.append(stitch_contributions(store, prepared, index, config, rows=index))
+                    halves.append(stitch_contributions(store, prepared, index, config, rows=index, arrays=cpu))
     with times.stage('gauge', total):
-        gauge = count_gauge(prepared, stitcher.canvas())
+        gauge = count_gauge(prepared, stitcher.canvas(), arrays=cpu)
         scale, notices = amplitude_correction(gauge)
         canvas, deviation = stitcher.canvas(scale), stitcher.deviation(scale)
         halved = [half.canvas(scale) for half in halves]
@@ -99,17 +108,23 @@ def predict_all(
     prepared: PreparedScan,
     network: Network,
     config: Config,
-    *,
     keep: Keep,
+    *,
     previews: Previews,
     should_stop: ShouldStop,
+    arrays: Arrays = NUMPY,
 ) -> None:
     """Fill `store` (patterns, n, n) with the contributions of all patterns, batch by batch in canonical order."""
     weight, total = probe_weight(prepared.probe, store.shape[-1]), len(prepared)
-    for index in prepared.batches(batch_size(config, prepared.n_pixels)):
+
+    def compute(index: NDArray[np.int64]) -> tuple[NDArray[np.int64], Predicted]:
+        return index, predict_contributions(prepared, network, index, weight)
+
+    for index, predicted in arrays.map_blocks(compute, prepared.batches(batch_size(config, prepared.n_pixels))):
         if should_stop():
             raise Interrupted('Stopped before the object was complete; nothing is written.')
-        store[index] = predict_contributions(prepared, network, index, weight, keep)
+        keep(index, predicted.patches)
+        store[index] = predicted.contributions
         done = int(index[-1]) + 1
         previews.emit(Progress('network', done, total))
         if done < total:
@@ -143,17 +158,11 @@ def predict_contributions(
     network: Network,
     index: NDArray[np.int64],
     weight: NDArray[np.float32],
-    keep: Keep | None = None,
-) -> NDArray[np.complex64]:
-    """Contributions (b, n, n) of the patterns at `index`, as large as `weight`, in the phases of the network.
-
-    `keep` is handed the patches themselves.
-    """
+) -> Predicted:
+    """What a network makes of the patterns at `index`, as large as `weight`, in its own phases."""
     data = prepared.patterns(index)
     patches = crop_support(network.predict(data.root4, data.backprojection), weight.shape[-1])
-    if keep is not None:
-        keep(index, patches)
-    return contributions(patches, weight, data.fractions)
+    return Predicted(patches, contributions(patches, weight, data.fractions))
 
 
 def stitch_contributions(
@@ -164,6 +173,7 @@ def stitch_contributions(
     *,
     rows: NDArray[np.int64] | None = None,
     spread: bool = False,
+    arrays: Arrays = NUMPY,
 ) -> Stitcher:
     """Contributions of the patterns at `index`, synchronized and added up on the canvas of the whole scan.
 
@@ -174,9 +184,10 @@ def stitch_contributions(
         prepared.layout.part(index),
         prepared.probe,
         neighbors=config.inference.sync_neighbors,
-        batches=iter(even_batches(np.arange(len(index)), batch_size(config, prepared.n_pixels))),
+        batches=even_batches(np.arange(len(index)), batch_size(config, prepared.n_pixels)),
         rows=rows,
         spread=spread,
+        arrays=arrays,
     )
 
 

@@ -32,7 +32,7 @@ from .initial_object import InitialObject, average_objects, flat_canvas
 from .memory import foresee_memory
 from .network_object import network_object
 from .notices import scan_notices
-from .refinement import Start, classify_start, engine_arrays, refinement_options
+from .refinement import Start, classify_start, engine_arrays, reconstruction_threads, refinement_options
 from .report import StageTimes
 from .usable_scan import make_usable, make_usable_for_network, set_propagation
 
@@ -85,7 +85,7 @@ def reconstruct(
         notices += [
             Notice('further_model', f'{path}: {notice.text}') for notice in choose_probe(scan, other, chosen)[2]
         ]
-    previews, arrays = Previews(emit, preview_seconds), select_arrays(backend, device)
+    previews, arrays = Previews(emit, preview_seconds), select_arrays(backend, device, reconstruction_threads(config))
     start = models_object(
         prepared,
         [*zip(map(Path, (model, *ensemble)), (trained, *others), strict=True)],
@@ -134,10 +134,11 @@ def models_object(
     `patches_file` keeps the patches of the first. Raises VerificationError when a self-test is not reproduced.
     """
     infer = partial(network_object, config=config, times=times, scratch=scratch, arrays=arrays, should_stop=should_stop)
-    execution, objects = {'execution': config.execution.model_dump(mode='json')}, []
+    execution = config.execution.model_dump(mode='json') | {'threads': reconstruction_threads(config)}
+    objects = []
     for (path, model), file in zip(models, [patches_file, *[None] * (len(models) - 1)], strict=True):
         with times.stage('prepare', 0):
-            network = backend.network(model.config.merged(execution), model.weights, device)
+            network = backend.network(model.config.merged({'execution': execution}), model.weights, device)
         with times.stage('self_test', len(model.self_test.counts)):
             check_before_use(path, model, network, backend, device, config.execution.precision)
         own = replace(prepared, patch_size=model.config.model.patch_size)

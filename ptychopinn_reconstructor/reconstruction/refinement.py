@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from ..backend import installed, load_backend, select_arrays
 from ..config import Config, RefinementConfig
-from ..physics.arrays import NUMPY, Arrays
+from ..physics.arrays import NUMPY, Arrays, NumpyArrays
 from ..physics.engine.options import RefineOptions
 from ..physics.engine.refine import scan_dose
 from ..physics.engine.residuals import residuals
 from ..physics.prepare import PreparedScan
 from ..physics.sampling import scan_overlap
 from ..physics.scoring.goodness_of_fit import measure_excess
+from ..physics.threads import available_threads
 
 Start = Literal['network', 'empty']
 # What a driver of a GPU leaves in Linux: NVIDIA, AMD, and both in WSL.
@@ -62,11 +63,17 @@ def engine_arrays(config: Config) -> tuple[Arrays, str]:
     is asked for and the backend is not installed, DeviceError when the device is not there.
     """
     device, name = config.execution.device, config.execution.backend
+    threads = reconstruction_threads(config)
     if device == 'cpu' or (device == 'auto' and not (may_have_gpu() and name in installed())):
-        return NUMPY, 'numpy'
+        return NumpyArrays(threads), 'numpy'
     backend = load_backend(name)
-    arrays = select_arrays(backend, backend.resolve_device(device))
-    return arrays, 'numpy' if arrays is NUMPY else backend.name
+    arrays = select_arrays(backend, backend.resolve_device(device), threads)
+    return arrays, 'numpy' if isinstance(arrays, NumpyArrays) else backend.name
+
+
+def reconstruction_threads(config: Config) -> int:
+    """Threads of the CPU for what is no training: as many as are set, else all cores that this process may use."""
+    return config.execution.threads or available_threads()
 
 
 def may_have_gpu() -> bool:

@@ -33,7 +33,7 @@ def add_previews(job: TrainingJob, previews: Previews) -> TrainingJob:
         for part in even_batches(index, batch_size(config, prepared.n_pixels)):
             if job.should_stop():
                 return None
-            parts.append(predict_contributions(prepared, network, part, weight))
+            parts.append(predict_contributions(prepared, network, part, weight).contributions)
         return stitch_contributions(np.concatenate(parts), prepared, index, config).canvas()
 
     def inspect(network: Network) -> None:

@@ -45,7 +45,7 @@ def test_the_disagreement_is_the_weighted_standard_deviation_about_the_mean() ->
     corners = rng.integers(0, 8, size=(count, 2))
     found = Disagreement(shape, eps)
     for index in even_batches(np.arange(count), 4):
-        found.add(u[index], weight[index], corners[index], 1)
+        found.prepare(u[index], weight[index], corners[index], 1)()
     expected = np.full(shape, np.nan)
     for row, col in np.ndindex(*shape):
         there = [(i, row - r - 1, col - c - 1) for i, (r, c) in enumerate(corners.tolist())]

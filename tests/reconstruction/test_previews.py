@@ -240,7 +240,7 @@ def test_a_large_scan_is_shown_by_a_part_of_its_patterns(
     asked: list[int] = []
     predict = predict_contributions
 
-    def counting(prepared: Any, network: Any, index: NDArray[np.int64], weight: Any) -> NDArray[np.complex64]:
+    def counting(prepared: Any, network: Any, index: NDArray[np.int64], weight: Any) -> Any:
         asked.extend(index.tolist())
         return predict(prepared, network, index, weight)
 

@@ -29,7 +29,7 @@ from scipy import fft
 
 from ..arrays import NUMPY, Array, Arrays
 from ..illumination import BATCH
-from ..prepare import PreparedScan
+from ..prepare import PreparedScan, even_batches
 from ..propagation import Propagator
 from .detector import add_background, scale_beam
 
@@ -125,9 +125,8 @@ def map_slopes(
     centers = _mean_places(prepared, probe, arrays)
     spectrum = arrays.put(fft.fftshift(fft.fft2(probe), axes=(-2, -1)).astype(np.complex64))
     good = arrays.put(prepared.good.astype(np.float32))
-    slope, curvature, misfit, done = np.zeros((len(index), 4)), np.zeros((len(index), 4, 4)), 0.0, 0
-    size = max(1, arrays.block_pixels // probe.size)
-    for block in np.array_split(index, -(-len(index) // size)):
+
+    def compute(block: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
         corners, fractions = prepared.layout.corners[block], prepared.layout.fractions[block]
         ramp = arrays.shift_ramp(fractions, side)
         propagator = Propagator.for_patterns(prepared.scan.fresnel_number, ramp, arrays)
@@ -147,14 +146,19 @@ def map_slopes(
                 moved = propagator.forward(tilted * offset[:, None])
                 parts.append((wave.conj() * moved).real.sum(axis=1) * weight[:, 0])
         flat = arrays.double(xp.stack(parts, axis=1).reshape(len(block), 4, -1))
-        part = slice(done, done + len(block))
-        slope[part] = arrays.get(xp.einsum('nap,np->na', flat, excess.reshape(len(block), -1)))
-        curvature[part] = arrays.get(xp.einsum('nap,nbp->nab', flat, flat))
-        misfit += arrays.square_sum(lacking)
-        done += len(block)
+        score = arrays.get(xp.einsum('nap,np->na', flat, excess.reshape(len(block), -1)))
+        return score, arrays.get(xp.einsum('nap,nbp->nab', flat, flat)), arrays.square_sum(lacking)
+
+    slopes, curvatures, misfit, done = [], [], 0.0, 0
+    blocks = even_batches(index, max(1, arrays.block_pixels // probe.size))
+    for slope, curvature, of_block in arrays.map_blocks(compute, blocks):
+        slopes.append(slope)
+        curvatures.append(curvature)
+        misfit += of_block
+        done += len(slope)
         if after_block is not None:
             after_block(done)
-    return slope, curvature, misfit
+    return np.concatenate(slopes), np.concatenate(curvatures), misfit
 
 
 def _places(fractions: NDArray[np.float64], side: int, axis: int) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ and `intensity`. Counts are never changed: s and b enter the prediction wherever
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,15 @@ def add_background(prepared: PreparedScan, predicted: Array, arrays: Arrays = NU
     return predicted if prepared.background is None else predicted + arrays.put(prepared.background)
 
 
+class DetectorTerms(NamedTuple):
+    """Score and information (b,) of some `patterns`, and those (N, N) of the pixels, where they are wanted."""
+
+    patterns: NDArray[np.int64]
+    score: NDArray[np.float64]
+    information: NDArray[np.float64]
+    pixels: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+
+
 @dataclass(eq=False)
 class DetectorSums:
     """Score and information of log s for each pattern, (n,), and of b at each pixel, (N, N), summed over patterns.
@@ -59,7 +68,7 @@ class DetectorSums:
         count, shape = len(prepared), (prepared.n_pixels,) * 2
         return cls(np.zeros(count), np.zeros(count), np.zeros(shape), np.zeros(shape), with_pixels)
 
-    def add(
+    def measure(
         self,
         prepared: PreparedScan,
         index: NDArray[np.int64],
@@ -67,19 +76,24 @@ class DetectorSums:
         predicted: Array,
         good: Array | None,
         arrays: Arrays = NUMPY,
-    ) -> None:
-        """Take in counts and predicted intensities (b, N, N) of the patterns at `index`; `good` (N, N), None: all."""
-        excess, light = counts - predicted, predicted
+    ) -> DetectorTerms:
+        """What counts and predicted intensities (b, N, N) of the patterns at `index` add; `good` (N, N), None: all."""
+        excess, light, pixels = counts - predicted, predicted, None
         if self.with_pixels or prepared.background is not None:
             weight = 1 / (predicted + EPSILON_COUNTS)
             if self.with_pixels:
-                self.pixel_information += arrays.get(weight.sum(axis=0))
-                self.pixel_score += arrays.get((weight * excess).sum(axis=0))
+                pixels = arrays.get((weight * excess).sum(axis=0)), arrays.get(weight.sum(axis=0))
             if prepared.background is not None:
                 light = predicted - arrays.put(prepared.background)
                 excess *= weight * light
                 light = light * (weight * light)
         if good is not None:
             excess, light = excess * good, light * good
-        self.pattern_score[index] = arrays.get(excess.sum(axis=(1, 2)))
-        self.pattern_information[index] = arrays.get(light.sum(axis=(1, 2)))
+        return DetectorTerms(index, arrays.get(excess.sum(axis=(1, 2))), arrays.get(light.sum(axis=(1, 2))), pixels)
+
+    def add(self, terms: DetectorTerms) -> None:
+        """Take in what some patterns add."""
+        self.pattern_score[terms.patterns], self.pattern_information[terms.patterns] = terms.score, terms.information
+        if terms.pixels is not None:
+            self.pixel_score += terms.pixels[0]
+            self.pixel_information += terms.pixels[1]

@@ -97,7 +97,7 @@ def long_range_amplitude(
 ) -> LongRangeAmplitude:
     """The long-range amplitude that a canvas (H, W) of `arrays` lacks; `light` (H, W) is what it is averaged with."""
     found = amplitude_slopes(prepared, canvas, probe, arrays, after_block)
-    image = long_range_phase(prepared.layout, found, probe)
+    image = long_range_phase(prepared.layout, found, probe, arrays)
     image = np.clip(image - np.float32(np.average(image, weights=light)), -LARGEST, LARGEST)
     along = np.stack([sample_at_patterns(prepared, part, probe) for part in np.gradient(image)], axis=1)
     left = found.gradient - np.einsum('nab,nb->na', found.curvature, along)

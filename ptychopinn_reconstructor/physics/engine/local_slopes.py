@@ -20,7 +20,7 @@ from ..arrays import NUMPY, Array, Arrays
 from ..geometry import Layout
 from ..prepare import PreparedScan
 from .positions import DARKEST
-from .sloped_waves import ANSCOMBE, Slopes, sloped_waves
+from .sloped_waves import ANSCOMBE, SlopedWaves, Slopes, map_sloped_waves
 
 SMALLEST_TILE = 8  # pixels
 MOST_TILES = 96  # along one side of the canvas, so that what is solved for stays small
@@ -70,16 +70,20 @@ def tile_slopes(
     count = side // size
     gradient, curvature = np.zeros((total, count, count, 2)), np.zeros((total, count, count, 2, 2))
     xp, good = arrays.xp, arrays.put(_without_edge(prepared, probe))
-    for at in sloped_waves(prepared, canvas, probe, arrays):
+
+    def of_block(at: SlopedWaves) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         amplitude = xp.sqrt((at.predicted + ANSCOMBE).clip(min=DARKEST))
         slope = (at.wave.conj()[:, None] * at.sloped).real.sum(axis=2) / amplitude[:, None] * good
         excess = xp.sqrt(at.counts + ANSCOMBE) - amplitude
         tiled = slope.reshape(len(at.index), 2, count, size, count, size)
         lacking = excess.reshape(len(at.index), count, size, count, size)
-        gradient[at.index] = arrays.get(xp.einsum('narxcy,nrxcy->nrca', tiled, lacking))
-        curvature[at.index] = arrays.get(xp.einsum('narxcy,nbrxcy->nrcab', tiled, tiled))
+        products = xp.einsum('narxcy,nrxcy->nrca', tiled, lacking), xp.einsum('narxcy,nbrxcy->nrcab', tiled, tiled)
+        return arrays.get(products[0]), arrays.get(products[1])
+
+    for index, (score, information) in map_sloped_waves(prepared, canvas, probe, of_block, arrays):
+        gradient[index], curvature[index] = score, information
         if after_block is not None:
-            after_block(int(at.index[-1]) + 1)
+            after_block(int(index[-1]) + 1)
     inset = size * np.stack(np.meshgrid(np.arange(count), np.arange(count), indexing='ij'), axis=-1).reshape(-1, 1, 2)
     laid = prepared.layout
     corners = (laid.corners + inset).reshape(-1, 2)

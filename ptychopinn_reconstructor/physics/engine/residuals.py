@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import NUMPY, Array, Arrays
-from ..prepare import PreparedScan, even_batches
+from ..prepare import PreparedScan
 from ..residual import Residual, residual
 
 
@@ -31,13 +31,14 @@ def residuals_there(
     arrays: Arrays = NUMPY,
 ) -> Residual:
     """`residuals` of a canvas that is on the device already."""
-    light = arrays.put(prepared.probe if probe is None else probe)
+    own = prepared.probe if probe is None else probe
+    light = arrays.put(own)
     kernel = None if prepared.kernel is None else arrays.put(prepared.kernel)
-    parts = []
-    for index in even_batches(np.arange(len(prepared), dtype=np.int64), batch):
+
+    def compute(index: NDArray[np.int64]) -> Residual:
         patches = arrays.gather(there, prepared.layout.corners[index], prepared.n_pixels)
-        if prepared.variation is not None:
-            light = arrays.put(prepared.variation.probes(prepared.probe if probe is None else probe, index))
-        diffracted = arrays.get(arrays.diffract(light, patches, prepared.layout.fractions[index], kernel))
-        parts.append(residual(prepared.detect(diffracted, index), prepared.counts(index), prepared.good))
-    return Residual.join(parts)
+        varied = light if prepared.variation is None else arrays.put(prepared.variation.probes(own, index))
+        diffracted = arrays.get(arrays.diffract(varied, patches, prepared.layout.fractions[index], kernel))
+        return residual(prepared.detect(diffracted, index), prepared.counts(index), prepared.good)
+
+    return Residual.join([*arrays.map_blocks(compute, prepared.batches(batch))])

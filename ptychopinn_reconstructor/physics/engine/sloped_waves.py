@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from ..arrays import NUMPY, Array, Arrays
-from ..prepare import PreparedScan
+from ..arrays import NUMPY, Array, Arrays, Found
+from ..prepare import PreparedScan, even_batches
 from ..propagation import Propagator
 from .detector import add_background, scale_beam
 from .positions import displacement_gradient
@@ -68,10 +68,10 @@ def gather_slopes(
     """b and H of all patterns, each block's by `of_block` of its waves and the good pixels (N, N), None for all."""
     found = Slopes(np.zeros((len(prepared), 2)), np.zeros((len(prepared), 2, 2)))
     good = None if prepared.good.all() else arrays.put(prepared.good)
-    for at in sloped_waves(prepared, canvas, probe, arrays):
-        found.gradient[at.index], found.curvature[at.index] = of_block(at, good, arrays)
+    for index, of_these in map_sloped_waves(prepared, canvas, probe, lambda at: of_block(at, good, arrays), arrays):
+        found.gradient[index], found.curvature[index] = of_these
         if after_block is not None:
-            after_block(int(at.index[-1]) + 1)
+            after_block(int(index[-1]) + 1)
     return found
 
 
@@ -82,34 +82,40 @@ def _phase_gradient(
     return displacement_gradient(at.wave, at.sloped, counts, predicted, good, arrays)
 
 
-def sloped_waves(
-    prepared: PreparedScan, canvas: Array, probe: NDArray[np.complex64], arrays: Arrays = NUMPY
-) -> Iterator[SlopedWaves]:
-    """The waves at the detector of all patterns in blocks, in order, for a canvas (H, W) of `arrays`."""
-    total, side = len(prepared), probe.shape[-1]
+def map_sloped_waves(
+    prepared: PreparedScan,
+    canvas: Array,
+    probe: NDArray[np.complex64],
+    of_block: Callable[[SlopedWaves], Found],
+    arrays: Arrays = NUMPY,
+) -> Iterator[tuple[NDArray[np.int64], Found]]:
+    """What `of_block` makes of the waves at the detector of all patterns, in blocks, in order, for a canvas (H, W)."""
+    side, near = probe.shape[-1], prepared.scan.fresnel_number
     # As in the engine: the spectrum of P (-1)^(x + y), whose far field has its zero frequency in the middle.
-    spectrum = arrays.put(fft.fftshift(fft.fft2(probe), axes=(-2, -1)).astype(np.complex64))
+    unvaried = arrays.put(fft.fftshift(fft.fft2(probe), axes=(-2, -1)).astype(np.complex64))
     ramp = (1j * (np.arange(side) - (side - 1) / 2)).astype(np.complex64)
     ramps = arrays.put(np.ascontiguousarray(ramp[:, None])), arrays.put(ramp)
-    size = max(1, arrays.block_pixels // probe.size)
-    for start in range(0, total, size):
-        index = np.arange(start, min(start + size, total))
+
+    def compute(index: NDArray[np.int64]) -> tuple[NDArray[np.int64], Found]:
         corners, fractions = prepared.layout.corners[index], prepared.layout.fractions[index]
         shift = arrays.shift_ramp(fractions, side)
-        propagator = Propagator.for_patterns(prepared.scan.fresnel_number, shift, arrays)
+        propagator = Propagator.for_patterns(near, shift, arrays)
         shift = scale_beam(prepared, index, shift, arrays)
+        spectrum = unvaried
         if prepared.variation is not None:
             varied = prepared.variation.probes(probe, index)
             spectrum = arrays.put(fft.fftshift(fft.fft2(varied), axes=(-2, -1)).astype(np.complex64))
         exit_wave = arrays.ifft2(spectrum * shift[:, None]) * arrays.gather(canvas, corners, side)[:, None]
-        near = prepared.scan.fresnel_number
         if near is None:
             sloped = propagator.forward(arrays.xp.stack([exit_wave * along for along in ramps], axis=1))
         wave = propagator.forward(exit_wave)
         if near is not None:  # a slope moves the pattern
             sloped = propagator.differentiate(wave, (-1 / (2 * np.pi * near[0]), -1 / (2 * np.pi * near[1])))
         predicted = add_background(prepared, (wave.real**2 + wave.imag**2).sum(axis=1), arrays)
-        yield SlopedWaves(index, wave, sloped, arrays.put(prepared.counts(index)), predicted)
+        return index, of_block(SlopedWaves(index, wave, sloped, arrays.put(prepared.counts(index)), predicted))
+
+    size = max(1, arrays.block_pixels // probe.size)
+    return arrays.map_blocks(compute, even_batches(np.arange(len(prepared), dtype=np.int64), size))
 
 
 def measure_mean_square(found: Slopes) -> float:

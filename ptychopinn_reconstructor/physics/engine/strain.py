@@ -73,7 +73,7 @@ def estimate_strain(
         return Matrix(sparse.block_diag([one, one]))
 
     one, other = (splines.normal(score, information, half) for half in split_interleaved(len(prepared)))
-    supported = supported_weights(one, other, prior)
+    supported = supported_weights(one, other, prior, arrays)
     if supported is None:
         return None
     rows, cols = (splines.image(weights) for weights in np.split(supported.weights, 2))

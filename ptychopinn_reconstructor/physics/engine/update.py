@@ -10,17 +10,18 @@ known beforehand: where a pixel has seen fewer photons than that, the step shrin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from ..arrays import Array, Arrays
+from ..arrays import Array, Arrays, row_bands
 from ..geometry import fourier_shift
 from ..illumination import illumination
-from ..prepare import PreparedScan
+from ..prepare import PreparedScan, even_batches
 from ..propagation import Propagator
 from ..scaling import probe_power
 from .detector import DetectorSums, add_background, scale_beam
@@ -222,18 +223,20 @@ class Engine:
         elif with_probe and self.varying is not None:
             sums.varying = self.varying.empty_sums()
         done = 0
-        for block in self._blocks(index):
-            self._add_block(sums, block, with_probe, with_positions)
-            done += len(block)
+        compute = partial(self._compute_block, sums, with_probe=with_probe, with_positions=with_positions)
+        for add in self.arrays.map_blocks(compute, self._blocks(index)):
+            done += add()
             if after_block is not None:
                 after_block(done)
         return sums
 
-    def _blocks(self, index: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        size = max(1, self.arrays.block_pixels // self.probe.size)
-        return (index[i : i + size] for i in range(0, len(index), size))
+    def _blocks(self, index: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        return even_batches(index, max(1, self.arrays.block_pixels // self.probe.size))
 
-    def _add_block(self, sums: Sums, index: NDArray[np.int64], with_probe: bool, with_positions: bool) -> None:
+    def _compute_block(
+        self, sums: Sums, index: NDArray[np.int64], *, with_probe: bool, with_positions: bool
+    ) -> Callable[[], int]:
+        """What adds the patterns at `index` to `sums`, and says how many they are; until then nothing is changed."""
         arrays, side, corners = self.arrays, self.probe.shape[-1], self.prepared.layout.corners[index]
         ramp = arrays.shift_ramp(self._fractions(index), side)
         propagator = Propagator.for_patterns(self.prepared.scan.fresnel_number, ramp, arrays)
@@ -246,26 +249,40 @@ class Engine:
         counts = arrays.put(measured)
         predicted = (wave.real**2 + wave.imag**2).sum(axis=1)
         predicted = add_background(self.prepared, predicted, arrays)
-        if self.detector is not None:
-            self.detector.add(self.prepared, index, counts, predicted, self.step.good, arrays)
+        detector = self.detector
+        if detector is not None:
+            detected = detector.measure(self.prepared, index, counts, predicted, self.step.good, arrays)
         correction = self.step(counts, predicted)
-        sums.error += correction.error
-        sums.counts += float(measured.sum(dtype=np.float64))
         if with_positions:
             moved = propagator.moved_along(wave, self._moved(spectrum * ramp, patches))
-            sums.motion.append((index, *displacement_gradient(wave, moved, counts, predicted, self.step.good, arrays)))
+            motion = displacement_gradient(wave, moved, counts, predicted, self.step.good, arrays)
         wave *= correction.factor[:, None]
         wave = propagator.backward(wave)
         if with_probe:
             back = arrays.fft2(wave * patches.conj())
             back *= ramp.conj()
-            sums.probe += back.sum(axis=0)
-            if sums.varying is not None:
-                sums.varying.add(index, back[:, 0], _mean_transmission(probe, patches))
-            sums.probe_weight += (patches.real**2 + patches.imag**2).sum(axis=(0, 1))
+            probe_sum, passed = back.sum(axis=0), (patches.real**2 + patches.imag**2).sum(axis=(0, 1))
         wave *= probe.conj()
-        arrays.scatter(sums.object, wave.sum(axis=1), corners)
-        arrays.scatter(sums.weight, (probe.real**2 + probe.imag**2).sum(axis=1), corners)
+        moved_object, light = wave.sum(axis=1), (probe.real**2 + probe.imag**2).sum(axis=1)
+        total = float(measured.sum(dtype=np.float64))
+
+        def add() -> int:
+            sums.error += correction.error
+            sums.counts += total
+            if detector is not None:
+                detector.add(detected)
+            if with_positions:
+                sums.motion.append((index, *motion))
+            if with_probe:
+                sums.probe += probe_sum
+                sums.probe_weight += passed
+                if sums.varying is not None:
+                    sums.varying.add(index, back[:, 0], _mean_transmission(probe, patches))
+            arrays.scatter(sums.object, moved_object, corners)
+            arrays.scatter(sums.weight, light, corners)
+            return len(index)
+
+        return add
 
     def _fractions(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
         own = self.prepared.layout.fractions[index]
@@ -279,17 +296,28 @@ class Engine:
         return arrays.xp.stack([part * patches for part in parts], axis=1)
 
     def _update_object(self, sums: Sums, step: ObjectStep) -> None:
-        damped = (1 - self.blend) * sums.weight + (self.blend * sums.weight.max() + self.damping)
-        update = sums.object / (damped / step.gain if step.gain != 1 else damped)
-        if not step.momentum:
-            self.canvas += update
-            return
-        # Where this batch brings no light, nothing would tell a pixel that it has gone too far.
-        seen = sums.weight / damped
-        seen *= 1 / seen.max().clip(min=LEAST_SEEN)
-        self.velocity *= 1 - (1 - step.momentum) * seen
-        self.velocity += update
-        self.canvas += update + (step.momentum * seen) * self.velocity
+        largest = sums.weight.max()
+        least = self.blend * largest + self.damping
+        damped_most = (1 - self.blend) * largest + least
+        brightest = (largest / damped_most).clip(min=LEAST_SEEN)
+
+        def update(band: slice) -> None:
+            weight = sums.weight[band]
+            damped = (1 - self.blend) * weight + least
+            update = sums.object[band] / (damped / step.gain if step.gain != 1 else damped)
+            if not step.momentum:
+                self.canvas[band] += update
+                return
+            # Where this batch brings no light, nothing would tell a pixel that it has gone too far.
+            seen = weight / damped
+            seen *= 1 / brightest
+            velocity = self.velocity[band]
+            velocity *= 1 - (1 - step.momentum) * seen
+            velocity += update
+            self.canvas[band] += update + (step.momentum * seen) * velocity
+
+        for _ in self.arrays.map_blocks(update, row_bands(sums.weight.shape, self.arrays.block_pixels)):
+            pass
 
     def _update_probe(self, sums: Sums) -> None:
         weight = self.arrays.get(sums.probe_weight)

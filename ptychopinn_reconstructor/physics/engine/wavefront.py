@@ -62,10 +62,10 @@ def correct_long_range_phase(
         return canvas
     light = illumination(prepared.layout, probe, arrays) if light is None else light
     if prepared.scan.fresnel_number is None:
-        phase = long_range_phase(prepared.layout, slopes(prepared, canvas, probe, arrays, after_block), probe)
+        phase = long_range_phase(prepared.layout, slopes(prepared, canvas, probe, arrays, after_block), probe, arrays)
     else:
         size = tile_size(prepared, probe)
-        phase = long_range_phase(*tile_slopes(prepared, canvas, probe, size, arrays, after_block))
+        phase = long_range_phase(*tile_slopes(prepared, canvas, probe, size, arrays, after_block), arrays)
     turn = np.exp(1j * (phase - np.float32(np.average(phase, weights=light))))
     # (sum u + eps) / (sum w + eps), as patches are stitched, with u turned: eps stays as it is.
     eps = np.float32(EPSILON_WEIGHT * probe_weight(probe, probe.shape[-1]).max())
@@ -73,7 +73,9 @@ def correct_long_range_phase(
     return canvas * arrays.put(turn) + arrays.put(empty)
 
 
-def long_range_phase(layout: Layout, found: Slopes, probe: NDArray[np.complex64]) -> NDArray[np.float32]:
+def long_range_phase(
+    layout: Layout, found: Slopes, probe: NDArray[np.complex64], arrays: Arrays = NUMPY
+) -> NDArray[np.float32]:
     """phi on the canvas (H, W) of a layout, in radians up to a constant: a plane alone where the halves disagree.
 
     `probe` (modes, N, N) is what the patterns were taken with.
@@ -84,13 +86,13 @@ def long_range_phase(layout: Layout, found: Slopes, probe: NDArray[np.complex64]
     plane = np.linalg.solve(total, found.gradient.sum(axis=0))
     rest = Slopes(found.gradient - found.curvature @ plane, found.curvature)
     rows, cols = np.ogrid[: layout.shape[0], : layout.shape[1]]
-    phase = plane[0] * rows + plane[1] * cols + _supported_phase(Splines(layout, probe), rest)
+    phase = plane[0] * rows + plane[1] * cols + _supported_phase(Splines(layout, probe), rest, arrays)
     return np.asarray(phase, dtype=np.float32)
 
 
-def _supported_phase(splines: Splines, found: Slopes) -> NDArray[np.float64]:
+def _supported_phase(splines: Splines, found: Slopes, arrays: Arrays) -> NDArray[np.float64]:
     """The splines' part of phi (H, W), as far as two halves of the patterns agree on it."""
     score, information = found.gradient[:, None], found.curvature[:, None, :, None]
     one, other = (splines.normal(score, information, index) for index in split_interleaved(len(score)))
-    supported = supported_weights(one, other, splines.prior)
+    supported = supported_weights(one, other, splines.prior, arrays)
     return np.zeros(splines.layout.shape) if supported is None else splines.image(supported.weights)

@@ -28,15 +28,17 @@ def count_gauge(
     given = prepared.probe if probe is None else probe
     light = arrays.put(given)
     kernel = None if prepared.kernel is None else arrays.put(prepared.kernel)
-    index = np.unique(np.linspace(0, len(prepared) - 1, PATTERNS).astype(np.int64))
-    predicted = measured = 0.0
-    for part in even_batches(index, BATCH):
+    good, background = prepared.good, prepared.background
+    dark = 0.0 if background is None else float(background[good].sum())
+
+    def compute(part: NDArray[np.int64]) -> tuple[float, float]:
         windows = arrays.gather(canvas, prepared.layout.corners[part], prepared.n_pixels)
-        if prepared.variation is not None:
-            light = arrays.put(prepared.variation.probes(given, part))
-        intensity = arrays.get(arrays.diffract(light, windows, prepared.layout.fractions[part], kernel))
-        expected = prepared.detect(intensity, part)[:, prepared.good]
-        background = 0.0 if prepared.background is None else len(part) * float(prepared.background[prepared.good].sum())
-        predicted += float(expected.sum(dtype=np.float64)) - background
-        measured += float(prepared.counts(part).sum(dtype=np.float64)) - background
+        varied = light if prepared.variation is None else arrays.put(prepared.variation.probes(given, part))
+        intensity = arrays.get(arrays.diffract(varied, windows, prepared.layout.fractions[part], kernel))
+        expected = prepared.detect(intensity, part)[:, good]
+        sums = expected.sum(dtype=np.float64), prepared.counts(part).sum(dtype=np.float64)
+        return float(sums[0]) - len(part) * dark, float(sums[1]) - len(part) * dark
+
+    index = np.unique(np.linspace(0, len(prepared) - 1, PATTERNS).astype(np.int64))
+    predicted, measured = np.sum([*arrays.map_blocks(compute, even_batches(index, BATCH))], axis=0)
     return float(np.sqrt(max(measured, 0.0) / max(predicted, 1e-12)))

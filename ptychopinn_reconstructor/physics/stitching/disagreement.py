@@ -13,6 +13,7 @@ unbiased weighted variance about their mean; where fewer than two patches contri
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,16 +39,24 @@ class Disagreement:
         self._first = np.zeros(self.shape, dtype=np.complex64)
         self._sums = np.zeros((3, *self.shape), dtype=np.float32)
 
-    def add(self, u: NDArray[Any], weight: NDArray[np.float32], corners: NDArray[np.int64], inset: int) -> None:
-        """Add synchronized contributions u (b, n, n) with their shifted probe power, at corners (b, 2) + inset."""
+    def prepare(
+        self, u: NDArray[Any], weight: NDArray[np.float32], corners: NDArray[np.int64], inset: int
+    ) -> Callable[[], None]:
+        """What adds synchronized contributions u (b, n, n) with their shifted probe power, at corners (b, 2) + inset;
+        until then nothing is changed."""
         inner = (..., *(slice(RIM, -RIM),) * 2)
         u, weight, inset = u[inner], weight[inner], inset + RIM
         damped = 1 / (weight + np.float32(self.epsilon))
         trusted = weight * damped
-        scatter_patches(self._first, u * trusted, corners, inset)
         q = weight * trusted
-        for total, term in zip(self._sums, ((u.real**2 + u.imag**2) * damped, q, q * q), strict=True):
-            scatter_patches(total, term, corners, inset)
+        first, terms = u * trusted, ((u.real**2 + u.imag**2) * damped, q, q * q)
+
+        def add() -> None:
+            scatter_patches(self._first, first, corners, inset)
+            for total, term in zip(self._sums, terms, strict=True):
+                scatter_patches(total, term, corners, inset)
+
+        return add
 
     def deviation(self, scale: float = 1.0) -> NDArray[np.float32]:
         """Standard deviation of the patches about their mean, (H, W), times `scale`; NaN where fewer than two meet."""

@@ -12,7 +12,7 @@ mean of the canvas is real and positive.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from scipy import sparse
 from scipy.sparse import csgraph, linalg
 from scipy.spatial import cKDTree
 
+from ..arrays import NUMPY, Arrays
 from ..forward import shift_probe
 from ..geometry import Layout, fourier_shift, scatter_patches
 from ..scaling import crop_support
@@ -29,6 +30,7 @@ from .disagreement import Disagreement
 
 EPSILON_WEIGHT = 1e-3  # of the largest probe intensity: below it a canvas pixel tends to 1
 LEAST_SQUARES_STEPS = 2
+PAIR_PIXELS = 2**18  # complex pixels of the patches whose overlaps are taken at a time
 DIRECT_LIMIT = 20_000  # unknowns up to which the sparse system is factorized; conjugate gradients beyond
 
 
@@ -68,24 +70,37 @@ def neighbor_pairs(corners: NDArray[np.int64], neighbors: int, n: int) -> NDArra
     return kept
 
 
-def overlap(u_i: NDArray[Any], u_j: NDArray[Any], offset: NDArray[np.int64]) -> complex:
-    """<u_i, u_j> where patch j begins at `offset` (2,) from patch i."""
-    n = u_i.shape[-1]
-    row, col = int(offset[0]), int(offset[1])
-    mine = u_i[max(row, 0) : n + min(row, 0), max(col, 0) : n + min(col, 0)]
-    other = u_j[max(-row, 0) : n + min(-row, 0), max(-col, 0) : n + min(-col, 0)]
-    return complex(np.vdot(mine, other))
-
-
 def overlaps(
-    u: NDArray[Any], corners: NDArray[np.int64], pairs: NDArray[np.int64], rows: NDArray[np.int64] | None = None
+    u: NDArray[Any],
+    corners: NDArray[np.int64],
+    pairs: NDArray[np.int64],
+    rows: NDArray[np.int64] | None = None,
+    arrays: Arrays = NUMPY,
 ) -> NDArray[np.complex128]:
     """c_ij of all pairs (p,); patch i is u[rows[i]], by default u[i]."""
     offsets = corners[pairs[:, 1]] - corners[pairs[:, 0]]
     there = pairs if rows is None else rows[pairs]
-    return np.array(
-        [overlap(u[i], u[j], d) for (i, j), d in zip(there.tolist(), offsets, strict=True)], dtype=np.complex128
-    )
+
+    def compute(block: slice) -> NDArray[Any]:
+        return _overlaps(u, there[block], offsets[block])
+
+    size = max(1, PAIR_PIXELS // u[0].size)
+    blocks = [slice(begin, begin + size) for begin in range(0, len(pairs), size)]
+    return np.concatenate([np.empty(0, np.complex128), *arrays.map_blocks(compute, blocks)])
+
+
+def _overlaps(u: NDArray[Any], pairs: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[Any]:
+    """<u_i, u_j> of pairs (p, 2), where patch j begins at `offsets` (p, 2) from patch i."""
+    n, margin = u.shape[-1], int(np.abs(offsets).max())
+    used, place = np.unique(pairs, return_inverse=True)
+    first, second = place.reshape(pairs.shape).T
+    # Pixel a of patch i is pixel a - offset of patch j, which is zero outside.
+    wide = np.zeros((len(used), n + 2 * margin, n + 2 * margin), dtype=u.dtype)
+    inner = slice(margin, margin + n)
+    wide[:, inner, inner] = u[used]
+    windows = np.lib.stride_tricks.sliding_window_view(wide, (n, n), axis=(1, 2))
+    others = windows[second, margin - offsets[:, 0], margin - offsets[:, 1]]
+    return np.asarray(np.einsum('pab,pab->p', wide[first, inner, inner].conj(), others))
 
 
 def synchronizing_phases(c: NDArray[np.complex128], pairs: NDArray[np.int64], n_patches: int) -> NDArray[np.float64]:
@@ -163,14 +178,25 @@ class Stitcher:
 
     def add(self, u: NDArray[Any], index: NDArray[np.int64], phases: NDArray[np.float64] | None = None) -> None:
         """Add contributions (b, n, n) of the patches at `index`, turned by -phases."""
+        self.prepare(u, index, phases)()
+
+    def prepare(
+        self, u: NDArray[Any], index: NDArray[np.int64], phases: NDArray[np.float64] | None = None
+    ) -> Callable[[], None]:
+        """What adds contributions as `add` does; until then nothing is changed."""
         inset = (self.probe.shape[-1] - self.n) // 2
         if phases is not None:
             u = u * np.exp(-1j * phases)[:, None, None].astype(np.complex64)
         corners, weight = self.layout.corners[index], shifted_weight(self.probe, self.layout.fractions[index], self.n)
-        scatter_patches(self._sum, u, corners, inset)
-        scatter_patches(self._weight, weight, corners, inset)
-        if self._spread is not None:
-            self._spread.add(u, weight, corners, inset)
+        spread = None if self._spread is None else self._spread.prepare(u, weight, corners, inset)
+
+        def add() -> None:
+            scatter_patches(self._sum, u, corners, inset)
+            scatter_patches(self._weight, weight, corners, inset)
+            if spread is not None:
+                spread()
+
+        return add
 
     @property
     def weight(self) -> NDArray[np.float32]:
@@ -198,9 +224,10 @@ def stitch_patches(
     probe: NDArray[np.complex64],
     *,
     neighbors: int,
-    batches: Iterator[NDArray[np.int64]],
+    batches: Iterable[NDArray[np.int64]],
     rows: NDArray[np.int64] | None = None,
     spread: bool = False,
+    arrays: Arrays = NUMPY,
 ) -> Stitcher:
     """Synchronize contributions and add them up, with their `spread`.
 
@@ -210,8 +237,8 @@ def stitch_patches(
     phases = np.zeros(len(rows))
     if neighbors:
         pairs = neighbor_pairs(layout.corners, neighbors, u.shape[-1])
-        phases = synchronizing_phases(overlaps(u, layout.corners, pairs, rows), pairs, len(rows))
+        phases = synchronizing_phases(overlaps(u, layout.corners, pairs, rows, arrays), pairs, len(rows))
     stitcher = Stitcher(layout, probe, u.shape[-1], spread)
-    for index in batches:
-        stitcher.add(u[rows[index]], index, phases[index])
+    for add in arrays.map_blocks(lambda index: stitcher.prepare(u[rows[index]], index, phases[index]), batches):
+        add()
     return stitcher

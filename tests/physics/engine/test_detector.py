@@ -92,7 +92,7 @@ def test_scores_and_information_are_derivatives_of_the_likelihood() -> None:
     light = diffract(prepared.probe.astype(np.complex128), patches, prepared.layout.fractions[index])
     counts = prepared.counts(index).astype(np.float64)
     sums = DetectorSums.empty(prepared, with_pixels=True)
-    sums.add(prepared, index, counts, prepared.detect(light, index), prepared.good)
+    sums.add(sums.measure(prepared, index, counts, prepared.detect(light, index), prepared.good))
 
     assert prepared.intensity is not None and prepared.background is not None
     factors, background = prepared.intensity[index][:, None, None], prepared.background
@@ -118,7 +118,7 @@ def test_one_step_finds_a_smooth_background_of_exact_patterns() -> None:
     sums, index = DetectorSums.empty(prepared, with_pixels=True), np.arange(len(prepared))
     patches = gather_patches(case.truth, prepared.layout.corners, N)
     light = diffract(prepared.probe, patches, prepared.layout.fractions)
-    sums.add(prepared, index, prepared.counts(index), light, None)
+    sums.add(sums.measure(prepared, index, prepared.counts(index), light, None))
     found = step_background(prepared, sums)
     assert np.abs(found - 2 * HALO).max() < 0.3 and np.abs(found - 2 * HALO).mean() < 0.04
     assert background_share(replace(prepared, background=found)) == pytest.approx(
@@ -147,7 +147,7 @@ def test_the_step_of_a_factor_is_exact_and_noise_draws_it_to_one() -> None:
     sums, index = DetectorSums.empty(prepared, with_pixels=False), np.arange(len(prepared))
     patches = gather_patches(case.truth, prepared.layout.corners, N)
     light = diffract(prepared.probe, patches, prepared.layout.fractions)
-    sums.add(prepared, index, prepared.counts(index), light, None)
+    sums.add(sums.measure(prepared, index, prepared.counts(index), light, None))
     found = step_intensity(prepared, sums)
     assert found.mean() == pytest.approx(1, abs=1e-6)
     assert np.corrcoef(found, factors[prepared.order])[0, 1] > 0.999

@@ -11,6 +11,7 @@ from engine_cases import Case, N, empty
 from ptychopinn_reconstructor.config import RefinementConfig
 from ptychopinn_reconstructor.errors import ConfigError, ScanError
 from ptychopinn_reconstructor.events import Epoch, Event, Progress
+from ptychopinn_reconstructor.physics.arrays import NumpyArrays
 from ptychopinn_reconstructor.physics.engine import history
 from ptychopinn_reconstructor.physics.engine.far_field_step import FarFieldStep
 from ptychopinn_reconstructor.physics.engine.options import (
@@ -232,13 +233,15 @@ def test_stops_between_batches_and_says_so() -> None:
 def test_a_large_batch_tells_and_asks_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last pass is one batch, which takes seconds for a large scan; stopped in it, the object is as before it."""
     monkeypatch.setattr(history, 'LISTEN', -1.0)
-    prepared = Case().prepared()  # 81 patterns, 64 in a block
+    prepared = Case().prepared()
+    arrays = NumpyArrays()
+    arrays.block_pixels = 48 * prepared.n_pixels**2  # 81 patterns in two blocks
     events: list[Event] = []
     options = RefineOptions(2, first_batches=1)
-    whole = refine(prepared, empty(prepared), options, emit=events.append)
-    assert [e.done for e in events if isinstance(e, Progress)] == [64, 81, 81, 145, 162, 162]
+    whole = refine(prepared, empty(prepared), options, arrays=arrays, emit=events.append)
+    assert [e.done for e in events if isinstance(e, Progress)] == [41, 81, 81, 122, 162, 162]
     asked = iter([False] * 4 + [True])  # before and twice within the first batch, before and once within the second
-    stopped = refine(prepared, empty(prepared), options, should_stop=lambda: next(asked))
+    stopped = refine(prepared, empty(prepared), options, arrays=arrays, should_stop=lambda: next(asked))
     assert stopped.stopped and stopped.residuals == whole.residuals[:1]
     first = refine(prepared, empty(prepared), RefineOptions(1, first_batches=1))
     assert np.array_equal(stopped.canvas, first.canvas) and not np.array_equal(stopped.canvas, whole.canvas)

@@ -243,7 +243,11 @@ def test_overlap_is_the_inner_product_on_a_canvas(offset: tuple[int, int]) -> No
     first, second = np.zeros((2, 30, 30), dtype=complex)
     first[10:18, 10:18] = one
     second[10 + offset[0] : 18 + offset[0], 10 + offset[1] : 18 + offset[1]] = two
-    np.testing.assert_allclose(stitching.overlap(one, two, np.array(offset)), np.vdot(first, second), rtol=1e-12)
+    corners, pairs = np.array([(10, 10), (10 + offset[0], 10 + offset[1])]), np.array([[0, 1]])
+    found = stitching.overlaps(np.stack([one, two]), corners, pairs)
+    np.testing.assert_allclose(found, [np.vdot(first, second)], rtol=1e-12)
+    swapped = stitching.overlaps(np.stack([two, one]), corners, pairs, rows=np.array([1, 0]))
+    assert np.array_equal(swapped, found)
 
 
 def test_neighbors_overlap_and_are_listed_once() -> None:

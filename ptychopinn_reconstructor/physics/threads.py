@@ -1,0 +1,49 @@
+"""Blocks of work on several threads of the CPU, with results as if there were one.
+
+numpy's loops and scipy's FFTs let other threads run. What each block finds is handed out in the order of the blocks, to
+be added up by whoever asked for it: sums are bitwise those of one thread, whatever the number of threads. No thread
+waits in a loop, so that a machine that others use as well loses nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Block = TypeVar('Block')
+Found = TypeVar('Found')
+
+AHEAD = 2  # blocks for each thread that are worked on, or wait to be taken: what bounds their memory
+
+
+def available_threads() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+class Threads:
+    """`count` threads, which end when nothing refers to them any more."""
+
+    def __init__(self, count: int = 1) -> None:
+        self.count = count
+        self._pool = ThreadPoolExecutor(count, 'blocks') if count > 1 else None
+
+    def map(self, compute: Callable[[Block], Found], blocks: Iterable[Block]) -> Iterator[Found]:
+        """What `compute` finds of each block, in their order; it must change nothing that another block reads."""
+        if self._pool is None:
+            yield from map(compute, blocks)
+            return
+        waiting: deque[Future[Found]] = deque()
+        try:
+            for block in blocks:
+                waiting.append(self._pool.submit(compute, block))
+                if len(waiting) > AHEAD * self.count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
