@@ -84,6 +84,7 @@ def network_input_row(n: int, quick: bool) -> list[Row]:
 def stitching(n: int, quick: bool) -> list[Row]:
     """Contributions, overlaps, synchronization and assembly of patches with random global phases."""
     from ptychopinn_reconstructor.physics.stitching import stitch as s
+    from ptychopinn_reconstructor.physics.stitching.synchronizing import synchronizing_phases
 
     total = 256 if quick else 1024
     scan = prepared(n, total)
@@ -93,7 +94,7 @@ def stitching(n: int, quick: bool) -> list[Row]:
     u = s.contributions(patches, weight, scan.layout.fractions)
     pairs = s.neighbor_pairs(corners, NEIGHBORS, u.shape[-1])
     c = s.overlaps(u, corners, pairs)
-    phases = s.synchronizing_phases(c, pairs, total)
+    phases = synchronizing_phases(c, pairs, total)
 
     def contribute() -> None:
         for index in scan.batches(BATCH):
@@ -109,7 +110,7 @@ def stitching(n: int, quick: bool) -> list[Row]:
         'contributions': contribute,
         f'neighbor pairs, {NEIGHBORS} neighbors': lambda: s.neighbor_pairs(corners, NEIGHBORS, u.shape[-1]),
         f'overlaps of {len(pairs) / total:.1f} pairs a pattern': lambda: s.overlaps(u, corners, pairs),
-        'synchronizing phases': lambda: s.synchronizing_phases(c, pairs, total),
+        'synchronizing phases': lambda: synchronizing_phases(c, pairs, total),
         'assembly': assemble,
     }
     return step_rows(steps, n, total, fft2_reference(n), quick)

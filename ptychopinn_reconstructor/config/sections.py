@@ -392,7 +392,7 @@ class ExecutionConfig(Section):
     )
     threads: int | None = setting(
         None,
-        'CPU threads; auto: all cores for a reconstruction, one for a training, where more cost 1.4 to 5 times the CPU.',
+        'CPU threads; auto: all cores for a reconstruction, one for a training, where more cost 1.4 to 5 times.',
         ge=1,
         le=256,
         auto=True,

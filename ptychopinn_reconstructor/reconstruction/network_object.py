@@ -33,6 +33,7 @@ from .report import StageTimes
 if TYPE_CHECKING:
     from ..physics.prepare import PreparedScan
 
+TORN = 0.01  # of the overlaps: noise of .4 rad a pair leaves 1e-4 apart, .7 rad, at which a scan can be lost, 3 %
 BATCH_PIXELS, LARGEST_BATCH = 2**20, 64  # of the detector, and patterns: what bounds the memory of the network
 
 
@@ -90,6 +91,7 @@ def network_object(
     with times.stage('gauge', total):
         gauge = count_gauge(prepared, stitcher.canvas(), arrays=cpu)
         scale, notices = amplitude_correction(gauge)
+        notices = (*notices, *notice_tear(stitcher.torn))
         canvas, deviation = stitcher.canvas(scale), stitcher.deviation(scale)
         halved = [half.canvas(scale) for half in halves]
     if config.refinement.wavefront:
@@ -196,6 +198,17 @@ def partial_object(
 ) -> NDArray[np.complex64]:
     """The object on the canvas of the whole scan from its first `done` patterns, in canonical order."""
     return stitch_contributions(store[:done], prepared, np.arange(done), config).canvas()
+
+
+def notice_tear(share: float) -> tuple[Notice, ...]:
+    """A notice where so much of the overlaps is left apart that the patches are no single object."""
+    if share <= TORN:
+        return ()
+    text = (
+        f'Of the overlaps of the patches {share:.1%} stay more than a quarter turn apart once their phases are '
+        'synchronized: the object of the network may have seams, which more passes or a scan that overlaps more mend.'
+    )
+    return (Notice('patches_torn', text),)
 
 
 def amplitude_correction(gauge: float) -> tuple[float, tuple[Notice, ...]]:

@@ -4,10 +4,9 @@ A patch o_i (n, n) lives in the probe's own frame and has a global phase that it
 w = sum over modes of abs(P)^2, cropped to n x n, its contribution on the canvas is u_i = shift(w o_i, f_i) at corner
 r_i + (N - n)/2.
 
-Synchronization: c_ij = <u_i, u_j> over the overlap of neighbors; a maximum-weight spanning tree gives first phases, two
-least-squares steps on the wrapped rest refine them. Canvas = (sum u + eps) / (sum abs(P_f)^2 + eps), P_f the shifted
-probe and eps = 1e-3 max w, so that it is 1 where nothing illuminates. The global phase is fixed so that the weighted
-mean of the canvas is real and positive.
+Synchronization: c_ij = <u_i, u_j> over the overlap of neighbors, whose phases `synchronizing` settles.
+Canvas = (sum u + eps) / (sum abs(P_f)^2 + eps), P_f the shifted probe and eps = 1e-3 max w, so that it is 1 where
+nothing illuminates. The global phase is fixed so that the weighted mean of the canvas is real and positive.
 """
 
 from __future__ import annotations
@@ -18,8 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse import csgraph, linalg
 from scipy.spatial import cKDTree
 
 from ..arrays import NUMPY, Arrays
@@ -27,11 +24,10 @@ from ..forward import shift_probe
 from ..geometry import Layout, fourier_shift, scatter_patches
 from ..scaling import crop_support
 from .disagreement import Disagreement
+from .synchronizing import synchronizing_phases, torn_share
 
 EPSILON_WEIGHT = 1e-3  # of the largest probe intensity: below it a canvas pixel tends to 1
-LEAST_SQUARES_STEPS = 2
 PAIR_PIXELS = 2**18  # complex pixels of the patches whose overlaps are taken at a time
-DIRECT_LIMIT = 20_000  # unknowns up to which the sparse system is factorized; conjugate gradients beyond
 
 
 def probe_weight(probe: NDArray[Any], n: int) -> NDArray[np.float32]:
@@ -103,70 +99,20 @@ def _overlaps(u: NDArray[Any], pairs: NDArray[np.int64], offsets: NDArray[np.int
     return np.asarray(np.einsum('pab,pab->p', wide[first, inner, inner].conj(), others))
 
 
-def synchronizing_phases(c: NDArray[np.complex128], pairs: NDArray[np.int64], n_patches: int) -> NDArray[np.float64]:
-    """Phases (n,) that patches carry relative to each other: multiply patch i by exp(-i phase_i) to align them."""
-    if not len(pairs) or not np.abs(c).max() > 0:
-        return np.zeros(n_patches)
-    weight = np.maximum(np.abs(c) / np.abs(c).max(), 1e-12)
-    phases = _tree_phases(np.angle(c), weight, pairs, n_patches)
-    for _ in range(LEAST_SQUARES_STEPS):
-        rest = np.angle(c * np.exp(1j * (phases[pairs[:, 0]] - phases[pairs[:, 1]])))
-        phases = phases + _least_squares(rest, weight, pairs, n_patches)
-    return phases
-
-
-def _tree_phases(
-    angle: NDArray[np.float64], weight: NDArray[np.float64], pairs: NDArray[np.int64], n: int
-) -> NDArray[np.float64]:
-    """Phases along the maximum-weight spanning tree of every connected part."""
-    i, j = pairs.T
-    tree = csgraph.minimum_spanning_tree(sparse.coo_array((2.0 - weight, (i, j)), shape=(n, n)).tocsr())
-    difference = sparse.coo_array(
-        (np.concatenate([angle, -angle]), (np.concatenate([i, j]), np.concatenate([j, i]))), shape=(n, n)
-    ).tocsr()
-    phases = np.zeros(n)
-    _, part = csgraph.connected_components(tree, directed=False)
-    for root in np.unique(part, return_index=True)[1]:
-        order, parent = csgraph.breadth_first_order(tree, int(root), directed=False)
-        if len(order) == 1:  # a patch that nothing overlaps; sparse arrays take no empty index
-            continue
-        step = np.asarray(difference[parent[order[1:]], order[1:]]).ravel()
-        for node, delta in zip(order[1:].tolist(), step.tolist(), strict=True):
-            phases[node] = phases[parent[node]] + delta
-    return phases
-
-
-def _least_squares(
-    rest: NDArray[np.float64], weight: NDArray[np.float64], pairs: NDArray[np.int64], n: int
-) -> NDArray[np.float64]:
-    """Corrections that make phase_j - phase_i = rest_ij in the weighted least-squares sense."""
-    i, j = pairs.T
-    rows = np.arange(len(pairs))
-    difference = sparse.coo_array(
-        (np.concatenate([np.ones(len(j)), -np.ones(len(i))]), (np.concatenate([rows, rows]), np.concatenate([j, i]))),
-        shape=(len(pairs), n),
-    ).tocsr()
-    normal = (difference.T @ (difference * weight[:, None]) + 1e-9 * sparse.eye_array(n)).tocsc()
-    right = difference.T @ (weight * rest)
-    if n <= DIRECT_LIMIT:
-        return np.asarray(linalg.spsolve(normal, right))
-    jacobi = sparse.diags_array(1.0 / normal.diagonal())
-    solution, _ = linalg.cg(normal.tocsr(), right, rtol=1e-10, maxiter=5000, M=jacobi)
-    return np.asarray(solution)
-
-
 @dataclass(eq=False)
 class Stitcher:
     """Collects contributions on a canvas, batch by batch; `canvas` can be asked for at any time.
 
     `layout` is of N-pixel windows; `probe` (modes, N, N) weighs the patches of `n` pixels. With `spread`, how far
-    overlapping patches disagree is collected too: `deviation`.
+    overlapping patches disagree is collected too: `deviation`. `torn` is how much of their overlaps synchronization has
+    left apart (`torn_share`).
     """
 
     layout: Layout
     probe: NDArray[np.complex64]
     n: int
     spread: bool = False
+    torn: float = 0.0
     _sum: NDArray[np.complex64] = field(init=False)
     _weight: NDArray[np.float32] = field(init=False)
 
@@ -234,11 +180,13 @@ def stitch_patches(
     `u` (patches, n, n), possibly memory-mapped, holds that of patch i of the layout at `rows[i]`, by default at i.
     """
     rows = np.arange(len(u)) if rows is None else rows
-    phases = np.zeros(len(rows))
+    phases, torn = np.zeros(len(rows)), 0.0
     if neighbors:
         pairs = neighbor_pairs(layout.corners, neighbors, u.shape[-1])
-        phases = synchronizing_phases(overlaps(u, layout.corners, pairs, rows, arrays), pairs, len(rows))
-    stitcher = Stitcher(layout, probe, u.shape[-1], spread)
+        c = overlaps(u, layout.corners, pairs, rows, arrays)
+        phases = synchronizing_phases(c, pairs, len(rows))
+        torn = torn_share(c, pairs, phases)
+    stitcher = Stitcher(layout, probe, u.shape[-1], spread, torn)
     for add in arrays.map_blocks(lambda index: stitcher.prepare(u[rows[index]], index, phases[index]), batches):
         add()
     return stitcher

@@ -10,6 +10,7 @@ from engine_cases import Case, N, make_probe
 from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.io import read_object, read_scan
+from ptychopinn_reconstructor.physics.arrays import NumpyArrays
 from ptychopinn_reconstructor.physics.engine.options import RefineOptions
 from ptychopinn_reconstructor.physics.engine.refine import refine
 from ptychopinn_reconstructor.physics.engine.sloped_waves import Slopes, slopes
@@ -203,8 +204,10 @@ def test_it_can_be_stopped_and_says_how_far_it_is() -> None:
         if done > 100:
             raise InterruptedError
 
+    arrays = NumpyArrays()
+    arrays.block_pixels = 64 * 32**2
     with pytest.raises(InterruptedError):
-        correct_long_range_phase(case.prepared(), case.truth, after_block=after_block)
+        correct_long_range_phase(case.prepared(), case.truth, arrays=arrays, after_block=after_block)
     assert heard[0] < heard[-1] and heard == sorted(heard)
 
 
