@@ -16,7 +16,8 @@ from ..physics.engine.sloped_waves import Slopes, slopes
 from ..physics.engine.update import Engine, ObjectStep
 from ..physics.engine.wavefront import FEWEST, long_range_phase
 from ..physics.stitching.count_scale import count_gauge
-from ..physics.stitching.stitch import neighbor_pairs, overlaps, synchronizing_phases
+from ..physics.stitching.stitch import neighbor_pairs, overlaps
+from ..physics.stitching.synchronizing import synchronizing_phases
 from ..reconstruction.network_object import amplitude_correction
 from .canvas import LiveCanvas
 from .mosaic import Cell, Mosaic
