@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 import ptychopinn_reconstructor
@@ -69,3 +72,40 @@ def test_every_option_that_a_document_names_exists() -> None:
     for document in (path for path in DOCUMENTS if path.parent.name not in ('benchmarks', 'specs')):
         named = set(re.findall(r'(?<![\w-])--[a-z][a-z-]+', document.read_text(encoding='utf-8')))
         assert named <= known, document
+
+
+BLOCK = re.compile(r'^ *```(?:sh|bash|console)\n(.*?)^ *```', re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r'`(ptychopinn [a-z]+ [^`]*--[^`]+)`')
+
+
+def quoted_commands(text: str) -> Iterator[str]:
+    """Commands of ours in the blocks and lines of a document, without prompts, pipes, redirections, others."""
+    for block in BLOCK.findall(text):
+        for line in block.replace('\\\n', ' ').splitlines():
+            for part in re.split(r'\s(?:&&|\||;|&|>|2>)(?:\s|$)', line.strip().removeprefix('$ ')):
+                if part.strip().startswith('ptychopinn '):
+                    yield part.strip()
+    yield from (found.replace('\n', ' ') for found in INLINE.findall(BLOCK.sub('', text)))
+
+
+@pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_commands_that_a_document_quotes_can_be_given(document: Path) -> None:
+    """Their options exist and take the values named; what the files hold is not asked."""
+    from command_line import load_commands
+
+    known = load_commands()
+    for line in quoted_commands(document.read_text(encoding='utf-8')):
+        words = shlex.split(line, comments=True)[1:]
+        if words[0].startswith('-'):
+            continue
+        try:
+            known[words[0]].make_context(words[0], words[1:])
+        except click.exceptions.Exit:  # of --help
+            pass
+        except click.ClickException as error:
+            pytest.fail(f'{line}: {error.format_message()}')
+
+
+def test_commands_are_found_in_documents() -> None:
+    found = [line for path in DOCUMENTS for line in quoted_commands(path.read_text(encoding='utf-8'))]
+    assert len(found) > 30 and len({line.split()[1] for line in found}) > 7

@@ -24,7 +24,8 @@ from .result_job import ResultArguments, ResultJob, refuse_settings, result_comm
     'models',
     type=click.Path(path_type=Path),
     multiple=True,
-    help='The trained model (model.safetensors); repeated: the mean of several, their difference as the uncertainty.',
+    help='The trained model (model.safetensors); repeated: the mean of several, their difference as the uncertainty. '
+    '[required, unless the configuration names it]',
 )
 @result_command('reconstruct')
 def reconstruct(given: ResultArguments, models: tuple[Path, ...]) -> None:

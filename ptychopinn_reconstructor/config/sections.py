@@ -296,7 +296,7 @@ class RefinementConfig(Section):
 
     passes: int | None = setting(
         None,
-        'Visits of each pattern; auto: more where spots overlap little and where more is unknown: 5 to 40.',
+        'Visits of each pattern; auto: more where spots overlap little and where more is unknown: 5 to 60.',
         ini=f'{PLUGIN_SECTION}.RefinePasses',
         auto=True,
         ge=0,
@@ -313,7 +313,7 @@ class RefinementConfig(Section):
     )
     probe: bool = setting(
         False,
-        'True: the probe is improved too, its power and center held; 20 passes unless others are set.',
+        'True: the probe is improved too, its power and center held; 20 passes or more unless they are set.',
         ini=f'{PLUGIN_SECTION}.RefineProbe',
         option='--refine-probe',
     )
@@ -328,7 +328,7 @@ class RefinementConfig(Section):
     )
     positions: bool = setting(
         False,
-        'True: the scan positions are improved too, by 5 pixels at most; 20 passes unless others are set.',
+        'True: the scan positions are improved too, by 5 pixels at most; 20 passes or more unless they are set.',
         ini=f'{PLUGIN_SECTION}.RefinePositions',
         option='--refine-positions',
     )
