@@ -230,7 +230,16 @@ def _default_backend() -> str:
 
 def _parse_path(value: object) -> Path | None:
     text = str(value).strip()
-    return None if text in ('', '.') else Path(text).expanduser()
+    if text in ('', '.'):
+        return None
+    try:
+        os.fsencode(text)
+        path = Path(text).expanduser()
+    except (RuntimeError, UnicodeError) as error:  # ~ of a user whom nobody knows; half a character
+        raise ConfigError(f'{quote(text)} is no path on this machine ({error}); write the whole path.') from error
+    if '\0' in text:
+        raise ConfigError(f'{quote(text)} is no path: it has a zero byte; write it again.')
+    return path
 
 
 def _parse_model_path(value: object) -> Path | None:
