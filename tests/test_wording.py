@@ -15,7 +15,7 @@ from ptychopinn_reconstructor.cli.wording import say
 # Where command lines are made or explained; a finding of `diagnose` may name what it can be told.
 OF_THE_COMMAND_LINE = ('cli', 'experiments', 'conformance', 'diagnosis', 'config')
 OPTION = re.compile(r'(?<![\w-])--[a-z]')
-COMMANDS = ('pip install', 'ptychopinn ')
+COMMANDS = ('pip install', 'ptychopinn ', 'torchrun ')
 
 
 def sources() -> Iterator[Path]:

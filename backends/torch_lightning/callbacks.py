@@ -12,14 +12,16 @@ from ptychopinn_reconstructor.backend import TrainingJob
 from ptychopinn_reconstructor.backend.common import LOSS_CHECK_STEPS, Journal
 from ptychopinn_reconstructor.backends.torch_lightning.module import Batch, PtychoPINN
 from ptychopinn_reconstructor.backends.torch_lightning.prediction import TorchNetwork
+from ptychopinn_reconstructor.backends.torch_lightning.together import Together
 
 
 class Watch(Callback):
     """Tells the job's listener how it goes, and asks it at every batch whether to stop."""
 
-    def __init__(self, journal: Journal) -> None:
-        self.job, self.journal = journal.job, journal
+    def __init__(self, journal: Journal, together: Together | None = None) -> None:
+        self.job, self.journal, self.together = journal.job, journal, together
         self.has_begun = False
+        self.regions = 0  # of the step, over all processes
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run goes on from."""
@@ -39,8 +41,20 @@ class Watch(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave a checkpoint at once, so that a training killed in its first epoch resumes too."""
         self.has_begun = True
+        if self.together is not None:
+            self.together.begin()
         if trainer.global_step == 0:
             trainer.save_checkpoint(self.job.output_dir / 'checkpoints' / 'last.ckpt')
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Agree with the other processes; the gradients are their mean, so that the loss is weighted by the part."""
+        assert isinstance(pl_module, PtychoPINN)
+        self.regions = len(batch.counts)
+        if self.together is not None:
+            self.regions = self.together.agree(len(batch.counts))
+            pl_module.share = len(batch.counts) * self.together.ranks / self.regions
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -52,9 +66,9 @@ class Watch(Callback):
         limit = self.job.config.training.max_cpu_seconds
         if limit and self.journal.clock.seconds() >= limit:
             trainer.should_stop = True
-        regions, k = batch.counts.shape[:2]
         self.journal.record_step(
-            regions * k, pl_module.progress(trainer.global_step / trainer.estimated_stepping_batches)
+            self.regions * batch.counts.shape[1],
+            pl_module.progress(trainer.global_step / trainer.estimated_stepping_batches),
         )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -27,7 +27,7 @@ class EpochSteps(Sampler[Step]):
         return len(self.steps)
 
     def __iter__(self) -> Iterator[Step]:
-        yield from self.steps.draw_epoch(self.epoch)
+        yield from self.steps.draw_part(self.epoch)
 
 
 @dataclass(eq=False)

@@ -61,6 +61,8 @@ class PtychoPINN(pl.LightningModule):
         self.probe_change = nn.Parameter(torch.zeros(*probe_shape, 2)) if training.probe_trainable else None
         self.log_scale = nn.Parameter(torch.zeros(scans)) if training.intensity_scale_trainable else None
         self.clock = CpuClock()  # a training's own, so that the schedule can follow it
+        self.share = 1.0  # weight of this process's loss where several train together, whose gradients are averaged
+        self.several = False
 
     def set_probes(self, probes: Tensor, good: Tensor) -> None:
         """Take probes (scans, modes, N, N) and good pixels (scans, N, N)."""
@@ -87,12 +89,19 @@ class PtychoPINN(pl.LightningModule):
     def training_step(self, batch: Batch, step: int) -> Tensor:
         """The loss of one batch."""
         loss = self._loss(batch)
-        self.log('train_loss', loss.detach(), on_step=False, on_epoch=True, batch_size=_patterns(batch))
-        return loss
+        self.log(
+            'train_loss',
+            loss.detach(),
+            on_step=False,
+            on_epoch=True,
+            batch_size=_patterns(batch),
+            sync_dist=self.several,
+        )
+        return loss * self.share if self.several else loss
 
     def validation_step(self, batch: Batch, step: int) -> None:
         """The loss of one held-out batch."""
-        self.log('val_loss', self._loss(batch), on_epoch=True, batch_size=_patterns(batch))
+        self.log('val_loss', self._loss(batch), on_epoch=True, batch_size=_patterns(batch), sync_dist=self.several)
 
     def _loss(self, batch: Batch) -> Tensor:
         amplitude, phase = self.network(batch.root4, batch.backprojection)
@@ -122,11 +131,20 @@ class PtychoPINN(pl.LightningModule):
         training = self.config.training
         loss = training.nll_weight * physics.poisson_loss(intensity, batch.counts, good)
         if training.mae_weight:
-            unit = batch.counts.mean().sqrt().clamp(min=1e-6)
+            unit = self._mean_counts(batch).sqrt().clamp(min=1e-6)
             loss = loss + training.mae_weight * physics.amplitude_loss(intensity, batch.counts, good) / unit
         if self.probe_change is not None:
             loss = loss + PROBE_PULL * self._probe_change_power(self.probe_change)
         return loss
+
+    def _mean_counts(self, batch: Batch) -> Tensor:
+        """Mean counts of a step per pixel, over all processes."""
+        mean = batch.counts.mean()
+        if self.several and self.training:
+            mean = mean * self.share
+            torch.distributed.all_reduce(mean, torch.distributed.ReduceOp.SUM)
+            mean = mean / torch.distributed.get_world_size()
+        return mean
 
     def _probe_change_power(self, change: Tensor) -> Tensor:
         """Power of what was trained of the probes, relative to theirs; mean over the scans."""

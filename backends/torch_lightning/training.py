@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ptychopinn_reconstructor.backends.torch_lightning.callbacks import Watch, m
 from ptychopinn_reconstructor.backends.torch_lightning.checkpoints import SealedCheckpointIO, read_checkpoint
 from ptychopinn_reconstructor.backends.torch_lightning.data import EpochSteps, HeldOutSteps, make_loader
 from ptychopinn_reconstructor.backends.torch_lightning.module import PtychoPINN
+from ptychopinn_reconstructor.backends.torch_lightning.together import Together, end_with_others
 from ptychopinn_reconstructor.backends.torch_lightning.weights import load_neutral, to_neutral
 from ptychopinn_reconstructor.io.sealing import open_sealed
 
@@ -32,22 +33,29 @@ class TorchTraining(Training[PtychoPINN]):
 
     suffix = '.ckpt'
 
+    def __init__(self, job: TrainingJob, device: str) -> None:
+        self.together = Together(job) if job.ranks > 1 else None
+        super().__init__(job if self.together is None else self.together.job, device)
+        if self.together is not None:
+            self.journal.clock = self.together.clock
+
     def build_module(self) -> PtychoPINN:
         """The module of the job."""
         return build_module(self.job)
 
     def fit(self, module: PtychoPINN) -> None:
         """Run Lightning's fit to its end."""
-        module.clock = self.journal.clock
+        module.clock, module.several = self.journal.clock, self.together is not None
         saving = make_checkpoint_callbacks(self.last.parent, self.job, self.monitor)
-        watch = Watch(self.journal)
-        with silence_lightning(), restore_algorithms(), self._resuming(module, watch):
+        watch = Watch(self.journal, self.together)
+        lost = nullcontext() if self.together is None else end_with_others()
+        with lost, silence_lightning(), restore_algorithms(), self._resuming(module, watch):
             trainer = make_trainer(self.job, self.device, [watch, *saving])
             try:
                 trainer.fit(
                     module,
                     make_loader(self.steps, EpochSteps(self.steps)),
-                    make_loader(self.steps, HeldOutSteps(self.held_out)) if self.held_out else None,
+                    make_loader(self.steps, HeldOutSteps(self.steps.list_validation_part())) if self.held_out else None,
                     ckpt_path=str(self.last) if self.job.resume else None,
                     weights_only=True,  # no pickle is executed; before PyTorch 2.6 that is not the default
                 )
@@ -106,7 +114,9 @@ def make_trainer(job: TrainingJob, device: str, callbacks: list[pl.Callback]) ->
     precision: Any = {'32': '32-true'}.get(execution.precision, execution.precision)
     return pl.Trainer(
         accelerator=kind,
-        devices=[int(number)] if number else 1,
+        devices=[int(number)] if number and job.ranks == 1 else execution.devices,
+        num_nodes=execution.num_nodes,
+        strategy=make_strategy(job),
         precision=precision,
         max_epochs=training.nepochs,
         accumulate_grad_batches=training.accum_steps,
@@ -121,6 +131,19 @@ def make_trainer(job: TrainingJob, device: str, callbacks: list[pl.Callback]) ->
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
+
+
+def make_strategy(job: TrainingJob) -> Any:
+    """Lightning's strategy: DDP where several processes train together.
+
+    Buffers never change, so that they are not sent at each step; steps with labels leave the probe without a gradient.
+    """
+    if job.ranks == 1:
+        return 'auto'
+    training = job.config.training
+    has_labels = job.procedural is not None or job.config.model.model_type == 'supervised'
+    some_unused = has_labels and (training.probe_trainable or training.intensity_scale_trainable)
+    return pl.strategies.DDPStrategy(broadcast_buffers=False, find_unused_parameters=some_unused)
 
 
 def make_logger(kind: str, folder: Path) -> Any:
@@ -155,8 +178,8 @@ def restore_algorithms() -> Iterator[None]:
 @contextmanager
 def silence_lightning() -> Iterator[None]:
     """Keeps Lightning's banners, and its warnings about our deliberate choices, off a user's terminal."""
-    logger = logging.getLogger('lightning.pytorch')
-    level = logger.level
+    loggers = [logging.getLogger(name) for name in ('lightning.pytorch', 'lightning.fabric')]
+    levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         # Batches are prepared in this process by default: at 2 % of a step, workers cost more than they bring.
         warnings.filterwarnings('ignore', message='.*does not have many workers.*')
@@ -168,8 +191,12 @@ def silence_lightning() -> Iterator[None]:
         warnings.filterwarnings('ignore', message='.*smaller than the logging interval.*')
         # Lightning's own use of a name that PyTorch has deprecated; nothing of ours can change it.
         warnings.filterwarnings('ignore', message='.*isinstance.treespec, LeafSpec.*')
-        logger.setLevel(logging.WARNING)
+        # Its new name is not in every release of PyTorch that we allow.
+        warnings.filterwarnings('ignore', message='.*`broadcast_buffers` is deprecated.*')
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
         try:
             yield
         finally:
-            logger.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -22,7 +22,10 @@ PROCEDURAL, PROCEDURAL_PATTERNS = -1, 4096  # the number of a scan that is none;
 
 
 class Step(NamedTuple):
-    """Indices (R, K) of R regions of K patterns, in canonical order, of one scan."""
+    """Indices (R, K) of R regions of K patterns, in canonical order, of one scan.
+
+    Of procedural patterns: the number of the step and the first and last (exclusive) of its patterns, (1, 3).
+    """
 
     scan: int
     regions: NDArray[np.int64]
@@ -70,6 +73,12 @@ class Steps:
         self.k = count_region_patterns(job.config)
         self.r = count_step_regions(job.config, job.scans[0].n_pixels)
         self.counts = [self._count_steps(len(split.training)) for split in job.splits]
+        self.rank, self.ranks = job.rank, job.ranks
+        if self.r < self.ranks:
+            raise ConfigError(
+                f'A step has {self.r * self.k} patterns in {self.r} regions, too few for {self.ranks} processes; '
+                f'set training.batch_size to {self.ranks * self.k} or more, or start fewer processes.'
+            )
 
     def _count_steps(self, patterns: int) -> int:
         if not patterns:  # a scan that only validates
@@ -88,6 +97,18 @@ class Steps:
             order = np.random.default_rng([self.config.training.seed, epoch]).permutation(len(steps))
             steps = [steps[i] for i in order]
         return steps
+
+    def draw_part(self, epoch: int) -> list[Step]:
+        """The same with those regions alone that are this process's part of each step."""
+        return [self._take_part(step) for step in self.draw_epoch(epoch)]
+
+    def _take_part(self, step: Step) -> Step:
+        return step._replace(regions=np.array_split(step.regions, self.ranks)[self.rank])
+
+    def list_validation_part(self) -> list[Step]:
+        """This process's part of the steps of the validation; all of them where there are too few to divide."""
+        steps = self.list_validation_steps()
+        return steps[self.rank :: self.ranks] if len(steps) >= self.ranks else steps
 
     def _draw_scan_steps(self, number: int, epoch: int) -> list[Step]:
         count = self.counts[number]
@@ -135,14 +156,20 @@ class ProceduralSteps(Steps):
 
     def _number_steps(self, first: int, count: int) -> list[Step]:
         """`count` steps whose regions hold the step's number instead of patterns."""
-        return [Step(PROCEDURAL, np.array([[number]])) for number in range(first, first + count)]
+        return [Step(PROCEDURAL, np.array([[number, 0, self.r * self.k]])) for number in range(first, first + count)]
+
+    def _take_part(self, step: Step) -> Step:
+        if step.scan != PROCEDURAL:
+            return super()._take_part(step)
+        part = np.array_split(np.arange(self.r * self.k), self.ranks)[self.rank]
+        return Step(PROCEDURAL, np.array([[step.regions[0, 0], part[0], part[-1] + 1]]))
 
     def batch(self, step: Step) -> RegionBatch:
         """Arrays of a step: procedural patterns, or those of a scan."""
         if step.scan != PROCEDURAL:
             return super().batch(step)
-        count = self.r * self.k
-        drawn = self.source.draw(int(step.regions[0, 0]), count)
+        number, first, last = (int(value) for value in step.regions[0])
+        drawn, count = self.source.draw(number, self.r * self.k, range(first, last)), last - first
         return RegionBatch(
             drawn.counts[:, None],
             *drawn.input,

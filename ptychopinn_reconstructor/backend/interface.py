@@ -36,6 +36,7 @@ class TrainingJob:
     (data.source mixed).
     `cpu_seconds` were spent on the preparation; max_cpu_seconds includes them.
     `inspect` is called after every epoch with the network as it stands, and must not change the training.
+    `rank` of `ranks` processes that train one network together does its part of each step; the first one writes.
     """
 
     scans: tuple[PreparedScan, ...]
@@ -49,6 +50,8 @@ class TrainingJob:
     procedural: ProceduralPatterns | None = None
     cpu_seconds: float = 0.0
     inspect: Callable[[Network], None] | None = None
+    rank: int = 0
+    ranks: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,11 +12,12 @@ import click
 
 from ..config import FINE_TUNING, Config
 from ..errors import ConfigError, Interrupted, OutputError, ScanError, VerificationError
-from ..events import Emit, ShouldStop
+from ..events import Emit, ShouldStop, ignore
 from ..io import read_scans
 from ..io.system import measure_peak_memory
 from ..scan import Scan
 from ..training.folder import LAST, LEFT_BY_TRAINING, check_resumable, read_stored_config, replace_earlier
+from ..training.ranks import find_ranks
 from ..training.run import TrainingResult, summarize_training
 from ..training.verdict import TrainingVerdict
 from .app import debug_option, decorate_with, json_option
@@ -95,6 +96,9 @@ def run_job(
     as_json: bool,
 ) -> TrainingResult:
     """Run a training and print its summary; raises Interrupted, with the command that resumes it, when stopped."""
+    if find_ranks(config.execution).number:  # the first process tells, and is alone in the folder
+        with catch_stop_signals() as should_stop:
+            return work(ignore, should_stop)
     quiet_bar = quiet or not config.execution.progress
     cpu = time.process_time()
     with (

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from .fields import LEARNS_FROM_SCANS, PLUGIN_SECTION, SIMULATES, Section, setting
 
@@ -397,7 +397,22 @@ class ExecutionConfig(Section):
         le=256,
         auto=True,
     )
+    strategy: Literal['auto', 'ddp'] = setting(
+        'auto',
+        'ddp: several processes train one network, started by torchrun or srun (PyTorch only); auto is one process.',
+    )
+    devices: int = setting(1, 'Processes of strategy ddp on each machine, a GPU each where there are any.', ge=1)
+    num_nodes: int = setting(1, 'Machines of strategy ddp.', ge=1)
     logger_backend: Literal['csv', 'tensorboard', 'mlflow', 'none'] = setting(
         'csv', 'Where metrics go besides metrics.csv, which is always written unless this is none.'
     )
     progress: bool = setting(True, 'False: no progress bar.')
+
+    @model_validator(mode='after')
+    def _refuse_what_needs_another_strategy(self) -> Self:
+        if self.strategy == 'auto' and (self.devices, self.num_nodes) != (1, 1):
+            name = 'devices' if self.devices != 1 else 'num_nodes'
+            raise ValueError(f'{name} is {getattr(self, name)} but strategy auto is one process; set strategy ddp')
+        if self.strategy == 'ddp' and ':' in self.device:
+            raise ValueError(f'device is {self.device} but strategy ddp gives each process its own; name no number')
+        return self

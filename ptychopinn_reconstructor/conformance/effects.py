@@ -20,6 +20,7 @@ from .runs import Runs
 LARGER = 'test_larger_patches_equal_those_of_the_reference'
 LOSS = 'test_the_loss_is_that_of_the_reference'
 EXECUTION = 'test_equal_jobs_give_equal_weights'
+ALONE = 'test_a_process_of_several_that_was_started_alone_is_refused'
 PROCESSES = 'test_trained_in_one_process_reconstructed_in_another'
 
 EFFECTS: dict[str, tuple[str, ...]] = {  # the checks that assert the effect of a setting, and its direction
@@ -91,6 +92,9 @@ EFFECTS: dict[str, tuple[str, ...]] = {  # the checks that assert the effect of 
     'execution.pin_memory': (EXECUTION,),
     'execution.precision': ('test_half_precision_changes_rounding_only',),
     'execution.threads': ('test_threads_change_rounding_only',),
+    'execution.strategy': (ALONE,),
+    'execution.devices': (ALONE,),
+    'execution.num_nodes': (ALONE,),
     'execution.logger_backend': (EXECUTION,),
     'execution.progress': (EXECUTION,),
 }
@@ -123,6 +127,16 @@ class SettingsChecks:
         two, one = conformance_runs.of(execution__threads=2).trained, conformance_runs.reference.trained
         losses = [[loss for _, loss in each.losses] for each in (two, one)]
         assert losses[0] == pytest.approx(losses[1], rel=1e-3, abs=0)
+
+    def test_a_process_of_several_that_was_started_alone_is_refused(self, backend: Backend, tmp_path: Path) -> None:
+        """SETTINGS: strategy, devices and num_nodes are for processes that were started together; nothing is written.
+
+        What they then compute is asserted by tests/backends/test_several_processes.py.
+        """
+        config = jobs.make_config(backend, execution__strategy='ddp', execution__devices=2, execution__num_nodes=3)
+        with pytest.raises(ConfigError, match=r'torchrun --nnodes 3 --nproc-per-node 2|no multi-process training'):
+            train([jobs.make_scan()], config, tmp_path)
+        assert not list(tmp_path.iterdir())
 
     def test_subsampling_chooses_what_is_trained_on(self, backend: Backend) -> None:
         """SETTINGS: n_subsample patterns at most, drawn by the seed of the training; more than there are is refused."""

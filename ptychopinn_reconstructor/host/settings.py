@@ -27,7 +27,17 @@ from ..config import AUTO, PLUGIN_SECTION, SECTIONS, Config, FieldInfo, field_ta
 from ..errors import ConfigError, quote
 
 # What the host decides: the size of the patterns, the algorithm, the files, the progress bar.
-FROM_THE_HOST = {'N', 'model_type', 'train_data_file', 'test_data_file', 'progress', 'architecture'}
+FROM_THE_HOST = {
+    'N',
+    'model_type',
+    'train_data_file',
+    'test_data_file',
+    'progress',
+    'architecture',
+    'strategy',
+    'devices',
+    'num_nodes',
+}
 # What only the plugin has, with its key and default.
 ONLY_IN_PLUGIN: dict[str, tuple[str, Any]] = {
     'resume': ('Resume', False),

@@ -22,6 +22,8 @@ MODEL, CONFIG, LAST = 'model.safetensors', 'config.yaml', f'{CHECKPOINTS}/last.*
 METRICS = 'metrics.json'
 START = 'start.safetensors'  # a copy of the model that the training started from
 LEFT_BY_TRAINING = (MODEL, LAST, f'{CHECKPOINTS}/best*')
+# How many processes go on with a training is said anew each time.
+ONE_PROCESS = {'strategy': 'auto', 'devices': 1, 'num_nodes': 1}
 # What a resumed training may change: the others are in the checkpoint, and a change would have no effect.
 FREE_ON_RESUME = {
     'train_data_file', 'test_data_file', 'output_dir', 'nepochs', 'max_cpu_seconds', 'early_stop_patience',
@@ -45,7 +47,8 @@ def read_stored_config(folder: Path) -> Config:
         raise ConfigError(
             f'{folder / CONFIG} cannot be read ({error}); leave out resume=True to train anew.'
         ) from error
-    return parse(parse_yaml(text, str(folder / CONFIG), 'leave out resume=True to train anew'))
+    stored = parse(parse_yaml(text, str(folder / CONFIG), 'leave out resume=True to train anew'))
+    return stored.merged({'execution': ONE_PROCESS})
 
 
 def check_resumable(stored: Config, config: Config) -> None:

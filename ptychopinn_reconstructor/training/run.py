@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from ..backend import Backend, TrainedModel, TrainingJob, load_backend
 from ..config import Config
 from ..errors import Interrupted
-from ..events import Done, Emit, Log, Notice, Previews, ShouldStop, Started, log_notices, with_logging
+from ..events import Done, Emit, Log, Notice, Previews, ShouldStop, Started, ignore, log_notices, with_logging
 from ..io.atomic import remove_parts
 from ..io.locks import FolderLock
 from ..io.plain_json import write_json
@@ -29,8 +31,10 @@ from ..reconstruction.memory import foresee_memory
 from ..reconstruction.writing import write_config
 from .fine_tuning import keep_better_model
 from .folder import CHECKPOINTS, CONFIG, METRICS, MODEL, copy_start_model, find_start_model
+from .instrument import INSTRUMENT
 from .metrics_table import NAME, MetricsTable
 from .previews import add_previews
+from .ranks import ALONE, Ranks, find_ranks
 from .verdict import TrainingVerdict, judge_training
 
 
@@ -59,6 +63,7 @@ class TrainingRun:
     preview_seconds: float | None
     emit: Emit
     should_stop: ShouldStop
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,15 +114,40 @@ def run_training(
     """Result of the planned training; model and checkpoints go to `output_dir`. Options and errors as in `train`."""
     emit = with_logging(emit)
     config, backend = plan.config, load_backend(plan.config.execution.backend)
-    device = backend.resolve_device(config.execution.device)
     backend.check(config)
+    ranks = find_ranks(config.execution)
+    device = _choose_device(backend, config, ranks)
     path = find_start_model(Path(output_dir), initial, resume=resume)
     start = None if path is None else open_start_model(path, config)
+    if ranks.number:
+        run = TrainingRun(backend, device, Path(output_dir), start, resume, None, ignore, should_stop, ranks)
+        return _take_part(plan, run)
     with FolderLock(output_dir, 'training') as lock:
         remove_parts(lock.folder / CHECKPOINTS)
         emit(Started(plan.job, device, backend.title))
-        run = TrainingRun(backend, device, lock.folder, start, resume, preview_seconds, emit, should_stop)
+        run = TrainingRun(backend, device, lock.folder, start, resume, preview_seconds, emit, should_stop, ranks)
         return _run_locked(plan, run, path, keep_interrupted=keep_interrupted)
+
+
+def _choose_device(backend: Backend, config: Config, ranks: Ranks) -> str:
+    """Device of this process; of several on a machine each has a GPU of its own, where there are any."""
+    device = backend.resolve_device(config.execution.device)
+    kind, separator, _ = device.partition(':')
+    return backend.resolve_device(f'{kind}:{ranks.local}') if separator and ranks.total > 1 else device
+
+
+def _take_part(plan: TrainingPlan, run: TrainingRun) -> TrainingResult:
+    """Outcome of a process that trains with the first one, which alone writes and tells.
+
+    It prepares the same data by itself: that takes no longer than waiting for them.
+    """
+    with TemporaryDirectory(prefix='ptychopinn-rank-') as scratch:
+        if run.resume and (run.folder / INSTRUMENT).exists():
+            shutil.copyfile(run.folder / INSTRUMENT, Path(scratch) / INSTRUMENT)
+        begin = time.process_time()
+        data = plan.prepare(replace(run, folder=Path(scratch)))
+        job = make_job(run, plan.config, data, time.process_time() - begin, run.emit)
+        return TrainingResult(run.folder / MODEL, run.backend.train(job), (), None)
 
 
 def _run_locked(plan: TrainingPlan, run: TrainingRun, path: Path | None, *, keep_interrupted: bool) -> TrainingResult:
@@ -209,18 +239,7 @@ def train_network(
     """
     folder = run.folder
     with log_epochs(folder, config, run.emit, resume=run.resume) as emit:
-        job = TrainingJob(
-            data.scans,
-            data.splits,
-            config,
-            folder,
-            initial=None if run.start is None else run.start.weights,
-            resume=run.resume,
-            emit=emit,
-            should_stop=run.should_stop,
-            procedural=data.procedural,
-            cpu_seconds=prepared,
-        )
+        job = make_job(run, config, data, prepared, emit)
         if run.preview_seconds is not None:
             job = add_previews(job, Previews(emit, run.preview_seconds))
         trained = run.backend.train(job)
@@ -229,6 +248,24 @@ def train_network(
     if not trained.losses:
         raise Interrupted(f'Stopped before the first epoch was complete; no model is written to {folder}.')
     return trained
+
+
+def make_job(run: TrainingRun, config: Config, data: TrainingData, prepared: float, emit: Emit) -> TrainingJob:
+    """What the backend is asked to train, after `prepared` CPU seconds of preparation."""
+    return TrainingJob(
+        data.scans,
+        data.splits,
+        config,
+        run.folder,
+        initial=None if run.start is None else run.start.weights,
+        resume=run.resume,
+        emit=emit,
+        should_stop=run.should_stop,
+        procedural=data.procedural,
+        cpu_seconds=prepared,
+        rank=run.ranks.number,
+        ranks=run.ranks.total,
+    )
 
 
 def make_procedural_patterns(

@@ -99,11 +99,11 @@ def test_an_ensemble_in_several_processes_is_that_of_one(scan: Path, tmp_path: P
     """One of them was killed after its first epoch: it is resumed, with the losses that it would have had."""
     lines = {}
     for place in ('one', 'two'):
-        common = f'train {scan} {" ".join(backend_options())} --nepochs 2 --set n_filters_scale=0.5'
+        common = f'train {scan} {" ".join(backend_options())} --epochs 2 --set n_filters_scale=0.5'
         lines[place] = [f'{common} --seed {seed} --output-dir {tmp_path / place / str(seed)}' for seed in (0, 1)]
     ok('batch', write_list(tmp_path, *lines['one']))
     begun = read_list(write_list(tmp_path, *lines['two']))[0]
-    ok(*begun.arguments, '--nepochs', 1)
+    ok(*begun.arguments, '--epochs', 1)
     (Path(begun.name) / RECORD).write_text(json.dumps({'status': BEGUN, 'arguments': [*begun.arguments]}))
     assert told('batch', write_list(tmp_path, *lines['two']), '--workers', 2)['failed'] == 0
     for seed in ('0', '1'):

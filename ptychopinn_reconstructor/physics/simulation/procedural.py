@@ -16,8 +16,9 @@ process and backend, whatever was drawn before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -64,14 +65,15 @@ class ProceduralPatterns:
         """Side N of a pattern."""
         return int(self.probe.shape[-1])
 
-    def draw(self, step: int, count: int) -> Drawn:
-        """`count` patterns of step number `step`, all of one dose."""
+    def draw(self, step: int, count: int, chosen: range | None = None) -> Drawn:
+        """The `chosen` of `count` patterns of step number `step`, all of one dose; those of others cost nothing."""
+        chosen = range(count) if chosen is None else chosen
         rng = np.random.default_rng([self.seed, 1, step])
         dose = float(np.exp(rng.uniform(*np.log(self.doses))))
         parts = np.array_split(np.arange(count), min(OBJECTS_A_STEP, count))
-        patches = np.concatenate([self._windows(rng, step, len(part)) for part in parts])
-        fractions = rng.uniform(-0.5, 0.5, (count, 2))
-        counts = rng.poisson(dose * diffract(self.probe, patches, fractions)).astype(np.float32)
+        patches = np.concatenate([self._windows(rng, step, parts, part, chosen) for part in range(len(parts))])
+        fractions = rng.uniform(-0.5, 0.5, (count, 2))[chosen]
+        counts = self._count_photons(step, chosen, dose * diffract(self.probe, patches, fractions))
         if self.bad_pixels is not None:
             counts[:, self.bad_pixels] = 0
         scaler = self._scaler(dose)
@@ -83,13 +85,26 @@ class ProceduralPatterns:
         side = OBJECT_SIZE * self.n_pixels
         return random_object(np.random.default_rng([self.seed, 0, number]), (side, side))
 
-    def _windows(self, rng: Generator, step: int, count: int) -> NDArray[np.complex64]:
-        """`count` windows (count, N, N) of one object of the pool, all turned and mirrored alike."""
-        whole = self._pooled(step // STEPS_AN_OBJECT + int(rng.integers(POOL)), step)
-        turned = np.rot90(whole, int(rng.integers(4)))
-        turned = turned.T if rng.random() < 0.5 else turned
-        corners = rng.integers(0, turned.shape[0] - self.n_pixels + 1, (count, 2))
-        return gather_patches(turned, corners, self.n_pixels)
+    def _count_photons(self, step: int, chosen: range, expected: NDArray[Any]) -> NDArray[np.float32]:
+        """Counts (b, N, N); each pattern has noise of its own number, whichever are drawn together."""
+        rngs = (np.random.default_rng([self.seed, 3, step, number]) for number in chosen)
+        return np.stack([rng.poisson(one) for rng, one in zip(rngs, expected, strict=True)]).astype(np.float32)
+
+    def _windows(
+        self, rng: Generator, step: int, parts: Sequence[NDArray[np.int64]], part: int, chosen: range
+    ) -> NDArray[np.complex64]:
+        """Windows (b, N, N) of one object of the pool, all turned and mirrored alike, for the chosen of a part.
+
+        Each part of a step has objects of its own, so that processes that share the steps share the drawing of objects.
+        """
+        first, groups = step // STEPS_AN_OBJECT, len(parts)
+        number = first + (part - first) % groups + groups * int(rng.integers(POOL // groups))
+        turns, mirrored, side = int(rng.integers(4)), rng.random() < 0.5, OBJECT_SIZE * self.n_pixels
+        corners = rng.integers(0, side - self.n_pixels + 1, (len(parts[part]), 2))[np.isin(parts[part], chosen)]
+        if not len(corners):
+            return np.zeros((0, self.n_pixels, self.n_pixels), dtype=np.complex64)
+        turned = np.rot90(self._pooled(number, step), turns)
+        return gather_patches(turned.T if mirrored else turned, corners, self.n_pixels)
 
     def _pooled(self, number: int, step: int) -> NDArray[np.complex64]:
         if number not in self._pool:
