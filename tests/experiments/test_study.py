@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import assert_refused, run
+from command_line import assert_refused, error_lines, run
 from pictures import imread
 from scans import backend_here
 
@@ -371,7 +371,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(tmp_path: Path) -> No
         os.kill(process.pid, signal.SIGINT)
         assert process.stderr is not None
         said = process.stderr.read()
-    assert process.returncode == 130 and 'the same command goes on' in said and len(said.splitlines()) == 1
+    assert process.returncode == 130 and 'the same command goes on' in said and len(error_lines(said)) == 1
     there = read_table(tmp_path / 'o' / 'study.csv')
     assert 1 <= len(there) < 40 and len(there) == len(list(tmp_path.rglob('run.json')))
     assert f'{len(there)} of 40 runs' in (tmp_path / 'o' / 'study.html').read_text(encoding='utf-8')
