@@ -48,7 +48,9 @@ ROOMS: dict[str, set[str]] = {
         'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction', 'result', 'scan',
     },
     # Reconstruction while the scan is taken; the command line connects it with what sends patterns.
-    'live': {'backend', 'config', 'errors', 'events', 'model_file', 'physics', 'reconstruction', 'scan'},
+    'live': {
+        'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction', 'result', 'scan',
+    },
     'worker': {
         'backend', 'config', 'diagnosis', 'errors', 'events', 'io', 'reconstruction', 'result', 'scan', 'training',
     },
@@ -60,7 +62,7 @@ ROOMS: dict[str, set[str]] = {
         'training',
     },
     'cli': {
-        'config', 'diagnosis', 'environment', 'errors', 'events', 'experiments', 'io', 'model_file', 'physics',
+        'config', 'diagnosis', 'environment', 'errors', 'events', 'experiments', 'io', 'live', 'model_file', 'physics',
         'reconstruction', 'result', 'scan', 'training',
     },
     '__main__': {'cli'},

@@ -19,7 +19,7 @@ import ptychopinn_reconstructor
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'ptychopinn_reconstructor'
 FOLDERS = {PACKAGE: ROOT / PACKAGE} | {f'{PACKAGE}.{name}': ROOT / name for name in ('backends', 'configs', 'examples')}
-DATA = ('.yaml', '.md', '.sh', '.ini')  # presets, and what `ptychopinn init` writes
+DATA = ('.yaml', '.md', '.sh', '.ini', '.html')  # presets, what `ptychopinn init` writes, and the page of `live`
 # Ptychodus looks for plugins in its own folder: one file of the wheel lies there, and comes from a folder of ours.
 PLUGINS = 'ptychodus.plugins'
 SHIMS = ROOT / PACKAGE / 'host' / 'ptychodus_plugins'
@@ -200,8 +200,8 @@ def test_everything_imported_is_a_declared_dependency() -> None:
     """Third-party modules that the package (not its backends) imports, by the names of their distributions."""
     import ast
 
-    distributions = {'skimage': 'scikit-image', 'yaml': 'pyyaml'}
-    late = [r for extra in ('slurm', 'dask') for r in PROJECT['project']['optional-dependencies'][extra]]
+    distributions = {'skimage': 'scikit-image', 'yaml': 'pyyaml', 'zmq': 'pyzmq', 'pvaccess': 'pvapy'}
+    late = [r for extra in ('slurm', 'dask', 'live', 'pva') for r in PROJECT['project']['optional-dependencies'][extra]]
     declared = {re.split(r'[\[><=]', r)[0] for r in [*PROJECT['project']['dependencies'], *late]}
     used = set()
     for path in FOLDERS[PACKAGE].rglob('*.py'):

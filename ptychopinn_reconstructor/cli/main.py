@@ -16,6 +16,8 @@ HELP = {
     'pretrain': 'Pretrain a network for an instrument, so that a new sample needs no training.',
     'train': 'Train a network on one or more scans and write the model to the output folder.',
     'reconstruct': 'Reconstruct a scan with a trained model.',
+    'live': 'Show the object of a scan while it is taken, from a growing file, a folder, a stream or PV Access.',
+    'replay': 'Send a scan at a chosen rate as a detector would, to try live.',
     'refine': 'Reconstruct a scan with the classical iterative engine alone, from nothing or from a result.',
     'diagnose': 'Find out what is wrong with a scan, the first cause first, and what to do about it.',
     'evaluate': 'Compare reconstructed objects with the true one, or with another result in its place.',

@@ -12,7 +12,15 @@ OWN_ARGUMENTS = {
     'model_path': '--model',
     'progress': '--quiet',
 }
-ARGUMENTS = {'probe=': '--probe FILE[:KEY]', 'photons=': '--photons', 'initial=': '--from', 'resume=True': '--resume'}
+ARGUMENTS = {
+    'probe=': '--probe FILE[:KEY]',
+    'photons=': '--photons',
+    'initial=': '--from',
+    'resume=True': '--resume',
+    'pixel_size=': '--pixel-size METERS',
+    'positions=': '--positions',
+    'keys=': '--key NAME=DATASET',
+}
 
 
 def name_option(row: FieldInfo) -> str:

@@ -97,6 +97,12 @@ class LiveCanvas:
         """The same between two places of the grid."""
         return self._weight[self._slices(first, last)].copy()
 
+    def every(self, step: int) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
+        """Every `step`-th pixel of `object` and of `weight`, along rows and columns."""
+        where, eps = self._slices(self._begin, self._end), np.float32(self.epsilon)
+        weight = self._weight[where][::step, ::step]
+        return np.asarray((self._sum[where][::step, ::step] + eps) / (weight + eps), dtype=np.complex64), weight
+
     def grow(self, corners: NDArray[np.int64]) -> None:
         """Make room for windows at corners (k, 2)."""
         low, high = corners.min(axis=0), corners.max(axis=0) + self.n_pixels

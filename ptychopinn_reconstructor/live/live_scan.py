@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -18,16 +18,17 @@ from ..errors import ConfigError, ScanError
 from ..events import Emit, Notice, ShouldStop, ignore, never
 from ..model_file.opening import open_model
 from ..model_file.trained import check_before_use
-from ..physics.engine.residuals import residuals
 from ..physics.geometry import Layout
 from ..physics.illumination import illuminated_area, illumination
 from ..physics.inspection.corrected import CorrectedPatterns, Values
 from ..physics.inspection.inspect import mend_scan
+from ..physics.residual import Residual
 from ..physics.scaling import probe_power
 from ..reconstruction.diagnostics import Reliability
 from ..reconstruction.finish import Result
 from ..reconstruction.network_object import batch_size
 from ..reconstruction.reconstruct import reconstruct
+from ..result import Reconstruction
 from ..scan import Domain, Scan
 from .arrivals import Arrivals, Counted
 from .canvas import LiveCanvas
@@ -46,6 +47,18 @@ class Placed(Protocol):
     def object(self) -> NDArray[np.complex64]: ...
     @property
     def origin(self) -> tuple[float, float]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Overview:
+    """Every pixel, or every second, third ... of an object of `shape`, where it is `covered`, and the `misfit` of some
+    patterns with `centers` (k, 2) in it."""
+
+    object: NDArray[np.complex64]
+    covered: NDArray[np.bool_]
+    shape: tuple[int, int]
+    misfit: Residual
+    centers: NDArray[np.float64]
 
 
 class LiveScan:
@@ -157,15 +170,20 @@ class LiveScan:
             raise ConfigError(f'The budget is {budget}; pass CPU seconds, or infinity for all that there is to do.')
         if math.isinf(budget):
             return self._reconstruct(emit, should_stop)
+        self.improve(budget)
+        return None
+
+    def improve(self, budget: float) -> bool:
+        """`settle` with so many CPU seconds, fewer than infinity; whether anything is left to do."""
         if self._mosaic is None:
-            return None
+            return False
         end = time.process_time() + budget
         while time.process_time() < end:
             self._work = self._work or settle(self._mosaic, self.config.inference.sync_neighbors, self._generator)
             if next(self._work, self) is self:
                 self._work = None
-                break
-        return None
+                return False
+        return True
 
     def canvas(self) -> NDArray[np.complex64]:
         """The object so far, (H, W): 1 where nothing is known; empty before the first patterns."""
@@ -203,19 +221,46 @@ class LiveScan:
     def reliability(self) -> Reliability | None:
         """What up to 48 patterns, evenly spaced in the order of their arrival, say of the object; None before two."""
         mosaic = self._mosaic
-        if mosaic is None:
+        numbers = None if mosaic is None else mosaic.sample(LOOKED_AT)
+        misfit = None if mosaic is None or numbers is None else mosaic.misfit(numbers)
+        if mosaic is None or numbers is None or misfit is None:
             return None
-        numbers, canvas = mosaic.sample(LOOKED_AT), mosaic.canvas
-        prepared = mosaic.prepare(numbers, mosaic.whole())
-        if prepared is None:
-            return None
-        half = (prepared.n_pixels - 1) / 2
         return Reliability(
-            misfit=residuals(prepared, canvas.object()),
-            positions=prepared.positions + half - np.array(canvas.origin),
-            origin=canvas.origin,
+            misfit=misfit,
+            positions=mosaic.centers(numbers) - np.array(self.origin),
+            origin=self.origin,
             pixel_size=self._fields['pixel_size'],
-            coverage=illuminated_area(canvas.weight()),
+            coverage=illuminated_area(mosaic.canvas.weight()),
+        )
+
+    def overview(self, largest: int) -> Overview | None:
+        """The object and its reliability, of at most `largest` pixels along a side; None before two patterns."""
+        mosaic = self._mosaic
+        numbers = None if mosaic is None else mosaic.sample(LOOKED_AT)
+        misfit = None if mosaic is None or numbers is None else mosaic.misfit(numbers)
+        if mosaic is None or numbers is None or misfit is None:
+            return None
+        step = max(1, -(-max(mosaic.canvas.shape) // largest))
+        shown, weight = mosaic.canvas.every(step)
+        return Overview(shown, illuminated_area(weight), mosaic.canvas.shape, misfit, mosaic.centers(numbers))
+
+    def reconstruction(self) -> Reconstruction:
+        """The object so far as a result is written, with all positions that have a pattern.
+
+        Raises ScanError before the first patterns.
+        """
+        index = self._arrivals.pairs()
+        if self._mosaic is None:
+            raise ScanError('No pattern with its position has arrived; there is no object yet.')
+        return Reconstruction(
+            object=self.canvas(),
+            origin=self.origin,
+            probe=self._mosaic.setting.probe,
+            positions=self._arrivals.positions(index),
+            pixel_size=self._fields['pixel_size'],
+            name=str(self._fields['metadata'].get('name', 'live')),
+            comments=f'ptychopinn-reconstructor: while the scan was taken, {self.placed} patterns.',
+            metadata={**self._fields['metadata'], 'probe_position_indexes': index},
         )
 
     def scan(self) -> Scan:

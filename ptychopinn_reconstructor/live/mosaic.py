@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from ..backend import Network
 from ..physics.arrays import NUMPY
 from ..physics.engine.far_field_step import FarFieldStep
+from ..physics.engine.residuals import residuals
 from ..physics.geometry import Layout
 from ..physics.prepare import PreparedScan
+from ..physics.residual import Residual
 from ..physics.scaling import crop_support
 from ..physics.stitching.stitch import contributions
 from .canvas import LiveCanvas
@@ -113,12 +115,32 @@ class Mosaic:
 
     def prepare(self, numbers: NDArray[np.int64], area: Area) -> PreparedScan | None:
         """Some patterns as a scan on an area of the grid; None of fewer than two, or all at one place."""
-        layout = self.layout(numbers, area)
+        return self._prepare(numbers, self.layout(numbers, area))
+
+    def _prepare(self, numbers: NDArray[np.int64], layout: Layout) -> PreparedScan | None:
         positions = layout.corners + layout.fractions
         if len(numbers) < 2 or np.ptp(positions, axis=0).max() < APART:
             return None
         patterns = self.setting.roll(self.stored.read(np.array([self.rows[number] for number in numbers.tolist()])))
         return self.setting.prepare(patterns, positions, layout)
+
+    def misfit(self, numbers: NDArray[np.int64]) -> Residual | None:
+        """Of some patterns and the object as it is; None of fewer than two.
+
+        Their windows are looked at side by side: the object as a whole would cost more than they do.
+        """
+        side = self.setting.sample.n_pixels
+        corners = [self.corners[number] for number in numbers.tolist()]
+        strip = np.concatenate([self.canvas.crop(corner, corner + side) for corner in corners])
+        places = np.stack([side * np.arange(len(numbers)), np.zeros(len(numbers), np.int64)], axis=1)
+        fractions = np.array([self.fractions[number] for number in numbers.tolist()])
+        prepared = self._prepare(numbers, Layout(places, fractions, (0.0, 0.0), (len(strip), side)))
+        return None if prepared is None else residuals(prepared, strip)
+
+    def centers(self, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Centers (k, 2) of some patterns in the object, pixels."""
+        layout = self.layout(numbers, self.whole())
+        return np.asarray(layout.corners + layout.fractions + (self.setting.sample.n_pixels - 1) / 2)
 
     def sample(self, count: int) -> NDArray[np.int64]:
         """Up to `count` patches, evenly spaced in the order in which they came."""

@@ -24,7 +24,7 @@ from .mosaic import Cell, Mosaic
 
 SLICE = 8  # patterns of 128 x 128 pixels: a few hundredths of a second
 PAIRS = 256  # overlaps in a slice
-LARGEST_CELL = 128  # patterns visited at a time, which are in memory
+LARGEST_CELL = 32  # patterns visited at a time, which are in memory
 GAUGED = 64  # patterns that tell the amplitude
 FIRST_SYNCHRONIZATION = 8  # patches; again whenever there are twice as many
 
