@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-CONTENT := -e '.[torch,tensorflow-cpu,dev]'
+CONTENT := -e '.[torch,tensorflow-cpu,onnx,dev]'
 
 # Beside Ptychodus a wheel of ours is installed, not the checkout: Ptychodus finds its plugins only where a wheel puts
 # them. These environments see the packages of .venv, and Ptychodus 1.6 those of 1.7, by a .pth file: frameworks are

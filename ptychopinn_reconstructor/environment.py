@@ -14,7 +14,8 @@ from . import __version__
 
 PACKAGES = (
     'numpy', 'scipy', 'h5py', 'hdf5plugin', 'tifffile', 'matplotlib', 'pydantic', 'safetensors', 'click', 'rich',
-    'pyyaml', 'torch', 'lightning', 'tensorflow', 'tensorflow-cpu', 'keras', 'tensorboard', 'mlflow', 'ptychodus',
+    'pyyaml', 'torch', 'lightning', 'tensorflow', 'tensorflow-cpu', 'keras', 'onnxruntime', 'onnxruntime-gpu',
+    'tensorboard', 'mlflow', 'ptychodus',
 )  # fmt: skip
 
 

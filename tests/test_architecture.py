@@ -74,7 +74,7 @@ ROOMS: dict[str, set[str]] = {
 TOP_MODULES = 8
 # Rooms and modules that load scipy with the physics as soon as they are imported; whoever needs them imports them late.
 WITH_PHYSICS = {'physics', 'diagnosis', 'reconstruction', 'live', 'training', 'experiments', 'conformance', 'host'}
-WITH_PHYSICS_TOO = {'backend.base', 'backend.batches', 'model_file.trained'}
+WITH_PHYSICS_TOO = {'backend.base', 'backend.batches', 'model_file.export', 'model_file.trained'}
 # Modules of the command line that are imported only when one of their commands is used.
 COMMAND_MODULES = {entry.target.partition(':')[0].removeprefix(f'{PACKAGE}.') for entry in COMMANDS.values()}
 SHARED_BY_COMMANDS = {'cli.engines', 'cli.result_job', 'cli.result_report', 'cli.training_job'}
@@ -110,6 +110,7 @@ NOT_LOADED = [
     'keras',
     'lightning',
     'matplotlib',
+    'onnxruntime',
     'ptychodus',
     'scipy',
     'tensorflow',

@@ -108,7 +108,9 @@ def test_a_wheel_holds_every_source_and_nothing_else(dist: Path) -> None:
         names = set(archive.namelist())
     assert {name for name in names if '.dist-info/' not in name} == _installed_files()
     assert [name for name in names if name.startswith('ptychodus')] == [SHIM]
-    backends = {f'{PACKAGE}/backends/{name}/__init__.py' for name in ('torch_lightning', 'tensorflow_keras')}
+    backends = {
+        f'{PACKAGE}/backends/{name}/__init__.py' for name in ('torch_lightning', 'tensorflow_keras', 'onnx_runtime')
+    }
     assert backends <= names and f'{PACKAGE}/py.typed' in names
     assert any(re.search(r'\.dist-info/licenses/LICENSE$', name) for name in names)
 
@@ -145,7 +147,7 @@ def test_the_wheels_metadata_announces_command_and_backends(dist: Path, wheel: P
     entry_points = next(wheel.glob('*.dist-info/entry_points.txt')).read_text()
     assert '\nptychopinn = ptychopinn_reconstructor.cli.main:main\n' in entry_points
     assert '\nptychodus-ptychopinn = ptychopinn_reconstructor.host.launcher:main\n' in entry_points
-    assert re.search(r'\[ptychopinn_reconstructor\.backends\]\s+tensorflow = .*\s+torch = ', entry_points)
+    assert re.search(r'\[ptychopinn_reconstructor\.backends\]\s+onnx = .*\s+tensorflow = .*\s+torch = ', entry_points)
     metadata = next(wheel.glob('*.dist-info/METADATA')).read_text()
     assert f'Version: {ptychopinn_reconstructor.__version__}\n' in metadata
     assert 'License-Expression: BSD-3-Clause' in metadata and 'Requires-Python: >=3.11' in metadata

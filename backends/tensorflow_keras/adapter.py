@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.backend import TrainingJob, Weights
-from ptychopinn_reconstructor.backend.base import BackendBase, Training
+from ptychopinn_reconstructor.backend.base import Training, TrainingBackend
 from ptychopinn_reconstructor.backends.tensorflow_keras.description import DESCRIPTION
 from ptychopinn_reconstructor.backends.tensorflow_keras.framework import tf, uses_one_dnn
 from ptychopinn_reconstructor.backends.tensorflow_keras.prediction import TensorFlowNetwork
@@ -19,7 +19,7 @@ from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import ConfigError
 
 
-class TensorFlowBackend(BackendBase):
+class TensorFlowBackend(TrainingBackend):
     """TensorFlow with Keras."""
 
     description = DESCRIPTION

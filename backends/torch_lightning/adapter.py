@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.backend import TrainingJob, Weights
-from ptychopinn_reconstructor.backend.base import BackendBase, Training
+from ptychopinn_reconstructor.backend.base import Training, TrainingBackend
 from ptychopinn_reconstructor.backends.torch_lightning.arrays import TorchArrays
 from ptychopinn_reconstructor.backends.torch_lightning.description import DESCRIPTION
 from ptychopinn_reconstructor.backends.torch_lightning.prediction import TorchNetwork, limit_threads
@@ -18,7 +18,7 @@ from ptychopinn_reconstructor.backends.torch_lightning.weights import load_neutr
 from ptychopinn_reconstructor.config import Config
 
 
-class TorchBackend(BackendBase):
+class TorchBackend(TrainingBackend):
     """PyTorch with Lightning."""
 
     description = DESCRIPTION

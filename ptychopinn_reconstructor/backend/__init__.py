@@ -1,7 +1,16 @@
 """What a deep-learning framework must offer, and how one is found."""
 
 from .description import BackendDescription
-from .interface import ArrayBackend, Backend, Network, TrainedModel, TrainingJob, Weights, select_arrays
+from .interface import (
+    ArrayBackend,
+    Backend,
+    GraphBackend,
+    Network,
+    TrainedModel,
+    TrainingJob,
+    Weights,
+    select_arrays,
+)
 from .loading import (
     GROUP,
     describe,
@@ -10,6 +19,7 @@ from .loading import (
     find_missing_modules,
     installed,
     load_backend,
+    load_trainer,
     resolve_name,
     resolve_title,
 )
@@ -19,6 +29,7 @@ __all__ = [
     'ArrayBackend',
     'Backend',
     'BackendDescription',
+    'GraphBackend',
     'Network',
     'TrainedModel',
     'TrainingJob',
@@ -29,6 +40,7 @@ __all__ = [
     'find_missing_modules',
     'installed',
     'load_backend',
+    'load_trainer',
     'resolve_name',
     'resolve_title',
     'select_arrays',

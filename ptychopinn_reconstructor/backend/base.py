@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Config
-from ..errors import ModelFileError
+from ..errors import BackendError, ModelFileError
 from .batches import make_steps, split_probes
 from .common import Journal, StopRequested, check_logger, choose_device
 from .description import BackendDescription
 from .interface import Network, TrainedModel, TrainingJob, Weights
+from .loading import refuse_training
 
 Module = TypeVar('Module')
 
@@ -84,7 +85,7 @@ class Training(ABC, Generic[Module]):
 
 
 class BackendBase(ABC):
-    """The parts of a `Backend` that do not depend on the framework."""
+    """The parts of a `Backend` that do not depend on the framework; this one applies networks and trains none."""
 
     description: ClassVar[BackendDescription]
     stride: ClassVar[int] = 16
@@ -107,20 +108,16 @@ class BackendBase(ABC):
         return choose_device(device, self.devices(), self.gpu)
 
     def check(self, config: Config) -> None:
-        """Raise ConfigError if the architecture is not offered, or the chosen logger is not installed."""
+        """Raise ConfigError if the architecture is not offered."""
         self.description.builder(config.model.architecture)
-        check_logger(config)
 
     def versions(self) -> dict[str, str]:
         """Versions of the packages named in the description."""
         return {package: version(package) for package in self.description.requires}
 
     def train(self, job: TrainingJob) -> TrainedModel:
-        """Trained model with the weights of the best epoch, trained on the device of the job's configuration."""
-        device = self.resolve_device(job.config.execution.device)
-        self.check(job.config)
-        with self.runtime(job.config, device):
-            return self.training(job, device).run()
+        """Raise BackendError, which names those that train."""
+        raise BackendError(refuse_training(self.description))
 
     @abstractmethod
     def devices(self) -> list[str]:
@@ -133,6 +130,22 @@ class BackendBase(ABC):
     @abstractmethod
     def network(self, config: Config, weights: Weights, device: str) -> Network:
         """Network with these weights on `device`."""
+
+
+class TrainingBackend(BackendBase):
+    """A backend that trains as well."""
+
+    def check(self, config: Config) -> None:
+        """Raise ConfigError if the architecture is not offered, or the chosen logger is not installed."""
+        super().check(config)
+        check_logger(config)
+
+    def train(self, job: TrainingJob) -> TrainedModel:
+        """Trained model with the weights of the best epoch, trained on the device of the job's configuration."""
+        device = self.resolve_device(job.config.execution.device)
+        self.check(job.config)
+        with self.runtime(job.config, device):
+            return self.training(job, device).run()
 
     @abstractmethod
     def runtime(self, config: Config, device: str) -> AbstractContextManager[None]:

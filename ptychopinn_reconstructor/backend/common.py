@@ -58,7 +58,7 @@ def choose_device(device: str, there: Sequence[str], gpu: str) -> str:
     if device == 'auto':
         return there[min(1, len(there) - 1)]
     name = device.lower().replace('cuda', gpu).replace('gpu', gpu)
-    name = f'{gpu}:0' if name == gpu else name
+    name = f'{name}:0' if f'{name}:0' in there else name
     if name not in there:
         raise DeviceError(f'The device {quote(device)} is not there; choose auto or one of: {", ".join(there)}.')
     return name

@@ -19,6 +19,7 @@ class BackendDescription:
     `backend` ('module:class') makes it; `architectures` are the networks it offers, each with what builds it
     ('module:function').
     `obstacle` tells what else keeps it from being used here, with the remedy; '' if nothing does.
+    `trains`: whether it trains networks, or only applies them.
     """
 
     name: str
@@ -28,6 +29,7 @@ class BackendDescription:
     backend: str
     architectures: Mapping[str, str]
     obstacle: Callable[[], str] = str
+    trains: bool = True
 
     def builder(self, architecture: str) -> Any:
         """Function that builds the network of this architecture; ConfigError lists those the backend offers."""

@@ -109,7 +109,7 @@ class Backend(Protocol):
         """Network with these weights; ModelFileError if any is missing, superfluous or ill-shaped."""
 
     def train(self, job: TrainingJob) -> TrainedModel:
-        """Trained model; raises TrainingError on a loss that is not finite."""
+        """Trained model; raises TrainingError on a loss that is not finite, BackendError where it does not train."""
 
 
 @runtime_checkable
@@ -118,6 +118,17 @@ class ArrayBackend(Protocol):
 
     def arrays(self, device: str) -> Arrays | None:
         """Array operations on a device that `resolve_device` accepts; None where numpy on the CPU is faster."""
+
+
+@runtime_checkable
+class GraphBackend(Protocol):
+    """Backend whose networks are ONNX graphs, which other programs can run."""
+
+    def encode_network(self, config: Config, weights: Weights) -> bytes:
+        """ONNX file of the network; ModelFileError if any weight is missing, superfluous or ill-shaped."""
+
+    def run_network(self, file: bytes) -> Network:
+        """Network of an ONNX file, as it stands there, on the CPU."""
 
 
 def select_arrays(backend: Backend, device: str, threads: int = 1) -> Arrays:

@@ -19,9 +19,9 @@ def find_entry_points() -> dict[str, EntryPoint]:
 
 
 def describe_backends() -> dict[str, BackendDescription]:
-    """What the registered backends say of themselves, by name in the order of their titles; no framework is imported.
+    """What the registered backends say of themselves, by name; no framework is imported.
 
-    One that cannot be read is left out; `load_backend` says why.
+    In the order of their titles, those that train first. One that cannot be read is left out; `load_backend` says why.
     """
     described = []
     for point in find_entry_points().values():
@@ -29,7 +29,7 @@ def describe_backends() -> dict[str, BackendDescription]:
             described.append(_read(point))
         except BackendError:
             continue
-    return {one.name: one for one in sorted(described, key=lambda one: one.title.casefold())}
+    return {one.name: one for one in sorted(described, key=lambda one: (not one.trains, one.title.casefold()))}
 
 
 def resolve_name(backend: str) -> str:
@@ -49,9 +49,10 @@ def find_missing_modules(name: str) -> list[str]:
     return [module for module in (described.requires if described else ()) if not _can_import(module)]
 
 
-def installed() -> list[str]:
-    """Names of the described backends whose frameworks are installed."""
-    return [name for name in describe_backends() if not find_missing_modules(name)]
+def installed(*, training: bool = False) -> list[str]:
+    """Names of the described backends whose frameworks are installed; with `training` of those that train."""
+    found = describe_backends().items()
+    return [name for name, one in found if one.trains >= training and not find_missing_modules(name)]
 
 
 def load_backend(name: str) -> Backend:
@@ -59,11 +60,16 @@ def load_backend(name: str) -> Backend:
 
     Raises BackendError when it is unknown or its framework is not installed; there is never a fallback.
     """
-    described = describe(resolve_name(name))
+    return _load(describe(resolve_name(name)), installed())
+
+
+def _load(described: BackendDescription, alternatives: list[str]) -> Backend:
+    """Backend that is described; `alternatives` are offered where it is not installed."""
     if missing := find_missing_modules(described.name):
+        offer = f', or choose what is installed: {_name_options(alternatives)}' if alternatives else ''
         raise BackendError(
             f'{described.title} backend selected, but {" and ".join(missing)} cannot be imported; '
-            f"install it with: pip install '{described.install}'{_list_alternatives()}"
+            f"install it with: pip install '{described.install}'{offer}"
         )
     if reason := described.obstacle():
         raise BackendError(f'{described.title} backend selected, but {reason}.')
@@ -72,6 +78,23 @@ def load_backend(name: str) -> Backend:
     except (ImportError, OSError) as error:  # OSError: a shared library of the framework is missing
         raise _make_error(described.title, str(error), described.install) from error
     return factory()
+
+
+def load_trainer(name: str) -> Backend:
+    """As `load_backend`; BackendError also where that backend only applies networks."""
+    described = describe(resolve_name(name))
+    if not described.trains:
+        raise BackendError(refuse_training(described))
+    return _load(described, installed(training=True))
+
+
+def refuse_training(described: BackendDescription) -> str:
+    """Why a backend does not train, with those that do."""
+    trainers = [name for name, one in describe_backends().items() if one.trains]
+    return (
+        f'The {described.title} backend applies networks but trains none; choose one that trains: '
+        f'{_name_options(trainers)}; the model file is the same.'
+    )
 
 
 def describe(name: str) -> BackendDescription:
@@ -104,15 +127,12 @@ def _make_error(title: str, reason: str, package: str) -> BackendError:
     )
 
 
-def _list_alternatives() -> str:
-    """Clause that lists the installed backends, by name and title; empty if there is none."""
-    there = installed()
-    if not there:
-        return ''
+def _name_options(names: list[str]) -> str:
+    """Backends to choose from, by name and title."""
     options, titles = (
-        ' or '.join(n) for n in ([f'execution.backend={key}' for key in there], map(resolve_title, there))
+        ' or '.join(words) for words in ([f'execution.backend={name}' for name in names], map(resolve_title, names))
     )
-    return f', or choose what is installed: {options} ({titles} in INI files)'
+    return f'{options} ({titles} in INI files)'
 
 
 def _can_import(module: str) -> bool:

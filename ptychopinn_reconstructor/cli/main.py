@@ -26,6 +26,7 @@ HELP = {
     'batch': 'Run many commands, here or on a cluster, each once: an ensemble, several instruments, many scans.',
     'inspect': 'Show what a model file (model.safetensors) holds, after checking all of it.',
     'verify': 'Replay the self-test of a model file: the network must give the recorded output again.',
+    'export': 'Write a model as an ONNX file, which other programs run.',
     'doctor': 'Show versions, backends with their devices, and whether Ptychodus is there.',
     'demo': 'Simulate two scans, train on the first, reconstruct both and compare with the truth.',
 }

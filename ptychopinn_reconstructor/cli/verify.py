@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from ..model_file.export import ONNX, replay_export
+from ..model_file.exported import is_export
 from ..model_file.trained import verify_model
 from .app import debug_option, json_option
 from .progress import ProgressBar
@@ -24,7 +26,9 @@ def verify(model: Path, backend: str | None, as_json: bool) -> None:
     tolerance.
     """
     with ProgressBar('verify'):
-        report = verify_model(model, backend)
+        # The graph of an export is run as it stands, unless another backend is asked to build the network anew.
+        backend = backend or (ONNX if is_export(model) else None)
+        report = replay_export(model) if backend == ONNX and is_export(model) else verify_model(model, backend)
     values = {
         'path': str(report.path),
         'backend': backend or report.written_by,

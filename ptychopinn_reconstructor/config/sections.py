@@ -375,7 +375,7 @@ class ExecutionConfig(Section):
 
     backend: str = setting(
         'torch',
-        'Backend by entry-point name: torch (PyTorch) or tensorflow (TensorFlow).',
+        'Backend by entry-point name: torch (PyTorch), tensorflow (TensorFlow), or onnx (ONNX Runtime, no training).',
         ini=f'{PLUGIN_SECTION}.Backend',
     )
     device: str = setting(

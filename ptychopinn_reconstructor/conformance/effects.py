@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from ..training.setup import split_scan
 from ..training.train import train
 from . import jobs
+from .parts import needs_training
 from .runs import Runs
 
 LARGER = 'test_larger_patches_equal_those_of_the_reference'
@@ -24,7 +25,7 @@ ALONE = 'test_a_process_of_several_that_was_started_alone_is_refused'
 PROCESSES = 'test_trained_in_one_process_reconstructed_in_another'
 
 EFFECTS: dict[str, tuple[str, ...]] = {  # the checks that assert the effect of a setting, and its direction
-    'model.N': ('test_another_pattern_size_is_refused',),
+    'model.N': ('test_another_pattern_size_is_refused', 'test_a_scan_of_another_pattern_size_is_refused'),
     'model.gridsize': (LOSS,),
     'model.n_filters_scale': ('test_weights_have_the_neutral_layout',),
     'model.model_type': (LOSS, 'test_supervised_learns_from_the_object'),
@@ -87,7 +88,11 @@ EFFECTS: dict[str, tuple[str, ...]] = {  # the checks that assert the effect of 
     'inference.middle_trim': ('test_the_middle_of_each_patch_is_stitched',),
     'inference.debug': ('test_patches_are_kept_for_debugging',),
     'execution.backend': ('test_the_result_says_which_backend_made_it',),
-    'execution.device': ('test_a_device_that_is_not_there_is_refused', 'test_every_device_computes_the_same'),
+    'execution.device': (
+        'test_a_device_that_is_not_there_is_refused',
+        'test_every_device_computes_the_same',
+        'test_every_device_trains_the_same',
+    ),
     'execution.num_workers': (EXECUTION,),
     'execution.pin_memory': (EXECUTION,),
     'execution.precision': ('test_half_precision_changes_rounding_only',),
@@ -100,6 +105,7 @@ EFFECTS: dict[str, tuple[str, ...]] = {  # the checks that assert the effect of 
 }
 
 
+@needs_training
 class SettingsChecks:
     """Every setting of config.field_table()."""
 
@@ -165,6 +171,21 @@ class SettingsChecks:
             with pytest.raises(ConfigError, match=', '.join(describe_backends()[backend.name].architectures)):
                 call()
         assert not list(tmp_path.iterdir())
+
+    @pytest.mark.slow
+    def test_every_device_trains_the_same(self, backend: Backend, tmp_path: Path) -> None:
+        """B11, B12: losses are those of the CPU, and what another device trained predicts there."""
+        others, config = backend.devices()[1:], jobs.make_config(backend)
+        if not others:
+            pytest.skip('there is no other device than the CPU here')
+        data = jobs.make_prepared_scan(backend).patterns(np.arange(8))
+        at_home = jobs.train(backend, tmp_path / 'cpu', training__nepochs=1)
+        for number, device in enumerate(others):
+            trained = jobs.train(backend, tmp_path / str(number), training__nepochs=1, execution__device=device)
+            assert trained.summary['device'] == backend.resolve_device(device)
+            patches = backend.network(config, trained.weights, 'cpu').predict(data.root4, data.backprojection)
+            assert np.isfinite(patches).all()
+            assert trained.losses[0][1] == pytest.approx(at_home.losses[0][1], rel=0.02)
 
     @pytest.mark.slow
     def test_the_cpu_budget_ends_the_training_with_its_schedule_run_out(self, backend: Backend, tmp_path: Path) -> None:

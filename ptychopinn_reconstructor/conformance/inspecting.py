@@ -9,9 +9,11 @@ import numpy as np
 
 from ..backend import Backend
 from . import jobs
+from .parts import needs_training
 from .runs import Runs
 
 
+@needs_training
 class InspectingChecks:
     """Checks of `job.inspect`."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -151,6 +153,16 @@ class NetworkChecks:
         assert jobs.largest_difference(weights, given) == 0
         assert repr(np.random.get_state()) == state
         assert whole.flags.c_contiguous
+
+    def test_several_threads_may_predict_at_once(self, backend: Backend, conformance_architecture: str) -> None:
+        """B14: with the same patches."""
+        config = jobs.make_config(backend, model__architecture=conformance_architecture)
+        network = backend.network(config, jobs.draw_network_weights(backend, config), 'cpu')
+        data = jobs.make_prepared_scan(backend).patterns(np.arange(96))
+        index = [np.arange(start, start + 8) for start in range(0, 96, 8)]
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(partial(predict_patches, network, data), index))
+        assert all(np.array_equal(a, predict_patches(network, data, i)) for a, i in zip(found, index, strict=True))
 
     def test_a_network_keeps_its_weights(self, backend: Backend, conformance_architecture: str) -> None:
         """B8, B13: two networks live side by side, and an array changed by the caller later changes neither."""

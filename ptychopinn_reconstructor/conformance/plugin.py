@@ -7,13 +7,33 @@ from typing import Any
 import pytest
 
 from ..backend import describe_backends, find_entry_points, find_missing_modules, load_backend
+from .parts import TRAINING
 
 SLOW = "slow: trains a network or starts several processes; deselect with -m 'not slow'"
 
 
+NEEDS_TRAINING = f'{TRAINING}: of the suite for backends, left out for one that does not train'
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker `slow` of checks that start processes or train more than once."""
-    config.addinivalue_line('markers', SLOW)
+    """Register the markers: of checks that start processes or train more than once, and of the part that trains."""
+    for marker in (SLOW, NEEDS_TRAINING):
+        config.addinivalue_line('markers', marker)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the checks of trainings with a backend that says of itself that it does not train."""
+    left = [item for item in items if item.get_closest_marker(TRAINING) and not _trains(item)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
+
+
+def _trains(item: pytest.Item) -> bool:
+    """Whether the backend that a check was collected for trains; True where that fixture is overridden."""
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, 'callspec') else {}
+    described = describe_backends().get(str(parameters.get('conformance_backend')))
+    return described is None or described.trains
 
 
 @pytest.fixture(scope='session', params=sorted(find_entry_points()))

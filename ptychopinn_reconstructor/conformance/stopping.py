@@ -14,6 +14,7 @@ from ..errors import ModelFileError
 from ..events import Epoch, Event
 from ..physics.grouping import Split
 from . import jobs
+from .parts import needs_training
 from .runs import Runs
 
 KILLED = """
@@ -30,6 +31,7 @@ class Broken(Exception):  # noqa: N818 - a caller's own
     """Exception raised by a test's callback."""
 
 
+@needs_training
 class StoppingChecks:
     """Checks of stopping, checkpoints and resuming."""
 

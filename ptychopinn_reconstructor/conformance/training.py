@@ -21,6 +21,7 @@ from ..physics.grouping import Split
 from ..physics.prepare import PreparedScan, prepare_scan
 from ..training.run import make_procedural_patterns
 from . import jobs, oracle
+from .parts import needs_training
 from .runs import Run, Runs
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # settings, and the scan
@@ -100,6 +101,7 @@ def spoil_scan(backend: Backend, case: str, scan: PreparedScan) -> PreparedScan:
     return prepare_scan(changed, mode='absolute', stride=backend.stride, patch_size=scan.patch_size)
 
 
+@needs_training
 class TrainingChecks:
     """Checks of losses, results, events and errors of a training."""
 

@@ -145,7 +145,7 @@ def resolve_backends(names: Sequence[str] | None) -> list[str]:
     Raises BackendError when one that is named is unknown or not installed, ConfigError when there are not two.
     """
     if names is None:
-        available = installed()
+        available = installed(training=True)
         if len(available) < 2:
             raise ConfigError(
                 f'A comparison needs two backends but {" and ".join(available) or "none"} is all that is installed '

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..backend import installed, load_backend
+from ..backend import installed, load_trainer
 from ..errors import InputError
 from ..events import Emit, Log, Progress, ShouldStop, ignore, never
 from ..io import ObjectFile, read_object
@@ -111,16 +111,16 @@ def summarize_model(model: Path) -> dict[str, Any]:
 
 
 def count_gpus() -> int:
-    """Number of GPUs that the first installed backend sees; 0 without one."""
-    names = [name for backend in installed()[:1] for name in load_backend(backend).devices()]
+    """Number of GPUs that the first installed backend that trains sees; 0 without one."""
+    names = [name for backend in installed(training=True)[:1] for name in load_trainer(backend).devices()]
     return sum(name not in ('cpu', 'mps') for name in names)
 
 
 def check_backends(names: Iterable[str]) -> None:
-    """Raise BackendError, which says how to install it, if a backend is unknown or not installed.
+    """Raise BackendError, which says how to install it, if a backend is unknown or not installed, or does not train.
 
     Installed backends are not imported.
     """
     for name in names:
-        if name not in installed():
-            load_backend(name)
+        if name not in installed(training=True):
+            load_trainer(name)

@@ -14,6 +14,7 @@ MAGIC = {
     b'\x93NUMPY': 'a NumPy array file',
     b'\x1f\x8b': 'a gzip file',
 }
+ONNX = b'\x08'  # its first field, the version of the format, as PyTorch and TensorFlow write it
 UNPICKLING = ('.dill', '.pkl', '.pickle', '.joblib')
 REMEDY = 'hand in the model.safetensors that training wrote.'
 
@@ -31,6 +32,8 @@ def describe_foreign(file: Path, start: bytes) -> str:
     """What a file is that does not begin as a safetensors file does; `start` holds its first bytes."""
     if start.startswith(b'PK') and (names := _names_in_zip(file)) is not None:
         return _describe_zip(file, names)
+    if start.startswith(ONNX):
+        return f"'{file}' is an ONNX file that another program wrote; {REMEDY}"
     kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
     return f"'{file}' is {kind or ('no model file' if start else 'empty')}; {REMEDY}"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -25,6 +25,7 @@ MAX_HEADER = 16 * 2**20  # bytes; the losses of 100,000 epochs take 3 MB
 MAX_TENSORS = 10_000
 METADATA, MANIFEST, DIGEST = '__metadata__', 'manifest', 'sha256'
 ITEM = 4  # bytes of a float32
+WEIGHTS = 'weights/'  # what the names of the network's arrays begin with
 
 Float32 = NDArray[np.float32]
 Tensors = dict[str, Float32]
@@ -67,22 +68,35 @@ def decode(file: Path) -> tuple[Json, Tensors]:
 
     Raises ModelFileError when the file is absent, foreign, truncated, altered, absurdly large or not finite float32.
     """
-    data = _read(file)
-    manifest = _check_header(file, data)
-    tensors = _load_tensors(file, data)
+    data = read_file(file, lambda start: start[8:] == b'{')
+    header, size = parse_header(file, data)
+    metadata = header.pop(METADATA, None)
+    if not (isinstance(metadata, dict) and metadata.keys() == {MANIFEST} and isinstance(metadata[MANIFEST], str)):
+        raise ModelFileError(
+            f"'{file}' is a safetensors file without the manifest of a model; hand in a model.safetensors of ours."
+        )
+    check_layout(file, header, size)
+    return check_parts(file, metadata[MANIFEST], load_tensors(file, data))
+
+
+def check_parts(file: Path, text: str, tensors: Tensors) -> tuple[Json, Tensors]:
+    """The manifest that a text holds, and the arrays; ModelFileError if they are not those of the recorded digest."""
+    manifest = _parse_json(file, 'manifest', text.encode('utf-8', 'surrogatepass'))
+    if canonicalize(manifest) != text:
+        raise ModelFileError(f"The manifest of '{file}' is not written as this format is; copy the file again.")
     if compute_digest(manifest, tensors) != manifest.get(DIGEST):
         raise ModelFileError(f"'{file}' was altered: its SHA-256 is not the recorded one; copy the file again.")
     return manifest, tensors
 
 
-def _read(file: Path) -> bytes:
-    """The bytes of what looks like a safetensors file; nothing larger than MAX_FILE is read."""
+def read_file(file: Path, is_ours: Callable[[bytes], bool]) -> bytes:
+    """The bytes of a file that `is_ours` by its first nine; nothing larger than MAX_FILE is read."""
     if not file.is_file():
         raise ModelFileError(describe_no_file(file))
     try:
         with file.open('rb') as stream:
             start = stream.read(9)
-            if start[8:] != b'{':
+            if not is_ours(start):
                 raise ModelFileError(describe_foreign(file, start))
             size = file.stat().st_size
             if size > MAX_FILE:
@@ -92,8 +106,8 @@ def _read(file: Path) -> bytes:
         raise ModelFileError(f"The model '{file}' cannot be read ({error}); check its permissions.") from error
 
 
-def _check_header(file: Path, data: bytes) -> Json:
-    """The manifest of a file whose header is sane and fits the file's length."""
+def parse_header(file: Path, data: bytes) -> tuple[Json, int]:
+    """The header of safetensors bytes and how many follow it; ModelFileError where it does not fit their length."""
     length = int.from_bytes(data[:8], 'little')
     if length > MAX_HEADER:
         raise ModelFileError(f"'{file}' declares a header of {length} bytes, more than {MAX_HEADER}; do not use it.")
@@ -104,20 +118,10 @@ def _check_header(file: Path, data: bytes) -> Json:
     text = data[8 : 8 + length].rstrip(b' ')  # what the format pads with, and nothing else
     if not text.endswith(b'}'):
         raise ModelFileError(f"The header of '{file}' is damaged; copy the file again.")
-    header = _parse_json(file, 'header', text)
-    metadata = header.pop(METADATA, None)
-    if not (isinstance(metadata, dict) and metadata.keys() == {MANIFEST} and isinstance(metadata[MANIFEST], str)):
-        raise ModelFileError(
-            f"'{file}' is a safetensors file without the manifest of a model; hand in a model.safetensors of ours."
-        )
-    _check_layout(file, header, len(data) - 8 - length)
-    manifest = _parse_json(file, 'manifest', metadata[MANIFEST].encode('utf-8', 'surrogatepass'))
-    if canonicalize(manifest) != metadata[MANIFEST]:
-        raise ModelFileError(f"The manifest of '{file}' is not written as this format is; copy the file again.")
-    return manifest
+    return _parse_json(file, 'header', text), len(data) - 8 - length
 
 
-def _check_layout(file: Path, header: Json, size: int) -> None:
+def check_layout(file: Path, header: Json, size: int) -> None:
     """Whether the arrays fill the `size` bytes behind the header without gaps and overlaps."""
     if len(header) > MAX_TENSORS:
         raise ModelFileError(f"'{file}' holds {len(header)} arrays, more than {MAX_TENSORS}; do not use this file.")
@@ -147,7 +151,8 @@ def _check_layout(file: Path, header: Json, size: int) -> None:
         )
 
 
-def _load_tensors(file: Path, data: bytes) -> Tensors:
+def load_tensors(file: Path, data: bytes) -> Tensors:
+    """The arrays of safetensors bytes whose layout was checked."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -157,10 +162,15 @@ def _load_tensors(file: Path, data: bytes) -> Tensors:
         raise ModelFileError(
             f"'{file}' is not a safetensors file ({shorten(error, 160)}); copy the file again."
         ) from error
+    check_finite(file, tensors)
+    return tensors
+
+
+def check_finite(file: Path, tensors: Tensors) -> None:
+    """Raise ModelFileError where an array holds NaN or infinity."""
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise ModelFileError(f"The array {quote(name)} of '{file}' holds NaN or infinity; train again.")
-    return tensors
 
 
 def _parse_json(file: Path, what: str, text: bytes) -> Json:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from ..config import Config
 from ..errors import ModelFileError, ScanError
 from ..scan import check_probe
-from .format import Float32, Tensors, decode
+from .exported import decode_export, is_export
+from .format import WEIGHTS, Float32, Json, Tensors, decode
 from .manifest import MAX_TOLERANCE, NETWORK_SETTINGS, Manifest, parse_manifest
 from .self_test import SelfTest
 
-WEIGHTS = 'weights/'
 PROBE = ('probe/real', 'probe/imag')
 COUNTS, PATCHES = 'selftest/counts', ('selftest/patches_real', 'selftest/patches_imag')
 
@@ -76,12 +76,17 @@ def open_model(path: str | os.PathLike[str]) -> Model:
     or when its parts disagree.
     """
     file = Path(path)
-    values, tensors = decode(file)
+    values, tensors = read_parts(file)
     manifest = parse_manifest(values, f"'{file}'")
     try:
         return _assemble(manifest, tensors)
     except (ModelFileError, ScanError) as error:
         raise ModelFileError(f"The model '{file}' is not usable: {error}") from error
+
+
+def read_parts(file: Path) -> tuple[Json, Tensors]:
+    """Manifest, in plain JSON types, and arrays of a model file or an export; errors as in `open_model`."""
+    return decode_export(file) if is_export(file) else decode(file)
 
 
 def open_start_model(path: str | os.PathLike[str], config: Config) -> Model:

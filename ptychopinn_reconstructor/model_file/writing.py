@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from ..errors import ModelFileError
 from ..io.atomic import write_atomically
 from ..scan import check_probe
-from .format import Float32, encode
+from .format import WEIGHTS, Float32, encode
 from .manifest import FORMAT, FORMAT_VERSION, Description, describe_input, describe_output
-from .opening import COUNTS, PATCHES, PROBE, WEIGHTS, open_model
+from .opening import COUNTS, PATCHES, PROBE, open_model
 from .replaying import Predict, replay
 from .self_test import SelfTest
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import Backend, TrainedModel, TrainingJob, load_backend
+from ..backend import Backend, TrainedModel, TrainingJob, load_trainer
 from ..config import Config
 from ..errors import Interrupted
 from ..events import Done, Emit, Log, Notice, Previews, ShouldStop, Started, ignore, log_notices, with_logging
@@ -113,7 +113,7 @@ def run_training(
 ) -> TrainingResult:
     """Result of the planned training; model and checkpoints go to `output_dir`. Options and errors as in `train`."""
     emit = with_logging(emit)
-    config, backend = plan.config, load_backend(plan.config.execution.backend)
+    config, backend = plan.config, load_trainer(plan.config.execution.backend)
     backend.check(config)
     ranks = find_ranks(config.execution)
     device = _choose_device(backend, config, ranks)

@@ -141,6 +141,22 @@ def test_the_sentence_offers_what_is_installed(monkeypatch: pytest.MonkeyPatch) 
     )
 
 
+def test_to_train_what_trains_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """B46: of what is installed where the one chosen is not, of all where it does not train; those that train first."""
+    assert list(backend.describe_backends())[-1] == 'onnx' and not backend.describe('onnx').trains
+    monkeypatch.setattr(backend, '_can_import', lambda module: module in ('tensorflow', 'keras', 'onnxruntime'))
+    assert backend.installed() == ['tensorflow', 'onnx'] and backend.installed(training=True) == ['tensorflow']
+    with pytest.raises(BackendError, match=r'is installed: execution\.backend=tensorflow \(TensorFlow in INI'):
+        backend.load_trainer('torch')
+    with pytest.raises(BackendError, match=r'or execution\.backend=onnx \(TensorFlow or ONNX Runtime in INI'):
+        backend.load_backend('torch')
+    with pytest.raises(BackendError, match=r'^The ONNX Runtime backend applies .*=torch or .*=tensorflow \(PyTorch or'):
+        backend.load_trainer('ONNX Runtime')
+    monkeypatch.setattr(backend, '_can_import', lambda module: module == 'onnxruntime')
+    with pytest.raises(BackendError, match=r"pip install 'ptychopinn-reconstructor\[torch\]'$"):
+        backend.load_trainer('torch')
+
+
 @pytest.mark.parametrize('name', ['jax', 'Torch', '', 'torch '])
 def test_an_unknown_backend_is_refused_with_those_there_are(name: str) -> None:
     """BACKEND, B4: the names are those of the entry points or of the GUI, exactly."""

@@ -275,7 +275,7 @@ def test_a_backend_that_is_not_installed(
     sentence = refused_in_a_process(arguments, hidden)
     assert f'{title} backend selected' in sentence
     assert f"pip install 'ptychopinn-reconstructor[{backend}]'" in sentence
-    others = [name for name in installed() if name != backend]
+    others = [name for name in installed(training=True) if name != backend]
     assert all(f'--backend {name}' in sentence for name in others) and f'--backend {backend}' not in sentence
     assert ('choose' in sentence) == bool(others)
     assert list(tmp_path.iterdir()) == []
@@ -283,7 +283,7 @@ def test_a_backend_that_is_not_installed(
 
 def test_no_backend_at_all(files: Path, tmp_path: Path) -> None:
     """BACKEND: with nothing installed there is nothing else to choose, and nothing is offered."""
-    hidden = ['torch', 'lightning', 'tensorflow', 'keras']
+    hidden = ['torch', 'lightning', 'tensorflow', 'keras', 'onnxruntime']
     sentence = refused_in_a_process(['train', str(files / 'scan.npz'), '--output-dir', str(tmp_path / 'out')], hidden)
     assert sentence.endswith("pip install 'ptychopinn-reconstructor[torch]'\n") and 'choose' not in sentence
 
