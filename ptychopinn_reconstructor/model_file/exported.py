@@ -22,11 +22,12 @@ from .format import (
     Json,
     Tensors,
     canonicalize,
+    check_digest,
     check_finite,
     check_layout,
-    check_parts,
     load_tensors,
     parse_header,
+    parse_text,
     read_file,
 )
 
@@ -70,11 +71,14 @@ def decode_export(file: Path) -> tuple[Json, Tensors]:
         raise ModelFileError(
             f"'{file}' is no export of a model ({shorten(error, 160)}); export the model again."
         ) from error
+    manifest = parse_text(file, metadata[MANIFEST])
     header, size = parse_header(file, others)
     check_layout(file, header, size)
     named = {WEIGHTS + name: from_onnx(values) for name, values in weights.items()}
     check_finite(file, named)
-    return check_parts(file, metadata[MANIFEST], {**named, **load_tensors(file, others)})
+    tensors = {**named, **load_tensors(file, others)}
+    check_digest(file, manifest, tensors)
+    return manifest, tensors
 
 
 def _make_seal(data: bytes) -> bytes:

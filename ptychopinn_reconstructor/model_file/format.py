@@ -76,17 +76,24 @@ def decode(file: Path) -> tuple[Json, Tensors]:
             f"'{file}' is a safetensors file without the manifest of a model; hand in a model.safetensors of ours."
         )
     check_layout(file, header, size)
-    return check_parts(file, metadata[MANIFEST], load_tensors(file, data))
+    manifest = parse_text(file, metadata[MANIFEST])
+    tensors = load_tensors(file, data)
+    check_digest(file, manifest, tensors)
+    return manifest, tensors
 
 
-def check_parts(file: Path, text: str, tensors: Tensors) -> tuple[Json, Tensors]:
-    """The manifest that a text holds, and the arrays; ModelFileError if they are not those of the recorded digest."""
+def parse_text(file: Path, text: str) -> Json:
+    """The manifest, in plain JSON types, that a text holds; ModelFileError where it is not written as it is here."""
     manifest = _parse_json(file, 'manifest', text.encode('utf-8', 'surrogatepass'))
     if canonicalize(manifest) != text:
         raise ModelFileError(f"The manifest of '{file}' is not written as this format is; copy the file again.")
+    return manifest
+
+
+def check_digest(file: Path, manifest: Json, tensors: Tensors) -> None:
+    """Raise ModelFileError if manifest and arrays are not those of the recorded digest."""
     if compute_digest(manifest, tensors) != manifest.get(DIGEST):
         raise ModelFileError(f"'{file}' was altered: its SHA-256 is not the recorded one; copy the file again.")
-    return manifest, tensors
 
 
 def read_file(file: Path, is_ours: Callable[[bytes], bool]) -> bytes:
