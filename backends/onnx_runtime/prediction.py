@@ -38,9 +38,8 @@ class OnnxNetwork:
 
     def __init__(self, graph: bytes, device: str) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = (
-            1  # whoever has more cores calls from more threads
-        )
+        # Whoever has more cores calls from more threads.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.use_deterministic_compute = True
         options.log_severity_level = ERRORS_ONLY
         providers = list_providers(device)
