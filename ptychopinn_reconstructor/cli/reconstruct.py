@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -15,11 +16,10 @@ from ..reconstruction.patches import NAME as PATCHES
 from ..reconstruction.reconstruct import reconstruct as reconstruct_scan
 from .configuration import dump_yaml, read_command_line, read_file
 from .options import SettingsCommand
-from .result_job import ResultArguments, ResultJob, refuse_settings, result_command, run_each
+from .result_job import ResultArguments, ResultJob, Work, refuse_settings, result_command, run_each
 
-
-@click.command(cls=SettingsCommand)
-@click.option(
+Run = Callable[[ResultArguments, Config, Work], None]
+models_option = click.option(
     '--model',
     'models',
     type=click.Path(path_type=Path),
@@ -27,15 +27,24 @@ from .result_job import ResultArguments, ResultJob, refuse_settings, result_comm
     help='The trained model (model.safetensors); repeated: the mean of several, their difference as the uncertainty. '
     '[required, unless the configuration names it]',
 )
+
+
+@click.command(cls=SettingsCommand)
+@models_option
 @result_command('reconstruct')
 def reconstruct(given: ResultArguments, models: tuple[Path, ...]) -> None:
-    """Reconstruct a scan with a trained model.
+    """Reconstruct a scan with a trained model, or several, each in a folder of its name.
 
     The output folder gets product.h5 (a Ptychodus product), reconstructed_amplitude.png, reconstructed_phase.png and
     metrics.json. The backend is the one that wrote the model, and --probe-power the one it was trained with, unless
     given. The network's object is improved by passes of the iterative engine, as many as the dose asks for; --passes 0
     leaves it as it is. Further pictures and metrics.json say how far the result can be trusted.
     """
+    run_with_model(given, models, run_each)
+
+
+def run_with_model(given: ResultArguments, models: tuple[Path, ...], run: Run) -> None:
+    """Have `run` reconstruct scans with the mean of trained models."""
     config = _resolve_config(models[0] if models else None, given)
     if given.print_config:
         click.echo(dump_yaml(config), nl=False)
@@ -56,7 +65,7 @@ def reconstruct(given: ResultArguments, models: tuple[Path, ...]) -> None:
             should_stop=should_stop,
         )
 
-    run_each(given, config, work)
+    run(given, config, work)
 
 
 def _resolve_config(model: Path | None, given: ResultArguments) -> Config:

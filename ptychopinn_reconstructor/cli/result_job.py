@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,19 +12,22 @@ from typing import Any, Self
 import click
 
 from ..config import Config, field_table
-from ..errors import ConfigError, VerdictError
+from ..errors import ConfigError, Interrupted, VerdictError
 from ..events import Emit, Notice, ShouldStop
 from ..io import ObjectFile, ScanFile, read_object, read_scans
+from ..io.atomic import make_folder
 from ..io.plain_json import write_json
 from ..physics.scoring.metrics import Comparison, check_truth, default_margin
 from ..reconstruction.evaluate import as_object_file, evaluate
 from ..reconstruction.finish import Result
-from ..reconstruction.writing import write_probe, write_result
+from ..reconstruction.writing import PICTURES, Pictures, write_probe, write_result
+from ..result import Verdict
 from .app import Decorator, debug_option, decorate_with, json_option
 from .arguments import margin_option, output_option, probe_option
 from .configuration import Overrides
 from .folders import check_output_folder
 from .logs import job_output_options
+from .many_scans import Outcome, Outcomes, name_folders, watch_folder
 from .options import SEPARATOR, field_options, list_commands, settings_options
 from .progress import ProgressBar
 from .report import show
@@ -37,7 +40,7 @@ from .wording import OWN_ARGUMENTS
 class ResultArguments:
     """What reconstruct and refine are both given; `options` are the settings among them, as section__field."""
 
-    scan: Path
+    scans: tuple[Path, ...]
     file: str | None
     settings: tuple[str, ...]
     print_config: bool
@@ -47,6 +50,7 @@ class ResultArguments:
     margin: int | None
     pixel_size: float | None
     strict: bool
+    pictures: Pictures
     as_json: bool
     quiet: bool
     options: Mapping[str, Any]
@@ -59,10 +63,11 @@ class ResultArguments:
         return cls(**own, options=options)
 
 
-def result_command(name: str) -> Decorator:
-    """A command on SCAN with the options that reconstruct and refine share and those that are settings of `name`.
+def result_command(name: str, given: str = 'SCAN...') -> Decorator:
+    """A command on scans, or on one FOLDER of them, that takes the settings of `name`.
 
-    The function gets `ResultArguments`, and what other options it has.
+    It has the options that reconstruct and refine share. The function gets `ResultArguments`, and what other options
+    it has.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -70,15 +75,18 @@ def result_command(name: str) -> Decorator:
         def run(**values: Any) -> None:
             function(ResultArguments.take_from(values), **values)
 
-        return result_options(field_options(name)(run))
+        several = {'nargs': -1} if given.endswith('...') else {'callback': lambda _, __, path: (path,)}
+        argument = click.argument(
+            'scans', metavar=given, required=True, type=click.Path(path_type=Path), **several
+        )  # fmt: skip
+        return argument(result_options(field_options(name)(run)))
 
     return decorate
 
 
 def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The argument and the options that reconstruct and refine share, but for the settings."""
+    """The options that reconstruct and refine share, but for the settings."""
     return decorate_with(
-        click.argument('scan', metavar='SCAN', type=click.Path(path_type=Path)),
         settings_options,
         output_option,
         probe_option,
@@ -90,6 +98,14 @@ def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
             metavar='METERS',
             help='Size of an object pixel for a scan that is known in pixels only [default: 1e-8, nominal].',
         ),
+        click.option(
+            '--pictures',
+            type=click.Choice(PICTURES),
+            default='full',
+            show_default=True,
+            help='full: with color bars, and those of how far the result can be trusted; plain: amplitude and phase '
+            'in gray; none.',
+        ),
         click.option('--strict', is_flag=True, help='End with exit code 3 if the verdict on the result is bad.'),
         json_option,
         job_output_options,
@@ -98,14 +114,11 @@ def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class ResultJob:
-    """The steps of reconstruct and refine around their work: read and check, compare, write, print."""
+    """The steps of reconstruct and refine around their work for one scan: check, compare, write, print."""
 
-    def __init__(
-        self, folder: Path, truth: Path | None, margin: int | None, size: float | None, as_json: bool, quiet: bool
-    ) -> None:
+    def __init__(self, folder: Path, given: ResultArguments, *, quiet: bool) -> None:
         check_output_folder(folder)
-        self.folder, self.truth_file, self.margin, self.pixel_size = folder, truth, margin, size
-        self.as_json, self.quiet = as_json, quiet
+        self.folder, self.given, self.quiet, self.margin = folder, given, quiet, given.margin
         self.cpu = time.process_time()
         self.truth: ObjectFile | None = None
         self.metrics: dict[str, Any] = {}
@@ -117,17 +130,16 @@ class ResultJob:
         self.scan, self.notices = read.scan, read.notices
         if self.margin is None:
             self.margin = default_margin(self.scan.n_pixels)
-        if self.truth_file is not None:
-            self.truth = read_object(self.truth_file)
+        if self.given.truth is not None:
+            self.truth = read_object(self.given.truth)
             check_truth(self.truth.object, self.truth.origin, self.scan.positions, margin=self.margin)
-        if self.pixel_size is not None and self.scan.pixel_size is not None:
+        if self.given.pixel_size is not None and self.scan.pixel_size is not None:
             text = '--pixel-size is not used: the scan file has the size of an object pixel.'
             self.notices = (*self.notices, Notice('pixel_size_ignored', text))
 
     def for_scan(self, index: int) -> ResultJob:
         """The job of one of several scans, in a folder of its own."""
-        folder = self.folder / f'scan_{index}'
-        return ResultJob(folder, self.truth_file, self.margin, self.pixel_size, self.as_json, self.quiet)
+        return ResultJob(self.folder / f'scan_{index}', self.given, quiet=self.quiet)
 
     def finish(self, result: Result) -> None:
         """Compare with the truth, then write: bad input is found before anything is on disk."""
@@ -137,8 +149,9 @@ class ResultJob:
             self.folder,
             result.reconstruction,
             self.metrics,
-            pixel_size=self.pixel_size,
+            pixel_size=self.given.pixel_size,
             reliability=result.report.reliability,
+            pictures=self.given.pictures,
         )
         self.files = {**written, **self.kept}
 
@@ -159,9 +172,10 @@ class ResultJob:
     def print_summary(self, result: Result) -> None:
         """Print the summary."""
         files = {kind: str(path) for kind, path in self.files.items()}
-        if self.as_json or not self.quiet:
+        if self.given.as_json or not self.quiet:
             values = {**self.metrics, 'files': files}
-            show(values, as_json=self.as_json, text=format_result(self.metrics, result.report.run.verdict, files))
+            text = format_result(self.metrics, result.report.run.verdict, files)
+            show(values, as_json=self.given.as_json, text=text)
 
 
 Done = dict[int | None, tuple[ResultJob, Result]]
@@ -171,46 +185,112 @@ Work = Callable[[ResultJob, Emit, ShouldStop], Result]
 def run_each(given: ResultArguments, config: Config, work: Work) -> None:
     """Do the work for the scan of a file, or for each of several in a folder of its own; write and print the results.
 
-    VerdictError at its end where one is bad and --strict is given.
+    Of several files each has a folder named after it, and one that fails leaves the others. VerdictError at the end
+    where a result is bad and --strict is given.
     """
     quiet = given.quiet or not config.execution.progress
-    job = ResultJob(given.output_dir, given.truth, given.margin, given.pixel_size, given.as_json, quiet)
+    if len(given.scans) == 1:
+        with catch_stop_signals() as should_stop, ProgressBar('reading', quiet=quiet) as bar:
+            done = run_file(given.scans[0], given.output_dir, given, config, work, bar.emit, should_stop)
+        print_each(done, given.output_dir, given, quiet=quiet)
+        refuse_bad([result.report.run.verdict for _, result in done.values()], strict=given.strict)
+        return
+    if given.truth is not None:
+        raise ConfigError('--truth is that of one scan; name one, or leave it out.')
+    folders, outcomes = name_folders(given.scans, given.output_dir), Outcomes()
     with catch_stop_signals() as should_stop, ProgressBar('reading', quiet=quiet) as bar:
-        data = config.data
-        reads = read_scans(
-            given.scan,
-            domain=data.measurement_domain,
-            as_is=data.as_is,
-            probe=given.probe,
-            fresnel_number=config.refinement.fresnel_number,
-        )
-        jobs = {index: job if index is None else job.for_scan(index) for index in reads}
-        for index, read in reads.items():
-            jobs[index].take(read)
-        done: Done = {}
-        for index, one in jobs.items():
-            done[index] = one, work(one, bar.emit, should_stop)
-            one.finish(done[index][1])
-            codes = {notice.code for notice in done[index][1].report.notices}
-            if config.refinement.probe or config.refinement.modes or codes & {'probe_asked_for', 'probe_replaced'}:
-                one.keep_probe(done[index][1])
-    print_each(job, done, strict=given.strict)
+
+        def reconstruct(file: Path) -> list[Outcome]:
+            if should_stop():
+                raise Interrupted('Stopped on request.')
+            done = run_file(file, folders[file], given, config, work, bar.emit, should_stop)
+            return summarize(done)
+
+        outcomes.run(folders, reconstruct)
+    finish_many(outcomes, given, quiet=quiet)
 
 
-def print_each(job: ResultJob, done: Done, *, strict: bool) -> None:
-    """Print what came of each scan; of several, also write the metrics of all to the output folder.
+def run_folder(given: ResultArguments, config: Config, work: Work) -> None:
+    """Do the work for the scan files of a folder, and for those that arrive, until asked to stop."""
+    (folder,) = given.scans
+    if given.truth is not None:
+        raise ConfigError('--truth is that of one scan, and a folder has many; leave it out.')
+    quiet, outcomes = given.quiet or not config.execution.progress, Outcomes()
+    with catch_stop_signals() as should_stop, ProgressBar('waiting', quiet=quiet) as bar:
 
-    VerdictError at its end where one is bad and `strict`.
-    """
+        def reconstruct(file: Path) -> list[Outcome]:
+            done = run_file(file, given.output_dir / file.stem, given, config, work, bar.emit, should_stop)
+            return summarize(done)
+
+        outcomes.run(watch_folder(folder, given.output_dir, should_stop), reconstruct)
+    finish_many(outcomes, given, quiet=quiet)
+
+
+def summarize(done: Done) -> list[Outcome]:
+    """What is kept of the scans of a file, when there are many files."""
+    return [
+        Outcome({key: value for key, value in one.metrics.items() if key != 'residual_per_pattern'}, verdict)
+        for one, result in done.values()
+        for verdict in [result.report.run.verdict]
+    ]
+
+
+def finish_many(outcomes: Outcomes, given: ResultArguments, *, quiet: bool) -> None:
+    """Write and print what came of many files; errors at the end, when there are any."""
+    make_folder(given.output_dir)
+    write_json(given.output_dir / 'metrics.json', outcomes.collect())
+    if given.as_json or not quiet:
+        show(outcomes.collect(), as_json=given.as_json, text=outcomes.format())
+    outcomes.refuse_failed()
+    refuse_bad(outcomes.verdicts, strict=given.strict)
+
+
+def run_file(
+    path: Path,
+    folder: Path,
+    given: ResultArguments,
+    config: Config,
+    work: Work,
+    emit: Emit,
+    should_stop: ShouldStop,
+) -> Done:
+    """Do the work for the scan or the scans of a file and write what comes of it into a folder."""
+    job = ResultJob(folder, given, quiet=given.quiet or not config.execution.progress)
+    data = config.data
+    reads = read_scans(
+        path,
+        domain=data.measurement_domain,
+        as_is=data.as_is,
+        probe=given.probe,
+        fresnel_number=config.refinement.fresnel_number,
+    )
+    jobs = {index: job if index is None else job.for_scan(index) for index in reads}
+    for index, read in reads.items():
+        jobs[index].take(read)
+    done: Done = {}
+    for index, one in jobs.items():
+        done[index] = one, work(one, emit, should_stop)
+        one.finish(done[index][1])
+        codes = {notice.code for notice in done[index][1].report.notices}
+        if config.refinement.probe or config.refinement.modes or codes & {'probe_asked_for', 'probe_replaced'}:
+            one.keep_probe(done[index][1])
+    return done
+
+
+def print_each(done: Done, folder: Path, given: ResultArguments, *, quiet: bool) -> None:
+    """Print what came of each scan of a file; of several, also write the metrics of all to the output folder."""
     if len(done) > 1:
         overview = collect_overview({str(index): one.metrics for index, (one, _) in done.items()})
-        write_json(job.folder / 'metrics.json', overview)
-        if job.as_json or not job.quiet:
-            show(overview, as_json=job.as_json, text=overview['notes'][:1])
-    if len(done) == 1 or not job.as_json:
+        write_json(folder / 'metrics.json', overview)
+        if given.as_json or not quiet:
+            show(overview, as_json=given.as_json, text=overview['notes'][:1])
+    if len(done) == 1 or not given.as_json:
         for one, result in done.values():
             one.print_summary(result)
-    verdicts = [result.report.run.verdict for _, result in done.values()]
+
+
+def refuse_bad(verdicts: Iterable[Verdict | None], *, strict: bool) -> None:
+    """VerdictError where a verdict is bad and `strict`."""
     bad = next((verdict for verdict in verdicts if verdict is not None and verdict.word == 'bad'), None)
     if strict and bad is not None:
         raise VerdictError(f'{bad.sentence} Everything is written; --strict makes this an error.')

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ Panel = NDArray[Any]
 
 PERCENTILES = (0.5, 99.5)
 FIGURE_SIDE, DPI = 4.6, 160  # inches of the longer side of a picture, pixels per inch
+PACKED = 1  # of 9, for PNG: what matplotlib packs them with takes two thirds of all the time
+RIM, BAR_GAP, BAR_WIDTH, BAR_ROOM = 0.05, 0.08, 0.15, 0.85  # inches around a picture, and of its color bar
 TEXT_COLOR, MISSING_COLOR = '#222222', '#c8c8c8'
 CYCLIC_ABOVE = 0.8 * 2 * math.pi  # a phase range that nearly closes the circle needs a cyclic color map
 
@@ -86,11 +88,11 @@ def compute_extent(shape: tuple[int, ...], pixel_size: PixelSize | None, side: f
     return side * max(height / longest, 1 / 3), side * max(width / longest, 1 / 3)
 
 
-def make_figure(width: float, height: float) -> Figure:
+def make_figure(width: float, height: float, layout: Literal['constrained'] | None = 'constrained') -> Figure:
     """An empty figure, inches."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=DPI, layout='constrained', facecolor='white')
+    return Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor='white')
 
 
 def get_color_map(scale: ColorScale) -> Colormap:
@@ -139,10 +141,15 @@ def draw_rows(figure: Figure | SubFigure, rows: Sequence[Row], pixel_size: Pixel
 def make_image_figure(
     shape: tuple[int, ...], pixel_size: PixelSize | None, *, title: str = '', bar: bool = True
 ) -> tuple[Figure, Axes]:
-    """A figure with one axis for an image of `shape`, with room for a title and a color bar."""
+    """A figure with one axis for an image of `shape`, with room for a title and a color bar.
+
+    Where they lie is known beforehand: to have it found out takes half of the time that a picture takes.
+    """
     height, width = compute_extent(shape, pixel_size, FIGURE_SIDE)
-    figure = make_figure(width + (0.9 if bar else 0.0), height + (0.4 if title else 0.1))
-    axis = figure.subplots()
+    above, beside = (0.3 if title else 0.0) + RIM, (BAR_ROOM if bar else 0.0) + RIM
+    figure = make_figure(width + beside + RIM, height + above + RIM, None)
+    whole = figure.get_size_inches()
+    axis = figure.add_axes((RIM / whole[0], RIM / whole[1], width / whole[0], height / whole[1]))
     if title:
         axis.set_title(title, fontsize=10, color=TEXT_COLOR)
     return figure, axis
@@ -150,7 +157,12 @@ def make_image_figure(
 
 def add_color_bar(figure: Figure | SubFigure, image: ScalarMappable, axes: list[Axes], scale: ColorScale) -> None:
     """Add a color bar beside axes that share a color scale."""
-    bar = figure.colorbar(image, ax=axes, pad=0.02, fraction=0.05, aspect=28)
+    if len(axes) == 1 and figure.get_layout_engine() is None:  # of make_image_figure
+        place, inch = axes[0].get_position(), 1 / figure.bbox.width * DPI
+        beside = (place.x1 + BAR_GAP * inch, place.y0, BAR_WIDTH * inch, place.height)
+        bar = figure.colorbar(image, cax=figure.add_axes(beside))
+    else:
+        bar = figure.colorbar(image, ax=axes, pad=0.02, fraction=0.05, aspect=28)
     if scale.cyclic:
         bar.set_ticks([i * math.pi / 2 for i in range(-2, 3)], labels=['−π', '−π/2', '0', 'π/2', 'π'])
     bar.set_label(scale.label, fontsize=9, color=TEXT_COLOR)
@@ -190,7 +202,7 @@ def add_scale_bar(axis: Axes, shape: tuple[int, ...], pixel_size: PixelSize | No
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write a PNG; OutputError when that fails, and an earlier file stays."""
     with write_atomically(path) as temporary:
-        figure.savefig(temporary, format='png', metadata={'Software': None})
+        figure.savefig(temporary, format='png', metadata={'Software': None}, pil_kwargs={'compress_level': PACKED})
     return path
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .atomic import write_atomically
 from .curves import Curves, draw_frc
 from .drawing import (
     FIGURE_SIDE,
@@ -69,6 +70,25 @@ def write_amplitude_phase(
         phase = np.angle(shown)
     for path, values, scale in zip(paths, (amplitude, phase), scales, strict=True):
         _write_picture(path, values, scale, pixel_size, title)
+    return paths
+
+
+def write_gray(
+    folder: str | Path, object: NDArray[np.complex64], *, area: Area | None = None, prefix: str = 'reconstructed'
+) -> tuple[Path, Path]:
+    """Write what `write_amplitude_phase` does in gray, a pixel of the object each, with nothing around: at once.
+
+    Raises OutputError when a picture cannot be written.
+    """
+    from PIL import Image
+
+    shown = object[area] if area else object
+    paths = (Path(folder) / f'{prefix}_amplitude.png', Path(folder) / f'{prefix}_phase.png')
+    for path, values in zip(paths, (np.abs(shown), _unwrap_about_mean(shown, remove=True)), strict=True):
+        low, high = compute_limits(values)
+        gray = np.clip(255 * (np.nan_to_num(values, nan=low) - low) / (high - low), 0, 255).astype(np.uint8)
+        with write_atomically(path) as temporary:
+            Image.fromarray(gray).save(temporary, format='png', compress_level=1)
     return paths
 
 

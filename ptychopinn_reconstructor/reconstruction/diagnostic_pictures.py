@@ -19,7 +19,6 @@ from .diagnostics import Reliability
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PICTURES = ('residual_map', 'uncertainty', 'coverage', 'split_frc')
 CURVES = ('frequency', 'curve', 'half_bit')  # of a ring correlation; its other fields are numbers
 
 
