@@ -31,7 +31,7 @@ from .logs import job_output_options
 from .options import SEPARATOR, SettingsCommand, field_options, settings_options
 from .progress import ProgressBar
 from .report import format_pairs
-from .result_job import ResultJob
+from .result_job import Asked, ResultJob
 from .stopping import catch_stop_signals
 
 PAGE_SECONDS = 1.0
@@ -167,7 +167,7 @@ class _Job:
             write_product(self.folder / 'product.h5', scan.reconstruction())
 
     def _write(self, result: Result, follower: Follower, started: float) -> None:
-        job = ResultJob(self.folder, None, None, self.given['pixel_size'], False, self.quiet)
+        job = ResultJob(self.folder, Asked(pixel_size=self.given['pixel_size']), quiet=self.quiet)
         job.cpu, job.notices = started, ()
         job.finish(result)
         job.print_summary(result)

@@ -15,7 +15,7 @@ HELP = {
     'convert': 'Convert a scan to NPZ or CXI, or an object to TIFF or CXI.',
     'pretrain': 'Pretrain a network for an instrument, so that a new sample needs no training.',
     'train': 'Train a network on one or more scans and write the model to the output folder.',
-    'reconstruct': 'Reconstruct scans with a trained model.',
+    'reconstruct': 'Reconstruct a scan with a trained model, or several.',
     'watch': 'Reconstruct the scans of a folder, and those that arrive there.',
     'live': 'Show the object of a scan while it is taken, from a growing file, a folder, a stream or PV Access.',
     'replay': 'Send a scan at a chosen rate as a detector would, to try live.',

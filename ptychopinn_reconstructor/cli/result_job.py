@@ -113,12 +113,23 @@ def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a result, whatever it comes from."""
+
+    truth: Path | None = None
+    margin: int | None = None
+    pixel_size: float | None = None
+    pictures: Pictures = 'full'
+    as_json: bool = False
+
+
 class ResultJob:
     """The steps of reconstruct and refine around their work for one scan: check, compare, write, print."""
 
-    def __init__(self, folder: Path, given: ResultArguments, *, quiet: bool) -> None:
+    def __init__(self, folder: Path, asked: Asked, *, quiet: bool) -> None:
         check_output_folder(folder)
-        self.folder, self.given, self.quiet, self.margin = folder, given, quiet, given.margin
+        self.folder, self.asked, self.margin, self.quiet = folder, asked, asked.margin, quiet
         self.cpu = time.process_time()
         self.truth: ObjectFile | None = None
         self.metrics: dict[str, Any] = {}
@@ -130,16 +141,16 @@ class ResultJob:
         self.scan, self.notices = read.scan, read.notices
         if self.margin is None:
             self.margin = default_margin(self.scan.n_pixels)
-        if self.given.truth is not None:
-            self.truth = read_object(self.given.truth)
+        if self.asked.truth is not None:
+            self.truth = read_object(self.asked.truth)
             check_truth(self.truth.object, self.truth.origin, self.scan.positions, margin=self.margin)
-        if self.given.pixel_size is not None and self.scan.pixel_size is not None:
+        if self.asked.pixel_size is not None and self.scan.pixel_size is not None:
             text = '--pixel-size is not used: the scan file has the size of an object pixel.'
             self.notices = (*self.notices, Notice('pixel_size_ignored', text))
 
     def for_scan(self, index: int) -> ResultJob:
         """The job of one of several scans, in a folder of its own."""
-        return ResultJob(self.folder / f'scan_{index}', self.given, quiet=self.quiet)
+        return ResultJob(self.folder / f'scan_{index}', self.asked, quiet=self.quiet)
 
     def finish(self, result: Result) -> None:
         """Compare with the truth, then write: bad input is found before anything is on disk."""
@@ -149,9 +160,9 @@ class ResultJob:
             self.folder,
             result.reconstruction,
             self.metrics,
-            pixel_size=self.given.pixel_size,
+            pixel_size=self.asked.pixel_size,
             reliability=result.report.reliability,
-            pictures=self.given.pictures,
+            pictures=self.asked.pictures,
         )
         self.files = {**written, **self.kept}
 
@@ -172,10 +183,10 @@ class ResultJob:
     def print_summary(self, result: Result) -> None:
         """Print the summary."""
         files = {kind: str(path) for kind, path in self.files.items()}
-        if self.given.as_json or not self.quiet:
+        if self.asked.as_json or not self.quiet:
             values = {**self.metrics, 'files': files}
             text = format_result(self.metrics, result.report.run.verdict, files)
-            show(values, as_json=self.given.as_json, text=text)
+            show(values, as_json=self.asked.as_json, text=text)
 
 
 Done = dict[int | None, tuple[ResultJob, Result]]
@@ -255,7 +266,8 @@ def run_file(
     should_stop: ShouldStop,
 ) -> Done:
     """Do the work for the scan or the scans of a file and write what comes of it into a folder."""
-    job = ResultJob(folder, given, quiet=given.quiet or not config.execution.progress)
+    asked = Asked(given.truth, given.margin, given.pixel_size, given.pictures, given.as_json)
+    job = ResultJob(folder, asked, quiet=given.quiet or not config.execution.progress)
     data = config.data
     reads = read_scans(
         path,

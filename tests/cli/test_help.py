@@ -27,13 +27,15 @@ SAID = re.compile(r'\[default: ([^;\]]*)')
 IN_WORDS = {
     ('simulate', 'fresnel_number'), ('convert', 'positions'), ('pretrain', 'probe'), ('pretrain', 'photons'),
     ('refine', 'initial'), ('evaluate', 'truth'), ('compare', 'backends'), ('compare', 'truth'), ('study', 'gridsize'),
-    ('study', 'train_patterns'), ('study', 'pretrained'), ('verify', 'backend'),
+    ('study', 'train_patterns'), ('study', 'pretrained'), ('verify', 'backend'), ('export', 'output'),
+    ('live', 'center'), ('live', 'port'), ('live', 'page'), ('live', 'scratch'),
 }  # fmt: skip
 PRINTING: dict[str, tuple[str, ...]] = {
     'train': ('--output-dir', 'x'),
     'pretrain': ('--output-dir', 'x'),
     'reconstruct': ('--output-dir', 'x', '--model', str(MODEL), 'scan.npz'),
     'refine': ('--output-dir', 'x', 'scan.npz'),
+    'watch': ('--output-dir', 'x', '--model', str(MODEL), 'folder'),
 }
 
 
