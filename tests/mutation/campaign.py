@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,9 @@ LIBRARIES = (
     'h5py', 'hdf5plugin', 'hypothesis', 'matplotlib.figure', 'numpy', 'pydantic', 'rich', 'safetensors.numpy',
     'scipy.fft', 'scipy.ndimage', 'scipy.optimize', 'scipy.sparse.linalg', 'scipy.spatial', 'tifffile', 'torch', 'yaml',
 )  # fmt: skip
-PATIENCE = 1200  # seconds that a child may take by the clock: what waits for ever is killed too
+# Seconds by the clock that a child may take, and in which it may do nothing: what waits for ever is killed too. Waiting
+# takes a few ticks of the system's clock.
+PATIENCE, IDLE, TICKS = 1200, 40, 20
 TOO_LONG = (-signal.SIGXCPU, -signal.SIGKILL)
 SEEN = ('killed', 'too long')
 COLUMNS = (
@@ -65,7 +68,8 @@ def draw_mutants(seed: int, count: int, packages: list[str]) -> list[tuple[Path,
     for package in packages:
         files = sorted((PACKAGE / package).glob('*.py'))
         every = [(file, mutant) for file in files for mutant in list_mutants(file)]
-        drawn += random.Random(f'{seed} {package}').sample(every, min(count, len(every)))
+        random.Random(f'{seed} {package}').shuffle(every)  # so that a larger count begins with the same ones
+        drawn += every[:count]
     return drawn
 
 
@@ -89,14 +93,31 @@ def run_mutant(file: Path, mutant: Mutant, tests: list[str]) -> str:
 
 
 def _await(child: int) -> int:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
+    """The exit status of a child, which is ended with all that it has started when that does next to nothing."""
+    begin = looked = seen = time.monotonic()
+    used = 0
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        now = time.monotonic()
+        if now - looked > 2:
+            looked, ticks = now, _measure_ticks(child)
+            if ticks > used + TICKS:
+                seen, used = now, ticks
+        if now - seen > IDLE or now - begin > PATIENCE:
+            os.killpg(child, signal.SIGKILL)
         time.sleep(0.05)
-    os.killpg(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with suppress(ProcessLookupError):  # what it has left behind
+        os.killpg(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(ended[1])
+
+
+def _measure_ticks(session: int) -> int:
+    """What the processes of a session have used of the processor, in ticks of the system's clock."""
+    total = 0
+    for file in Path('/proc').glob('[0-9]*/stat'):
+        with suppress(OSError):  # it has ended
+            fields = file.read_text().rpartition(')')[2].split()
+            total += (int(fields[11]) + int(fields[12])) * (int(fields[3]) == session)
+    return total
 
 
 def _run_tests(file: Path, mutant: Mutant, tests: list[str]) -> int:

@@ -16,7 +16,7 @@ from .mutants import Mutant
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / '.mutation'
 DATA, SECONDS = OUT / 'coverage', OUT / 'seconds.json'
-BUDGET = 15.0  # CPU seconds of tests for a mutant, as they take without it
+BUDGET = 8.0  # CPU seconds of tests for a mutant, as they take without it
 PROGRAM = 'import sys, pytest; from mutation.reach import Mapping; sys.exit(pytest.main(sys.argv[1:], [Mapping()]))\n'
 
 

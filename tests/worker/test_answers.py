@@ -1,0 +1,234 @@
+"""What a worker answers, in this process: errors by their kinds, one message a line, arrays as files."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from ptychopinn_reconstructor import events
+from ptychopinn_reconstructor.errors import Interrupted, ScanError
+from ptychopinn_reconstructor.worker import main
+from ptychopinn_reconstructor.worker.handover import PREFIX
+from ptychopinn_reconstructor.worker.messages import Log, Preview
+from ptychopinn_reconstructor.worker.requests import DevicesRequest, parse_request
+
+
+@pytest.fixture
+def channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> main.Channel:
+    """A channel that writes to memory; its scratch folder is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return main.Channel(io.StringIO())
+
+
+def said(channel: main.Channel) -> list[dict[str, Any]]:
+    assert isinstance(channel.out, io.StringIO)
+    return [json.loads(line) for line in channel.out.getvalue().splitlines()]
+
+
+def answer_with(channel: main.Channel, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
+    """The exit code of a request whose job ends with an error."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(main, 'run', fail)
+    return main.answer(channel, DevicesRequest(backends=()).model_dump_json())
+
+
+@pytest.mark.parametrize(
+    ('error', 'code', 'kind', 'message'),
+    [
+        (ScanError('It has no patterns.'), 2, 'ScanError', 'It has no patterns.'),
+        (MemoryError('3 GiB'), 1, 'OutputError', 'There is not enough memory (3 GiB); use a smaller batch size'),
+        (
+            OSError(5, 'Input/output error'),
+            1,
+            'OutputError',
+            'A file cannot be read or written: [Errno 5] Input/output',
+        ),
+        (KeyError('x' * 900), 1, 'PtychoPINNError', "The job failed: KeyError: 'xxx"),
+        (ZeroDivisionError(), 1, 'PtychoPINNError', 'The job failed: ZeroDivisionError: no message'),
+    ],
+)
+def test_an_error_has_its_kind_and_its_exit_code(
+    channel: main.Channel,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    code: int,
+    kind: str,
+    message: str,
+) -> None:
+    assert answer_with(channel, monkeypatch, error) == code
+    (last,) = said(channel)
+    assert (last['event'], last['kind']) == ('error', kind) and last['message'].startswith(message)
+    assert len(last['message']) < 350
+    assert ('Traceback' in capsys.readouterr().err) == message.startswith('The job failed'), 'a bug leaves its trace'
+
+
+def test_a_stop_is_no_error(channel: main.Channel, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert answer_with(channel, monkeypatch, Interrupted('Stopped after 2 of 5 epochs.')) == 130
+    assert said(channel) == [{'event': 'stopped', 'message': 'Stopped after 2 of 5 epochs.'}]
+
+
+@pytest.mark.parametrize('error', [RuntimeError('cancelled'), ValueError()])
+def test_what_a_framework_raises_when_it_is_stopped_is_a_stop(
+    channel: main.Channel, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    channel.stopped.set()
+    assert answer_with(channel, monkeypatch, error) == 130
+    assert said(channel) == [{'event': 'stopped', 'message': 'Stopped on request.'}]
+
+
+def test_a_request_that_is_none_is_an_error_of_the_input(channel: main.Channel) -> None:
+    assert main.answer(channel, '{"job": "dance"}') == 2
+    (last,) = said(channel)
+    assert last['kind'] == 'InputError' and 'asked for nothing that it can do' in last['message']
+
+
+def test_devices_are_listed_by_backend(channel: main.Channel) -> None:
+    assert main.answer(channel, DevicesRequest(backends=('nobody',)).model_dump_json()) == 0
+    assert said(channel) == [{'event': 'done', 'job': 'devices', 'devices': {'nobody': []}}]
+
+
+def test_messages_are_lines_and_a_reader_that_is_gone_is_no_error(channel: main.Channel) -> None:
+    channel.log('one\ntwo')
+    channel.emit(events.Log(message='three', level='warning'))
+    assert said(channel) == [
+        {'event': 'log', 'level': 'info', 'message': 'one\ntwo'},
+        {'event': 'log', 'level': 'warning', 'message': 'three'},
+    ]
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    main.Channel(Gone()).log('nobody hears it')
+
+
+def test_a_message_goes_out_at_once(tmp_path: Path) -> None:
+    """A host that waits for it must not wait for the next one."""
+    with (tmp_path / 'out').open('w', buffering=2**16) as file:
+        main.Channel(file).log('now')
+        assert json.loads((tmp_path / 'out').read_text())['message'] == 'now'
+
+
+def test_arrays_are_files_with_numbers_of_their_own(channel: main.Channel) -> None:
+    values = np.arange(6.0).reshape(2, 3)
+    assert [channel.save('object', values), channel.save('object', values + 1)] == [
+        Path('object-1.npy'),
+        Path('object-2.npy'),
+    ]
+    assert np.array_equal(np.load('object-1.npy'), values) and np.array_equal(np.load('object-2.npy'), values + 1)
+    with pytest.raises(ValueError, match='allow_pickle'):
+        channel.save('pickle', np.array([{}], object))
+
+
+def test_a_preview_is_a_file_and_the_last_event_stays_here(channel: main.Channel) -> None:
+    preview = events.Preview('refine', np.ones((2, 2), np.complex64), (1.0, 2.0), complete=False, total=5, epoch=3)
+    channel.emit(preview)
+    (one,) = said(channel)
+    read = Preview.model_validate(one)
+    assert np.array_equal(np.load(read.object), preview.object)
+    assert (read.stage, read.origin, read.complete, read.total, read.epoch) == ('refine', (1.0, 2.0), False, 5, 3)
+    channel.emit(events.Done(*([None] * len(events.Done.__dataclass_fields__))))  # type: ignore[arg-type]
+    assert len(said(channel)) == 1, 'the worker says by itself where the result lies'
+
+
+@pytest.mark.parametrize(('name', 'stays'), [(f'{PREFIX}abc', False), ('home', True)])
+def test_only_a_scratch_folder_of_ours_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, stays: bool
+) -> None:
+    folder = tmp_path / name
+    (folder / 'inside').mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    main.remove_scratch()
+    assert folder.exists() == stays
+
+
+def test_what_is_said_and_asked_cannot_be_changed_afterwards() -> None:
+    message, request = Log(level='info', message='a'), DevicesRequest(backends=())
+    with pytest.raises(ValidationError, match='frozen'):
+        message.message = 'b'
+    with pytest.raises(ValidationError, match='frozen'):
+        request.backends = ('torch',)
+
+
+@pytest.mark.parametrize(
+    ('job', 'fields', 'expected'),
+    [
+        (
+            'reconstruct',
+            {'scan': 's', 'config': {}},
+            {'model': None, 'ensemble': (), 'preview_seconds': 1.0},
+        ),
+        (
+            'train',
+            {'output_dir': 'o', 'config': {}, 'scan': 's'},
+            {
+                'name': '', 'files': (), 'validation': None, 'initial': None, 'resume': False, 'finish': False,
+                'preview_seconds': 3.0,
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_not_asked_for_has_its_default(job: str, fields: dict[str, Any], expected: dict[str, Any]) -> None:
+    request = parse_request(json.dumps({'job': job, **fields}))
+    assert {key: getattr(request, key) for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ('line', 'words'),
+    [
+        ('{"job": "train", "output_dir": "o", "config": {}}', 'neither a scan nor files'),
+        ('{"job": "train", "output_dir": "o", "config": {}, "scan": "s", "more": 1}', 'train.more: Extra inputs'),
+        ('{"job": "diagnose"}', 'diagnose.scan: Field required'),
+        ('nothing', 'Invalid JSON'),
+        ('[' * 100_000, ''),
+    ],
+)
+def test_a_request_that_is_none_names_what_is_wrong(line: str, words: str) -> None:
+    with pytest.raises(Exception, match='The worker was asked for nothing that it can do: ') as caught:
+        parse_request(line)
+    assert (
+        words in str(caught.value) and len(str(caught.value)) < 400 and str(caught.value).endswith('update both sides.')
+    )
+
+
+def test_a_listener_hands_over_requests_and_stops(channel: main.Channel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty lines are nothing; the end of stdin is the end of the job, and of its process a second later."""
+    ends: list[object] = []
+    lines = b'\n{"job": "x"}\n stop \n' + b'{"job": "y"}\n'
+    monkeypatch.setattr('sys.stdin', io.TextIOWrapper(io.BytesIO(lines)))
+    monkeypatch.setattr(main.time, 'sleep', ends.append)
+    monkeypatch.setattr(main, 'remove_scratch', lambda: ends.append('scratch'))
+    monkeypatch.setattr(main.os, '_exit', ends.append)
+    channel.listen()
+    asked = [channel.requests.get_nowait() for _ in range(3)]
+    assert asked == ['{"job": "x"}\n', '{"job": "y"}\n', ''] and channel.requests.empty()
+    assert channel.stopped.is_set() and channel.orphaned.is_set() and ends == [1.0, 'scratch', 130]
+
+
+def test_a_stop_alone_orphans_nobody(channel: main.Channel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While stdin is open the host is there."""
+    heard: list[bool] = []
+
+    class Stdin(io.BytesIO):
+        def __next__(self) -> bytes:
+            if self.tell():
+                heard.append(channel.stopped.is_set() and not channel.orphaned.is_set())
+            return super().__next__()
+
+    monkeypatch.setattr('sys.stdin', io.TextIOWrapper(Stdin(b'stop\n')))
+    quiet: list[Callable[..., None]] = [lambda *_: None] * 2
+    monkeypatch.setattr(main.time, 'sleep', quiet[0])
+    monkeypatch.setattr(main.os, '_exit', quiet[1])
+    channel.listen()
+    assert heard == [True]
