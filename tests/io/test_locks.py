@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -121,3 +122,62 @@ def test_a_lock_that_cannot_be_read_stops_nobody(content: bytes, tmp_path: Path)
     with FolderLock(tmp_path, 'training'):
         pass
     assert os.listdir(tmp_path) == []
+
+
+def test_a_lock_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / NAME).mkdir()
+    with pytest.raises(OutputError, match=r'Cannot lock the folder .*\(Is a directory\)'), FolderLock(tmp_path, 'x'):
+        pass
+
+
+def test_a_lock_that_never_lasts_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owner removes it between our opening and our locking it: it is opened anew, but not for ever."""
+    tries: list[str] = []
+
+    def lock_what_is_gone(file: IO[str]) -> bool:
+        tries.append(file.name)
+        os.unlink(tmp_path / NAME)
+        if len(tries) % 2:
+            (tmp_path / NAME).write_text('')  # another's by now
+        return True
+
+    monkeypatch.setattr(locks, 'lock_file', lock_what_is_gone)
+    with pytest.raises(OutputError, match='does not last'), FolderLock(tmp_path, 'training'):
+        pass
+    assert len(tries) == locks.ATTEMPTS
+
+
+def test_a_lock_that_is_gone_once_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock_file, tries = locks.lock_file, []
+
+    def lock_at_second(file: IO[str]) -> bool:
+        tries.append(file.name)
+        if len(tries) == 1:
+            os.unlink(tmp_path / NAME)
+        return lock_file(file)
+
+    monkeypatch.setattr(locks, 'lock_file', lock_at_second)
+    with FolderLock(tmp_path, 'training'):
+        owner = json.loads((tmp_path / NAME).read_text())
+        assert (owner['host'], owner['pid'], owner['job']) == (HOST, os.getpid(), 'training') and len(tries) == 2
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(('owner', 'free'), [({'host': 'elsewhere', 'pid': 1}, False), (None, True)])
+def test_a_file_system_that_refuses_locks_has_none(
+    owner: object, free: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: IO[str]) -> bool:
+        raise OSError(95, 'Operation not supported')
+
+    monkeypatch.setattr(locks, 'lock_file', refuse)
+    if owner:
+        (tmp_path / NAME).write_text(json.dumps(owner))
+    if free:
+        with FolderLock(tmp_path, 'training'), FolderLock(tmp_path, 'within'):
+            assert json.loads((tmp_path / NAME).read_text())['job'] == 'training'
+        assert os.listdir(tmp_path) == []
+        return
+    with pytest.raises(OutputError, match="is in use by process 1 on 'elsewhere'"), FolderLock(tmp_path, 'x'):
+        pass
+    assert json.loads((tmp_path / NAME).read_text()) == owner, 'the lock of another stays'
