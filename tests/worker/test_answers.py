@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from scans import short_config, small_scan
 
 from ptychopinn_reconstructor import events
 from ptychopinn_reconstructor.errors import Interrupted, ScanError
+from ptychopinn_reconstructor.io import write_npz
 from ptychopinn_reconstructor.worker import main
-from ptychopinn_reconstructor.worker.handover import PREFIX
+from ptychopinn_reconstructor.worker.handover import PREFIX, write_arrays
 from ptychopinn_reconstructor.worker.messages import Log, Preview
-from ptychopinn_reconstructor.worker.requests import DevicesRequest, parse_request
+from ptychopinn_reconstructor.worker.requests import DevicesRequest, TrainRequest, parse_request
 
 
 @pytest.fixture
@@ -232,3 +237,41 @@ def test_a_stop_alone_orphans_nobody(channel: main.Channel, monkeypatch: pytest.
     monkeypatch.setattr(main.os, '_exit', quiet[1])
     channel.listen()
     assert heard == [True]
+
+
+def test_what_was_decided_about_a_scan_is_logged(channel: main.Channel, tmp_path: Path) -> None:
+    """Of one that is handed over, and of files, which are named then."""
+    scan = small_scan(positions=25)
+    patterns = np.array(scan.diffraction)
+    patterns[3] = 0
+    lost = {'diffraction': patterns, 'positions': scan.positions, 'probe': scan.probe}
+    write_arrays(tmp_path / 'scan', lost, {})
+    request = TrainRequest(output_dir=tmp_path, config={}, scan=tmp_path / 'scan', name='mine')
+    scans, sources = main.training_scans(request, short_config(), channel)
+    assert sources == ['mine'] and [len(scan) for scan in scans] == [24]
+    write_npz(tmp_path / 'a.npz', scan)
+    request = TrainRequest(output_dir=tmp_path, config={}, files=(tmp_path / 'a.npz',) * 2)
+    scans, sources = main.training_scans(request, short_config(), channel)
+    assert sources == [str(tmp_path / 'a.npz')] * 2 and [len(scan) for scan in scans] == [25, 25]
+    logged = [line['message'] for line in said(channel)]
+    assert 'Pattern 3 is left out' in logged[0] and not logged[0].startswith('a.npz')
+    assert logged[1:] and all(line.startswith('a.npz: ') for line in logged[1:])
+
+
+def test_a_backend_that_is_not_there_is_told_when_it_is_used() -> None:
+    assert 0 <= main.preload('nonesuch') < 60
+
+
+def test_the_command_of_a_worker_answers_one_request(tmp_path: Path) -> None:
+    """Its exit code is that of the answer; without a request nobody has asked."""
+    command = [sys.executable, '-P', '-m', 'ptychopinn_reconstructor.worker.main']
+    asked = DevicesRequest(backends=('nonesuch',)).model_dump_json()
+    for line, code, last in ((asked, 0, 'done'), ('{}', 2, 'error')):
+        with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True, cwd=tmp_path) as process:
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write(line + '\n')
+            process.stdin.flush()
+            messages = [json.loads(line) for line in process.stdout]
+            assert process.wait() == code and [message['event'] for message in messages] == [last]
+    nobody = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, cwd=tmp_path, check=False)
+    assert (nobody.returncode, nobody.stdout) == (130, b'')

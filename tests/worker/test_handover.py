@@ -300,3 +300,60 @@ def test_a_handed_over_scan_is_mended_and_its_positions_come_back_whole(tmp_path
     assert np.array_equal(whole, scan.positions + 0.5 * moved[:, None])
     kept = read_arrays(tmp_path, as_is=True).scan
     assert len(kept) == 64 and np.array_equal(restore_positions(tmp_path, kept, kept.positions), scan.positions)
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> str:
+        raise PermissionError(13, 'Permission denied')
+
+    scratch = Scratch(1000, tmp_path)
+    monkeypatch.setattr(tempfile, 'mkdtemp', refuse)
+    expected = rf'Cannot write into the scratch folder {tmp_path} \(Permission denied\); set another ScratchDir'
+    with pytest.raises(OutputError, match=expected), scratch:
+        pass
+
+
+def test_folders_of_another_user_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / f'{PREFIX}old'
+    folder.mkdir()
+    os.utime(folder, (0, 0))
+    user = os.getuid()
+    monkeypatch.setattr(os, 'getuid', lambda: user + 1)
+    handover.remove_leftovers(tmp_path)
+    assert folder.exists()
+    monkeypatch.setattr(os, 'getuid', lambda: user)
+    handover.remove_leftovers(tmp_path)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ('folder', 'in_memory'),
+    [('/data/x', False), ('/data', False), ('/other', True), ('/data2', True), ('/ram/x', True)],
+)
+def test_the_innermost_mount_decides(folder: str, in_memory: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = 'tmpfs / tmpfs rw 0 0\n/dev/sda /data ext4 rw 0 0\nnone /ram ramfs rw 0 0\n'
+    monkeypatch.setattr(Path, 'read_text', lambda path: mounts)
+    assert handover._lies_in_memory(Path(folder)) == in_memory
+
+
+def test_where_mounts_are_not_told_no_folder_lies_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, 'read_text', refuse)
+    assert handover._lies_in_memory(Path('/dev/shm')) is False
+
+
+def test_a_folder_of_nothing_is_a_full_disk_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / 'file').touch()
+    with pytest.raises(OutputError, match=r'Cannot write the scan into .*file/scan \(Not a directory\); set another'):
+        write_arrays(tmp_path / 'file' / 'scan', arrays_of_a_scan(), DESCRIPTION)
+
+
+def test_positions_without_numbers_of_patterns_come_back_as_refined(tmp_path: Path) -> None:
+    arrays = arrays_of_a_scan()
+    del arrays['pattern_indexes']
+    write_arrays(tmp_path, arrays, DESCRIPTION)
+    scan = read_arrays(tmp_path, as_is=True).scan
+    refined = scan.positions[:5] + 1
+    assert restore_positions(tmp_path, scan, refined) is refined

@@ -279,13 +279,18 @@ def answered(
 def test_the_life_of_a_model(
     scan: Scan, job: Path, tmp_path: Path, backend_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped, resumed, used to reconstruct, all in this process."""
+    """Stopped, made a model of so far, resumed, used to reconstruct, all in this process."""
     output = tmp_path / 'out'
     request = train_request(job, output, config=config(backend_name, training__nepochs=3, training__batch_size=8))
     code, first = answered(request, job, monkeypatch, is_epoch)
     assert code == 130 and first[-1]['event'] == 'stopped' and 'last checkpoint' in first[-1]['message']
     assert can_resume(output) and not (output / 'model.safetensors').exists()
+    code, finished = answered(request.model_copy(update={'finish': True}), job, monkeypatch)
+    assert code == 0 and finished[-1]['event'] == 'done' and not [said for said in finished if is_epoch(said)]
+    stopped = open_model(output / 'model.safetensors').manifest.training
+    assert stopped.interrupted and stopped.epochs == 1 and can_resume(output)
     code, further = answered(request.model_copy(update={'resume': True}), job, monkeypatch)
+    assert not open_model(output / 'model.safetensors').manifest.training.interrupted
     losses = [(said['epoch'], said['train_loss']) for said in (*first, *further) if is_epoch(said)]
     assert [epoch for epoch, _ in losses] == [1, 2, 3]
     assert code == 0 and further[-1]['event'] == 'done' and np.allclose(further[-1]['losses'], losses)
