@@ -19,7 +19,9 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ import pytest
 from .importing import import_mutant
 from .mutants import Mutant, list_mutants
 from .reach import BUDGET, OUT, ROOT, Reach, make_environment, map_tests
+from .swapping import Server, run_items, swap_code
 
 PACKAGE = ROOT / 'ptychopinn_reconstructor'
 EQUIVALENT = Path(__file__).with_name('equivalent.txt')
@@ -39,9 +42,11 @@ LIBRARIES = (
     'h5py', 'hdf5plugin', 'hypothesis', 'matplotlib.figure', 'numpy', 'pydantic', 'rich', 'safetensors.numpy',
     'scipy.fft', 'scipy.ndimage', 'scipy.optimize', 'scipy.sparse.linalg', 'scipy.spatial', 'tifffile', 'torch', 'yaml',
 )  # fmt: skip
-# Seconds by the clock that a child may take, and in which it may do nothing: what waits for ever is killed too. Waiting
-# takes a few ticks of the system's clock.
-PATIENCE, IDLE, TICKS = 1200, 40, 20
+# Seconds between two looks at a child; looks at one that does nothing, and at any, after which it is ended: what waits
+# for ever is killed too. Waiting takes a few ticks of the system's clock.
+LOOK, IDLE, PATIENCE, TICKS = 2.0, 20, 600, 20
+CANNOT = 77  # the exit status of a child whose mutant cannot take the place of what is imported
+OPTIONS = ('-x', '-q', '-p', 'no:cacheprovider', '-p', 'no:xdist', '-m', 'not slow')
 TOO_LONG = (-signal.SIGXCPU, -signal.SIGKILL)
 SEEN = ('killed', 'too long')
 COLUMNS = (
@@ -73,20 +78,24 @@ def draw_mutants(seed: int, count: int, packages: list[str]) -> list[tuple[Path,
     return drawn
 
 
-def run_mutant(file: Path, mutant: Mutant, tests: list[str]) -> str:
-    """What becomes of a mutant: 'killed', 'too long', 'survived', or 'not reached' by any test."""
+def run_mutant(mutant: Mutant, tests: list[str], test: Callable[[], int]) -> str | None:
+    """What becomes of a mutant: 'killed', 'too long', 'survived', or 'not reached'; None: it cannot be tried so.
+
+    `test` is run in a child, and returns what pytest does, or CANNOT.
+    """
     if not tests:
         return 'not reached'
     child = os.fork()
     if not child:
         status = 3
         try:
-            status = _run_tests(file, mutant, tests)
+            _prepare_child()
+            status = test()
         finally:
             os._exit(status)
     status = _await(child)
-    if status == 0:
-        return 'survived'
+    if status in (0, CANNOT):
+        return 'survived' if status == 0 else None
     if status in (4, 5):
         raise SystemExit(f'pytest ended with {status} for {mutant.key}: map the tests anew')
     return 'too long' if status in TOO_LONG else 'killed'
@@ -94,15 +103,13 @@ def run_mutant(file: Path, mutant: Mutant, tests: list[str]) -> str:
 
 def _await(child: int) -> int:
     """The exit status of a child, which is ended with all that it has started when that does next to nothing."""
-    begin = looked = seen = time.monotonic()
-    used = 0
+    looked, used, looks, idle = time.monotonic(), 0, 0, 0
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
-        now = time.monotonic()
-        if now - looked > 2:
-            looked, ticks = now, _measure_ticks(child)
-            if ticks > used + TICKS:
-                seen, used = now, ticks
-        if now - seen > IDLE or now - begin > PATIENCE:
+        if time.monotonic() - looked > LOOK:  # not seconds are counted: the machine may be held for a while
+            looked, ticks = time.monotonic(), _measure_ticks(child)
+            idle = 0 if ticks > used + TICKS else idle + 1
+            used, looks = ticks if not idle else used, looks + 1
+        if idle > IDLE or looks > PATIENCE:
             os.killpg(child, signal.SIGKILL)
         time.sleep(0.05)
     with suppress(ProcessLookupError):  # what it has left behind
@@ -120,37 +127,71 @@ def _measure_ticks(session: int) -> int:
     return total
 
 
-def _run_tests(file: Path, mutant: Mutant, tests: list[str]) -> int:
+def _prepare_child() -> None:
     os.setsid()
     log = os.open(OUT / 'last.log', os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(log, stream)
     limit = int(3 * BUDGET) + 30
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
+
+
+def _name_mutant(file: Path, mutant: Mutant) -> str:
+    """A mutant as the environment of this process, and of its children, names it."""
     parts = (PACKAGE.name, *file.relative_to(PACKAGE).with_suffix('').parts)
     named = f'{".".join(parts).removesuffix(".__init__")} {file} {mutant.number}'
     os.environ.update(make_environment(PTYCHOPINN_MUTANT=named))
-    import_mutant(named)
-    options = ['-x', '-q', '-p', 'no:cacheprovider', '-p', 'no:xdist', *sorted({test.split('::')[0] for test in tests})]
-    return int(pytest.main(options, [Selection(tests)]))
+    return named
 
 
-def run(seed: int, count: int, packages: list[str], only: str) -> None:
-    """Run the mutants of a seed that are not done."""
-    for name in LIBRARIES:
-        import_module(name)
-    assert not any(name.startswith(f'{PACKAGE.name}.') for name in sys.modules)
-    os.chdir(ROOT)
-    reach, results = Reach(), _results(seed)
-    done = {entry['key'] for entry in _read(results)}
-    for file, mutant in draw_mutants(seed, count, packages):
-        if mutant.key in done or only not in mutant.key:
-            continue
-        tests = reach.find_tests(file, mutant)
-        outcome = run_mutant(file, mutant, tests)
-        entry = {'key': mutant.key, 'kind': mutant.kind, 'line': mutant.line, 'outcome': outcome, 'tests': len(tests)}
-        with results.open('a') as stream:
-            stream.write(json.dumps(entry) + '\n')
+def _test_imported(session: pytest.Session, file: Path, mutant: Mutant, tests: list[str]) -> int:
+    _name_mutant(file, mutant)
+    return run_items(session, tests) if swap_code(file, mutant) else CANNOT
+
+
+def _test_importing(file: Path, mutant: Mutant, tests: list[str]) -> int:
+    import_mutant(_name_mutant(file, mutant))
+    return int(pytest.main([*OPTIONS, *sorted({test.split('::')[0] for test in tests})], [Selection(tests)]))
+
+
+class Campaign:
+    """The mutants of a seed that are not done, first those in functions, then those that are seen at import."""
+
+    def __init__(self, seed: int, count: int, packages: list[str], only: str) -> None:
+        self.file = _results(seed)
+        reach = Reach()
+        done = {entry['key'] for entry in _read(self.file)}
+        drawn = [
+            item for item in draw_mutants(seed, count, packages) if item[1].key not in done and only in item[1].key
+        ]
+        self.drawn = [(file, mutant, reach.find_tests(file, mutant)) for file, mutant in drawn]
+
+    def run(self) -> None:
+        """Run them."""
+        for name in LIBRARIES:
+            import_module(name)
+        os.chdir(ROOT)
+        if not (server := os.fork()):
+            os._exit(int(pytest.main([*OPTIONS, *TESTS], [Server(self.serve)])))
+        os.waitpid(server, 0)
+        done = {entry['key'] for entry in _read(self.file)}
+        for file, mutant, tests in self.drawn:
+            if mutant.key not in done:
+                self.keep(mutant, tests, run_mutant(mutant, tests, partial(_test_importing, file, mutant, tests)))
+
+    def serve(self, session: pytest.Session) -> None:
+        """Run those in functions, in children of a process that has collected the tests."""
+        for file, mutant, tests in self.drawn:
+            if not mutant.at_import:
+                test = partial(_test_imported, session, file, mutant, tests)
+                self.keep(mutant, tests, run_mutant(mutant, tests, test))
+
+    def keep(self, mutant: Mutant, tests: list[str], outcome: str | None) -> None:
+        """Write what has become of a mutant."""
+        if outcome is not None:
+            told = {'key': mutant.key, 'kind': mutant.kind, 'line': mutant.line, 'outcome': outcome}
+            with self.file.open('a') as stream:
+                stream.write(json.dumps(told | {'tests': len(tests)}) + '\n')
 
 
 def _results(seed: int) -> Path:
@@ -201,7 +242,7 @@ def main() -> None:
     if arguments.map:
         map_tests(arguments.tests)
     if arguments.seed is not None:
-        run(arguments.seed, arguments.count, arguments.packages, arguments.only)
+        Campaign(arguments.seed, arguments.count, arguments.packages, arguments.only).run()
         if arguments.report:
             sys.stdout.write(report(arguments.seed) + '\n')
 

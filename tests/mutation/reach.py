@@ -77,11 +77,14 @@ class Reach:
 
         self.data = CoverageData(str(DATA))
         self.data.read()
+        self.by_file: dict[Path, dict[int, list[str]]] = {}
         self.seconds: dict[str, float] = json.loads(SECONDS.read_text())
 
     def find_tests(self, file: Path, mutant: Mutant) -> list[str]:
         """The tests of a mutant, as many as the budget allows; for a line run at import, those of its module."""
-        by_line = self.data.contexts_by_lineno(str(file))
+        if file not in self.by_file:
+            self.by_file[file] = self.data.contexts_by_lineno(str(file))
+        by_line = self.by_file[file]
         if mutant.at_import:
             found = {test for tests in by_line.values() for test in tests}
         else:
