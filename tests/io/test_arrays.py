@@ -204,6 +204,8 @@ def test_an_npz_file_with_layers_says_so_and_one_off_its_object_has_none(tmp_pat
     read = read_scan(tmp_path / 'a.npz')
     assert any(notice.code == 'object_layers' for notice in read.notices)
     assert read.scan.object is not None and (read.scan.object == 4).all()
+    single = read_scan(write_good(tmp_path)).notices
+    assert not [notice for notice in single if notice.code == 'object_layers']
     for index, value in ((0, -0.5), (1, 59.5)):
         far = good_arrays()
         far['xcoords'][index] = value
@@ -211,6 +213,36 @@ def test_an_npz_file_with_layers_says_so_and_one_off_its_object_has_none(tmp_pat
         read = read_scan(tmp_path / 'b.npz')
         assert read.scan.object is None and read.scan.object_origin == (0.0, 0.0)
         assert any(notice.code == 'object_ignored' for notice in read.notices)
+
+
+def test_axes_that_the_file_names_are_not_guessed(tmp_path: Path) -> None:
+    """Sixteen patterns of 16 x 16 pixels, in a contract that other programs read by these names."""
+    values = small_scan(n=16, positions=16, step=2.0)
+    write_npz(tmp_path / 'a.npz', values)
+    with np.load(tmp_path / 'a.npz') as stored:
+        contents = dict(stored)
+    assert contents['diff3d_axes'] == 'pattern,row,column' and contents['measurement_domain'] == 'counts'
+    wanted = {
+        'xcoords',
+        'ycoords',
+        'xcoords_start',
+        'ycoords_start',
+        'diff3d',
+        'probeGuess',
+        'objectGuess',
+        'scan_index',
+    }
+    assert wanted <= contents.keys() and np.array_equal(
+        read_scan(tmp_path / 'a.npz').scan.diffraction, contents['diff3d']
+    )
+    origin = values.object_origin
+    assert np.array_equal(contents['xcoords_start'], contents['xcoords'])
+    np.testing.assert_allclose(contents['xcoords'], values.positions[:, 1] + origin[1])
+    np.testing.assert_allclose(contents['ycoords'], values.positions[:, 0] + origin[0])
+    del contents['diff3d_axes']
+    np.savez(tmp_path / 'b.npz', **contents)
+    with pytest.raises(ScanError, match="add the key diff3d_axes = 'pattern,row,column'"):
+        read_scan(tmp_path / 'b.npz')
 
 
 def test_patterns_last_are_moved_to_the_front(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from scans import noise_product, small_scan
 
 from ptychopinn_reconstructor.errors import ScanError
 from ptychopinn_reconstructor.io import read_object, read_probe, read_scan, write_cxi, write_product
+from ptychopinn_reconstructor.io.cxi_entry import _correct_unit
 from ptychopinn_reconstructor.io.cxi_writing import write_cxi_object
 from ptychopinn_reconstructor.io.tiff import read_table, write_tiff_object
 from ptychopinn_reconstructor.scan import Scan
@@ -458,8 +459,172 @@ def test_an_object_as_tiff_and_as_cxi(tmp_path: Path) -> None:
     with h5py.File(tmp_path / 'object.cxi') as file:
         np.testing.assert_array_equal(file['entry_1/data_1/data'][()], read.object)
         np.testing.assert_allclose(file['entry_1/image_1/image_size'], [80 * 1e-8, 91 * 2e-8, 0])
+        assert file['entry_1/image_1/image_size'].attrs['units'] == 'm'
     again = read_object(tmp_path / 'object.cxi')
     np.testing.assert_array_equal(again.object, read.object)
     assert again.pixel_size == pytest.approx((2e-8, 1e-8))
     with pytest.raises(ScanError, match='without an image'):
         read_object(_write_cxi(tmp_path / 'scan.cxi'))
+
+
+@pytest.mark.parametrize(
+    ('unit', 'meters'),
+    [
+        ('m', 1),
+        ('mm', 1e-3),
+        ('um', 1e-6),
+        ('µm', 1e-6),
+        ('μm', 1e-6),
+        ('micron', 1e-6),
+        ('microns', 1e-6),
+        ('nm', 1e-9),
+    ],
+)
+def test_units_of_a_table(tmp_path: Path, unit: str, meters: float) -> None:
+    """D76: in parts of the name, in letters of any size; micro with the sign of its own and with the Greek letter."""
+    (tmp_path / 'table.csv').write_text(f'X ({unit.upper() if unit.isascii() else unit}),y_{unit}\n1,2\n', 'utf-8')
+    places, found = read_table(tmp_path / 'table.csv')
+    assert found == meters and places.tolist() == [[2.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    'names', ['y_px,x_pix', 'y pixel,x pixels', 'row,col', 'rows,cols', 'row,columns', 'y_px,xcoords_px']
+)
+def test_names_of_columns_in_object_pixels(tmp_path: Path, names: str) -> None:
+    (tmp_path / 'table.csv').write_text(f'\n# a comment\n{names}\n\n2,1\n')
+    places, found = read_table(tmp_path / 'table.csv')
+    assert found is None and places.tolist() == [[2.0, 1.0]]
+
+
+def test_a_table_without_rows_has_no_positions(tmp_path: Path) -> None:
+    (tmp_path / 'table.csv').write_text('y_px,x_px\n')
+    assert read_table(tmp_path / 'table.csv')[0].shape == (0, 2)
+    (tmp_path / 'table.csv').write_bytes(b'y_px,x_px\n\xff\xfe')
+    with pytest.raises(ScanError, match='write them as a CSV file'):
+        read_table(tmp_path / 'table.csv')
+    with pytest.raises(ScanError, match='Cannot read the positions'):
+        read_table(tmp_path / 'absent.csv')
+
+
+def test_images_that_differ_in_shape_are_named(tmp_path: Path) -> None:
+    _write_tiff(tmp_path).unlink()
+    for i in range(COUNT):
+        tifffile.imwrite(tmp_path / f'{i}.tif', np.ones((SIDE + (i == 3), SIDE), np.uint16))
+    with pytest.raises(ScanError, match=r'differ in shape \(\(16, 16\), \(17, 16\)'):
+        read_scan(tmp_path)
+
+
+LENGTHS = {
+    'm': 1, 'meter': 1, 'metre': 1, 'cm': 1e-2, 'mm': 1e-3, 'um': 1e-6, 'µm': 1e-6, 'nm': 1e-9, 'pm': 1e-12,
+    'angstrom': 1e-10, 'A': 1e-10, 'micron': 1e-6,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('unit', LENGTHS)
+def test_lengths_of_a_cxi_file_in_any_unit(tmp_path: Path, unit: str) -> None:
+    """D70."""
+    change = _set('instrument_1/detector_1/distance', DISTANCE / LENGTHS[unit], units=unit)
+    assert read_scan(_write_cxi(tmp_path / 'scan.cxi', change)).scan.pixel_size == pytest.approx((OBJECT_PIXEL,) * 2)
+
+
+@pytest.mark.parametrize(('unit', 'factor'), [('J', JOULES), ('joule', JOULES), ('eV', 1.0), ('keV', 1e-3)])
+def test_energies_of_a_cxi_file_in_any_unit(tmp_path: Path, unit: str, factor: float) -> None:
+    """D70."""
+    change = _set('instrument_1/source_1/energy', ENERGY * factor, units=unit)
+    metadata = read_scan(_write_cxi(tmp_path / 'scan.cxi', change)).scan.metadata
+    assert metadata['photon_energy_eV'] == pytest.approx(ENERGY)
+
+
+def test_a_unit_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    change = _set('instrument_1/detector_1/distance', DISTANCE, units='furlong')
+    with pytest.raises(ScanError, match='furlong'):
+        read_scan(_write_cxi(tmp_path / 'scan.cxi', change))
+
+
+def test_dark_frames_are_not_used_and_that_is_said(tmp_path: Path) -> None:
+    path = _write_cxi(tmp_path / 'scan.cxi', _set('instrument_1/detector_1/data_dark', np.ones((SIDE, SIDE))))
+    (notice,) = (notice for notice in read_scan(path).notices if notice.code == 'key_ignored')
+    assert 'data_dark' in notice.text
+    assert not [one for one in read_scan(_write_cxi(tmp_path / 'b.cxi')).notices if one.code == 'key_ignored']
+
+
+@pytest.mark.parametrize(
+    ('basis', 'words'),
+    [(np.zeros((2, 3)), r'shape \(2, 3\); expected \(2, 3\), not zero'), (np.ones(3), r'shape \(3,\)')],
+)
+def test_basis_vectors_that_are_none_are_refused(tmp_path: Path, basis: Any, words: str) -> None:
+    with pytest.raises(ScanError, match=words):
+        read_scan(_write_cxi(tmp_path / 'scan.cxi', _set('instrument_1/detector_1/basis_vectors', basis)))
+
+
+@pytest.mark.parametrize('form', ['transposed', 'one for each pattern'])
+def test_basis_vectors_in_other_forms(tmp_path: Path, form: str) -> None:
+    """The detector's rows point up: the row of each position has the other sign."""
+    basis = np.array([[0, PIXEL, 0], [-PIXEL, 0, 0]])
+    stored = basis.T if form == 'transposed' else np.repeat(basis[None], COUNT, axis=0)
+    scan = read_scan(_write_cxi(tmp_path / 'scan.cxi', _set('instrument_1/detector_1/basis_vectors', stored))).scan
+    _assert_is_the_scan(scan, POSITIONS * [-1, 1])
+
+
+@pytest.mark.parametrize('shape', [(COUNT, SIDE), (2, 3, SIDE, SIDE + 1)])
+def test_patterns_of_another_shape_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ScanError, match='expected'):
+        read_scan(_write_cxi(tmp_path / 'scan.cxi', _set('instrument_1/detector_1/data', np.ones(shape, np.uint16))))
+
+
+def test_positions_that_are_not_as_many_as_patterns_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match=r'translation of .* has shape \(3, 12\)|expected \(12, 3\)'):
+        read_scan(_write_cxi(tmp_path / 'a.cxi', _set('sample_1/geometry_1/translation', np.ones((COUNT, 4)))))
+    with pytest.raises(ScanError, match='expected'):
+        read_scan(_write_cxi(tmp_path / 'b.cxi', _set('sample_1/geometry_1/translation', np.ones((COUNT - 1, 3)))))
+
+
+@pytest.mark.parametrize('form', ['transposed', 'two columns'])
+def test_translations_in_other_forms(tmp_path: Path, form: str) -> None:
+    def change(file: Any) -> None:
+        values = file['entry_1/sample_1/geometry_1/translation'][()]
+        _replace(file, 'entry_1/sample_1/geometry_1/translation', values.T if form == 'transposed' else values[:, :2])
+
+    _assert_is_the_scan(read_scan(_write_cxi(tmp_path / 'scan.cxi', change)).scan)
+
+
+@pytest.mark.parametrize('size', [np.ones(2), np.array([1.0, 0.0, 0.0])])
+def test_an_image_of_unknown_size_has_no_pixel_size(tmp_path: Path, size: Any) -> None:
+    def change(file: Any) -> None:
+        file['entry_1/image_1/data'] = np.ones((20, 30), np.complex64)
+        file['entry_1/image_1/image_size'] = size
+
+    assert read_object(_write_cxi(tmp_path / 'scan.cxi', change)).pixel_size is None
+
+
+def test_a_cxi_file_without_an_illumination_has_no_probe(tmp_path: Path) -> None:
+    path = _write_cxi(tmp_path / 'scan.cxi')
+    assert read_scan(path).scan.probe is None
+    with pytest.raises(ScanError, match='without an illumination'):
+        read_probe(path)
+    real = _write_cxi(tmp_path / 'b.cxi', _set('instrument_1/source_1/illumination', np.ones((SIDE, SIDE))))
+    assert read_scan(real).scan.probe is None, 'a map of intensities is no probe'
+
+
+def test_a_cxi_file_without_an_entry_is_told(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / 'scan.cxi', 'w') as file:
+        file['cxi_version'] = 160
+    with pytest.raises(ScanError, match='CXI file without an entry'):
+        read_scan(tmp_path / 'scan.cxi')
+
+
+def test_ptypy_data_without_patterns_and_without_weights(tmp_path: Path) -> None:
+    def drop(key: str) -> Change:
+        return lambda file: [_replace(file, f'chunks/{name}/{key}', None) for name in ('0', '2', '10')] and None
+
+    assert read_scan(_write_ptyd(tmp_path / 'a.ptyd', drop('weights'))).scan.bad_pixels is None
+    with pytest.raises(ScanError, match="without 'data' in its chunks"):
+        read_scan(_write_ptyd(tmp_path / 'b.ptyd', drop('data')))
+
+
+@pytest.mark.parametrize(
+    ('energy', 'expected'), [(ENERGY * JOULES, ENERGY), (49.9, 49_900.0), (50.1, 50.1), (8000.0, 8000.0)]
+)
+def test_an_energy_without_a_unit_is_that_of_a_photon(energy: float, expected: float) -> None:
+    """In J; else, since no photon has 1 mJ, in keV below 50, and in eV from there."""
+    assert _correct_unit(energy / JOULES) == pytest.approx(expected)

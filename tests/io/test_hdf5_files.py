@@ -401,7 +401,7 @@ def test_without_room_packed_patterns_are_read_on_demand_and_that_is_said(
     assert isinstance(patterns, lazy.LazyPatterns)
     np.testing.assert_array_equal(patterns, PATTERNS)
     (notice,) = (notice for notice in file.notices if notice.code == 'patterns_packed')
-    assert 'TMPDIR' in notice.text
+    assert 'TMPDIR' in notice.text and 'no room for 0.0 GiB' in notice.text
 
 
 @pytest.mark.usefixtures('large')

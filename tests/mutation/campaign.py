@@ -232,6 +232,7 @@ def main() -> None:
     """Do what is asked on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--map', action='store_true', help='run the tests once, to know which reaches which line')
+    parser.add_argument('--more', action='store_true', help='--map adds to what it has found before')
     parser.add_argument('--seed', type=int, help='draw mutants and try them')
     parser.add_argument('--count', type=int, default=130, help='how many of each package')
     parser.add_argument('--packages', nargs='+', default=list(PACKAGES))
@@ -240,7 +241,7 @@ def main() -> None:
     parser.add_argument('--tests', nargs='+', default=TESTS, help='what --map runs')
     arguments = parser.parse_args()
     if arguments.map:
-        map_tests(arguments.tests)
+        map_tests(arguments.tests, more=arguments.more)
     if arguments.seed is not None:
         Campaign(arguments.seed, arguments.count, arguments.packages, arguments.only).run()
         if arguments.report:

@@ -42,16 +42,22 @@ class Mapping:
         return answer
 
     def pytest_sessionfinish(self) -> None:
-        """Leave the seconds."""
-        SECONDS.write_text(json.dumps(self.seconds))
+        """Leave the seconds, beside those of tests that were run before."""
+        SECONDS.write_text(json.dumps(read_seconds() | self.seconds))
 
 
-def map_tests(tests: list[str]) -> None:
-    """Run tests under coverage, and leave what each of them runs and takes in OUT."""
+def read_seconds() -> dict[str, float]:
+    """The CPU seconds of the tests that were run."""
+    found: dict[str, float] = json.loads(SECONDS.read_text()) if SECONDS.exists() else {}
+    return found
+
+
+def map_tests(tests: list[str], *, more: bool = False) -> None:
+    """Run tests under coverage, and leave what each of them runs and takes in OUT, with `more` beside what is there."""
     import coverage
 
     OUT.mkdir(exist_ok=True)
-    for old in OUT.glob('coverage*'):
+    for old in () if more else OUT.glob('[cs]*'):
         old.unlink()
     script, settings = OUT / 'map.py', ROOT / 'pyproject.toml'
     script.write_text(PROGRAM)
@@ -59,6 +65,8 @@ def map_tests(tests: list[str]) -> None:
     options = ['-q', '-p', 'no:cacheprovider', '-p', 'no:xdist', '-m', 'not slow', *tests]
     subprocess.run([sys.executable, *measure, *options], cwd=ROOT, env=make_environment(), check=False)
     combined = coverage.Coverage(data_file=str(DATA), config_file=str(settings))
+    if more:
+        combined.load()
     combined.combine()
     combined.save()
 
@@ -78,7 +86,7 @@ class Reach:
         self.data = CoverageData(str(DATA))
         self.data.read()
         self.by_file: dict[Path, dict[int, list[str]]] = {}
-        self.seconds: dict[str, float] = json.loads(SECONDS.read_text())
+        self.seconds = read_seconds()
 
     def find_tests(self, file: Path, mutant: Mutant) -> list[str]:
         """The tests of a mutant, as many as the budget allows; for a line run at import, those of its module."""
