@@ -160,6 +160,7 @@ class Campaign:
     def __init__(self, seed: int, count: int, packages: list[str], only: str) -> None:
         self.file = _results(seed)
         reach = Reach()
+        self.files = sorted({test.split('::')[0] for test in reach.seconds})
         done = {entry['key'] for entry in _read(self.file)}
         drawn = [
             item for item in draw_mutants(seed, count, packages) if item[1].key not in done and only in item[1].key
@@ -172,7 +173,7 @@ class Campaign:
             import_module(name)
         os.chdir(ROOT)
         if not (server := os.fork()):
-            os._exit(int(pytest.main([*OPTIONS, *TESTS], [Server(self.serve)])))
+            os._exit(int(pytest.main([*OPTIONS, *self.files], [Server(self.serve)])))
         os.waitpid(server, 0)
         done = {entry['key'] for entry in _read(self.file)}
         for file, mutant, tests in self.drawn:

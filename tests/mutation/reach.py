@@ -57,8 +57,8 @@ def map_tests(tests: list[str], *, more: bool = False) -> None:
     import coverage
 
     OUT.mkdir(exist_ok=True)
-    for old in () if more else OUT.glob('[cs]*'):
-        old.unlink()
+    for old in () if more else (*OUT.glob('coverage*'), SECONDS):
+        old.unlink(missing_ok=True)
     script, settings = OUT / 'map.py', ROOT / 'pyproject.toml'
     script.write_text(PROGRAM)
     measure = ['-m', 'coverage', 'run', f'--rcfile={settings}', f'--data-file={DATA}', str(script)]

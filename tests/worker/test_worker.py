@@ -290,7 +290,11 @@ def test_the_life_of_a_model(
     stopped = open_model(output / 'model.safetensors').manifest.training
     assert stopped.interrupted and stopped.epochs == 1 and can_resume(output)
     code, further = answered(request.model_copy(update={'resume': True}), job, monkeypatch)
-    assert not open_model(output / 'model.safetensors').manifest.training.interrupted
+    written = open_model(output / 'model.safetensors')
+    said_of_it = written.manifest.training
+    assert (said_of_it.scans, said_of_it.patterns, said_of_it.epochs) == (('small',), len(scan), 3)
+    assert not said_of_it.interrupted and said_of_it.device == 'cpu' and written.manifest.card is None
+    assert written.self_test.counts.shape == (4, 32, 32), 'a few patterns, as they were trained on'
     losses = [(said['epoch'], said['train_loss']) for said in (*first, *further) if is_epoch(said)]
     assert [epoch for epoch, _ in losses] == [1, 2, 3]
     assert code == 0 and further[-1]['event'] == 'done' and np.allclose(further[-1]['losses'], losses)
