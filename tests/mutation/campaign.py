@@ -145,8 +145,12 @@ def _name_mutant(file: Path, mutant: Mutant) -> str:
 
 
 def _test_imported(session: pytest.Session, file: Path, mutant: Mutant, tests: list[str]) -> int:
-    _name_mutant(file, mutant)
-    return run_items(session, tests) if swap_code(file, mutant) else CANNOT
+    named = _name_mutant(file, mutant)
+    if named.split(' ')[0] not in sys.modules:  # one that is imported when it is used: then as the mutant
+        import_mutant(named)
+    elif not swap_code(file, mutant):
+        return CANNOT
+    return run_items(session, tests)
 
 
 def _test_importing(file: Path, mutant: Mutant, tests: list[str]) -> int:
