@@ -186,15 +186,14 @@ def _read_patterns(members: NpzMembers, n: int) -> tuple[NDArray[Any], tuple[Not
 
 def _find_pattern_axis(shape: tuple[int, ...], n: int, name: str) -> int:
     matching = [i for i in range(3) if shape[i] == n]
-    square = [i for i in matching if len({*shape[:i], *shape[i + 1 :]}) == 1]
-    if len(square) > 1:
+    if len(matching) == 3:
         raise ScanError(
             f'{name} has shape {shape}, so any axis may count the {n} patterns; '
             f"save it with the patterns first and add the key {AXES_KEY} = '{AXES}'."
         )
     if not matching:
         raise ScanError(f'{name} has shape {shape} but there are {n} positions; one axis must match the positions.')
-    return (square or matching)[0]
+    return matching[0]
 
 
 def _decide_domain(members: NpzMembers, diffraction: NDArray[Any], choice: DomainChoice) -> tuple[Any, str]:

@@ -71,7 +71,9 @@ def test_a_cxi_file_is_a_scan_in_object_pixels(tmp_path: Path) -> None:
     _assert_is_the_scan(read.scan)
     assert read.scan.metadata['photon_energy_eV'] == pytest.approx(ENERGY)
     assert read.scan.metadata['detector_object_distance_m'] == DISTANCE
-    assert any(notice.code == 'geometry' and 'nm' in notice.text for notice in read.notices)
+    (told,) = (notice.text for notice in read.notices if notice.code == 'geometry')
+    side = f'{OBJECT_PIXEL * 1e9:.4g}'
+    assert told == f'Object pixels are {side} x {side} nm: 8000 eV, 2 m, detector pixels of 75 um.'
 
 
 UNITS: dict[str, Change] = {

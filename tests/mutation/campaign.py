@@ -67,15 +67,28 @@ class Selection:
         items[:] = sorted((i for i in items if i.nodeid in self.order), key=lambda item: self.order[item.nodeid])
 
 
+def list_all(package: str) -> list[tuple[Path, Mutant]]:
+    """All mutants of a package."""
+    return [(file, mutant) for file in sorted((PACKAGE / package).glob('*.py')) for mutant in list_mutants(file)]
+
+
 def draw_mutants(seed: int, count: int, packages: list[str]) -> list[tuple[Path, Mutant]]:
     """`count` mutants of each package, drawn from a seed."""
     drawn = []
     for package in packages:
-        files = sorted((PACKAGE / package).glob('*.py'))
-        every = [(file, mutant) for file in files for mutant in list_mutants(file)]
+        every = list_all(package)
         random.Random(f'{seed} {package}').shuffle(every)  # so that a larger count begins with the same ones
         drawn += every[:count]
     return drawn
+
+
+def take_survivors(results: Path) -> list[tuple[Path, Mutant]]:
+    """The mutants of a file of results that have survived, and are no longer in it afterwards."""
+    entries = _read(results)
+    kept = [entry for entry in entries if entry['outcome'] in SEEN]
+    left = {entry['key'] for entry in entries} - {entry['key'] for entry in kept}
+    results.write_text(''.join(json.dumps(entry) + '\n' for entry in kept))
+    return [item for package in PACKAGES for item in list_all(package) if item[1].key in left]
 
 
 def run_mutant(mutant: Mutant, tests: list[str], test: Callable[[], int]) -> str | None:
@@ -159,17 +172,15 @@ def _test_importing(file: Path, mutant: Mutant, tests: list[str]) -> int:
 
 
 class Campaign:
-    """The mutants of a seed that are not done, first those in functions, then those that are seen at import."""
+    """Mutants that are not done, first those in functions, then those that are seen at import."""
 
-    def __init__(self, seed: int, count: int, packages: list[str], only: str) -> None:
-        self.file = _results(seed)
-        reach = Reach()
+    def __init__(self, file: Path, drawn: list[tuple[Path, Mutant]], only: str) -> None:
+        self.file = file
+        reach = Reach()  # asked before anything is forked: the data of coverage do not outlive that
         self.files = sorted({test.split('::')[0] for test in reach.seconds})
-        done = {entry['key'] for entry in _read(self.file)}
-        drawn = [
-            item for item in draw_mutants(seed, count, packages) if item[1].key not in done and only in item[1].key
-        ]
-        self.drawn = [(file, mutant, reach.find_tests(file, mutant)) for file, mutant in drawn]
+        done = {entry['key'] for entry in _read(file)}
+        wanted = [(f, mutant) for f, mutant in drawn if mutant.key not in done and only in mutant.key]
+        self.drawn = [(f, mutant, reach.find_tests(f, mutant)) for f, mutant in wanted]
 
     def run(self) -> None:
         """Run them."""
@@ -241,6 +252,7 @@ def main() -> None:
     parser.add_argument('--seed', type=int, help='draw mutants and try them')
     parser.add_argument('--count', type=int, default=130, help='how many of each package')
     parser.add_argument('--packages', nargs='+', default=list(PACKAGES))
+    parser.add_argument('--again', action='store_true', help='try what has survived anew, and draw nothing')
     parser.add_argument('--only', default='', help='mutants with this text in their keys')
     parser.add_argument('--report', action='store_true', help='print the scores of a seed')
     parser.add_argument('--tests', nargs='+', default=TESTS, help='what --map runs')
@@ -248,7 +260,9 @@ def main() -> None:
     if arguments.map:
         map_tests(arguments.tests, more=arguments.more)
     if arguments.seed is not None:
-        Campaign(arguments.seed, arguments.count, arguments.packages, arguments.only).run()
+        file = _results(arguments.seed)
+        drawn = draw_mutants(arguments.seed, arguments.count, arguments.packages)
+        Campaign(file, take_survivors(file) if arguments.again else drawn, arguments.only).run()
         if arguments.report:
             sys.stdout.write(report(arguments.seed) + '\n')
 

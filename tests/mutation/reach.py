@@ -16,7 +16,7 @@ from .mutants import Mutant
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / '.mutation'
 DATA, SECONDS = OUT / 'coverage', OUT / 'seconds.json'
-BUDGET = 8.0  # CPU seconds of tests for a mutant, as they take without it
+BUDGET = 15.0  # CPU seconds of tests for a mutant, as they take without it
 PROGRAM = 'import sys, pytest; from mutation.reach import Mapping; sys.exit(pytest.main(sys.argv[1:], [Mapping()]))\n'
 
 
@@ -89,12 +89,12 @@ class Reach:
         self.seconds = read_seconds()
 
     def find_tests(self, file: Path, mutant: Mutant) -> list[str]:
-        """The tests of a mutant, as many as the budget allows; for a line run at import, those of its module."""
+        """The tests of a mutant, as many as the budget allows; for a line run at import, those of its package."""
         if file not in self.by_file:
             self.by_file[file] = self.data.contexts_by_lineno(str(file))
         by_line = self.by_file[file]
         if mutant.at_import:
-            found = {test for tests in by_line.values() for test in tests}
+            found = {test for test in self.seconds if test.startswith(f'tests/{file.parent.name}/')}
         else:
             found = next((set(tests) for line in mutant.lines if any(tests := by_line.get(line, []))), set())
         chosen: list[str] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -260,6 +261,31 @@ def test_what_was_decided_about_a_scan_is_logged(channel: main.Channel, tmp_path
 
 def test_a_backend_that_is_not_there_is_told_when_it_is_used() -> None:
     assert 0 <= main.preload('nonesuch') < 60
+
+
+NOISY = """
+import os, sys
+def hear(event, arguments):
+    if event == 'import' and arguments[0] == 'ptychopinn_reconstructor.backend':
+        os.write(1, b'a library prints')
+sys.addaudithook(hear)
+"""
+
+
+@pytest.mark.parametrize('backend', ['', 'nonesuch'])
+def test_what_libraries_print_does_not_come_between(backend: str, tmp_path: Path) -> None:
+    """With the name of a backend what a training imports is loaded before the request is there."""
+    (tmp_path / 'sitecustomize.py').write_text(NOISY)
+    command = [sys.executable, '-P', '-m', 'ptychopinn_reconstructor.worker.main', *([backend] if backend else [])]
+    environment = {**os.environ, 'PYTHONPATH': str(tmp_path)}
+    with subprocess.Popen(
+        command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True, cwd=tmp_path, env=environment
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        process.stdin.write(DevicesRequest(backends=('nonesuch',)).model_dump_json() + '\n')
+        process.stdin.flush()
+        assert [json.loads(line)['event'] for line in process.stdout] == ['done']
+        assert 'a library prints' in process.stderr.read()
 
 
 def test_the_command_of_a_worker_answers_one_request(tmp_path: Path) -> None:

@@ -357,3 +357,28 @@ def test_positions_without_numbers_of_patterns_come_back_as_refined(tmp_path: Pa
     scan = read_arrays(tmp_path, as_is=True).scan
     refined = scan.positions[:5] + 1
     assert restore_positions(tmp_path, scan, refined) is refined
+
+
+def test_nothing_is_pickled(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='allow_pickle'):
+        write_arrays(tmp_path, {'diffraction': np.array([{}], object)}, {})
+
+
+def test_a_scratch_folder_that_is_gone_already_is_no_error(tmp_path: Path) -> None:
+    with Scratch(1000, tmp_path) as scratch:
+        shutil.rmtree(scratch.path)
+    lock = scratch._lock
+    assert lock is not None and lock.closed
+
+
+def test_a_leftover_that_goes_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two jobs that start at once look at the same one."""
+    (tmp_path / f'{PREFIX}gone').mkdir()
+
+    def vanish(folder: Path) -> bool:
+        folder.rmdir()
+        return folder.stat() is None
+
+    monkeypatch.setattr(handover, '_is_abandoned', vanish)
+    handover.remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -25,6 +25,7 @@ from scans import short_config, small_scan
 from ptychopinn_reconstructor.backend import find_missing_modules
 from ptychopinn_reconstructor.io import read_scan, write_npz
 from ptychopinn_reconstructor.model_file.opening import open_model
+from ptychopinn_reconstructor.reconstruction.diagnostic_pictures import from_bytes
 from ptychopinn_reconstructor.scan import Scan
 from ptychopinn_reconstructor.training.folder import can_resume
 from ptychopinn_reconstructor.worker import main
@@ -290,7 +291,11 @@ def test_the_life_of_a_model(
     stopped = open_model(output / 'model.safetensors').manifest.training
     assert stopped.interrupted and stopped.epochs == 1 and can_resume(output)
     code, further = answered(request.model_copy(update={'resume': True}), job, monkeypatch)
+    other = config(backend_name, training__nepochs=4, training__batch_size=16)
+    refused, refusal = answered(request.model_copy(update={'resume': True, 'config': other}), job, monkeypatch)
+    assert refused == 2 and 'whose batch_size is 8, not 16' in refusal[-1]['message']
     written = open_model(output / 'model.safetensors')
+    assert written.manifest.scaling.refined_from is None and written.manifest.scaling.other_probes == ()
     said_of_it = written.manifest.training
     assert (said_of_it.scans, said_of_it.patterns, said_of_it.epochs) == (('small',), len(scan), 3)
     assert not said_of_it.interrupted and said_of_it.device == 'cpu' and written.manifest.card is None
@@ -305,6 +310,23 @@ def test_the_life_of_a_model(
     )
     assert code == 0 and np.allclose(said[-1]['losses'], losses)
     check_reconstruction(said, job, scan)
+
+
+@pytest.mark.parametrize('moved', [True, False])
+def test_the_engine_alone_leaves_its_files(moved: bool, scan: Scan, job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Positions only where they were refined."""
+    asked = config(refinement__passes=1, refinement__positions=moved)
+    code, said = answered(ReconstructRequest(scan=job / 'scan', config=asked), job, monkeypatch)
+    done = said[-1]
+    assert code == 0 and [epoch for epoch, _ in done['losses']] == [1] and done['import_seconds'] == 0
+    assert np.load(job / done['probe']).shape == scan.probe.shape  # type: ignore[union-attr]
+    assert done['object'].startswith('object-') and done['probe'].startswith('probe-')
+    kept = from_bytes((job / done['reliability_file']).read_bytes())
+    assert kept.line() == done['reliability']
+    if moved:
+        assert np.load(job / done['positions']).shape == (len(scan), 2) and done['positions'].startswith('positions-')
+    else:
+        assert done['positions'] is None and not [*job.glob('positions-*')]
 
 
 @pytest.mark.parametrize('there', [[], pytest.param(INSTALLED, marks=pytest.mark.slow)], ids=['none', 'all'])
