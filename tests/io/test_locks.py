@@ -18,7 +18,7 @@ import pytest
 from ptychopinn_reconstructor.errors import OutputError
 from ptychopinn_reconstructor.io import locks
 from ptychopinn_reconstructor.io.locks import NAME, FolderLock
-from ptychopinn_reconstructor.io.system import HOST
+from ptychopinn_reconstructor.io.system import HOST, lock_file
 
 pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='locks and signals of POSIX')
 HOLD = """
@@ -148,7 +148,7 @@ def test_a_lock_that_never_lasts_is_given_up(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_lock_that_is_gone_once_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock_file, tries = locks.lock_file, []
+    tries: list[str] = []
 
     def lock_at_second(file: IO[str]) -> bool:
         tries.append(file.name)

@@ -47,7 +47,7 @@ def test_the_correlation_is_of_the_strongest_modes() -> None:
 
 def test_the_hash_is_of_the_values() -> None:
     probe = draw_probe(0)
-    assert probes.hash_probe(probe) == probes.hash_probe(np.asfortranarray(probe).astype(complex))  # type: ignore[arg-type]
+    assert probes.hash_probe(probe) == probes.hash_probe(np.asfortranarray(probe).astype(complex))
     assert probes.hash_probe(probe) != probes.hash_probe(np.nextafter(probe.real, 9) + 1j * probe.imag)
 
 

@@ -144,7 +144,7 @@ def test_a_preview_is_a_file_and_the_last_event_stays_here(channel: main.Channel
     read = Preview.model_validate(one)
     assert np.array_equal(np.load(read.object), preview.object)
     assert (read.stage, read.origin, read.complete, read.total, read.epoch) == ('refine', (1.0, 2.0), False, 5, 3)
-    channel.emit(events.Done(*([None] * len(events.Done.__dataclass_fields__))))  # type: ignore[arg-type]
+    channel.emit(events.Done(*([None] * len(events.Done.__dataclass_fields__))))
     assert len(said(channel)) == 1, 'the worker says by itself where the result lies'
 
 
@@ -213,9 +213,9 @@ def test_a_listener_hands_over_requests_and_stops(channel: main.Channel, monkeyp
     ends: list[object] = []
     lines = b'\n{"job": "x"}\n stop \n' + b'{"job": "y"}\n'
     monkeypatch.setattr('sys.stdin', io.TextIOWrapper(io.BytesIO(lines)))
-    monkeypatch.setattr(main.time, 'sleep', ends.append)
+    monkeypatch.setattr('time.sleep', ends.append)
     monkeypatch.setattr(main, 'remove_scratch', lambda: ends.append('scratch'))
-    monkeypatch.setattr(main.os, '_exit', ends.append)
+    monkeypatch.setattr('os._exit', ends.append)
     channel.listen()
     asked = [channel.requests.get_nowait() for _ in range(3)]
     assert asked == ['{"job": "x"}\n', '{"job": "y"}\n', ''] and channel.requests.empty()
@@ -234,8 +234,8 @@ def test_a_stop_alone_orphans_nobody(channel: main.Channel, monkeypatch: pytest.
 
     monkeypatch.setattr('sys.stdin', io.TextIOWrapper(Stdin(b'stop\n')))
     quiet: list[Callable[..., None]] = [lambda *_: None] * 2
-    monkeypatch.setattr(main.time, 'sleep', quiet[0])
-    monkeypatch.setattr(main.os, '_exit', quiet[1])
+    monkeypatch.setattr('time.sleep', quiet[0])
+    monkeypatch.setattr('os._exit', quiet[1])
     channel.listen()
     assert heard == [True]
 

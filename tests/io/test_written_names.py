@@ -47,7 +47,7 @@ def test_a_cxi_file_holds_a_scan_by_its_own_names(tmp_path: Path) -> None:
         assert np.array_equal(entry['data_1/data'][()], detector['data'][()])
         assert np.array_equal(entry['data_1/translation'][()], translation[()])
         assert source['energy'].attrs['units'] == 'J' and detector['distance'].attrs['units'] == 'm'
-        assert np.array_equal(entry['instrument_1/source_1/illumination'][()], scan.probe)
+        assert scan.probe is not None and np.array_equal(entry['instrument_1/source_1/illumination'][()], scan.probe)
         assert detector['mask'].dtype == np.uint32 and not detector['mask'][()].any()
         assert entry['title'][()].decode() == 'simulated'
         np.testing.assert_allclose(detector['basis_vectors'][()], [[0, -75e-6, 0], [-75e-6, 0, 0]])
@@ -138,8 +138,8 @@ def test_an_evaluation_shows_results_beside_the_truth_and_what_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr(images, 'save_figure', lambda figure, path: drawn.append(figure) or path)
-    truth = np.full((20, 30), 2 * np.exp(1j))
+    monkeypatch.setattr(images, 'save_figure', lambda figure, path: (drawn.append(figure), path)[1])
+    truth: Any = np.full((20, 30), 2 * np.exp(1j))
     pairs = [images.ImagePair(name, truth * factor, truth) for name, factor in (('a', 1.5), ('b', np.exp(0.5j)))]
     curve = {'frequency': [0.1, 0.5], 'correlation': [1.0, 0.5], 'half_bit': [0.5, 0.4]}
     assert images.write_evaluation(tmp_path / 'e.png', pairs, {'a': curve}) == tmp_path / 'e.png'
