@@ -7,6 +7,7 @@ import io
 import os
 import sys
 
+ANY_NAME = 'backslashreplace'  # of a file: one that is no text is printed nevertheless
 UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # why a stream takes no more
 
 
@@ -24,6 +25,7 @@ def prepare_streams() -> None:
     for name, mode in (('stdin', 'r'), ('stdout', 'w'), ('stderr', 'w')):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, mode, encoding='utf-8'))  # noqa: SIM115 - closed with the process
+            devnull = open(os.devnull, mode, encoding='utf-8', errors=ANY_NAME)  # noqa: SIM115 - closed with the process
+            setattr(sys, name, devnull)
         elif mode == 'w' and isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors='backslashreplace')
+            stream.reconfigure(errors=ANY_NAME)

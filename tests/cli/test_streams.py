@@ -36,6 +36,15 @@ def test_a_command_works_when_nobody_can_hear_it(redirect: str, scan: Path, tmp_
     assert read_product(tmp_path / 'out' / 'product.h5').positions.shape == (16, 2)
 
 
+@pytest.mark.parametrize('redirect', ['', '>&-', '2>&-', '>&- 2>&-'])
+def test_names_that_are_no_text_are_told_or_not_but_never_fail(redirect: str, scan: Path, tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b'/not \xff\xfe text'))
+    done = run_shell(redirect, 'refine', str(scan), '--output-dir', str(folder), '--passes', '1')
+    assert done.returncode == 0, done.stderr
+    assert (folder / 'product.h5').exists()
+    assert ('not \\udcff\\udcfe text' in done.stdout) == ('>&-' not in redirect.split())
+
+
 def test_no_file_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None:
     """What a library prints would be written into it."""
     program = (

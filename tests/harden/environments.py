@@ -178,7 +178,7 @@ def _make_read_only(folder: Path) -> Path:
 def _plain_user(here: Surroundings, folder: Path) -> None:
     """The superuser passes every permission: without its capabilities it is a user as others."""
     if os.geteuid() == 0 and not here.prefix and shutil.which('setpriv'):
-        here.prefix = ['setpriv', '--bounding-set=-all', '--inh-caps=-all']
+        here.prefix = [str(shutil.which('setpriv')), '--bounding-set=-all', '--inh-caps=-all']
 
 
 def _unknown_user(here: Surroundings, folder: Path) -> None:
@@ -192,7 +192,7 @@ def _unknown_user(here: Surroundings, folder: Path) -> None:
             f'--inh-caps={caps}',
             '--ambient-caps=+dac_read_search',
         ]
-        here.prefix = ['setpriv', *user]
+        here.prefix = [str(shutil.which('setpriv')), *user]
         folder.chmod(0o755)
         for name in ('USER', 'LOGNAME', 'LNAME', 'USERNAME'):
             here.env.pop(name, None)
