@@ -114,7 +114,12 @@ def test_losses_are_logarithmic_where_all_are_positive(
     lowest: float, scale: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr(curves, 'save_figure', lambda figure, path: (drawn.append(figure), path)[1])
+
+    def keep(figure: Any, path: Path) -> Path:
+        drawn.append(figure)
+        return path
+
+    monkeypatch.setattr(curves, 'save_figure', keep)
     trainings: dict[str, Any] = {'a': [(1, 0.5, 0.6), (2, 0.4, lowest)], 'b': [(1, 0.3, None), (2, 0.2, None)]}
     assert curves.write_losses(tmp_path / 'losses.png', trainings) == tmp_path / 'losses.png'
     (axis,) = drawn[0].axes

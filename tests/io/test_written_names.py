@@ -138,7 +138,12 @@ def test_an_evaluation_shows_results_beside_the_truth_and_what_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr(images, 'save_figure', lambda figure, path: (drawn.append(figure), path)[1])
+
+    def keep(figure: Any, path: Path) -> Path:
+        drawn.append(figure)
+        return path
+
+    monkeypatch.setattr(images, 'save_figure', keep)
     truth: Any = np.full((20, 30), 2 * np.exp(1j))
     pairs = [images.ImagePair(name, truth * factor, truth) for name, factor in (('a', 1.5), ('b', np.exp(0.5j)))]
     curve = {'frequency': [0.1, 0.5], 'correlation': [1.0, 0.5], 'half_bit': [0.5, 0.4]}
