@@ -186,7 +186,7 @@ def test_a_picture_has_room_for_what_stands_beside_it() -> None:
     bare, _ = drawing.make_image_figure((10, 10), None, bar=False)
     full, axis = drawing.make_image_figure((10, 10), None, title='object')
     assert axis.get_title() == 'object'
-    np.testing.assert_allclose(full.get_size_inches() - bare.get_size_inches(), (0.9, 0.3))
+    np.testing.assert_allclose(full.get_size_inches() - bare.get_size_inches(), (0.85, 0.3))
 
 
 def test_pixels_that_are_no_squares_are_drawn_in_their_proportion() -> None:
