@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.backend import Weights
@@ -11,6 +10,7 @@ from ptychopinn_reconstructor.backend.base import BackendBase
 from ptychopinn_reconstructor.backends.onnx_runtime.description import DESCRIPTION
 from ptychopinn_reconstructor.backends.onnx_runtime.graph import Graph
 from ptychopinn_reconstructor.backends.onnx_runtime.prediction import OnnxNetwork, list_devices
+from ptychopinn_reconstructor.backends.onnx_runtime.runtime import load_runtime
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import ConfigError
 
@@ -26,7 +26,7 @@ class OnnxRuntimeBackend(BackendBase):
 
     def versions(self) -> dict[str, str]:
         """Version of the runtime; for GPUs it is installed under another name."""
-        return {'onnxruntime': str(onnxruntime.__version__)}
+        return {'onnxruntime': str(load_runtime().__version__)}
 
     def draw_weights(self, config: Config, seed: int) -> dict[str, NDArray[np.float32]]:
         """Freshly drawn weights; no global random state is touched."""

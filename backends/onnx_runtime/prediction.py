@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
+from ptychopinn_reconstructor.backends.onnx_runtime.runtime import load_runtime
 from ptychopinn_reconstructor.errors import DeviceError
 
 ERRORS_ONLY: Final = 3
@@ -23,7 +23,7 @@ SINGLE_PRECISION: Final = {'CUDAExecutionProvider': {'use_tf32': '0'}}  # of the
 
 def list_devices() -> list[str]:
     """The CPU, and each GPU under the words whose first provider this build of ONNX Runtime has."""
-    there = onnxruntime.get_available_providers()
+    there = load_runtime().get_available_providers()
     words = [word for word, (first, *_) in PROVIDERS.items() if first in there]
     return ['cpu', *(f'{word}:{number}' for word in words for number in range(count_gpus()))]
 
@@ -37,14 +37,15 @@ class OnnxNetwork:
     """A session of a graph on one device; DeviceError where the providers of that device cannot be started."""
 
     def __init__(self, graph: bytes, device: str) -> None:
-        options = onnxruntime.SessionOptions()
+        runtime = load_runtime()
+        options = runtime.SessionOptions()
         # Whoever has more cores calls from more threads.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.use_deterministic_compute = True
         options.log_severity_level = ERRORS_ONLY
         providers = list_providers(device)
         try:
-            self.session = onnxruntime.InferenceSession(graph, options, providers, enable_fallback=0)
+            self.session = runtime.InferenceSession(graph, options, providers, enable_fallback=0)
         except Exception as error:  # its own errors have no common base
             if device == 'cpu':
                 raise

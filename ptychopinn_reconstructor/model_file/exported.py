@@ -45,8 +45,10 @@ def encode_export(network: bytes, manifest: Mapping[str, Any], tensors: Tensors)
 
 
 def is_export(file: Path) -> bool:
-    """Whether a file begins as one that `encode_export` made."""
+    """Whether a file begins as one that `encode_export` made; a pipe, which would block, is none."""
     try:
+        if not file.is_file():
+            return False
         with file.open('rb') as stream:
             return stream.read(len(START)) == START
     except OSError:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,3 +100,17 @@ def test_a_graph_that_is_none_is_an_error_of_the_runtime() -> None:
     graph = encode_model(encode_graph([node], {}, {'x': ('b',)}, {'y': ('b',)}))
     with pytest.raises(Exception, match='NoSuchOperator'):
         prediction.OnnxNetwork(graph, 'cpu')
+
+
+def test_the_runtime_tells_nobody_anything(tmp_path: Path) -> None:
+    """Its wheels for Linux keep a number of the user in the home folder, by which they send what they are used for."""
+    program = (
+        'from ptychopinn_reconstructor.backend import load_backend\n'
+        'assert load_backend("onnx").devices()[0] == "cpu"\n'
+        'assert load_backend("onnx").versions()["onnxruntime"]\n'
+    )
+    environment = {name: value for name, value in os.environ.items() if name != 'ORT_DISABLE_TELEMETRY'}
+    for variable in ('HOME', 'XDG_CACHE_HOME', 'XDG_CONFIG_HOME'):
+        environment[variable] = str(tmp_path)
+    subprocess.run([sys.executable, '-P', '-c', program], check=True, env=environment)
+    assert [*tmp_path.rglob('*')] == []
