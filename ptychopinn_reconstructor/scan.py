@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -163,10 +164,21 @@ class Scan:
 
 
 class PatternsOnDemand(ABC):
-    """Patterns that are read when they are asked for, indexed like an (n, H, W) array of numpy."""
+    """Patterns that are read when they are asked for, indexed like an (n, H, W) array of numpy.
+
+    Several threads may ask at once: they are read for one after the other, since a file has one place where it is read.
+    """
 
     def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
         self.dtype, self.shape, self.ndim = np.dtype(dtype), shape, len(shape)
+        self._reading = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != '_reading'}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reading = threading.Lock()
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -177,7 +189,9 @@ class PatternsOnDemand(ABC):
             values = self[first]
             return values[(*((slice(None),) if np.ndim(values) == self.ndim else ()), *rest)]
         wanted = np.arange(len(self))[index]
-        return self.read(wanted.ravel()).reshape(*wanted.shape, *self.shape[1:])
+        with self._reading:
+            values = self.read(wanted.ravel())
+        return values.reshape(*wanted.shape, *self.shape[1:])
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[:], dtype=dtype)

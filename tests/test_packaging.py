@@ -202,7 +202,7 @@ def test_everything_imported_is_a_declared_dependency() -> None:
     """Third-party modules that the package (not its backends) imports, by the names of their distributions."""
     import ast
 
-    distributions = {'skimage': 'scikit-image', 'yaml': 'pyyaml', 'zmq': 'pyzmq', 'pvaccess': 'pvapy'}
+    distributions = {'skimage': 'scikit-image', 'yaml': 'pyyaml', 'PIL': 'pillow', 'zmq': 'pyzmq', 'pvaccess': 'pvapy'}
     late = [r for extra in ('slurm', 'dask', 'live', 'pva') for r in PROJECT['project']['optional-dependencies'][extra]]
     declared = {re.split(r'[\[><=]', r)[0] for r in [*PROJECT['project']['dependencies'], *late]}
     used = set()

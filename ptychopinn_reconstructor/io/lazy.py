@@ -41,7 +41,7 @@ class LazyPatterns(PatternsOnDemand):
         return np.asarray(self._read(unique)[inverse])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, '_dataset': None}
+        return {**super().__getstate__(), '_dataset': None}
 
     def _open(self) -> Any:
         if self._dataset is None:

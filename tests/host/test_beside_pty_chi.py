@@ -61,7 +61,8 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
         inferred = run('infer', lambda: made.reconstruct_local(algorithm=PINN, block=True))
         host.set(**{'PtychoPINNPlugin.StartFromObject': True})
         refined = run('refine', lambda: made.reconstruct_local(algorithm=PINN, block=True))
-        yield Session(*(each.get_product() for each in (start, made, inferred, refined)), logs)
+        scan, pty_chi, by_network, by_engine = (each.get_product() for each in (start, made, inferred, refined))
+        yield Session(scan, pty_chi, by_network, by_engine, logs)
 
 
 def test_pty_chi_runs_in_the_session(beside: Session) -> None:

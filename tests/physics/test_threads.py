@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
+import time
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from engine_cases import Case
+from numpy.typing import NDArray
 
+from ptychopinn_reconstructor.io.lazy import LazyPatterns
 from ptychopinn_reconstructor.physics.arrays import NumpyArrays, row_bands
 from ptychopinn_reconstructor.physics.engine.options import RefineOptions
 from ptychopinn_reconstructor.physics.engine.prior import Smoothness
@@ -18,6 +25,7 @@ from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.simulation.simulate import simulate
 from ptychopinn_reconstructor.physics.stitching.stitch import contributions, probe_weight, stitch_patches
 from ptychopinn_reconstructor.physics.threads import AHEAD, Threads, available_threads
+from ptychopinn_reconstructor.scan import PatternsOnDemand
 
 
 def small_blocks(threads: int) -> NumpyArrays:
@@ -58,20 +66,19 @@ def test_an_error_comes_out_and_the_threads_go_on() -> None:
 
 
 def test_threads_end_with_what_refers_to_them() -> None:
-    before = threading.active_count()
     arrays = NumpyArrays(3)
     assert [*arrays.map_blocks(abs, [-1, -2, -3, -4])] == [1, 2, 3, 4]
-    names = [thread for thread in threading.enumerate() if thread.name.startswith('blocks')]
-    assert names and threading.active_count() > before
+    ours = [thread for thread in threading.enumerate() if thread.name.startswith('blocks')]
+    assert ours
     del arrays
-    for thread in names:
+    for thread in ours:
         thread.join(60)
-    assert not any(thread.is_alive() for thread in names)
+    assert not any(thread.is_alive() for thread in ours)
 
 
 def test_one_thread_takes_none() -> None:
-    before = threading.active_count()
-    assert [*Threads(1).map(abs, [-1])] == [1] and threading.active_count() == before
+    names = [*Threads(1).map(lambda _: threading.current_thread().name, range(3))]
+    assert names == [threading.current_thread().name] * 3
     assert available_threads() >= 1
 
 
@@ -103,6 +110,37 @@ def test_the_near_field_is_the_same_bit_by_bit() -> None:
     options = RefineOptions(3, wavefront=True)
     one, several = (run(threads, options, (0.02, 0.02)) for threads in (1, 3))
     assert np.array_equal(one.canvas, several.canvas) and one.residuals == several.residuals
+
+
+def test_patterns_on_demand_are_read_for_one_thread_at_a_time(tmp_path: Path) -> None:
+    """A file has one place where it is read: two threads at once would get each other's patterns."""
+
+    class OneReader(PatternsOnDemand):
+        inside, most = 0, 0
+
+        def read(self, wanted: NDArray[np.int64]) -> NDArray[np.float32]:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            time.sleep(0.001)
+            self.inside -= 1
+            return np.broadcast_to(wanted[:, None, None], (len(wanted), 4, 4)).astype(np.float32)
+
+    patterns = OneReader(np.dtype(np.float32), (64, 4, 4))
+    copied = pickle.loads(pickle.dumps(LazyPatterns(_hdf5(tmp_path / 'p.h5'), 'data')))
+    for source in (patterns, copied):
+        read = partial(_read_one, source)
+        assert [*Threads(4).map(read, range(64))] == [*range(64)]
+    assert patterns.most == 1
+
+
+def _read_one(source: PatternsOnDemand, number: int) -> float:
+    return float(source[np.array([number])][0, 0, 0])
+
+
+def _hdf5(path: Path) -> Path:
+    with h5py.File(path, 'w') as file:
+        file['data'] = np.broadcast_to(np.arange(64, dtype=np.float32)[:, None, None], (64, 4, 4))
+    return path
 
 
 def test_stitching_and_residuals_are_the_same_bit_by_bit() -> None:
