@@ -102,6 +102,10 @@ class PluginSettings:
         named = str(self['further_models'].get_value()).split(os.pathsep)
         return tuple(path for path in map(_parse_path, named) if path is not None)
 
+    def makes_passes(self) -> bool:
+        """Whether the engine improves what a network predicts."""
+        return self._read_value(self.rows['passes']) != 0
+
     def config(self, model_type: str) -> Config:
         """Configuration for a model type; ConfigError names a bad setting by its section and key."""
         values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}

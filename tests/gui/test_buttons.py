@@ -73,14 +73,21 @@ def item_with(window: Window, probe: Any) -> Any:
 
 
 def test_infer_needs_a_probe_that_the_model_knows(window: Window, probe_of_model: Any) -> None:
-    """One that was refined a little is served, in any number of modes, one of another instrument is not."""
+    """Any where passes come after the network; by the network alone one that was refined a little, in any number of
+    modes, but none of another instrument."""
     pinn = window.library.reconstructors[0]
     rng = np.random.default_rng(0)
     noise = rng.normal(size=probe_of_model.shape) * np.abs(probe_of_model).max()
+    window.settings['passes'].set_value(0)
     for probe in (probe_of_model, probe_of_model + 0.03 * noise, np.concatenate([probe_of_model, 0.1 * noise])):
         assert explain_infer(pinn, item_with(window, probe)) == ''
-    other = explain_infer(pinn, item_with(window, np.roll(probe_of_model, 9, axis=-1)))
-    assert 'was trained with another probe (correlation 0.' in other
+    other = item_with(window, np.roll(probe_of_model, 9, axis=-1))
+    window.settings['passes'].set_value(2)
+    assert explain_infer(pinn, other) == ''
+    assert 'no probe' in explain_infer(pinn, item_with(window, 0 * probe_of_model))
+    window.settings['passes'].set_value(0)
+    refused = explain_infer(pinn, other)
+    assert 'was trained with another probe (correlation 0.' in refused and 'set passes' in refused
     assert 'no probe' in explain_infer(pinn, item_with(window, 0 * probe_of_model))
 
 
