@@ -23,6 +23,7 @@ from .loading import (
     resolve_name,
     resolve_title,
 )
+from .precision import check_precision
 
 __all__ = [
     'GROUP',
@@ -34,6 +35,7 @@ __all__ = [
     'TrainedModel',
     'TrainingJob',
     'Weights',
+    'check_precision',
     'describe',
     'describe_backends',
     'find_entry_points',

@@ -18,6 +18,7 @@ from .common import Journal, StopRequested, check_logger, choose_device
 from .description import BackendDescription
 from .interface import Network, TrainedModel, TrainingJob, Weights
 from .loading import refuse_training
+from .precision import check_precision
 
 Module = TypeVar('Module')
 
@@ -136,9 +137,11 @@ class TrainingBackend(BackendBase):
     """A backend that trains as well."""
 
     def check(self, config: Config) -> None:
-        """Raise ConfigError if the architecture is not offered, or the chosen logger is not installed."""
+        """Raise ConfigError if the architecture is not offered, the chosen logger is not installed, or the precision
+        is slow on the chosen device."""
         super().check(config)
         check_logger(config)
+        check_precision(config.execution, self.resolve_device(config.execution.device))
 
     def train(self, job: TrainingJob) -> TrainedModel:
         """Trained model with the weights of the best epoch, trained on the device of the job's configuration."""

@@ -388,7 +388,9 @@ class ExecutionConfig(Section):
         False, 'True: batches are put in page-locked memory, for faster transfer to a GPU (PyTorch only).'
     )
     precision: Literal['32', '16-mixed', 'bf16-mixed'] = setting(
-        '32', 'Number format of the network; the physics stays in single precision.'
+        '32',
+        'Number format of the network; the physics stays in single precision. On a CPU bf16-mixed is refused where it '
+        'has no instructions for bfloat16, and 16-mixed always: both would be several times slower.',
     )
     threads: int | None = setting(
         None,

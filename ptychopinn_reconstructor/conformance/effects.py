@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ..backend import Backend, describe_backends
+from ..backend.precision import computes_bfloat16
 from ..config import Config, field_table
 from ..errors import ConfigError
 from ..training.setup import split_scan
@@ -95,7 +96,7 @@ EFFECTS: dict[str, tuple[str, ...]] = {  # the checks that assert the effect of 
     ),
     'execution.num_workers': (EXECUTION,),
     'execution.pin_memory': (EXECUTION,),
-    'execution.precision': ('test_half_precision_changes_rounding_only',),
+    'execution.precision': ('test_half_precision_changes_rounding_only', 'test_half_precision_that_is_slow_is_refused'),
     'execution.threads': ('test_threads_change_rounding_only',),
     'execution.strategy': (ALONE,),
     'execution.devices': (ALONE,),
@@ -120,12 +121,26 @@ class SettingsChecks:
 
     @pytest.mark.slow
     def test_half_precision_changes_rounding_only(self, conformance_runs: Runs) -> None:
-        """B29, SETTINGS: the losses stay as they are, to what precision costs, and the weights in single precision."""
+        """B29, SETTINGS: the losses stay as they are, to what precision costs, and the weights in single precision.
+
+        A CPU that has no instructions for it trains in single precision alone.
+        """
+        if not computes_bfloat16():
+            with pytest.raises(ConfigError, match='precision is bf16-mixed, but this CPU'):
+                conformance_runs.of(execution__precision='bf16-mixed')
+            return
         half, plain = conformance_runs.of(execution__precision='bf16-mixed').trained, conformance_runs.reference.trained
         losses = [[loss for _, loss in one.losses] for one in (half, plain)]
         assert losses[0] == pytest.approx(losses[1], rel=0.05, abs=0)
         assert jobs.largest_difference(half.weights, plain.weights) > 0
         assert {values.dtype for values in half.weights.values()} == {np.dtype(np.float32)}
+
+    def test_half_precision_that_is_slow_is_refused(self, backend: Backend, tmp_path: Path) -> None:
+        """SETTINGS: float16 on a CPU, which has no use for it; nothing is written."""
+        config = jobs.make_config(backend, execution__precision='16-mixed')
+        with pytest.raises(ConfigError, match=r'precision is 16-mixed, but a CPU .*; set it to 32, or choose a GPU'):
+            train([jobs.make_scan()], config, tmp_path)
+        assert not list(tmp_path.iterdir())
 
     @pytest.mark.slow
     def test_threads_change_rounding_only(self, conformance_runs: Runs) -> None:

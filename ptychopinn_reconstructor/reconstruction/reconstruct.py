@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import Backend, load_backend, select_arrays
+from ..backend import Backend, check_precision, load_backend, select_arrays
 from ..config import Config
 from ..errors import ConfigError, ModelFileError
 from ..events import OUTSIDE_TRAINING, Emit, Notice, Previews, ShouldStop, Started, ignore, never, with_logging
@@ -62,10 +62,11 @@ def reconstruct(
     scan, changes = make_usable_for_network(scan, config)
     trained, *others = (open_for(path, scan) for path in (model, *ensemble))
     chosen, source, chosen_notices = choose_probe(scan, trained, probe)
-    scan, mended, config, diagnosed = follow_diagnosis(scan, chosen, config, emit, should_stop)
-    chosen = chosen if mended is None else mended
     backend = load_backend(config.execution.backend)
     device, times = backend.resolve_device(config.execution.device), StageTimes()
+    check_precision(config.execution, device)
+    scan, mended, config, diagnosed = follow_diagnosis(scan, chosen, config, emit, should_stop)
+    chosen = chosen if mended is None else mended
     emit(Started('reconstruct', device, backend.title))
     with times.stage('prepare', len(scan)):
         prepared = prepare_for_model(scan, chosen, trained.config, config, backend.stride, own=source == 'model')

@@ -149,6 +149,13 @@ def test_several_scans_and_a_validation_scan(scan: Scan, tmp_path: Path) -> None
     assert rows[0].val_loss is not None and np.isfinite(rows[0].val_loss)
 
 
+def test_precision_that_a_cpu_is_slow_with_is_refused_before_anything_is_computed(scan: Scan, model: Path) -> None:
+    heard: list[Event] = []
+    with pytest.raises(ConfigError, match='precision is 16-mixed, but a CPU'):
+        pp.reconstruct(scan, model, config_of(execution__precision='16-mixed'), emit=heard.append)
+    assert not [event for event in heard if isinstance(event, Started | Progress)]
+
+
 def test_scans_of_two_sizes_are_refused(scan: Scan, tmp_path: Path) -> None:
     with pytest.raises(ScanError, match='32 and 64 pixels'):
         pp.train([scan, small_scan(n=64, positions=9)], config_of(), tmp_path / 'out')
