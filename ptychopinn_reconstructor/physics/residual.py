@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -27,10 +27,9 @@ class DetectorSums:
     measured_squared: NDArray[np.float64]
     predicted_squared: NDArray[np.float64]
 
-    @classmethod
-    def join(cls, parts: Sequence[DetectorSums]) -> DetectorSums:
-        """The sums over several batches."""
-        return cls(*(np.sum([getattr(part, field.name) for part in parts], axis=0) for field in fields(cls)))
+    def __add__(self, other: DetectorSums) -> DetectorSums:
+        """The sums over the patterns of both."""
+        return DetectorSums(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +88,15 @@ class Residual:
         return Residual(**sorted_back, detector=self.detector)
 
     @classmethod
-    def join(cls, parts: list[Residual]) -> Residual:
-        """The residual of several batches as one, in their order."""
-        sums = [part.detector for part in parts if part.detector is not None]
-        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in PER_PATTERN}
-        return cls(**joined, detector=DetectorSums.join(sums) if sums else None)
+    def join(cls, parts: Iterable[Residual]) -> Residual:
+        """The residual of several batches as one, in their order; sums over patterns are added up as they come."""
+        batches, total = [], None
+        for part in parts:
+            batches.append([getattr(part, name) for name in PER_PATTERN])
+            if part.detector is not None:
+                total = part.detector if total is None else total + part.detector
+        joined = zip(PER_PATTERN, map(np.concatenate, zip(*batches, strict=True)), strict=True)
+        return cls(**dict(joined), detector=total)
 
 
 PER_PATTERN = tuple(field.name for field in fields(Residual) if field.name != 'detector')

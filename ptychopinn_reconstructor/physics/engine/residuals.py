@@ -41,4 +41,4 @@ def residuals_there(
         diffracted = arrays.get(arrays.diffract(varied, patches, prepared.layout.fractions[index], kernel))
         return residual(prepared.detect(diffracted, index), prepared.counts(index), prepared.good)
 
-    return Residual.join([*arrays.map_blocks(compute, prepared.batches(batch))])
+    return Residual.join(arrays.map_blocks(compute, prepared.batches(batch)))

@@ -11,6 +11,7 @@ nothing illuminates. The global phase is fixed so that the weighted mean of the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,7 @@ from .synchronizing import synchronizing_phases, torn_share
 
 EPSILON_WEIGHT = 1e-3  # of the largest probe intensity: below it a canvas pixel tends to 1
 PAIR_PIXELS = 2**18  # complex pixels of the patches whose overlaps are taken at a time
+TREE_BLOCK = 2**14  # patches whose neighbors are looked for at a time
 
 
 def probe_weight(probe: NDArray[Any], n: int) -> NDArray[np.float32]:
@@ -55,15 +57,24 @@ def shifted_weight(probe: NDArray[np.complex64], fractions: NDArray[np.floating[
 
 def neighbor_pairs(corners: NDArray[np.int64], neighbors: int, n: int) -> NDArray[np.int64]:
     """Pairs (p, 2), i < j, of patches of n pixels that overlap and are among each other's nearest `neighbors`."""
-    count = min(neighbors + 1, len(corners))
+    total = len(corners)
+    count = min(neighbors + 1, total)
     if count < 2:
         return np.empty((0, 2), dtype=np.int64)
-    _, found = cKDTree(corners).query(corners, k=count)
-    pairs = np.stack([np.repeat(np.arange(len(corners)), count), found.ravel()], axis=1)
-    pairs = np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int64)
-    distance = np.abs(corners[pairs[:, 0]] - corners[pairs[:, 1]])
-    kept: NDArray[np.int64] = pairs[(pairs[:, 0] != pairs[:, 1]) & (distance < n).all(axis=1)]
-    return kept
+    tree = cKDTree(corners)
+    # Each pair as one number, block by block: a scan has a dozen of them a patch.
+    blocks = [_pairs_from(slice(i, i + TREE_BLOCK), tree, corners, count, n) for i in range(0, total, TREE_BLOCK)]
+    numbers = np.unique(np.concatenate(blocks))
+    return np.stack(np.divmod(numbers, total), axis=1)
+
+
+def _pairs_from(block: slice, tree: cKDTree, corners: NDArray[np.int64], count: int, n: int) -> NDArray[np.int64]:
+    """Numbers i patches + j, i < j, of the pairs of the patches in a block, increasing."""
+    _, found = tree.query(corners[block], k=count)
+    own = np.arange(len(corners))[block, None]
+    apart = np.abs(corners[found] - corners[block, None])
+    kept = (found != own) & (apart < n).all(axis=2)
+    return np.unique((np.minimum(own, found) * len(corners) + np.maximum(own, found))[kept])
 
 
 def overlaps(
@@ -74,15 +85,16 @@ def overlaps(
     arrays: Arrays = NUMPY,
 ) -> NDArray[np.complex128]:
     """c_ij of all pairs (p,); patch i is u[rows[i]], by default u[i]."""
-    offsets = corners[pairs[:, 1]] - corners[pairs[:, 0]]
-    there = pairs if rows is None else rows[pairs]
 
-    def compute(block: slice) -> NDArray[Any]:
-        return _overlaps(u, there[block], offsets[block])
+    def compute(block: slice) -> tuple[slice, NDArray[Any]]:
+        part = pairs[block]
+        return block, _overlaps(u, part if rows is None else rows[part], corners[part[:, 1]] - corners[part[:, 0]])
 
-    size = max(1, PAIR_PIXELS // u[0].size)
-    blocks = [slice(begin, begin + size) for begin in range(0, len(pairs), size)]
-    return np.concatenate([np.empty(0, np.complex128), *arrays.map_blocks(compute, blocks)])
+    size = max(1, PAIR_PIXELS // math.prod(u.shape[1:]))
+    c = np.empty(len(pairs), np.complex128)
+    for block, found in arrays.map_blocks(compute, (slice(i, i + size) for i in range(0, len(pairs), size))):
+        c[block] = found
+    return c
 
 
 def _overlaps(u: NDArray[Any], pairs: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[Any]:

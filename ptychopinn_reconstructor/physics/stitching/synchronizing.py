@@ -14,6 +14,8 @@ weighted least squares on the wrapped rest then settle all pairs at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -21,6 +23,8 @@ from scipy.sparse import linalg
 
 LEAST_SQUARES_STEPS = 2
 TOLERANCE, ITERATIONS = 1e-8, 5000  # of conjugate gradients, relative to the right-hand side
+BLOCK = 2**18  # pairs that are looked at at a time
+RIDGE = 1e-9  # of the largest weight
 QUARTER_TURN = np.pi / 2
 
 
@@ -31,76 +35,109 @@ def synchronizing_phases(c: NDArray[np.complex128], pairs: NDArray[np.int64], n_
     """
     if not len(pairs) or not np.abs(c).max() > 0:
         return np.zeros(n_patches)
-    weight = np.maximum(np.abs(c) / np.abs(c).max(), 1e-12)
     phases = _merge_parts(c, pairs, n_patches)
+    weight = np.abs(c)
+    weight /= weight.max()
+    np.maximum(weight, 1e-12, out=weight)
+    normal = _normal_matrix(weight, pairs, n_patches)
     for _ in range(LEAST_SQUARES_STEPS):
-        phases = phases + _least_squares(np.angle(_align(c, pairs, phases)), weight, pairs, n_patches)
+        phases = phases + _solve(normal, _weighted_rest(c, weight, pairs, phases))
     return phases
 
 
 def torn_share(c: NDArray[np.complex128], pairs: NDArray[np.int64], phases: NDArray[np.float64]) -> float:
     """The part of sum abs(c) in pairs that synchronized patches leave by more than a quarter turn apart."""
-    total = float(np.abs(c).sum())
-    torn = np.abs(np.angle(_align(c, pairs, phases))) > QUARTER_TURN
-    return float(np.abs(c[torn]).sum()) / total if total > 0 else 0.0
+    size = np.abs(c)
+    total = float(size.sum())
+    torn = np.concatenate([np.abs(np.angle(aligned)) > QUARTER_TURN for _, aligned in _align(c, pairs, phases)])
+    return float(size[torn].sum()) / total if total > 0 else 0.0
 
 
-def _align(c: NDArray[np.complex128], pairs: NDArray[np.int64], phases: NDArray[np.float64]) -> NDArray[np.complex128]:
-    return np.asarray(c * np.exp(1j * (phases[pairs[:, 0]] - phases[pairs[:, 1]])))
+def _align(
+    c: NDArray[np.complex128], pairs: NDArray[np.int64], phases: NDArray[np.float64]
+) -> Iterator[tuple[slice, NDArray[np.complex128]]]:
+    """c exp(i (phase_i - phase_j)), block by block, since a scan has a dozen pairs a patch."""
+    for start in range(0, max(len(c), 1), BLOCK):
+        block = slice(start, start + BLOCK)
+        turn = phases[pairs[block, 0]] - phases[pairs[block, 1]]
+        yield block, np.asarray(c[block] * np.exp(1j * turn))
 
 
 def _merge_parts(c: NDArray[np.complex128], pairs: NDArray[np.int64], n: int) -> NDArray[np.float64]:
-    phases, part = np.zeros(n), np.arange(n)
-    while (apart := part[pairs[:, 0]] != part[pairs[:, 1]]).any():
-        shared = _shared_between(_align(c, pairs, phases)[apart], part[pairs[apart]], int(part.max()) + 1)
+    phases, part = np.zeros(n), np.arange(n, dtype=np.int32)
+    while True:
+        ends = np.stack([part[pairs[:, 0]], part[pairs[:, 1]]])
+        apart = ends[0] != ends[1]
+        if not apart.any():
+            return phases
+        aligned, done = np.empty(np.count_nonzero(apart), np.complex128), 0
+        for block, found in _align(c, pairs, phases):
+            found = found[apart[block]]
+            aligned[done : done + len(found)] = found
+            done += len(found)
+        ends = ends[:, apart]
+        shared = _shared_between(aligned, ends, int(part.max()) + 1)
+        del aligned, ends
         joined, turned = _join(*shared)
         phases += turned[part]
         part = joined[part]
-    return phases
 
 
 def _shared_between(
-    c: NDArray[np.complex128], parts: NDArray[np.int64], count: int
-) -> tuple[NDArray[np.complex128], NDArray[np.int64], int]:
-    """Sums of c over all pairs of the same two of `count` parts, and these, (q, 2), the lower first."""
-    swapped = parts[:, 0] > parts[:, 1]
-    low, high = np.where(swapped[:, None], parts[:, ::-1], parts).T
-    summed = sparse.coo_array((np.where(swapped, c.conj(), c), (low, high)), shape=(count, count)).tocsr().tocoo()
-    return summed.data, np.stack([summed.row, summed.col], axis=1), count
+    c: NDArray[np.complex128], parts: NDArray[np.int32], count: int
+) -> tuple[NDArray[np.complex128], NDArray[np.int32], int]:
+    """Sums of c over all pairs of the same two of `count` parts, and these, (2, q), the lower first; both are spent."""
+    np.conjugate(c, out=c, where=parts[0] > parts[1])
+    parts.sort(axis=0)
+    summed = sparse.coo_array((c, tuple(parts)), shape=(count, count)).tocsr().tocoo(copy=False)
+    return summed.data, np.stack([summed.row, summed.col]), count
 
 
 def _join(
-    c: NDArray[np.complex128], parts: NDArray[np.int64], count: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    c: NDArray[np.complex128], parts: NDArray[np.int32], count: int
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Each part joined with the one that it shares most with: number of the new part and phase in it, both (count,)."""
     order = np.argsort(np.abs(c), kind='stable')
-    most = np.full(count, -1)
-    most[parts[order].ravel()] = np.repeat(order, 2)  # of repeated places the last one counts: the largest
-    own = np.flatnonzero(most >= 0)
-    pair = most[own]
-    is_high = parts[pair, 1] == own
+    largest = np.full((2, count), -1)
+    for end, found in zip(parts, largest, strict=True):
+        found[end[order]] = np.arange(len(order))  # of repeated places the last one counts: the largest
+    rank = largest.max(axis=0)
+    own = np.flatnonzero(rank >= 0)
+    pair = order[rank[own]]
+    is_high = parts[1, pair] == own
     parent, phases = np.arange(count), np.zeros(count)
-    parent[own] = np.where(is_high, parts[pair, 0], parts[pair, 1])
+    parent[own] = np.where(is_high, parts[0, pair], parts[1, pair])
     phases[own] = np.where(is_high, 1, -1) * np.angle(c[pair])
     root = (parent[parent] == np.arange(count)) & (np.arange(count) <= parent)  # two that chose each other
     parent[root], phases[root] = np.flatnonzero(root), 0
     while not np.array_equal(grandparent := parent[parent], parent):
         phases, parent = phases + phases[parent], grandparent
-    return np.unique(parent, return_inverse=True)[1], phases
+    return np.unique(parent, return_inverse=True)[1].astype(np.int32), phases
 
 
-def _least_squares(
-    rest: NDArray[np.float64], weight: NDArray[np.float64], pairs: NDArray[np.int64], n: int
+def _normal_matrix(weight: NDArray[np.float64], pairs: NDArray[np.int64], n: int) -> sparse.csr_array:
+    """D^T W D (n, n) of the differences D of phases, phase_j - phase_i of each pair, and a ridge for their mean."""
+    upper = sparse.csr_array(sparse.coo_array((-weight, tuple(pairs.astype(np.int32).T)), shape=(n, n)))
+    lower = upper.T.tocsr()
+    diagonal = np.zeros(n)
+    for start in range(0, len(pairs), BLOCK):
+        block = slice(start, start + BLOCK)
+        np.add.at(diagonal, pairs[block].ravel(), np.repeat(weight[block], 2))
+    return sparse.csr_array(lower + (upper + sparse.diags_array(diagonal + RIDGE).tocsr()))
+
+
+def _weighted_rest(
+    c: NDArray[np.complex128], weight: NDArray[np.float64], pairs: NDArray[np.int64], phases: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Corrections that make phase_j - phase_i = rest_ij in the weighted least-squares sense."""
-    i, j = pairs.T
-    rows = np.arange(len(pairs))
-    difference = sparse.coo_array(
-        (np.concatenate([np.ones(len(j)), -np.ones(len(i))]), (np.concatenate([rows, rows]), np.concatenate([j, i]))),
-        shape=(len(pairs), n),
-    ).tocsr()
-    normal = (difference.T @ (difference * weight[:, None]) + 1e-9 * sparse.eye_array(n)).tocsr()
-    right = difference.T @ (weight * rest)
+    """D^T W times what the phases leave of arg c, (n,)."""
+    found = np.zeros(len(phases))
+    for block, aligned in _align(c, pairs, phases):
+        rest = weight[block] * np.angle(aligned)
+        np.add.at(found, pairs[block].ravel(), np.stack([-rest, rest], axis=1).ravel())
+    return found
+
+
+def _solve(normal: sparse.csr_array, right: NDArray[np.float64]) -> NDArray[np.float64]:
     jacobi = sparse.diags_array(1.0 / normal.diagonal())
     solution, left_over = linalg.cg(normal, right, rtol=TOLERANCE, maxiter=ITERATIONS, M=jacobi)
     if left_over:  # too slow: factorized, whatever it takes
