@@ -45,7 +45,7 @@ def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             '--workers', type=click.IntRange(1), default=1, metavar='NUMBER',
-            help='Processes of this machine, a GPU each where there are any [default: 1].',
+            help='Processes of this machine, which divide its cores, a GPU each where there are any [default: 1].',
         ),
         click.option(
             '--slurm', metavar="'KEY=VALUE ...'",

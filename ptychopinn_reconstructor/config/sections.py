@@ -394,7 +394,8 @@ class ExecutionConfig(Section):
     )
     threads: int | None = setting(
         None,
-        'CPU threads; auto: all cores for a reconstruction, one for a training, where more cost 1.4 to 5 times.',
+        'CPU threads; auto: all cores for a reconstruction, or the OMP_NUM_THREADS that are set, one for a training, '
+        'where more cost 1.4 to 5 times.',
         ge=1,
         le=256,
         auto=True,

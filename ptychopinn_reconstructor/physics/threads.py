@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Block = TypeVar('Block')
 Found = TypeVar('Found')
 
+SHARE = 'OMP_NUM_THREADS'
 AHEAD = 2  # blocks for each thread that are worked on, or wait to be taken: what bounds their memory
 
 
-def available_threads() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+def available_threads(variables: Mapping[str, str] = os.environ) -> int:
+    """Cores that this process may use: those it is bound to, at most OMP_NUM_THREADS.
+
+    That is how torchrun, Dask and Slurm, and we ourselves, tell several processes of a machine their share of it.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    share = variables.get(SHARE, '').partition(',')[0]  # a list: those within a thread come after
+    return min(cores, int(share)) if share.isdecimal() and int(share) else cores
 
 
 class Threads:

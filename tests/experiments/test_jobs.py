@@ -20,7 +20,7 @@ from command_line import assert_refused, run
 from ptychopinn_reconstructor.errors import ConfigError, Interrupted
 from ptychopinn_reconstructor.events import Event, Log
 from ptychopinn_reconstructor.experiments.jobs import Engine, Task, open_engine, run_tasks
-from ptychopinn_reconstructor.experiments.jobs.engines import LocalEngine, divide_devices
+from ptychopinn_reconstructor.experiments.jobs.engines import LocalEngine, divide_machine
 from ptychopinn_reconstructor.experiments.processes import KilledError, run_command
 from ptychopinn_reconstructor.experiments.study import Study, list_runs, list_states, run_study
 from ptychopinn_reconstructor.experiments.study.grid import bundle_runs
@@ -88,12 +88,28 @@ def test_a_stop_cancels_what_has_not_ended() -> None:
     assert [handle.cancelled for handle in engine.handles] == [False, True]
 
 
-def test_processes_of_a_machine_share_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_of_a_machine_share_its_gpus_and_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
-    assert divide_devices(3, 0) == [{}, {}, {}]
-    assert [one['CUDA_VISIBLE_DEVICES'] for one in divide_devices(3, 2)] == ['0', '1', '0']
+    monkeypatch.setattr('ptychopinn_reconstructor.experiments.jobs.engines.available_threads', lambda: 8)
+    assert divide_machine(3, 0) == [{'OMP_NUM_THREADS': '2'}] * 3
+    assert divide_machine(16, 0)[0] == {'OMP_NUM_THREADS': '1'}
+    assert [one['CUDA_VISIBLE_DEVICES'] for one in divide_machine(3, 2)] == ['0', '1', '0']
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '3,5')
-    assert [one['CUDA_VISIBLE_DEVICES'] for one in divide_devices(2, 2)] == ['3', '5']
+    assert [one['CUDA_VISIBLE_DEVICES'] for one in divide_machine(2, 2)] == ['3', '5']
+
+
+def test_a_worker_hears_of_its_share_of_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the place of our command, what it would be told: one of the two cores for each of two workers."""
+    monkeypatch.setattr('ptychopinn_reconstructor.experiments.jobs.engines.available_threads', lambda: 2)
+    tell = tmp_path / 'tell'
+    tell.write_text('#!/bin/sh\necho $OMP_NUM_THREADS > $5.txt\n')
+    tell.chmod(0o755)
+    monkeypatch.setattr(sys, 'executable', str(tell))
+    with open_engine(2, None, None, tmp_path, lambda: 0) as engine:
+        assert engine is not None
+        ended = dict(run_tasks([Task(name, (name,), tmp_path) for name in ('one', 'other')], engine))
+    assert set(ended.values()) == {''}
+    assert [(tmp_path / f'{name}.txt').read_text() for name in ('one', 'other')] == ['1\n', '1\n']
 
 
 def test_runs_of_one_training_stay_in_one_process() -> None:

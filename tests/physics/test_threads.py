@@ -15,6 +15,7 @@ import pytest
 from engine_cases import Case
 from numpy.typing import NDArray
 
+from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.io.lazy import LazyPatterns
 from ptychopinn_reconstructor.physics.arrays import NumpyArrays, row_bands
 from ptychopinn_reconstructor.physics.engine.options import RefineOptions
@@ -25,6 +26,7 @@ from ptychopinn_reconstructor.physics.prepare import prepare_scan
 from ptychopinn_reconstructor.physics.simulation.simulate import simulate
 from ptychopinn_reconstructor.physics.stitching.stitch import contributions, probe_weight, stitch_patches
 from ptychopinn_reconstructor.physics.threads import AHEAD, Threads, available_threads
+from ptychopinn_reconstructor.reconstruction.refinement import reconstruction_threads
 from ptychopinn_reconstructor.scan import PatternsOnDemand
 
 
@@ -79,7 +81,15 @@ def test_threads_end_with_what_refers_to_them() -> None:
 def test_one_thread_takes_none() -> None:
     names = [*Threads(1).map(lambda _: threading.current_thread().name, range(3))]
     assert names == [threading.current_thread().name] * 3
-    assert available_threads() >= 1
+
+
+def test_a_share_of_the_cores_is_respected_and_the_configuration_counts_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = available_threads({})
+    assert cores >= 1 and available_threads({'OMP_NUM_THREADS': '1,4'}) == 1
+    assert {available_threads({'OMP_NUM_THREADS': text}) for text in ('0', '', 'many', '100000')} == {cores}
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    assert reconstruction_threads(Config()) == 1
+    assert reconstruction_threads(Config().merged({'execution': {'threads': 3}})) == 3
 
 
 def run(threads: int, options: RefineOptions, fresnel: tuple[float, float] | None = None) -> Refined:

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ...errors import ConfigError
+from ...physics.threads import SHARE, available_threads
 from .interface import Engine, Handle
 from .task import Task
 
@@ -73,7 +74,7 @@ def open_engine(
         with open_dask(dask) as engine:
             yield engine
     elif workers > 1:
-        local = LocalEngine(divide_devices(workers, list_gpus()))
+        local = LocalEngine(divide_machine(workers, list_gpus()))
         try:
             yield local
         finally:
@@ -92,8 +93,13 @@ def check_installed(extra: str) -> None:
         )
 
 
-def divide_devices(workers: int, gpus: int) -> list[Mapping[str, str]]:
-    """The variables of each of so many processes: a GPU each, in turn where there are fewer; none without GPUs."""
+def divide_machine(workers: int, gpus: int) -> list[Mapping[str, str]]:
+    """The variables of each of so many processes: its share of the cores, and a GPU, in turn where there are fewer.
+
+    Threads that a configuration asks for count more than that share.
+    """
     names = [name for name in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if name]
     names = names or [str(number) for number in range(gpus)]
-    return [{'CUDA_VISIBLE_DEVICES': names[number % len(names)]} if gpus else {} for number in range(workers)]
+    cores = {SHARE: str(max(1, available_threads() // workers))}
+    devices = [{'CUDA_VISIBLE_DEVICES': names[number % len(names)]} if gpus else {} for number in range(workers)]
+    return [cores | device for device in devices]
