@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,9 +43,16 @@ class Together:
         self.clock = AgreedClock(job.cpu_seconds)
         self.job = replace(job, should_stop=lambda: self._stopped)
         self._group: distributed.ProcessGroup | None = None
+        self._on_sigterm = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
 
     def begin(self) -> None:
-        """Open the line between the processes: beside that of the gradients, which on GPUs would wait for them."""
+        """Open the line between the processes: beside that of the gradients, which on GPUs would wait for them.
+
+        SIGTERM asks for a stop as it did before: Lightning's own handler tells the others at once, in the middle of
+        whatever this process and they are telling each other, and all wait for ever.
+        """
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._on_sigterm)
         self._group = distributed.new_group(backend='gloo')
 
     def agree(self, regions: int) -> int:

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -125,15 +127,43 @@ def find_rank(folder: Path, rank: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path('/proc/self/stat').exists(), reason='asks Linux for processes')
-def test_a_killed_process_ends_the_others_with_a_sentence(scan: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize('rank', [0, 1])
+def test_a_killed_process_ends_the_others_with_a_sentence(rank: int, scan: Path, tmp_path: Path) -> None:
+    """Left to themselves gloo's lines would be waited on for half an hour."""
     folder = tmp_path / 'out'
+    with training(scan, folder) as process:
+        os.kill(find_rank(folder, rank), signal.SIGKILL)
+        stderr = process.communicate(timeout=60)[1]
+    assert process.returncode != 0
+    said = [line for line in stderr.splitlines() if line.startswith('ptychopinn: error')]
+    assert len(said) == 1 and 'Another process of the training has ended' in said[0]
+    assert 'Unable to shutdown' not in stderr  # which torchrun does by force after 30 s
+    ok('train', scan, '--resume', '--epochs', len(losses(folder)) + 1, '--output-dir', folder, *BASE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_ends_all_processes_with_the_model_of_the_best_epoch(
+    number: signal.Signals, scan: Path, tmp_path: Path
+) -> None:
+    """Told to torchrun alone, as Ctrl-C is in a terminal: the processes have sessions of their own."""
+    folder = tmp_path / 'out'
+    with training(scan, folder) as process:
+        process.send_signal(number)
+        stderr = process.communicate(timeout=60)[1]
+    done = len(losses(folder))
+    said = [line for line in stderr.splitlines() if line.startswith('ptychopinn: error')]
+    assert len(said) == 1 and f'Stopped after epoch {done} of 100000' in said[0] and '--resume' in said[0]
+    assert 'Unable to shutdown' not in stderr
+    ok('verify', folder / 'model.safetensors')
+    assert not list(folder.glob('.ptychopinn.lock'))
+
+
+@contextmanager
+def training(scan: Path, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Two processes that train and have done an epoch."""
     with torchrun('train', scan, '--epochs', 100_000, '--output-dir', folder) as process:
         while not (folder / 'metrics.csv').exists() or not losses(folder):
             assert process.poll() is None, process.communicate()[1]
             time.sleep(0.1)
-        os.kill(find_rank(folder, 1), signal.SIGKILL)
-        stderr = process.communicate()[1]
-    assert process.returncode != 0
-    assert 'Another process of the training has ended' in stderr or 'Stopped' in stderr
-    assert not list(folder.glob('.ptychopinn.lock'))
-    ok('train', scan, '--resume', '--epochs', len(losses(folder)) + 1, '--output-dir', folder, *BASE)
+        yield process
