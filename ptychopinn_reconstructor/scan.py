@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .errors import ScanError, quote
+from .patterns import Counted, Unit, split_into_blocks
+from .patterns import Domain as Domain
+from .patterns import PatternsOnDemand as PatternsOnDemand
 
-Domain = Literal['counts', 'amplitude']
-BLOCK_BYTES = 16 * 2**20  # of float32 patterns read at a time, so that a memory-mapped scan is never held whole
 PROBE_POWERS = (1e-24, 1e24)  # counts; beyond, squares leave the range of float32
 MAX_CANVAS = 32768  # pixels along one side of the object; larger means that the positions have another unit
 
@@ -61,6 +59,8 @@ class Scan:
     as_is
         Whether training and reconstruction take it as it is; otherwise they first mend what is certain, as the readers
         do (see `physics.inspection.inspect.mend_scan`).
+    counted
+        What an earlier reading of all patterns has told of them: they are read again where it was of others.
 
     Raises
     ------
@@ -83,6 +83,7 @@ class Scan:
     count_unit: float = 1.0
     metadata: Mapping[str, str | float] = field(default_factory=dict)
     as_is: bool = False
+    counted: Counted | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.domain not in ('counts', 'amplitude'):
@@ -98,7 +99,6 @@ class Scan:
             raise ScanError(f'The object origin is {self.object_origin}; it must be two finite numbers, [row, column].')
         if self.bad_pixels is not None:
             self._set('bad_pixels', _check_bad_pixels(self.bad_pixels, side))
-        _check_values(self.diffraction, self.bad_pixels)
         if self.scan_index is not None:
             self._set('scan_index', _check_integers('scan_index', self.scan_index, n))
         if self.pattern_indexes is not None:
@@ -110,7 +110,9 @@ class Scan:
         if not (np.isfinite(self.count_unit) and self.count_unit > 0):
             raise ScanError(f'The count unit is {self.count_unit}; it must be a positive number of counts.')
         self._set('metadata', MappingProxyType(dict(self.metadata)))
-        # Last: the sum reads every pattern, and needs the domain, the mask and the unit checked above.
+        # Last: it reads every pattern, and needs the domain, the mask and the unit checked above.
+        if self.counted is None or not self.counted.tells_of(self.diffraction, self._unit):
+            self._set('counted', Counted.by_reading(self.diffraction, self._unit))
         if not self.mean_counts > 0:
             raise ScanError('All diffraction patterns are zero; check the file and the bad-pixel mask.')
 
@@ -134,24 +136,21 @@ class Scan:
 
     def convert_to_counts(self, patterns: NDArray[Any]) -> NDArray[np.float32]:
         """Intensity in counts, bad pixels set to zero, of patterns (b, N, N) stored as those of this scan are."""
-        values = patterns.astype(np.float32)
-        # Squared before scaling, since the unit is one of intensity; masked last, so that no bad pixel counts.
-        if self.domain == 'amplitude':
-            np.square(values, out=values)
-        if self.count_unit != 1:
-            values *= np.float32(self.count_unit)
-        if self.bad_pixels is not None:
-            values[:, self.bad_pixels] = 0.0
-        return values
+        return self._unit.convert_to_counts(patterns)
+
+    @property
+    def _unit(self) -> Unit:
+        return Unit(self.domain, self.count_unit, self.bad_pixels)
 
     def blocks(self) -> Iterator[slice]:
         """Consecutive slices over the patterns, small enough to be held in memory (see `split_into_blocks`)."""
         return split_into_blocks(self.diffraction.shape)
 
-    @cached_property
+    @property
     def pattern_counts(self) -> NDArray[np.float64]:
-        """Counts of each pattern over good pixels, (n,), read in blocks."""
-        return np.concatenate([self.counts(block).sum(axis=(1, 2), dtype=np.float64) for block in self.blocks()])
+        """Counts of each pattern over good pixels, (n,)."""
+        assert self.counted is not None
+        return self.counted.counts
 
     @property
     def mean_counts(self) -> float:
@@ -161,50 +160,6 @@ class Scan:
     def with_probe(self, probe: ArrayLike) -> Self:
         """The same scan with another probe."""
         return replace(self, probe=np.asarray(probe))
-
-
-class PatternsOnDemand(ABC):
-    """Patterns that are read when they are asked for, indexed like an (n, H, W) array of numpy.
-
-    Several threads may ask at once: they are read for one after the other, since a file has one place where it is read.
-    """
-
-    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        self.dtype, self.shape, self.ndim = np.dtype(dtype), shape, len(shape)
-        self._reading = threading.Lock()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != '_reading'}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._reading = threading.Lock()
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, tuple):
-            first, *rest = index
-            values = self[first]
-            return values[(*((slice(None),) if np.ndim(values) == self.ndim else ()), *rest)]
-        wanted = np.arange(len(self))[index]
-        with self._reading:
-            values = self.read(wanted.ravel())
-        return values.reshape(*wanted.shape, *self.shape[1:])
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[:], dtype=dtype)
-
-    @abstractmethod
-    def read(self, wanted: NDArray[np.int64]) -> NDArray[Any]:
-        """The patterns (k, H, W) at `wanted` (k,), in any order, any of them several times."""
-
-
-def split_into_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Consecutive slices over patterns of `shape` (n, N, N): 16 MiB of float32 each, at least one pattern."""
-    size = max(1, BLOCK_BYTES // (4 * shape[1] * shape[2]))
-    return (slice(i, min(i + size, shape[0])) for i in range(0, shape[0], size))
 
 
 def _check_shape(diffraction: NDArray[Any]) -> tuple[int, int]:
@@ -222,29 +177,6 @@ def _check_shape(diffraction: NDArray[Any]) -> tuple[int, int]:
     if dtype.kind not in 'uif':
         raise ScanError(f'The diffraction patterns are of type {dtype}; they must be real numbers (counts).')
     return shape[0], shape[1]
-
-
-def _check_values(diffraction: NDArray[Any], bad_pixels: NDArray[np.bool_] | None) -> None:
-    """What lies on bad pixels may be anything."""
-    good = slice(None) if bad_pixels is None else ~bad_pixels
-    for where in split_into_blocks(diffraction.shape):
-        block = np.asarray(diffraction[where])
-        lost = np.zeros(0, bool) if block.dtype.kind != 'f' else ~np.isfinite(block)
-        if lost.any() and lost[:, good].any():
-            raise ScanError(
-                'The diffraction patterns hold NaN or infinity (first in pattern '
-                f'{where.start + _find_first(lost[:, good])}); mark such pixels in bad_pixels.'
-            )
-        if block.dtype.kind != 'u' and not block.min() >= 0 and (below := block[:, good] < 0).any():
-            raise ScanError(
-                f'The diffraction patterns hold negative values ({block[:, good].min():g}, first in pattern '
-                f'{where.start + _find_first(below)}); mark dead pixels in bad_pixels, and where a background was '
-                'subtracted keep the counts as they were.'
-            )
-
-
-def _find_first(condition: NDArray[np.bool_]) -> int:
-    return int(np.argmax(condition.reshape(len(condition), -1).any(axis=1)))
 
 
 def _check_positions(positions: ArrayLike, n: int) -> NDArray[np.float64]:

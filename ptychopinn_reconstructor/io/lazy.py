@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import ScanError
 from ..events import Notice
-from ..scan import PatternsOnDemand, split_into_blocks
+from ..patterns import PatternsOnDemand, split_into_blocks
 from .hdf5 import open_file
 from .links import check_storage
 

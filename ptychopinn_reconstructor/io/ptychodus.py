@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ScanError
 from ..events import Notice
+from ..patterns import split_into_blocks
 from ..result import Reconstruction
-from ..scan import check_probe, split_into_blocks
+from ..scan import check_probe
 from .arrays import describe_layers, drop_relaxation_axis, project_layers
 from .domain import DomainChoice, decide_domain
 from .far_field import EV_TIMES_METERS

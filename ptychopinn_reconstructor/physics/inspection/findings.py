@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...events import Notice, NoticeCode
+from ...patterns import Counted, Unit
 from ...scan import Scan
 from ..forward import unscattered_counts
 from ..prepare import find_kernel
@@ -147,8 +149,8 @@ class Findings:
             suspects = np.flatnonzero(bright[block])
             mad += [at + block.start for at in suspects if is_mad(values[at], self.mean, ~self.bad)]
         self._leave_out(np.isin(np.arange(len(self.scan)), mad), 'far brighter than all others, with another pattern')
-        usable = np.flatnonzero(~self.left)
-        dark = dark_frames(np.concatenate(counts)[usable], self.scan.positions[usable], self.scan.probe)
+        self.counts, usable = np.concatenate(counts), np.flatnonzero(~self.left)
+        dark = dark_frames(self.counts[usable], self.scan.positions[usable], self.scan.probe)
         self._leave_out(np.isin(np.arange(len(self.scan)), usable[dark]), 'without the beam that their neighbors have')
         self._replace_hits(Values(*(np.concatenate(parts) for parts in zip(*hits, strict=True))))
 
@@ -174,13 +176,27 @@ class Findings:
             return self.scan
         scan, kept = self.scan, np.flatnonzero(~self.left)
         fields = {'diffraction': scan.diffraction, **{name: getattr(scan, name) for name in OF_FRAMES}}
+        hits = self.hits.of_frames(kept, len(scan))
+        mended = corrected_patterns(scan.diffraction, kept, hits, self.shift)
+        bad = _moved_mask(self.bad, self.shift) if self.bad.any() or any(self.shift) else scan.bad_pixels
+        unit = Unit(scan.domain, scan.count_unit * self.unit, bad)
         return replace(
             scan,
             **fields_of_frames(fields, kept),
-            diffraction=corrected_patterns(scan.diffraction, kept, self.hits.of_frames(kept, len(scan)), self.shift),
-            bad_pixels=_moved_mask(self.bad, self.shift) if self.bad.any() or any(self.shift) else scan.bad_pixels,
-            count_unit=scan.count_unit * self.unit,
+            diffraction=mended,
+            bad_pixels=bad,
+            count_unit=unit.count_unit,
+            counted=None if any(self.shift) else Counted(mended, unit, self._recount(mended, unit, kept, hits)),
         )
+
+    def _recount(self, mended: Any, unit: Unit, kept: NDArray[np.int64], hits: Values) -> NDArray[np.float64]:
+        """Counts of the mended patterns: those of the last reading, but where values are replaced."""
+        counts = self.counts[kept]
+        changed = np.unique(hits.frames)
+        if len(changed):
+            for part in np.array_split(changed, -(-len(changed) // BLOCK)):
+                counts[part] = unit.sum_counts(np.asarray(mended[part]))
+        return counts
 
 
 def _moved_mask(bad: NDArray[np.bool_], shift: Shift) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...errors import ScanError
 from ...events import Notice
+from ...patterns import Counted, Unit
 from ...scan import check_probe
 from .corrected import Values, corrected_patterns
 from .mask import is_inverted
@@ -34,7 +35,9 @@ def check_values(fields: dict[str, Any]) -> tuple[dict[str, Any], NDArray[np.int
         text = f'bad_pixels marks {bad.mean():.0%} of the pixels, which hold the light: it is turned, True means bad.'
         notices.append(Notice('mask_inverted', text))
         bad = ~bad
-    pixels, lost, single = impossible_values(patterns, bad)
+    mask = bad if fields.get('bad_pixels') is not None else None
+    unit = Unit(fields.get('domain', 'counts'), fields.get('count_unit', 1.0), mask)
+    pixels, lost, single, counts = impossible_values(patterns, bad, unit)
     if (bad | pixels).mean() > MOST >= bad.mean():  # then it is no defect; Scan says what is wrong with the values
         pixels, single = np.zeros_like(pixels), Values.none()
     away = lost_positions(positions, side) & ~lost
@@ -49,6 +52,7 @@ def check_values(fields: dict[str, Any]) -> tuple[dict[str, Any], NDArray[np.int
             **fields_of_frames(fields, kept),
             'diffraction': mended,
             'bad_pixels': bad | pixels if pixels.any() or bad.any() else fields.get('bad_pixels'),
+            'counted': None if counts is None or pixels.any() else Counted(mended, unit, counts[kept]),
         },
         kept,
         notices,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...scan import split_into_blocks
+from ...patterns import Unit, split_into_blocks
 from .corrected import Values
 
 # Never a count: what integers of 32 and 64 bits can hold at most and one less (gaps and defects of hybrid-pixel
@@ -24,20 +24,27 @@ MOST = 0.5  # share of the pixels that may be bad
 
 
 class Impossible(NamedTuple):
-    """Pixels (N, N) bool that hold no data, frames (n,) bool that are lost, single values (k,) without data."""
+    """Pixels (N, N) bool that hold no data, frames (n,) bool that are lost, single values (k,) without data.
+
+    `counts` (n,) of the patterns in the unit that was given, where all values may be counts; else None.
+    """
 
     pixels: NDArray[np.bool_]
     frames: NDArray[np.bool_]
     single: Values
+    counts: NDArray[np.float64] | None = None
 
 
-def impossible_values(patterns: Any, bad_pixels: NDArray[np.bool_]) -> Impossible:
+def impossible_values(patterns: Any, bad_pixels: NDArray[np.bool_], unit: Unit | None = None) -> Impossible:
     """Values in (n, N, N) patterns, as stored, that no detector counts; none are looked for under `bad_pixels` (N, N).
 
     NaN, infinity and the numbers of NEVER count in any frame, those of FULL_SCALE where a pixel never has another.
+    Read once, the patterns are counted in `unit` as well.
     """
     n, side = len(patterns), patterns.shape[1]
-    places = [np.argwhere(marked & ~bad_pixels) + np.array([start, 0, 0]) for start, marked in _never(patterns)]
+    counts: list[NDArray[np.float64]] = []
+    found = _never(patterns, lambda values: counts.append(unit.sum_counts(values)) if unit is not None else None)
+    places = [np.argwhere(marked & ~bad_pixels) + np.array([start, 0, 0]) for start, marked in found]
     frames, rows, columns = np.concatenate([np.zeros((0, 3), np.int64), *places]).T
     lost = np.bincount(frames, minlength=n) > LOST * (~bad_pixels).sum()
     if lost.sum() > MOST * n:  # not the frames are at fault but the pixels
@@ -48,16 +55,18 @@ def impossible_values(patterns: Any, bad_pixels: NDArray[np.bool_]) -> Impossibl
     pixels = (often > max(OFTEN * (~lost).sum(), 1)) | _stuck_at_full_scale(patterns, ~lost) & ~bad_pixels
     kept &= ~pixels[rows, columns]
     single = Values(frames[kept], rows[kept], columns[kept], np.zeros(int(kept.sum())))
-    return Impossible(pixels, lost, single)
+    counted = np.concatenate(counts) if counts else None
+    return Impossible(pixels, lost, single, counted if counted is not None and len(counted) == n else None)
 
 
-def _never(patterns: Any) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-    """Start and marked values of those blocks that hold values which are never counted."""
+def _never(patterns: Any, usual: Callable[[NDArray[Any]], None]) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """Start and marked values of those blocks that hold values which are never counted; `usual` takes all others."""
     wanted = [value for value in NEVER if _holds(patterns.dtype, value)]
     for block in split_into_blocks(patterns.shape):
         values = np.asarray(patterns[block])
         low, high = float(values.min()), float(values.max())
         if low >= 0 and high < 2**31 - 1:  # false for NaN
+            usual(values)
             continue
         marked = ~np.isfinite(values) if patterns.dtype.kind == 'f' else np.zeros(values.shape, bool)
         noisy = bool((values < -2).any())  # what a subtracted background has left, not 'no data'
