@@ -226,6 +226,20 @@ class PhysicsChecks:
 
         self.check_gradient(total, start, keep_phase_of=case)
 
+    def test_the_gradient_of_saturated_outputs_pulls_them_back(self) -> None:
+        """As if a tenth of the mean square of what exceeds 8 were in the loss; the outputs are what they were."""
+        y = np.linspace(-20, 20, 40).reshape(2, 2, 2, 5)
+
+        def loss(leaf: Any) -> Any:
+            return (self.physics.pull_back(leaf) ** 2)[0, 0, 0, 0] + leaf[0, 0, 0, 0] * 0
+
+        found = self.gradient(loss, y)
+        beyond = y - np.clip(y, -8, 8)
+        expected = 2 * 0.1 / y.size * beyond
+        expected[0, 0, 0, 0] += 2 * y[0, 0, 0, 0]
+        assert np.count_nonzero(beyond) == 24 and np.allclose(found, expected, rtol=1e-12)
+        assert np.array_equal(self.array(self.physics.pull_back(self.tensor(y))), y)
+
     def check_gradient(
         self, total: Callable[[Any], Any], value: NDArray[Any], keep_phase_of: Case | None = None
     ) -> None:

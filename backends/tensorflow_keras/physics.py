@@ -13,10 +13,25 @@ from math import pi
 import numpy as np
 import tensorflow as tf
 
+from ptychopinn_reconstructor.backend.common import SATURATION, SATURATION_PULL
 from ptychopinn_reconstructor.physics.smoothing import smoothing_matrix
 
 EPSILON_COUNTS = 0.1
 EPSILON_WEIGHT = 1e-3  # of the largest probe intensity: below it a canvas pixel tends to 1
+
+
+@tf.custom_gradient
+def pull_back(y: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """Outputs y unchanged, whose gradient draws what is saturated back to where the loss can move it (B47).
+
+    Sigmoid and tanh have no slope there: a network that a bad step has sent there would stay for ever.
+    """
+
+    def differentiate(gradient: tf.Tensor) -> tf.Tensor:
+        excess = y - tf.clip_by_value(y, -SATURATION, SATURATION)
+        return gradient + 2 * SATURATION_PULL / tf.cast(tf.size(y), y.dtype) * excess
+
+    return tf.identity(y), differentiate
 
 
 def polar(amplitude: tf.Tensor, phase: tf.Tensor) -> tf.Tensor:

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from ptychopinn_reconstructor.backend.common import compute_widths
+from ptychopinn_reconstructor.backends.tensorflow_keras.physics import pull_back
 from ptychopinn_reconstructor.config import Config
 
 AMPLITUDES: dict[str, Callable[[tf.Tensor, float], tf.Tensor]] = {  # each is 1 at 0
@@ -64,7 +65,7 @@ class Patch(keras.layers.Layer):
 
     def call(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """(b, g, g, 2 r^2) to amplitude and phase (b, n, n)."""
-        y = tf.nn.depth_to_space(x, self.block)
+        y = pull_back(tf.nn.depth_to_space(x, self.block))
         return AMPLITUDES[self.amp_activation](y[..., 0], self.amplitude_max), pi * tf.tanh(y[..., 1])
 
     def get_config(self) -> dict[str, Any]:

@@ -9,10 +9,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ptychopinn_reconstructor.backend.common import SATURATION, SATURATION_PULL
 from ptychopinn_reconstructor.physics.smoothing import smoothing_matrix
 
 EPSILON_COUNTS = 0.1
 EPSILON_WEIGHT = 1e-3  # of the largest probe intensity: below it a canvas pixel tends to 1
+
+
+def pull_back(y: Tensor) -> Tensor:
+    """Outputs y unchanged, whose gradient draws what is saturated back to where the loss can move it (B47).
+
+    Sigmoid and tanh have no slope there: a network that a bad step has sent there would stay for ever.
+    """
+    if y.requires_grad:
+        excess = (y - y.clamp(-SATURATION, SATURATION)).detach()
+        pull = 2 * SATURATION_PULL / excess.numel() * excess
+        y.register_hook(lambda gradient: gradient + pull)  # type: ignore[no-untyped-call]
+    return y
 
 
 def shift_ramp(fractions: Tensor, n_pixels: int) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from ptychopinn_reconstructor.backend.common import compute_widths
+from ptychopinn_reconstructor.backends.torch_lightning.physics import pull_back
 from ptychopinn_reconstructor.backends.torch_lightning.weights import NeutralModule
 from ptychopinn_reconstructor.config import Config
 
@@ -81,6 +82,7 @@ class SpaceToDepthUNet(NeutralModule):
         x2 = self.dec2(x2 + nnf.pixel_shuffle(self.up2(x3), 2))  # (b, w2, g/2, g/2)
         x1 = self.dec1(x1 + nnf.pixel_shuffle(self.up1(x2), 2))  # (b, w1, g, g)
         y = nnf.pixel_shuffle(self.head(nnf.leaky_relu(x1, 0.1)), self.block).float()  # (b, 2, n, n)
+        y = pull_back(y)
         return self.amplitude(y[:, 0], self.amplitude_max), pi * torch.tanh(y[:, 1])
 
     def output_order(self, layer: str, count: int) -> NDArray[np.int64]:

@@ -21,6 +21,7 @@ from ..physics.grouping import Split
 from ..physics.prepare import PreparedScan, prepare_scan
 from ..training.run import make_procedural_patterns
 from . import jobs, oracle
+from .network import predict_patches
 from .parts import needs_training
 from .runs import Run, Runs
 
@@ -256,6 +257,19 @@ class TrainingChecks:
         power = float((np.abs(run.trained.probes[0]) ** 2).sum())
         absolute = float((np.abs(conformance_runs.reference.trained.probes[0]) ** 2).sum())
         assert power != pytest.approx(absolute, rel=1e-3)
+
+    def test_a_saturated_network_learns_again(self, backend: Backend, tmp_path: Path) -> None:
+        """B47: one whose patches are zero, where neither sigmoid nor tanh has a slope, gives patches that are not."""
+        config = jobs.make_config(backend)
+        weights = backend.draw_weights(config, 0)
+        weights['head.bias'] = np.full_like(weights['head.bias'], -60.0)
+        job = jobs.make_job(backend, tmp_path, initial=weights, training__learning_rate=0.02, training__nepochs=10)
+        data = job.scans[0].patterns(np.arange(8))
+        before, after = (
+            predict_patches(backend.network(config, found, 'cpu'), data)
+            for found in (weights, backend.train(job).weights)
+        )
+        assert np.abs(before).max() < 1e-20 and np.abs(after).mean() > 1e-3
 
     @pytest.mark.parametrize('source', ['procedural', 'mixed'])
     def test_procedural_patterns_are_learnt_from(self, backend: Backend, tmp_path: Path, source: str) -> None:

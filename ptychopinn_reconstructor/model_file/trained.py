@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from ..backend import Backend, Network, TrainedModel, load_backend
 from ..config import Config
-from ..errors import ModelFileError, quote
+from ..errors import ModelFileError, TrainingError, quote
 from ..physics.scaling import InputScaler
 from .manifest import Architecture, Description, Scaling, Training
 from .opening import Model, open_model
@@ -47,6 +47,7 @@ def write_trained_model(
 
     `guess` is the probe that the training has refined, `others` are the probes of further scans, `sources` what was
     trained on, `trained_for` what the model is for (None: scans like `prepared`).
+    Raises TrainingError for a network that gives zero whatever it sees.
     """
     probe = trained.probes[0]
     counts = prepared.counts(np.linspace(0, len(prepared) - 1, SELF_TEST_PATTERNS).astype(np.int64))
@@ -56,6 +57,12 @@ def write_trained_model(
         backend.network(set_single_precision(config), weights, 'cpu').predict(*scaler.counts_to_input(counts))
         for weights in (trained.weights, initial)
     )
+    if not patches.any():
+        raise TrainingError(
+            f'After {len(trained.losses)} epoch(s) the network gives zero for every pattern; train again '
+            f'with a lower training.learning_rate (it was {config.training.learning_rate:g}) or another '
+            f'training.seed (it was {config.training.seed}).'
+        )
     try:
         description = Description(
             backend=backend.name,

@@ -11,15 +11,22 @@ from typing import Any
 import numpy as np
 import pytest
 from model_files import N, forge, parts
+from scans import short_config, small_scan
 
 from ptychopinn_reconstructor import __version__
-from ptychopinn_reconstructor.backend import TrainedModel
+from ptychopinn_reconstructor.backend import TrainedModel, load_backend
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.errors import ModelFileError
+from ptychopinn_reconstructor.errors import ModelFileError, TrainingError
 from ptychopinn_reconstructor.model_file import format as model_format
 from ptychopinn_reconstructor.model_file import manifest as model_manifest
 from ptychopinn_reconstructor.model_file.opening import inspect_model, open_model, open_start_model
-from ptychopinn_reconstructor.model_file.trained import collect_versions, describe_training, set_single_precision
+from ptychopinn_reconstructor.model_file.trained import (
+    collect_versions,
+    describe_training,
+    set_single_precision,
+    write_trained_model,
+)
+from ptychopinn_reconstructor.physics.prepare import prepare_scan
 
 SUMMARY = {
     'epochs': 2, 'patterns_seen': 18, 'cpu_seconds': 1.5, 'device': 'cpu', 'monitor': 'val_loss', 'not of ours': 7,
@@ -159,3 +166,17 @@ def test_a_model_that_cannot_be_read_is_told(model_file: Path, monkeypatch: pyte
     monkeypatch.setattr(Path, 'open', refuse)
     with pytest.raises(ModelFileError, match=r'cannot be read \(.*Permission denied\); check its permissions'):
         open_model(model_file)
+
+
+def test_a_network_that_gives_zero_is_no_model(tmp_path: Path) -> None:
+    """As one with a relu at its end may, which has no slope below."""
+    config = short_config(model__amp_activation='relu', model__N=32)
+    backend = load_backend(config.execution.backend)
+    weights = backend.draw_weights(config, 0)
+    weights['head.bias'] = np.full_like(weights['head.bias'], -60.0)
+    prepared = prepare_scan(small_scan(), stride=backend.stride)
+    trained = TrainedModel(weights, (prepared.probe,), ((1, 0.5),), {'epochs': 1})
+    said = r'After 1 epoch.* the network gives zero .* lower training\.learning_rate \(it was 0\.002\)'
+    with pytest.raises(TrainingError, match=said):
+        write_trained_model(tmp_path / 'model.safetensors', backend, config, prepared, trained)
+    assert not any(tmp_path.iterdir())
