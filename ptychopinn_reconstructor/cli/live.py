@@ -71,10 +71,6 @@ live_options = decorate_with(
         '--end-after', type=click.FloatRange(0), default=30.0, show_default=True,
         help='Seconds without anything new after which the scan is over.',
     ),
-    click.option(
-        '--scratch', type=click.Path(path_type=Path),
-        help='Folder with room for all patterns [default: that of temporary files].',
-    ),
     settings_options,
     field_options('reconstruct'),
     job_output_options,
@@ -144,7 +140,7 @@ class _Job:
             bad_pixels=None if given['bad_pixels'] is None else self._read_mask(given['bad_pixels']),
             pixel_size=None if size is None else (size, size),
             metadata={'name': Path(given['source']).stem or 'live'},
-            scratch=given['scratch'],
+            scratch=self.config.execution.scratch_dir,
         )
 
     def _read_mask(self, path: Path) -> NDArray[np.bool_]:

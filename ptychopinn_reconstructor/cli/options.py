@@ -17,7 +17,7 @@ from .wording import OWN_ARGUMENTS, name_option
 TRAIN_SECTIONS = ('model', 'data', 'training', 'execution')
 ON_A_SCAN = (
     'data.measurement_domain', 'data.as_is', 'data.probe_power', 'data.nphotons', 'execution.backend',
-    'execution.device',
+    'execution.device', 'execution.scratch_dir',
 )  # fmt: skip
 RECONSTRUCT_FIELDS = ON_A_SCAN
 REFINE_FIELDS = (*ON_A_SCAN, 'training.seed', 'inference.split_frc')

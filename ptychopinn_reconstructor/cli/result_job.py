@@ -275,6 +275,7 @@ def run_file(
         as_is=data.as_is,
         probe=given.probe,
         fresnel_number=config.refinement.fresnel_number,
+        scratch=config.execution.scratch_dir,
     )
     jobs = {index: job if index is None else job.for_scan(index) for index in reads}
     for index, read in reads.items():

@@ -26,11 +26,11 @@ as 0 means "none" where `null` is the default here; an empty text or `.` means "
 patterns), the model type (from the algorithm) and the files. `ProbeScale = 4` and `NumPhotons = 1000000`, which the
 host sets by itself, stand for our defaults, and `LearningRate = 0.002`, which is in every file that it has saved, for
 0.0005 in a training that starts from a model; its `ProbeBig` has no effect, since it is true in every file that the
-host has saved, and ours stands in our section. Five settings exist only there: `Resume` (Train goes on with the
+host has saved, and ours stands in our section. Four settings exist only there: `Resume` (Train goes on with the
 training in its folder), `StartFromModel` (Train starts from the model of `ModelPath`: fine-tuning), `StartFromObject`
-(Infer refines the object of the selected product, without a model), `FurtherModels`
+(Infer refines the object of the selected product, without a model) and `FurtherModels`
 (files that infer beside `ModelPath`, separated by `:`, on Windows by `;`: their mean, and what they differ as the
-uncertainty) and `ScratchDir` (where scans are handed over to the worker process).
+uncertainty). `ScratchDir` is also where scans are handed over to the worker process.
 """
 HEAD = '| YAML key | INI Section.Key | command line | default | applies to | meaning |'
 

@@ -156,7 +156,13 @@ def read_resumed_config(folder: Path, file: str | None, settings: Sequence[str],
 
 def read_with_probe(path: Path, config: Config, probe: str | None, notes: list[str]) -> list[Scan]:
     """The scans of a file, with a probe of their own or the one given; the reader's notices are appended to `notes`."""
-    reads = read_scans(path, domain=config.data.measurement_domain, as_is=config.data.as_is, probe=probe)
+    reads = read_scans(
+        path,
+        domain=config.data.measurement_domain,
+        as_is=config.data.as_is,
+        probe=probe,
+        scratch=config.execution.scratch_dir,
+    )
     for index, read in reads.items():
         if read.scan.probe is None:
             raise ScanError(f'{path} has no probe (probeGuess); pass one with --probe FILE[:KEY].')

@@ -409,6 +409,12 @@ class ExecutionConfig(Section):
     logger_backend: Literal['csv', 'tensorboard', 'mlflow', 'none'] = setting(
         'csv', 'Where metrics go besides metrics.csv, which is always written unless this is none.'
     )
+    scratch_dir: Path | None = setting(
+        None,
+        'Folder for what does not fit into memory: patches of a network, patterns that are unpacked, 32 GB each for a '
+        "million patterns of N = 128; None: the system's for temporary files.",
+        option='--scratch',
+    )
     progress: bool = setting(True, 'False: no progress bar.')
 
     @model_validator(mode='after')

@@ -37,6 +37,7 @@ FROM_THE_HOST = {
     'strategy',
     'devices',
     'num_nodes',
+    'scratch_dir',  # one for what is handed over, too
 }
 # What only the plugin has, with its key and default.
 ONLY_IN_PLUGIN: dict[str, tuple[str, Any]] = {

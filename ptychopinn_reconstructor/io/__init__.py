@@ -56,6 +56,7 @@ def read_scan(
     as_is: bool = False,
     scan_index: int | None = None,
     fresnel_number: float | None = None,
+    scratch: Path | None = None,
 ) -> ScanFile:
     """A scan from a file or folder: NPZ, Ptychodus, CXI or NXcxi_ptycho, PtyPy's .ptyd, or TIFF images with a table.
 
@@ -82,6 +83,8 @@ def read_scan(
     fresnel_number
         pixel^2 / (wavelength * effective distance) of a scan of the near field, whatever the file says; None: as it
         says. Where positions are lengths, magnification and object pixels follow from it.
+    scratch
+        Folder for patterns that are unpacked; None: the system's for temporary files.
 
     Raises
     ------
@@ -91,7 +94,7 @@ def read_scan(
     """
     with bound_errors(path):
         return _read_scan(
-            Path(path), domain, probe, product, positions, pixel_size, Use(as_is, scan_index, fresnel_number)
+            Path(path), domain, probe, product, positions, pixel_size, Use(as_is, scan_index, fresnel_number, scratch)
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def read_cxi(
         entry = Entry(path, file)
         entry.check_geometry()
         energy, distance, pixel = entry.read_energy(), entry.read_length('distance'), entry.read_detector_pixel()
-        patterns, notices = _read_patterns(path, entry.find_patterns())
+        patterns, notices = _read_patterns(path, entry.find_patterns(), use.scratch)
         index = entry.find_optional(INDEX_KEY)
         measured = Measurement(
             patterns=patterns,
@@ -80,12 +81,10 @@ def read_cxi_object(path: Path, key: str | None = None) -> ObjectFile:
     return ObjectFile(values, pixel_size=(float(size[1] / values.shape[0]), float(size[0] / values.shape[1])))
 
 
-def _read_patterns(path: Path, dataset: Any) -> tuple[NDArray[Any], tuple[Notice, ...]]:
+def _read_patterns(path: Path, dataset: Any, scratch: Path | None) -> tuple[NDArray[Any], tuple[Notice, ...]]:
     """(n, N, N) patterns; those of a raster scan, (rows, columns, N, N), one row after the other."""
-    if dataset.ndim == 4:
-        return np.asarray(read_whole(dataset)).reshape(-1, *dataset.shape[2:]), ()
-    if dataset.ndim != 3:
+    if dataset.ndim not in (3, 4):
         raise ScanError(
             f'{quote(dataset.name)} of {path} has shape {dataset.shape}; expected (n, N, N): n square patterns.'
         )
-    return open_patterns(dataset, np.arange(len(dataset)))
+    return open_patterns(dataset, np.arange(math.prod(dataset.shape[:-2])), scratch)

@@ -14,8 +14,10 @@ from typing import IO, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PtychoPINNError, ScanError, quote, shorten
+from ..errors import OutputError, PtychoPINNError, ScanError, quote, shorten
+from ..patterns import BLOCK_BYTES
 from .memory import require_memory
+from .scratch import LARGE, Scratch, read_large
 
 _LOCAL_HEADER = 30  # bytes before the name in a zip member's own header
 _SIGNATURE = b'PK\x03\x04'  # of that header
@@ -76,7 +78,10 @@ class NpzMembers:
         header = self._check_header(key)
         size = self._infos[key].file_size
         require_memory(
-            size, f'The key {quote(key)} of {self.path}', 'save the file uncompressed, or use a larger machine'
+            size,
+            f'The key {quote(key)} of {self.path}',
+            'save the file uncompressed, name a folder with room for patterns (execution.scratch_dir), or use a larger '
+            'machine',
         )
         with self._explain_errors(key), self._zip.open(self._infos[key]) as stream:
             stream.read(header.size)
@@ -84,15 +89,37 @@ class NpzMembers:
             flat = np.frombuffer(buffer, dtype=header.dtype)
             return flat.reshape(header.shape, order='F' if header.fortran_order else 'C')
 
-    def open(self, key: str) -> NDArray[Any]:
-        """The array `key`, memory-mapped inside the archive when it is stored there uncompressed."""
+    def open(self, key: str, scratch: Path | None = None) -> NDArray[Any]:
+        """The patterns `key`, mapped or read inside the archive when they are stored there uncompressed.
+
+        Large ones that are compressed are unpacked into a file in the folder `scratch`, where that has the room.
+        """
         header, info = self._check_header(key), self._infos[key]
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or 0 in header.shape:
-            return self.read(key)
+            is_large = info.file_size > LARGE and not header.fortran_order
+            unpacked: Any = self._unpack(key, header, scratch) if is_large else None
+            return self.read(key) if unpacked is None else unpacked
         with self._explain_errors(key):
             offset = self._find_data(info) + header.size
             order = 'F' if header.fortran_order else 'C'
-            return np.memmap(self.path, header.dtype, 'r', offset, header.shape, order)  # type: ignore[call-overload, no-any-return]
+            return read_large(np.memmap(self.path, header.dtype, 'r', offset, header.shape, order))  # type: ignore[call-overload, no-any-return]
+
+    def _unpack(self, key: str, header: _Header, folder: Path | None) -> Scratch | None:
+        """The array `key` in a scratch file, never whole in memory; None where no folder has the room."""
+        try:
+            unpacked = Scratch(
+                header.dtype, header.shape[1:], folder, f'Patterns of {self.path}', expected=header.shape[0]
+            )
+        except OutputError:
+            return None
+        with self._explain_errors(key), self._zip.open(self._infos[key]) as stream:
+            stream.read(header.size)
+            for block in np.array_split(np.arange(header.shape[0]), -(-self._infos[key].file_size // BLOCK_BYTES)):
+                shape = len(block), *header.shape[1:]
+                part = stream.read(math.prod(shape) * header.dtype.itemsize)
+                unpacked.append(np.frombuffer(part, header.dtype).reshape(shape))
+            stream.read()  # at its end the checksum is compared
+        return unpacked
 
     def _find_data(self, info: zipfile.ZipInfo) -> int:
         with self.path.open('rb') as stream:

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from ..errors import ScanError, quote, shorten
 from ..events import Notice
+from ..patterns import PatternsOnDemand
 from ..scan import Scan
 from .arrays import describe_layers, drop_relaxation_axis, extract_object_layer, project_layers
 from .atomic import write_atomically
 from .domain import DomainChoice, decide_domain
 from .members import NpzMembers
+from .memory import require_memory
 from .records import MENDED, ObjectFile, ScanFile, Use, build_scan
 
 AXES_KEY, AXES = 'diff3d_axes', 'pattern,row,column'
@@ -48,7 +50,7 @@ def read_npz(
     with NpzMembers(Path(path)) as members:
         notices = _note_ignored_keys(members)
         positions = _read_positions(members)
-        diffraction, moved = _read_patterns(members, len(positions))
+        diffraction, moved = _read_patterns(members, len(positions), use.scratch)
         chosen, why = _decide_domain(members, diffraction, domain)
         label, origin = _read_object(members, positions, notices)
         side = diffraction.shape[1]
@@ -168,9 +170,9 @@ def _read_positions(members: NpzMembers) -> NDArray[np.float64]:
     return np.stack([y, x], axis=1).astype(np.float64)
 
 
-def _read_patterns(members: NpzMembers, n: int) -> tuple[NDArray[Any], tuple[Notice, ...]]:
+def _read_patterns(members: NpzMembers, n: int, scratch: Path | None) -> tuple[NDArray[Any], tuple[Notice, ...]]:
     key = _require_key(members, *_DIFFRACTION_KEYS)
-    patterns = members.open(key)
+    patterns: Any = members.open(key, scratch)
     if patterns.ndim != 3:
         raise ScanError(f"'{key}' of {members.path} has shape {patterns.shape}; expected (n, N, N): n square patterns.")
     axis = (
@@ -178,10 +180,17 @@ def _read_patterns(members: NpzMembers, n: int) -> tuple[NDArray[Any], tuple[Not
         if _read_text(members, AXES_KEY) == AXES
         else _find_pattern_axis(patterns.shape, n, f"'{key}' of {members.path}")
     )
-    if axis == 0 and patterns.flags.c_contiguous:
+    if axis == 0 and (isinstance(patterns, PatternsOnDemand) or patterns.flags.c_contiguous):
         return patterns, ()
+    require_memory(
+        patterns.nbytes,
+        f"'{key}' of {members.path}, whose patterns do not lie one after the other,",
+        'save it with the patterns first, or use a larger machine',
+    )
     text = f'Moved axis {axis} of {key} {patterns.shape} to the front: it matches the {n} positions.'
-    return np.ascontiguousarray(np.moveaxis(patterns, axis, 0)), (Notice('axis_moved', text),) if axis else ()
+    return np.ascontiguousarray(np.moveaxis(np.asarray(patterns), axis, 0)), (
+        Notice('axis_moved', text),
+    ) if axis else ()
 
 
 def _find_pattern_axis(shape: tuple[int, ...], n: int, name: str) -> int:

@@ -67,7 +67,7 @@ def read_diffraction_product(
                 'expected one integer per pattern.'
             )
         matched = match_by_index(indexes, result.metadata[INDEXES_KEY], result.positions)
-        stored, storage = open_patterns(patterns, matched.rows)
+        stored, storage = open_patterns(patterns, matched.rows, use.scratch)
         bad_pixels = read_whole(find_dataset(path, file, 'bad_pixels', what)) if 'bad_pixels' in [*file] else None
     varying = () if probe is not None else _varying_notice(Path(product))
     chosen, why = decide_domain(stored, 'counts' if domain == 'auto' else domain)

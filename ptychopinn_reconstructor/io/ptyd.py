@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from .domain import DomainChoice
 from .far_field import Measurement, make_scan
 from .hdf5 import decode_text, find_dataset, open_hdf5, read_whole
 from .records import MENDED, ScanFile, Use
+from .scratch import LARGE, Scratch
 
 WHAT = 'PtyPy data file'
 
@@ -30,7 +32,7 @@ def read_ptyd(
         energy, distance = (_read_number(path, file, key) for key in ('energy', 'distance'))
         height, width = _read_pixel(path, file)
         chunks = [f'chunks/{name}' for name in sorted(file['chunks'], key=_number_of)]
-        patterns = _join(path, file, chunks, 'data')
+        patterns = _join_patterns(path, file, chunks, use.scratch)
         positions = _join(path, file, chunks, 'positions')
         bad = _read_bad(path, file, chunks)
     if patterns.ndim != 3 or positions.shape != (len(patterns), 2):
@@ -93,6 +95,19 @@ def _join(path: Path, file: Any, chunks: list[str], key: str) -> NDArray[Any]:
     if not parts:
         raise ScanError(f"{path} is a PtyPy data file without '{key}' in its chunks; save it again with its data.")
     return np.concatenate(parts)
+
+
+def _join_patterns(path: Path, file: Any, chunks: list[str], scratch: Path | None) -> NDArray[Any]:
+    """The patterns of all chunks, one after the other; many go chunk by chunk into a scratch file."""
+    stored = [data for chunk in chunks if hasattr(data := file[chunk].get('data'), 'shape')]
+    size = sum(math.prod(data.shape) * data.dtype.itemsize for data in stored)
+    if size <= LARGE or len({(data.dtype, data.shape[1:]) for data in stored}) != 1 or len(stored) < len(chunks):
+        return _join(path, file, chunks, 'data')
+    total = sum(len(data) for data in stored)
+    patterns: Any = Scratch(stored[0].dtype, stored[0].shape[1:], scratch, f'Patterns of {path}', expected=total)
+    for chunk in chunks:
+        patterns.append(_find(path, file, f'{chunk}/data'))
+    return patterns  # type: ignore[no-any-return]
 
 
 def _read_bad(path: Path, file: Any, chunks: list[str]) -> NDArray[np.bool_] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,14 @@ class Use:
         The number of the scan that is read where a file holds several.
     fresnel_number
         Of a pixel in the near field, whatever the file says; None: as it says.
+    scratch
+        Folder for patterns that are unpacked; None: the system's for temporary files.
     """
 
     as_is: bool = False
     scan_index: int | None = None
     fresnel_number: float | None = None
+    scratch: Path | None = None
 
 
 MENDED = Use()

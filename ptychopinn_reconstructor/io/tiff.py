@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from ..events import Notice
 from .atomic import write_atomically
 from .domain import DomainChoice, decide_domain
 from .records import MENDED, ScanFile, Use, build_scan
+from .scratch import LARGE, Scratch, read_large
 
 SUFFIXES = ('.tif', '.tiff')
 UNITS = {'m': 1.0, 'mm': 1e-3, 'um': 1e-6, 'µm': 1e-6, 'μm': 1e-6, 'micron': 1e-6, 'microns': 1e-6, 'nm': 1e-9}
@@ -48,7 +51,7 @@ def read_tiff(
             '(ptychopinn convert, with --pixel-size in meters).'
         )
     scale = 1.0 if unit is None or pixel_size is None else unit / pixel_size
-    patterns = _read_images(path)
+    patterns = _read_images(path, use.scratch)
     if len(places) != len(patterns):
         raise ScanError(
             f'{path} holds {len(patterns)} patterns, but {table} {len(places)} positions; give one for each.'
@@ -86,16 +89,18 @@ def _find_table(path: Path) -> Path:
     return tables[0]
 
 
-def _read_images(path: Path) -> NDArray[Any]:
+def _read_images(path: Path, scratch: Path | None) -> NDArray[Any]:
     import tifffile
 
     files = list_images(path) if path.is_dir() else [path]
     try:
         if len(files) == 1:
             try:
-                return tifffile.memmap(files[0], mode='r')
+                return read_large(tifffile.memmap(files[0], mode='r'))  # type: ignore[no-any-return]
             except ValueError:  # compressed, or in pieces
-                return np.asarray(tifffile.imread(files[0]))
+                return _read_pages(files[0], scratch)
+        if files[0].stat().st_size * len(files) > LARGE:
+            return _collect((np.asarray(tifffile.imread(file)) for file in files), len(files), path, scratch)
         images = [np.asarray(tifffile.imread(file)) for file in files]
     except (ValueError, OSError, RuntimeError, tifffile.TiffFileError) as error:
         raise ScanError(f'Cannot read the TIFF images of {path} ({error}); write them again uncompressed.') from error
@@ -105,6 +110,34 @@ def _read_images(path: Path) -> NDArray[Any]:
             f'The TIFF images of {path} differ in shape ({shapes[0]}, {shapes[1]} ...); keep only the patterns.'
         )
     return np.stack(images)
+
+
+def _read_pages(file: Path, scratch: Path | None) -> NDArray[Any]:
+    """The images of a compressed stack, in memory when they are few."""
+    import tifffile
+
+    with tifffile.TiffFile(file) as stack:
+        series = stack.series[0]
+        if series.nbytes > LARGE and len(series.pages) * math.prod(series.shape[-2:]) == series.size:
+            return _collect(
+                (page.asarray() for page in series.pages if page is not None), len(series.pages), file, scratch
+            )
+        return np.asarray(series.asarray())
+
+
+def _collect(images: Iterable[NDArray[Any]], count: int, path: Path, scratch: Path | None) -> NDArray[Any]:
+    """Images one by one in a scratch file."""
+    kept: Any = None
+    for image in images:
+        if kept is None:
+            kept = Scratch(image.dtype, image.shape, scratch, f'The images of {path}', expected=count)
+        if (image.shape, image.dtype) != (kept.shape[1:], kept.dtype):
+            raise ScanError(
+                f'The TIFF images of {path} differ ({kept.dtype} {kept.shape[1:]}, {image.dtype} {image.shape} ...); '
+                'keep only the patterns.'
+            )
+        kept.append(image[None])
+    return kept  # type: ignore[no-any-return]
 
 
 def read_table(path: Path) -> tuple[NDArray[np.float64], float | None]:

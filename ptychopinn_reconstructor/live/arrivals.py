@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ScanError
-from .scratch import Scratch
+from ..io.scratch import Scratch
 
 
 class Counted(NamedTuple):
@@ -92,7 +92,7 @@ class Arrivals:
             raise ScanError(
                 f'The patterns have shape {patterns.shape} and type {patterns.dtype}; expected (k, N, N) real numbers.'
             )
-        return Scratch(patterns.dtype, patterns.shape[1:], self.folder)
+        return Scratch(patterns.dtype, patterns.shape[1:], self.folder, 'The patterns of a live scan')
 
     def _select_fresh(self, numbers: list[int], there: dict[int, Any]) -> list[int]:
         """Which of `numbers` are not there yet, each once."""

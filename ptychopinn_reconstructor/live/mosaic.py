@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backend import Network
+from ..io.scratch import Scratch
 from ..physics.arrays import NUMPY
 from ..physics.engine.far_field_step import FarFieldStep
 from ..physics.engine.residuals import residuals
@@ -20,7 +21,6 @@ from ..physics.residual import Residual
 from ..physics.scaling import crop_support
 from ..physics.stitching.stitch import contributions
 from .canvas import LiveCanvas
-from .scratch import Scratch
 from .setting import Setting
 
 Cell = tuple[int, int]
@@ -59,7 +59,7 @@ class Mosaic:
     @cached_property
     def patches(self) -> Scratch:
         """u of the patches from number `settled` on, (k, n, n)."""
-        return Scratch(np.complex64, (self.setting.size,) * 2, self.folder)
+        return Scratch(np.complex64, (self.setting.size,) * 2, self.folder, 'The patches of a live scan')
 
     @cached_property
     def step(self) -> FarFieldStep:

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from pathlib import Path
-from typing import IO
-
 import numpy as np
 
-from ..errors import OutputError
 from ..io.memory import require_memory
 from ..physics.prepare import PreparedScan
 
@@ -35,22 +28,3 @@ def foresee_memory(prepared: PreparedScan) -> None:
         f'leave out pattern {int(prepared.order[farthest])}, {apart[farthest]:.0f} pixels from the middle of all, if '
         'its position is wrong, or use a larger machine',
     )
-
-
-def reserve_disk(file: IO[bytes], size: int, folder: Path | None) -> None:
-    """Take `size` bytes of disk for an open scratch file in `folder`; OutputError with the numbers without them.
-
-    A file that is mapped and finds no room later ends the process without a word.
-    """
-    where = Path(tempfile.gettempdir()) if folder is None else folder
-    free = shutil.disk_usage(where).free
-    try:
-        if size > free:
-            raise OSError
-        if hasattr(os, 'posix_fallocate'):
-            os.posix_fallocate(file.fileno(), 0, size)
-    except OSError as error:
-        raise OutputError(
-            f'The patches need {size / 2**30:,.1f} GiB of scratch space but {where} has {free / 2**30:,.1f} GiB free; '
-            'free some, or name a folder with more (TMPDIR, or ScratchDir in Ptychodus).'
-        ) from error

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from ..backend import Network
 from ..config import Config
 from ..errors import ConfigError, Interrupted
 from ..events import Notice, Previews, Progress, ShouldStop, ignore, never
+from ..io.scratch import Scratch
 from ..physics.arrays import NUMPY, Arrays, NumpyArrays
 from ..physics.engine.wavefront import correct_long_range_phase
 from ..physics.prepare import even_batches
@@ -25,7 +25,7 @@ from ..physics.scoring.halves import split_interleaved
 from ..physics.stitching.count_scale import LARGEST_CHANGE, count_gauge
 from ..physics.stitching.stitch import Stitcher, contributions, probe_weight, stitch_patches
 from .initial_object import InitialObject
-from .memory import IN_MEMORY, ITEM, reserve_disk
+from .memory import IN_MEMORY, ITEM
 from .patches import Keep, kept_patches
 from .refinement import reconstruction_threads
 from .report import StageTimes
@@ -106,7 +106,7 @@ def network_object(
 
 
 def predict_all(
-    store: NDArray[np.complex64],
+    store: Any,
     prepared: PreparedScan,
     network: Network,
     config: Config,
@@ -116,7 +116,7 @@ def predict_all(
     should_stop: ShouldStop,
     arrays: Arrays = NUMPY,
 ) -> None:
-    """Fill `store` (patterns, n, n) with the contributions of all patterns, batch by batch in canonical order."""
+    """Fill `store` (patterns, n, n), an array or a `Scratch`, with all contributions, in canonical order."""
     weight, total = probe_weight(prepared.probe, store.shape[-1]), len(prepared)
 
     def compute(index: NDArray[np.int64]) -> tuple[NDArray[np.int64], Predicted]:
@@ -168,7 +168,7 @@ def predict_contributions(
 
 
 def stitch_contributions(
-    u: NDArray[np.complex64],
+    u: Any,
     prepared: PreparedScan,
     index: NDArray[np.int64],
     config: Config,
@@ -179,7 +179,7 @@ def stitch_contributions(
 ) -> Stitcher:
     """Contributions of the patterns at `index`, synchronized and added up on the canvas of the whole scan.
 
-    They are u (b, n, n), or its `rows`; `spread` as in `stitch_patches`.
+    They are the first of u (b, n, n), or its `rows`; `spread` as in `stitch_patches`.
     """
     return stitch_patches(
         u,
@@ -193,11 +193,9 @@ def stitch_contributions(
     )
 
 
-def partial_object(
-    store: NDArray[np.complex64], done: int, prepared: PreparedScan, config: Config
-) -> NDArray[np.complex64]:
+def partial_object(store: Any, done: int, prepared: PreparedScan, config: Config) -> NDArray[np.complex64]:
     """The object on the canvas of the whole scan from its first `done` patterns, in canonical order."""
-    return stitch_contributions(store[:done], prepared, np.arange(done), config).canvas()
+    return stitch_contributions(store, prepared, np.arange(done), config).canvas()
 
 
 def notice_tear(share: float) -> tuple[Notice, ...]:
@@ -223,11 +221,13 @@ def amplitude_correction(gauge: float) -> tuple[float, tuple[Notice, ...]]:
 
 
 @contextmanager
-def patch_store(shape: tuple[int, int, int], scratch: Path | None) -> Iterator[NDArray[np.complex64]]:
-    """Room for all contributions: in memory, or in a file in `scratch` (removed afterwards) when they are many."""
+def patch_store(shape: tuple[int, int, int], scratch: Path | None) -> Iterator[Any]:
+    """Room for all contributions: in memory, or in a file in `scratch` (removed afterwards) when they are many.
+
+    Raises OutputError when the disk has not the room, before any work.
+    """
     if math.prod(shape) * ITEM <= IN_MEMORY:
         yield np.empty(shape, dtype=np.complex64)
         return
-    with tempfile.TemporaryFile(dir=scratch, prefix='ptychopinn-') as file:
-        reserve_disk(file, math.prod(shape) * ITEM, scratch)
-        yield np.memmap(file, dtype=np.complex64, mode='w+', shape=shape)
+    with closing(Scratch(np.complex64, shape[1:], scratch, "The network's patches", expected=shape[0])) as file:
+        yield file

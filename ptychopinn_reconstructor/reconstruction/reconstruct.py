@@ -95,7 +95,7 @@ def reconstruct(
         config,
         patches_file=kept,
         times=times,
-        scratch=scratch,
+        scratch=scratch or config.execution.scratch_dir,
         previews=previews,
         arrays=arrays,
         should_stop=should_stop,

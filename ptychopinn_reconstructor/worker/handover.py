@@ -23,13 +23,13 @@ from ..errors import OutputError
 from ..io.arrays import map_npy, read_npy
 from ..io.boundary import bound_errors
 from ..io.records import ScanFile, Use, build_scan
+from ..io.scratch import find_roomy_folder, list_scratch_folders, read_large
 from ..io.system import CAN_LOCK, lock_file
 from ..scan import Scan
 
 PREFIX, LOCK = 'ptychopinn-job-', 'owner.lock'
 HEADROOM = 64 * 2**20  # bytes beside the arrays: previews, results, checkpoints of libraries
 YOUNG = 60.0  # seconds in which a folder may not have its lock yet
-IN_MEMORY = {'tmpfs', 'ramfs'}  # file systems that take memory instead of disk
 ARRAYS = ('diffraction', 'positions', 'probe', 'object', 'bad_pixels', 'scan_index', 'pattern_indexes')
 DESCRIPTION = 'scan.json'
 
@@ -42,9 +42,9 @@ class Scratch:
     """
 
     def __init__(self, size: int, parent: Path | None = None) -> None:
-        for folder in _candidates(parent):
+        for folder in list_scratch_folders(parent):
             remove_leftovers(folder)
-        self.parent = roomy_folder(size + HEADROOM, parent)
+        self.parent = find_roomy_folder(size + HEADROOM, parent, 'The arrays of the scan')
 
     def __enter__(self) -> Self:
         try:
@@ -68,40 +68,6 @@ def _locked(folder: Path) -> IO[str]:
     lock_file(file)
     fresh.rename(folder / LOCK)  # under its name it is locked from the first moment
     return file
-
-
-def roomy_folder(needed: int, wanted: Path | None) -> Path:
-    """A folder with `needed` bytes free: `wanted` if there is one, otherwise the first of the system's that has them.
-
-    A folder that lies in memory is taken only when no other has the room. Raises OutputError naming what is free.
-    """
-    candidates = _candidates(wanted)
-    free = {folder: shutil.disk_usage(folder).free for folder in candidates if folder.is_dir()}
-    roomy = [folder for folder, space in free.items() if space >= needed]
-    if roomy:
-        return min(roomy, key=_lies_in_memory)
-    there = ', '.join(f'{folder} has {space / 2**20:,.0f} MiB free' for folder, space in free.items())
-    raise OutputError(
-        f'The scan needs {needed / 2**20:,.0f} MiB of scratch space but {there or f"{candidates[0]} is no folder"}; '
-        'free some, or set ScratchDir to a folder with more.'
-    )
-
-
-def _candidates(wanted: Path | None) -> list[Path]:
-    if wanted is not None:
-        return [wanted]
-    return list(dict.fromkeys([Path(tempfile.gettempdir()), Path('/var/tmp')]))
-
-
-def _lies_in_memory(folder: Path) -> bool:
-    """Whether a folder is on a file system that takes memory (Linux; elsewhere False)."""
-    try:
-        mounts = [line.split() for line in Path('/proc/mounts').read_text().splitlines()]
-    except OSError:
-        return False
-    where = folder.resolve()
-    holding = [fields for fields in mounts if where.is_relative_to(fields[1])]
-    return bool(holding) and max(holding, key=lambda fields: len(fields[1]))[2] in IN_MEMORY
 
 
 def remove_leftovers(parent: Path) -> None:
@@ -140,7 +106,7 @@ def write_arrays(folder: Path, arrays: Mapping[str, Any], description: Mapping[s
 
 
 def read_arrays(folder: Path, *, as_is: bool = False) -> ScanFile:
-    """The scan that `write_arrays` has left in a folder, memory-mapped, mended unless it is to be taken `as_is`.
+    """The scan that `write_arrays` has left in a folder, left on disk, mended unless it is to be taken `as_is`.
 
     Raises ScanError when it breaks the rules.
     """
@@ -153,7 +119,8 @@ def read_arrays(folder: Path, *, as_is: bool = False) -> ScanFile:
 def _mapped(folder: Path) -> Iterator[tuple[str, NDArray[Any]]]:
     for name in ARRAYS:
         if (folder / f'{name}.npy').exists():
-            yield name, map_npy(folder / f'{name}.npy')
+            values = map_npy(folder / f'{name}.npy')
+            yield name, read_large(values) if name == 'diffraction' else values
 
 
 def _fields(description: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.errors import ScanError
 from ptychopinn_reconstructor.io import lazy, read_scan, write_diffraction, write_product
+from ptychopinn_reconstructor.io.scratch import Scratch
 from ptychopinn_reconstructor.result import Reconstruction
 
 COUNT, SIDE = 12, 16
@@ -47,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 def large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether the patterns are too large to be read at once; 64 MiB of them would take seconds."""
     if request.param:
-        monkeypatch.setattr(lazy, 'EAGER_BYTES', 1000)
+        monkeypatch.setattr(lazy, 'LARGE', 1000)
     return bool(request.param)
 
 
@@ -376,10 +377,11 @@ def test_packed_patterns_are_unpacked_once_and_leave_nothing_behind(
     """D39: a random order would decompress every chunk again and again."""
     scratch = tmp_path_factory.mktemp('scratch')
     monkeypatch.setattr(tempfile, 'tempdir', str(scratch))
-    monkeypatch.setattr(lazy, 'EAGER_BYTES', 1000)
+    monkeypatch.setattr(lazy, 'LARGE', 1000)
     build(folder)
     file = read_scan(folder)
-    assert isinstance(file.scan.diffraction, np.memmap) and not file.scan.diffraction.flags.writeable
+    patterns: Any = file.scan.diffraction
+    assert isinstance(patterns, Scratch)
     np.testing.assert_array_equal(file.scan.diffraction, PATTERNS)
     assert not [*scratch.iterdir()] and 'patterns_packed' not in {notice.code for notice in file.notices}
 
@@ -389,19 +391,19 @@ def test_without_room_packed_patterns_are_read_on_demand_and_that_is_said(
     folder: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """D39: a disk that is too small is not filled; one that others fill meanwhile is left as it was."""
-    monkeypatch.setattr(lazy, 'EAGER_BYTES', 1000)
+    monkeypatch.setattr(lazy, 'LARGE', 1000)
     if trouble == 'small':
         usage = type(shutil.disk_usage(folder))(10**9, 10**9, 2 * PATTERNS.nbytes - 1)
         monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage)
     else:
-        monkeypatch.setattr(tempfile, 'TemporaryFile', lambda **_: open('/dev/full', 'rb+'))  # noqa: SIM115
+        monkeypatch.setattr(tempfile, 'TemporaryFile', lambda **_: open('/dev/full', 'rb+', buffering=0))  # noqa: SIM115
     _compress(compression='gzip')(folder)
     file = read_scan(folder)
     patterns: Any = file.scan.diffraction
     assert isinstance(patterns, lazy.LazyPatterns)
     np.testing.assert_array_equal(patterns, PATTERNS)
     (notice,) = (notice for notice in file.notices if notice.code == 'patterns_packed')
-    assert 'TMPDIR' in notice.text and 'no room for 0.0 GiB' in notice.text
+    assert 'execution.scratch_dir' in notice.text and 'decompressed at each use' in notice.text
 
 
 @pytest.mark.usefixtures('large')

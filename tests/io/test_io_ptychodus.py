@@ -31,6 +31,8 @@ from ptychopinn_reconstructor.io import (
 from ptychopinn_reconstructor.io.lazy import LazyPatterns
 from ptychopinn_reconstructor.io.matching import match_by_index
 from ptychopinn_reconstructor.io.ptychodus_folder import write_ptychodus_folder
+from ptychopinn_reconstructor.io.scratch import FilePatterns, Scratch
+from ptychopinn_reconstructor.patterns import PatternsOnDemand
 from ptychopinn_reconstructor.physics.simulation.simulate import simulate
 from ptychopinn_reconstructor.result import NOMINAL_PIXEL_SIZE, Reconstruction
 
@@ -233,7 +235,7 @@ PACKED = {'chunks': (7, 16, 16), 'compression': 'lzf'}
 def test_big_patterns_stay_in_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: dict[str, Any], order: str
 ) -> None:
-    """D33, MEMORY: plain ones are memory-mapped, packed ones unpacked, others read on demand, to the same scan."""
+    """D33, MEMORY: packed ones are unpacked, others read on demand, to the same scan."""
     folder = write_good_folder(tmp_path)
     patterns = np.random.default_rng(1).poisson(9, (10, 16, 16)).astype(np.uint16)
     with h5py.File(folder / 'diffraction.h5', 'a') as file:
@@ -242,10 +244,13 @@ def test_big_patterns_stay_in_the_file(
         if order == 'reversed':
             replace_dataset(file, 'indexes', np.array([9, -1, 7, 6, 5, 4, 3, 2, 1, 0]))
     at_once = read_scan(folder).scan
-    monkeypatch.setattr(lazy_module, 'EAGER_BYTES', 1)
+    monkeypatch.setattr(lazy_module, 'LARGE', 1)
     scan = read_scan(folder).scan
-    expected = np.memmap if storage is PACKED or (not storage and order == 'whole') else LazyPatterns
-    assert isinstance(scan.diffraction, expected) and isinstance(at_once.diffraction, np.ndarray)
+    expected: type[PatternsOnDemand] = LazyPatterns if storage else FilePatterns
+    if storage is PACKED:
+        expected = Scratch
+    stored: Any = scan.diffraction
+    assert isinstance(stored, expected) and isinstance(at_once.diffraction, np.ndarray)
     assert scan.mean_counts == at_once.mean_counts
     for index in (slice(2, 5), np.array([8, 0, 8, 3]), np.arange(0)):
         np.testing.assert_array_equal(scan.counts(index), at_once.counts(index))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ptychopinn_reconstructor.errors import OutputError, ScanError
+from ptychopinn_reconstructor.io.scratch import Scratch
 from ptychopinn_reconstructor.live.arrivals import Arrivals
-from ptychopinn_reconstructor.live.scratch import Scratch
 
 
 def _patterns(*numbers: int) -> np.ndarray:
@@ -63,7 +63,7 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 def test_scratch_is_read_as_an_array_and_leaves_nothing(tmp_path: Path) -> None:
-    scratch = Scratch(np.float32, (2, 3), tmp_path)
+    scratch = Scratch(np.float32, (2, 3), tmp_path, 'Values')
     values = np.arange(30, dtype=np.float32).reshape(5, 2, 3)
     scratch.append(values[:2])
     scratch.append(values[2:])
@@ -74,5 +74,5 @@ def test_scratch_is_read_as_an_array_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_none_is_named() -> None:
-    with pytest.raises(OutputError, match=r'cannot be kept in /nowhere/at/all .*name another folder'):
-        Scratch(np.float32, (2, 3), Path('/nowhere/at/all'))
+    with pytest.raises(OutputError, match=r'Values need 0 MiB of scratch space but /nowhere/at/all is no folder'):
+        Scratch(np.float32, (2, 3), Path('/nowhere/at/all'), 'Values')

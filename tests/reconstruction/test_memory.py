@@ -80,18 +80,20 @@ def test_a_scan_that_fits_is_not_refused() -> None:
     foresee_memory(prepare_scan(small_scan(), mode='absolute'))
 
 
-def test_patches_that_no_disk_holds_are_refused_before_they_are_mapped(
+def test_patches_that_no_disk_holds_are_refused_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (
-        pytest.raises(OutputError, match=r'need 7,450\.6 GiB of scratch space'),
+        pytest.raises(OutputError, match=r'patches need 7,450\.6 GiB of scratch space .*execution\.scratch_dir'),
         patch_store((10**6, 1000, 1000), tmp_path),
     ):
         pass
     monkeypatch.setattr(network_object, 'IN_MEMORY', 10)
     with patch_store((10, 4, 4), tmp_path) as store:
-        store[:] = 1
-        assert store.shape == (10, 4, 4)
+        values = np.random.default_rng(0).normal(size=(10, 4, 4)).astype(np.complex64)
+        store[np.arange(6)] = values[:6]
+        store[np.arange(6, 10)] = values[6:]
+        assert store.shape == (10, 4, 4) and np.array_equal(store[[9, 0, 1, 0]], values[[9, 0, 1, 0]])
 
 
 def altered(change: Any, path: Path) -> Path:

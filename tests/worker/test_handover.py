@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scans import small_scan
 
 from ptychopinn_reconstructor.errors import OutputError, ScanError
+from ptychopinn_reconstructor.io import scratch as scratch_files
 from ptychopinn_reconstructor.physics.simulation.simulate import simulate
 from ptychopinn_reconstructor.worker import handover
 from ptychopinn_reconstructor.worker.handover import (
@@ -156,9 +157,9 @@ def test_too_little_space_is_told_before_anything_is_written(tmp_path: Path) -> 
         Scratch(needed, tmp_path)
     message = str(raised.value)
     free = shutil.disk_usage(tmp_path).free / MIB
-    assert f'{(needed + HEADROOM) / MIB:,.0f} MiB' in message and 'ScratchDir' in message
-    told = float(message.split(f'{tmp_path} has ')[1].split(' MiB free')[0].replace(',', ''))
-    assert told == pytest.approx(free, rel=0.2)
+    assert f'{(needed + HEADROOM) / 2**30:,.1f} GiB' in message and 'execution.scratch_dir' in message
+    told, unit = message.split(f'{tmp_path} has ')[1].split(' free')[0].replace(',', '').split()
+    assert float(told) * {'MiB': 1, 'GiB': 1024}[unit] == pytest.approx(free, rel=0.2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -171,7 +172,7 @@ def test_the_headroom_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_scratch_folder_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r'absent is no folder.*ScratchDir'):
+    with pytest.raises(OutputError, match=r'absent is no folder.*execution.scratch_dir'):
         Scratch(1000, tmp_path / 'absent')
 
 
@@ -186,7 +187,7 @@ def test_without_a_choice_the_system_s_folder_with_enough_space(
     assert Scratch(15 * MIB).parent == Path('/var/tmp')
     with pytest.raises(OutputError, match=rf'{tmp_path} has 74 MiB free, /var/tmp has 84 MiB free'):
         Scratch(25 * MIB)
-    monkeypatch.setattr(handover, '_lies_in_memory', lambda folder: folder == tmp_path)
+    monkeypatch.setattr(scratch_files, '_lies_in_memory', lambda folder: folder == tmp_path)
     assert Scratch(9 * MIB).parent == Path('/var/tmp')
 
 
@@ -194,7 +195,7 @@ def test_without_a_choice_the_system_s_folder_with_enough_space(
 def test_a_file_system_in_memory_is_known() -> None:
     kinds = {fields[1]: fields[2] for line in Path('/proc/mounts').read_text().splitlines() if (fields := line.split())}
     for folder, kind in kinds.items():
-        assert handover._lies_in_memory(Path(folder)) == (kind in ('tmpfs', 'ramfs')) or Path(folder).is_symlink()
+        assert scratch_files._lies_in_memory(Path(folder)) == (kind in ('tmpfs', 'ramfs')) or Path(folder).is_symlink()
 
 
 OWNER = """
@@ -333,7 +334,7 @@ def test_folders_of_another_user_stay(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_innermost_mount_decides(folder: str, in_memory: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     mounts = 'tmpfs / tmpfs rw 0 0\n/dev/sda /data ext4 rw 0 0\nnone /ram ramfs rw 0 0\n'
     monkeypatch.setattr(Path, 'read_text', lambda path: mounts)
-    assert handover._lies_in_memory(Path(folder)) == in_memory
+    assert scratch_files._lies_in_memory(Path(folder)) == in_memory
 
 
 def test_where_mounts_are_not_told_no_folder_lies_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,7 +342,7 @@ def test_where_mounts_are_not_told_no_folder_lies_in_memory(monkeypatch: pytest.
         raise FileNotFoundError
 
     monkeypatch.setattr(Path, 'read_text', refuse)
-    assert handover._lies_in_memory(Path('/dev/shm')) is False
+    assert scratch_files._lies_in_memory(Path('/dev/shm')) is False
 
 
 def test_a_folder_of_nothing_is_a_full_disk_in_one_sentence(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ class Stitcher:
 
 
 def stitch_patches(
-    u: NDArray[np.complex64],
+    u: Any,
     layout: Layout,
     probe: NDArray[np.complex64],
     *,
@@ -189,9 +189,9 @@ def stitch_patches(
 ) -> Stitcher:
     """Synchronize contributions and add them up, with their `spread`.
 
-    `u` (patches, n, n), possibly memory-mapped, holds that of patch i of the layout at `rows[i]`, by default at i.
+    `u` (patches, n, n), an array or read on demand, holds that of patch i of the layout at `rows[i]`, by default at i.
     """
-    rows = np.arange(len(u)) if rows is None else rows
+    rows = np.arange(len(layout.corners)) if rows is None else rows
     phases, torn = np.zeros(len(rows)), 0.0
     if neighbors:
         pairs = neighbor_pairs(layout.corners, neighbors, u.shape[-1])
