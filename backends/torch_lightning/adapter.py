@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from ptychopinn_reconstructor.backend import TrainingJob, Weights
 from ptychopinn_reconstructor.backend.base import Training, TrainingBackend
-from ptychopinn_reconstructor.backends.torch_lightning.arrays import TorchArrays
+from ptychopinn_reconstructor.backends.torch_lightning.arrays import HostArrays, TorchArrays
 from ptychopinn_reconstructor.backends.torch_lightning.description import DESCRIPTION
 from ptychopinn_reconstructor.backends.torch_lightning.prediction import TorchNetwork, limit_threads
 from ptychopinn_reconstructor.backends.torch_lightning.weights import load_neutral, to_neutral
 from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.physics.arrays import Arrays
 
 
 class TorchBackend(TrainingBackend):
@@ -41,10 +42,10 @@ class TorchBackend(TrainingBackend):
         load_neutral(network, weights)
         return TorchNetwork(network.to(where).eval(), config)
 
-    def arrays(self, device: str) -> TorchArrays | None:
-        """Arrays for the refinement engine on a CUDA or ROCm GPU; None elsewhere: on a CPU numpy is faster."""
+    def arrays(self, device: str, threads: int = 1) -> Arrays:
+        """Arrays for the refinement engine: tensors on a CUDA or ROCm GPU; elsewhere numpy's, with PyTorch's FFT."""
         where = self.resolve_device(device)
-        return TorchArrays(where) if where.startswith('cuda') else None
+        return TorchArrays(where) if where.startswith('cuda') else HostArrays(threads)
 
     def runtime(self, config: Config, device: str) -> AbstractContextManager[None]:
         """So many CPU threads inside."""

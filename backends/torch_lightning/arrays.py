@@ -1,4 +1,4 @@
-"""The refinement engine's arrays as tensors on one device (`Arrays` of physics/arrays.py)."""
+"""Arrays of the refinement engine (`Arrays`): tensors on a GPU, on a CPU numpy's with PyTorch's FFT."""
 
 from __future__ import annotations
 
@@ -11,9 +11,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptychopinn_reconstructor.backends.torch_lightning import physics
-from ptychopinn_reconstructor.physics.arrays import Block, Found
+from ptychopinn_reconstructor.backends.torch_lightning.prediction import limit_threads
+from ptychopinn_reconstructor.physics.arrays import Block, Found, NumpyArrays
 
 BLOCK_PIXELS = 2**22  # complex pixels of exit waves at a time: 32 MiB an array, about ten of them
+
+
+class HostArrays(NumpyArrays):
+    """numpy's arrays with PyTorch's FFT, which takes .2 to .8 of the time of scipy's: on x86 it is MKL's."""
+
+    def fft2(self, values: NDArray[Any], norm: str = 'backward') -> NDArray[Any]:
+        """FFT over the last two axes."""
+        with limit_threads(1):
+            spectrum: NDArray[Any] = torch.fft.fft2(torch.from_numpy(values), norm=norm).numpy()
+        return spectrum
+
+    def ifft2(self, values: NDArray[Any], norm: str = 'backward') -> NDArray[Any]:
+        """Inverse FFT over the last two axes."""
+        with limit_threads(1):
+            image: NDArray[Any] = torch.fft.ifft2(torch.from_numpy(values), norm=norm).numpy()
+        return image
 
 
 class TorchArrays:

@@ -116,8 +116,11 @@ class Backend(Protocol):
 class ArrayBackend(Protocol):
     """Backend that also runs the refinement engine, which is stated once in physics, on its devices."""
 
-    def arrays(self, device: str) -> Arrays | None:
-        """Array operations on a device that `resolve_device` accepts; None where numpy on the CPU is faster."""
+    def arrays(self, device: str, threads: int = 1) -> Arrays | None:
+        """Array operations on a device that `resolve_device` accepts, on a CPU by so many threads.
+
+        None where numpy and scipy on the CPU are faster.
+        """
 
 
 @runtime_checkable
@@ -135,5 +138,5 @@ def select_arrays(backend: Backend, device: str, threads: int = 1) -> Arrays:
     """Array operations for the refinement engine on `device`; numpy, on so many threads, where the backend has none."""
     from ..physics.arrays import NumpyArrays
 
-    found = backend.arrays(device) if isinstance(backend, ArrayBackend) else None
+    found = backend.arrays(device, threads) if isinstance(backend, ArrayBackend) else None
     return NumpyArrays(threads) if found is None else found

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from . import forward, geometry
+from . import geometry
 from .threads import Threads
 
 Block = TypeVar('Block')
@@ -29,6 +29,11 @@ def row_bands(shape: tuple[int, ...], pixels: int, least: int = 1) -> list[slice
     rows = max(least, pixels // max(shape[1], 1), 1)
     ends = np.linspace(0, shape[0], max(1, shape[0] // rows) + 1).round().astype(int).tolist()
     return [slice(begin, end) for begin, end in itertools.pairwise(ends)]
+
+
+def sum_axis(values: Array, axis: int) -> Array:
+    """The sum over an axis, which is only dropped where it has one entry: adding that up would copy it."""
+    return values[(slice(None),) * axis + (0,)] if values.shape[axis] == 1 else values.sum(axis=axis)
 
 
 class Arrays(Protocol):
@@ -85,7 +90,7 @@ class NumpyArrays:
     """
 
     device = 'cpu'
-    block_pixels = 131072
+    block_pixels = 65536
     xp: Any = np
 
     def __init__(self, threads: int = 1) -> None:
@@ -117,8 +122,11 @@ class NumpyArrays:
 
     def gather(self, canvas: NDArray[Any], corners: NDArray[np.int64], size: int) -> NDArray[Any]:
         """Windows of a canvas, (b, size, size), at corners (b, 2)."""
-        # Whole rows of slices: for windows of this size faster than an index into a sliding view.
-        return np.stack([canvas[geometry.patch_slice(corner, size)] for corner in corners])
+        # Window by window: for windows of this size faster than an index into a sliding view.
+        windows = np.empty((len(corners), size, size), dtype=canvas.dtype)
+        for window, (row, col) in zip(windows, corners.tolist(), strict=True):
+            window[:] = canvas[row : row + size, col : col + size]
+        return windows
 
     def scatter(self, canvas: NDArray[Any], patches: NDArray[Any], corners: NDArray[np.int64]) -> None:
         """Add patches (b, n, n) to the canvas in place, each at its corner."""
@@ -132,7 +140,15 @@ class NumpyArrays:
         kernel: NDArray[Any] | None = None,
     ) -> NDArray[np.float32]:
         """Intensity (b, N, N) of object patches under the shifted probe."""
-        return forward.diffract(probe, patches, fractions, kernel)
+        spectrum = self.fft2(np.array(probe if probe.ndim == 4 else probe[None]))
+        ramp = geometry.shift_ramp(fractions, probe.shape[-1])[:, None]
+        exit_wave = self.ifft2(spectrum * ramp)
+        exit_wave *= patches[:, None]
+        wave = self.fft2(exit_wave, norm='ortho')
+        if kernel is not None:
+            wave *= kernel * ramp.conj()
+            wave = self.ifft2(wave, norm='ortho')
+        return np.asarray(fft.fftshift(sum_axis(wave.real**2 + wave.imag**2, 1), axes=(-2, -1)))
 
     def square_sum(self, values: NDArray[Any]) -> float:
         """Sum of the squares of real values."""

@@ -118,32 +118,37 @@ def residual(
         )
     mask = None if good is None or good.all() else good
     measured, predicted = (_flatten(values, mask) for values in (counts, predicted_intensity))
-    amplitude = np.sqrt(measured)
-    difference = np.sqrt(predicted) - amplitude
-    error, lit = difference**2, predicted > LIT
-    lit_noise = np.einsum('ij,ij->i', expected_residual(predicted), lit)
-    lit_error = np.einsum('ij,ij->i', error, lit)
-    sums = (error.sum(axis=1), measured.sum(axis=1), np.abs(difference).sum(axis=1), amplitude.sum(axis=1))
-    return Residual(
-        *sums, lit_error, lit_noise, measured.max(axis=1), _sum_patterns(measured, predicted, mask, counts.shape[1:])
-    )
+    detector = _sum_patterns(measured, predicted, mask, counts.shape[1:])
+    lit, noise, amplitude = predicted > LIT, expected_residual(predicted), np.sqrt(measured)
+    difference = np.sqrt(predicted)
+    difference -= amplitude
+    error = difference * difference
+    np.abs(difference, out=difference)
+    sums = [values.sum(axis=1) for values in (error, measured, difference, amplitude)]
+    error *= lit
+    noise *= lit
+    found = (*sums, error.sum(axis=1), noise.sum(axis=1), measured.max(axis=1))
+    named = zip(PER_PATTERN, (values.astype(np.float64) for values in found), strict=True)
+    return Residual(**dict(named), detector=detector)
 
 
-def _flatten(patterns: NDArray[Any], mask: NDArray[np.bool_] | None) -> NDArray[np.float64]:
-    """The good pixels of patterns (n, N, N), (n, pixels); None: all of them, which saves a copy."""
+def _flatten(patterns: NDArray[Any], mask: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+    """The good pixels of patterns (n, N, N), (n, pixels), in single precision; None: all of them."""
     values = patterns.reshape(len(patterns), -1) if mask is None else patterns[:, mask]
-    return values.astype(np.float64)
+    return values.astype(np.float32, copy=False)
 
 
 def _sum_patterns(
-    measured: NDArray[np.float64],
-    predicted: NDArray[np.float64],
+    measured: NDArray[np.float32],
+    predicted: NDArray[np.float32],
     mask: NDArray[np.bool_] | None,
     shape: tuple[int, ...],
 ) -> DetectorSums:
-    squares = (np.einsum('ij,ij->j', values, values) for values in (measured, predicted))
-    sums = np.zeros((4, *shape))
-    sums[:, ... if mask is None else mask] = np.reshape(
-        [measured.sum(axis=0), predicted.sum(axis=0), *squares], (4, *(shape if mask is None else (-1,)))
-    )
+    """In double precision: a variance is the small difference of such sums."""
+    sums, place = np.zeros((4, *shape)), ... if mask is None else mask
+    for number, values in enumerate((measured, predicted)):
+        exact = values.astype(np.float64)
+        sums[number][place] = exact.sum(axis=0).reshape(sums[number][place].shape)
+        exact *= exact
+        sums[number + 2][place] = exact.sum(axis=0).reshape(sums[number][place].shape)
     return DetectorSums(*sums)

@@ -14,6 +14,7 @@ from engine_cases import Case, N
 from frameworks import BACKENDS, lazy, needs
 from numpy.typing import NDArray
 from scans import short_config, small_scan
+from scipy import fft
 
 import ptychopinn_reconstructor as pp
 from ptychopinn_reconstructor.backend import Backend, load_backend, select_arrays
@@ -215,7 +216,7 @@ def test_refinement_runs_where_the_backend_says(tmp_path: Path, monkeypatch: pyt
 
     with monkeypatch.context() as patched:
         patched.setattr(adapter.TorchBackend, 'arrays', lambda *_: arrays.TorchArrays('cpu:0'))
-        patched.setattr(NumpyArrays, 'fft2', refuse)
+        patched.setattr(NumpyArrays, 'shift_ramp', refuse)  # which nothing but the engine needs
         scan, values = small_scan(positions=64), {'training__nepochs': 1, 'execution__backend': 'torch'}
         config = short_config(**values)
         first = pp.train([scan], short_config(**values, training__refine_probe_first=1), tmp_path / 'first')
@@ -252,6 +253,34 @@ def test_the_engine_alone_needs_no_framework_on_the_cpu(monkeypatch: pytest.Monk
     assert loaded == []
     with pytest.raises(DeviceError, match=r'cuda:7.*cpu'):
         pp.refine(scan, short_config(execution__device='cuda:7'))
+
+
+def test_its_fft_is_that_of_scipy_bit_by_bit_the_same_wherever_memory_begins() -> None:
+    """Blocks of other threads lie elsewhere in memory, and may be of other patterns."""
+    rng, host = np.random.default_rng(0), arrays.HostArrays()
+    values = (rng.normal(size=(5, 2, N, N)) + 1j * rng.normal(size=(5, 2, N, N))).astype(np.complex64)
+    for compute, expected in ((host.fft2, fft.fft2), (host.ifft2, fft.ifft2)):
+        found, exact = compute(values, norm='ortho'), expected(values.astype(np.complex128), norm='ortho')
+        assert np.abs(found - exact).max() < 1e-5 * np.abs(exact).max()
+        room = np.empty(values.size + 8, dtype=np.complex64)
+        for begin in range(8):
+            moved = room[begin : begin + values.size].reshape(values.shape)
+            moved[:] = values
+            assert np.array_equal(compute(moved, norm='ortho'), found)
+        assert np.array_equal(compute(values[3:4].copy(), norm='ortho'), found[3:4])
+
+
+def test_several_threads_with_its_fft_change_nothing() -> None:
+    case = Case(1e5, noise=True)
+    prepared, small = case.prepared(), 3 * N * N
+    options = replace(PLAIN, refine_probe=True, probe_from_pass=1)
+    found = []
+    for threads in (1, 3):
+        host = arrays.HostArrays(threads)
+        host.block_pixels = small
+        found.append(refine(prepared, start_of(case), options, arrays=host))
+    one, three = found
+    assert np.array_equal(one.canvas, three.canvas) and np.array_equal(one.probe, three.probe)
 
 
 def test_a_gpu_is_used_and_a_cpu_is_left_to_numpy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,16 +84,20 @@ class FarFieldStep:
 
     def __call__(self, counts: Array, predicted: Array) -> Correction:
         """Correction of predicted intensities (b, N, N) towards counts (b, N, N)."""
-        measured = self.arrays.xp.sqrt(counts)
         amplitude = self.arrays.xp.sqrt(predicted.clip(min=DARKEST))
-        difference = measured - amplitude
-        factor = difference / amplitude
-        if self.share > 0:
-            factor = self.share * poisson_score(counts, predicted, self.arrays.xp) + (1 - self.share) * factor
+        difference = self.arrays.xp.sqrt(counts)
+        difference -= amplitude
         if self.good is not None:
-            factor *= self.good
             difference *= self.good
-        return Correction(factor, self.arrays.square_sum(difference))
+        error = self.arrays.square_sum(difference)
+        factor = difference
+        factor /= amplitude
+        if self.share > 0:
+            factor *= 1 - self.share
+            score = poisson_score(counts, predicted, self.arrays.xp)
+            score *= self.share
+            factor += score if self.good is None else score * self.good
+        return Correction(factor, error)
 
 
 def poisson_score(counts: Array, predicted: Array, xp: Any = np) -> Array:
@@ -103,6 +107,16 @@ def poisson_score(counts: Array, predicted: Array, xp: Any = np) -> Array:
     amplitude projection sqrt(r) - 1, whichever is larger: a bright pixel that is predicted dark converges at once.
     """
     base = predicted + EPSILON_COUNTS
-    ratio = (counts - predicted) / base + 1
-    limit = 1 + OUTLIER_SIGMA * xp.sqrt(base + 1) / base
-    return xp.maximum(xp.sqrt(ratio), (xp.minimum(ratio, limit) + 1) / 2) - 1
+    ratio = counts - predicted
+    ratio /= base
+    ratio += 1
+    limit = xp.sqrt(base + 1)
+    limit /= base
+    limit *= OUTLIER_SIGMA
+    limit += 1
+    score = xp.minimum(ratio, limit)
+    score += 1
+    score *= 0.5
+    score = xp.maximum(xp.sqrt(ratio), score)
+    score -= 1
+    return score

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import NUMPY, Array, Arrays
+from ..arrays import NUMPY, Array, Arrays, sum_axis
 from ..prepare import PreparedScan
 
 EXPECTED_PIXELS = 1.0  # s
@@ -77,20 +77,24 @@ def displacement_gradient(
     good: Array | None,
     arrays: Arrays = NUMPY,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """b (n, 2) and H (n, 2, 2) of n patterns, all arrays with the zero frequency at the same place.
+    """b (n, 2) and H (n, 2, 2) of n patterns, all arrays with the zero frequency at the same place; `moved` is spent.
 
     `wave` (n, modes, N, N) is Psi, `moved` (n, 2, modes, N, N) its derivative by u, `counts` and `predicted` (n, N, N)
     the measured and the predicted intensity, `good` (N, N) pixels or None for all.
     """
     xp = arrays.xp
     amplitude = xp.sqrt(predicted.clip(min=DARKEST))
-    slope = (wave.conj()[:, None] * moved).real.sum(axis=2) / amplitude[:, None]
+    moved *= wave.conj()[:, None]
+    slope = sum_axis(moved.real, 2) / amplitude[:, None]
     if good is not None:
         slope *= good
-    flat = arrays.double(slope.reshape(*slope.shape[:2], -1))
-    excess = arrays.double((xp.sqrt(counts) - amplitude).reshape(len(counts), -1))
-    products = xp.einsum('nap,np->na', flat, excess), xp.einsum('nap,nbp->nab', flat, flat)
-    return arrays.get(products[0]), arrays.get(products[1])
+    # In single precision: its rounding is a thousandth of what counting noise makes of b.
+    flat = slope.reshape(*slope.shape[:2], -1)
+    excess = xp.sqrt(counts)
+    excess -= amplitude
+    products = (flat @ excess.reshape(len(counts), -1, 1))[..., 0], xp.einsum('nap,nbp->nab', flat, flat)
+    score, information = (arrays.get(arrays.double(product)) for product in products)
+    return score, information
 
 
 def displace_scan(prepared: PreparedScan, displacements: NDArray[np.float64]) -> PreparedScan:

@@ -67,9 +67,13 @@ class Smoothness:
         xp = self.arrays.xp
         rows, cols = xp.zeros_like(image), xp.zeros_like(image)
         for _ in range(ITERATIONS):
-            smooth = image + _divergence(rows, cols)
-            rows[:-1] += DUAL_STEP * (smooth[1:] - smooth[:-1])
-            cols[:, :-1] += DUAL_STEP * (smooth[:, 1:] - smooth[:, :-1])
+            smooth = _divergence(rows, cols)
+            smooth += image
+            smooth *= DUAL_STEP
+            rows[:-1] += smooth[1:]
+            rows[:-1] -= smooth[:-1]
+            cols[:, :-1] += smooth[:, 1:]
+            cols[:, :-1] -= smooth[:, :-1]
             size = xp.sqrt(rows.real**2 + rows.imag**2 + cols.real**2 + cols.imag**2)
             shrink = (threshold / size.clip(min=1e-20)).clip(max=1)
             rows *= shrink

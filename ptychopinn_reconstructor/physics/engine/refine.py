@@ -4,7 +4,7 @@ A pass visits each pattern once, in batches that each sample the scan evenly (`b
 with the seed, so that neither the order of a file nor a constant added to its positions changes the result. Many small
 batches move fast, and the noise that they leave is averaged away at the end: their number falls from pass to pass to a
 single large one. What batches learn slowly, the long-range phase, is solved for in closed form (`wavefront`) after
-passes 1, 2, 4, 8 ... and the last.
+passes 1, 2, 4, 8 ... and the last, but not just before that.
 
 Nothing may run away: the object is kept within what the counts allow, and a pass that ends worse than it began is taken
 back (`guard`), whereupon the engine goes on from where it was best, with less momentum and smaller steps.

@@ -9,13 +9,15 @@ from ..arrays import NUMPY, Array, Arrays
 from ..prepare import PreparedScan
 from ..residual import Residual, residual
 
+LARGEST_BATCH = 64  # patterns: part of it is computed by the CPU, wherever the object is
+
 
 def residuals(
     prepared: PreparedScan,
     canvas: NDArray[np.complex64],
     probe: NDArray[np.complex64] | None = None,
     *,
-    batch: int = 64,
+    batch: int = LARGEST_BATCH,
     arrays: Arrays = NUMPY,
 ) -> Residual:
     """Normalized residual of a canvas (H, W) and a probe, per pattern in canonical order and overall."""
@@ -27,7 +29,7 @@ def residuals_there(
     there: Array,
     probe: NDArray[np.complex64] | None = None,
     *,
-    batch: int = 64,
+    batch: int = LARGEST_BATCH,
     arrays: Arrays = NUMPY,
 ) -> Residual:
     """`residuals` of a canvas that is on the device already."""
@@ -41,4 +43,5 @@ def residuals_there(
         diffracted = arrays.get(arrays.diffract(varied, patches, prepared.layout.fractions[index], kernel))
         return residual(prepared.detect(diffracted, index), prepared.counts(index), prepared.good)
 
-    return Residual.join(arrays.map_blocks(compute, prepared.batches(batch)))
+    size = max(1, min(batch, arrays.block_pixels // own.size))
+    return Residual.join(arrays.map_blocks(compute, prepared.batches(size)))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from ..arrays import NUMPY, Array, Arrays, Found
+from ..arrays import NUMPY, Array, Arrays, Found, sum_axis
 from ..prepare import PreparedScan, even_batches
 from ..propagation import Propagator
 from .detector import add_background, scale_beam
@@ -93,8 +93,8 @@ def map_sloped_waves(
     side, near = probe.shape[-1], prepared.scan.fresnel_number
     # As in the engine: the spectrum of P (-1)^(x + y), whose far field has its zero frequency in the middle.
     unvaried = arrays.put(fft.fftshift(fft.fft2(probe), axes=(-2, -1)).astype(np.complex64))
-    ramp = (1j * (np.arange(side) - (side - 1) / 2)).astype(np.complex64)
-    ramps = arrays.put(np.ascontiguousarray(ramp[:, None])), arrays.put(ramp)
+    x = np.arange(side) - (side - 1) / 2
+    ramps = arrays.put((1j * np.stack(np.meshgrid(x, x, indexing='ij'))).astype(np.complex64)[:, None])
 
     def compute(index: NDArray[np.int64]) -> tuple[NDArray[np.int64], Found]:
         corners, fractions = prepared.layout.corners[index], prepared.layout.fractions[index]
@@ -105,13 +105,14 @@ def map_sloped_waves(
         if prepared.variation is not None:
             varied = prepared.variation.probes(probe, index)
             spectrum = arrays.put(fft.fftshift(fft.fft2(varied), axes=(-2, -1)).astype(np.complex64))
-        exit_wave = arrays.ifft2(spectrum * shift[:, None]) * arrays.gather(canvas, corners, side)[:, None]
+        exit_wave = arrays.ifft2(spectrum * shift[:, None])
+        exit_wave *= arrays.gather(canvas, corners, side)[:, None]
         if near is None:
-            sloped = propagator.forward(arrays.xp.stack([exit_wave * along for along in ramps], axis=1))
+            sloped = propagator.forward(exit_wave[:, None] * ramps)
         wave = propagator.forward(exit_wave)
         if near is not None:  # a slope moves the pattern
             sloped = propagator.differentiate(wave, (-1 / (2 * np.pi * near[0]), -1 / (2 * np.pi * near[1])))
-        predicted = add_background(prepared, (wave.real**2 + wave.imag**2).sum(axis=1), arrays)
+        predicted = add_background(prepared, sum_axis(wave.real**2 + wave.imag**2, 1), arrays)
         return index, of_block(SlopedWaves(index, wave, sloped, arrays.put(prepared.counts(index)), predicted))
 
     size = max(1, arrays.block_pixels // probe.size)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from ..arrays import Array, Arrays, row_bands
+from ..arrays import Array, Arrays, row_bands, sum_axis
 from ..geometry import fourier_shift
 from ..illumination import illumination
 from ..prepare import PreparedScan, even_batches
@@ -242,12 +242,18 @@ class Engine:
         propagator = Propagator.for_patterns(self.prepared.scan.fresnel_number, ramp, arrays)
         ramp = scale_beam(self.prepared, index, ramp, arrays)[:, None]
         spectrum = self._spectrum if self.varying is None else self.varying.spectra(self._spectrum, index)
-        probe = arrays.ifft2(spectrum * ramp)
         patches = arrays.gather(self.canvas, corners, side)[:, None]
-        wave = propagator.forward(probe * patches)
+        if with_probe or with_positions or len(self.probe) > 1:
+            probe = arrays.ifft2(spectrum * ramp)
+            wave = propagator.forward(probe * patches)
+        else:  # nothing of them is needed any more: memory that is at hand is faster than new
+            ramp *= spectrum
+            probe = arrays.ifft2(ramp)
+            patches *= probe
+            wave = propagator.forward(patches)
         measured = self.prepared.counts(index)
         counts = arrays.put(measured)
-        predicted = (wave.real**2 + wave.imag**2).sum(axis=1)
+        predicted = sum_axis(wave.real**2 + wave.imag**2, 1)
         predicted = add_background(self.prepared, predicted, arrays)
         detector = self.detector
         if detector is not None:
@@ -263,7 +269,7 @@ class Engine:
             back *= ramp.conj()
             probe_sum, passed = back.sum(axis=0), (patches.real**2 + patches.imag**2).sum(axis=(0, 1))
         wave *= probe.conj()
-        moved_object, light = wave.sum(axis=1), (probe.real**2 + probe.imag**2).sum(axis=1)
+        moved_object, light = sum_axis(wave, 1), sum_axis(probe.real**2 + probe.imag**2, 1)
         total = float(measured.sum(dtype=np.float64))
 
         def add() -> int:
@@ -303,18 +309,23 @@ class Engine:
 
         def update(band: slice) -> None:
             weight = sums.weight[band]
-            damped = (1 - self.blend) * weight + least
-            update = sums.object[band] / (damped / step.gain if step.gain != 1 else damped)
+            share = (1 - self.blend) * weight
+            share += least
+            share = 1 / share
+            update = sums.object[band]
+            update *= step.gain * share if step.gain != 1 else share
+            self.canvas[band] += update
             if not step.momentum:
-                self.canvas[band] += update
                 return
             # Where this batch brings no light, nothing would tell a pixel that it has gone too far.
-            seen = weight / damped
-            seen *= 1 / brightest
+            seen = share
+            seen *= weight
+            seen *= (step.momentum - 1) / brightest
             velocity = self.velocity[band]
-            velocity *= 1 - (1 - step.momentum) * seen
+            velocity += seen * velocity
             velocity += update
-            self.canvas[band] += update + (step.momentum * seen) * velocity
+            seen *= step.momentum / (step.momentum - 1)
+            self.canvas[band] += seen * velocity
 
         for _ in self.arrays.map_blocks(update, row_bands(sums.weight.shape, self.arrays.block_pixels)):
             pass
