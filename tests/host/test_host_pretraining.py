@@ -98,7 +98,7 @@ def test_infer_works_at_once_with_a_pretrained_model(pretrained: Pretrained, cas
         r'model\.safetensors: supervised, .* pretrained for its probe \(256 simulated patterns, 2 epochs\)', log
     )
     warned = [line for line in pretrained.log if '[WARNING]' in line or '[ERROR]' in line]
-    assert len(warned) == 1 and 'Trained: held-out patterns fit to' in warned[0] and "train longer ('Epochs')" in warned[0]
+    assert len(warned) == 1 and 'Trained: held-out patterns fit' in warned[0] and "train longer ('Epochs')" in warned[0]
 
 
 @pytest.mark.slow
