@@ -68,6 +68,7 @@ class Stopped:
     progress: tuple[int, int, bool]
     status_running: str
     held_out: list[str]
+    held_out_after: list[str]
     train: tuple[bool, str]
     infer: bool
     status: str
@@ -109,6 +110,7 @@ def stopped(shared_window: Window, tmp_path_factory: pytest.TempPathFactory) -> 
         folder,
         product,
         infer=infer,
+        held_out_after=[str(line.get_label()) for line in window.progress.axes.get_lines()],
         status=window.status(),
         epochs=count_epochs(folder),
         training=open_model(folder / 'model.safetensors').manifest.training,
@@ -132,10 +134,10 @@ def test_no_second_training_can_be_started_while_one_runs(stopped: Stopped) -> N
 
 
 def test_the_status_says_how_long_a_training_takes(stopped: Stopped) -> None:
-    """Seconds an epoch and time left, and the held-out loss, which is a second curve too."""
+    """Seconds an epoch and time left, and the held-out loss, which is a second curve too, and stays one."""
     said = r'Epoch \d+ of 400: loss [\d.e-]+, held-out loss [\d.e-]+; [\d.]+ s an epoch, \d+ (s|min) left'
     assert re.search(said, stopped.status_running)
-    assert stopped.held_out == ['Loss', 'Held-out loss']
+    assert stopped.held_out == stopped.held_out_after == ['Loss', 'Held-out loss']
     assert 'an epoch' not in stopped.status
 
 

@@ -44,17 +44,22 @@ def _find_index(repository: Any, item: Any) -> int:
 
 
 def _draw_held_out(controller: Any, session: Session, repository: Any) -> None:
-    """Wrap the drawing of the loss curve: that of the training that runs gets the held-out loss as a second one."""
+    """Wrap the drawing of the loss curve: that of a training gets the held-out loss as a second one."""
     status, original = controller._status_controller, controller._status_controller.plot_losses
+    curves: list[tuple[Any, list[tuple[int, float]]]] = []  # of the products that were trained in this window
 
     def plot_losses(product_index: int) -> None:
         original(product_index)
         shown = session.training
-        if not isinstance(shown, TrainingProduct) or not shown.held_out:
-            return
-        drawn = [loss.epoch for loss in shown.item.get_losses()]
-        held_out = [pair for pair in shown.held_out if drawn and pair[0] <= drawn[-1]]
-        if held_out and 0 <= product_index == _find_index(repository, shown.item):
+        if isinstance(shown, TrainingProduct) and shown.held_out:
+            curves[:] = [curve for curve in curves if curve[0] is not shown.item] + [(shown.item, list(shown.held_out))]
+        for item, curve in curves:
+            if 0 <= product_index == _find_index(repository, item):
+                drawn = [loss.epoch for loss in item.get_losses()]
+                draw([pair for pair in curve if drawn and pair[0] <= drawn[-1]])
+
+    def draw(held_out: list[tuple[int, float]]) -> None:
+        if held_out:
             axes = controller._status_view.axes
             axes.semilogy(*zip(*held_out, strict=True), '.-', label=HELD_OUT, linewidth=2.0)
             axes.legend()
