@@ -120,7 +120,7 @@ def predict_all(
     weight, total = probe_weight(prepared.probe, store.shape[-1]), len(prepared)
 
     def compute(index: NDArray[np.int64]) -> tuple[NDArray[np.int64], Predicted]:
-        return index, predict_contributions(prepared, network, index, weight)
+        return index, predict_contributions(prepared, network, index, weight, arrays)
 
     for index, predicted in arrays.map_blocks(compute, prepared.batches(batch_size(config, prepared.n_pixels))):
         if should_stop():
@@ -160,11 +160,12 @@ def predict_contributions(
     network: Network,
     index: NDArray[np.int64],
     weight: NDArray[np.float32],
+    arrays: Arrays = NUMPY,
 ) -> Predicted:
     """What a network makes of the patterns at `index`, as large as `weight`, in its own phases."""
     data = prepared.patterns(index)
     patches = crop_support(network.predict(data.root4, data.backprojection), weight.shape[-1])
-    return Predicted(patches, contributions(patches, weight, data.fractions))
+    return Predicted(patches, contributions(patches, weight, data.fractions, arrays))
 
 
 def stitch_contributions(

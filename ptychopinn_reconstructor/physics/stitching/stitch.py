@@ -20,9 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from ..arrays import NUMPY, Arrays
-from ..forward import shift_probe
-from ..geometry import Layout, fourier_shift, scatter_patches
+from ..arrays import NUMPY, Arrays, sum_axis
+from ..geometry import Layout, scatter_patches, shift_ramp
 from ..scaling import crop_support
 from .disagreement import Disagreement
 from .synchronizing import synchronizing_phases, torn_share
@@ -38,21 +37,28 @@ def probe_weight(probe: NDArray[Any], n: int) -> NDArray[np.float32]:
 
 
 def contributions(
-    patches: NDArray[Any], weight: NDArray[np.float32], fractions: NDArray[np.floating[Any]]
+    patches: NDArray[Any],
+    weight: NDArray[np.float32],
+    fractions: NDArray[np.floating[Any]],
+    arrays: Arrays = NUMPY,
 ) -> NDArray[np.complex64]:
     """u = shift(w o, f): patches (b, n, n) in the probe's frame to the canvas grid.
 
     Shifted in double precision: the rounding noise of a single-precision FFT is a fraction of the brightest pixel, and
     where little light falls the canvas divides it by a thousandth of that.
     """
-    weighted = (weight * patches).astype(np.complex128)
-    return fourier_shift(weighted, np.asarray(fractions, dtype=np.float64)).astype(np.complex64)
+    spectrum = arrays.fft2((weight * patches).astype(np.complex128))
+    spectrum *= shift_ramp(np.asarray(fractions, dtype=np.float64), patches.shape[-1])
+    return np.asarray(arrays.ifft2(spectrum), dtype=np.complex64)
 
 
-def shifted_weight(probe: NDArray[np.complex64], fractions: NDArray[np.floating[Any]], n: int) -> NDArray[np.float32]:
+def shifted_weight(
+    probe: NDArray[np.complex64], fractions: NDArray[np.floating[Any]], n: int, arrays: Arrays = NUMPY
+) -> NDArray[np.float32]:
     """Sum over modes of abs(P_f)^2, central n x n, for each offset (b, 2): (b, n, n), never negative."""
-    shifted = shift_probe(probe, np.asarray(fractions, dtype=np.float64))
-    return np.asarray(crop_support((shifted.real**2 + shifted.imag**2).sum(axis=1), n), dtype=np.float32)
+    ramp = shift_ramp(np.asarray(fractions, dtype=np.float64), probe.shape[-1])
+    shifted = crop_support(arrays.ifft2(arrays.fft2(probe.copy()) * ramp[:, None]), n)
+    return np.asarray(sum_axis(shifted.real**2 + shifted.imag**2, 1), dtype=np.float32)
 
 
 def neighbor_pairs(corners: NDArray[np.int64], neighbors: int, n: int) -> NDArray[np.int64]:
@@ -125,6 +131,7 @@ class Stitcher:
     n: int
     spread: bool = False
     torn: float = 0.0
+    arrays: Arrays = NUMPY
     _sum: NDArray[np.complex64] = field(init=False)
     _weight: NDArray[np.float32] = field(init=False)
 
@@ -145,7 +152,8 @@ class Stitcher:
         inset = (self.probe.shape[-1] - self.n) // 2
         if phases is not None:
             u = u * np.exp(-1j * phases)[:, None, None].astype(np.complex64)
-        corners, weight = self.layout.corners[index], shifted_weight(self.probe, self.layout.fractions[index], self.n)
+        corners, fractions = self.layout.corners[index], self.layout.fractions[index]
+        weight = shifted_weight(self.probe, fractions, self.n, self.arrays)
         spread = None if self._spread is None else self._spread.prepare(u, weight, corners, inset)
 
         def add() -> None:
@@ -198,7 +206,7 @@ def stitch_patches(
         c = overlaps(u, layout.corners, pairs, rows, arrays)
         phases = synchronizing_phases(c, pairs, len(rows))
         torn = torn_share(c, pairs, phases)
-    stitcher = Stitcher(layout, probe, u.shape[-1], spread, torn)
+    stitcher = Stitcher(layout, probe, u.shape[-1], spread, torn, arrays)
     for add in arrays.map_blocks(lambda index: stitcher.prepare(u[rows[index]], index, phases[index]), batches):
         add()
     return stitcher
