@@ -96,6 +96,8 @@ class Scratch(OnDisk):
 
     def __setitem__(self, index: NDArray[np.int64], values: NDArray[Any]) -> None:
         """Write arrays (k, ...) to consecutive places `index` (k,), not beyond the end; OutputError as `append`."""
+        if not len(index):
+            return
         left = np.ascontiguousarray(values, dtype=self.dtype).reshape(-1).view(np.uint8).data
         try:
             with self._reading:
