@@ -23,21 +23,21 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from processes import Cells, command_line_rows, import_rows, spawn
+from processes import Cells, command_line_rows, import_rows, many_scans_rows, spawn
 
 HERE = Path(__file__).resolve().parent
 HOST_PYTHON = HERE.parent / '.venv-ptychodus' / 'bin' / 'python'
-PACKAGES = ('ptychopinn-reconstructor', 'torch', 'lightning', 'tensorflow', 'keras', 'numpy', 'scipy')
+PACKAGES = ('ptychopinn-reconstructor', 'torch', 'lightning', 'tensorflow', 'keras', 'onnxruntime', 'numpy', 'scipy')
 Section = Callable[[Path, bool], Iterable[Cells]]
 
 
-def kernels(*measurements: tuple[str, int]) -> Section:
-    """Measurements of kernels.py, each in a process of its own."""
+def kernels(*measurements: tuple[str, int], script: str = 'kernels.py') -> Section:
+    """Measurements of kernels.py, or of another script, each in a process of its own."""
 
     def rows(work: Path, quick: bool) -> Iterator[Cells]:
         for name, n in measurements:
             say(f'  {name}, N = {n} ...')
-            done = spawn(work, HERE / 'kernels.py', name, n, *(['--quick'] if quick else []))
+            done = spawn(work, HERE / script, name, n, *(['--quick'] if quick else []))
             for row in json.loads(done.output.splitlines()[-1]):
                 yield row['what'], row['value'], row['ratio'], row['to']
 
@@ -47,6 +47,11 @@ def kernels(*measurements: tuple[str, int]) -> Section:
 def command_line(work: Path, quick: bool) -> Iterator[Cells]:
     """The command line from end to end."""
     return command_line_rows(work, (256, 512) if quick else (1024, 8192))
+
+
+def many_scans(work: Path, quick: bool) -> Iterator[Cells]:
+    """Several scans in one process."""
+    return many_scans_rows(work, (1, 3) if quick else (2, 8), 256 if quick else 1024)
 
 
 def inside_ptychodus(backend: str, *parts: str) -> Section:
@@ -64,15 +69,19 @@ def inside_ptychodus(backend: str, *parts: str) -> Section:
 
 SECTIONS: dict[str, Section] = {
     'Machine': kernels(('machine', 64)),
+    'From a file to the object, beside its floor': kernels(('floor', 64), ('floor', 128), script='whole.py'),
+    'Two threads beside one': kernels(('threads', 64), ('threads', 128), script='whole.py'),
+    'How cost grows': kernels(('growth', 32), script='whole.py'),
     'Imports': lambda work, quick: import_rows(),
     'Network, inference': kernels(('inference', 64), ('inference', 128)),
     'Training step, as Lightning and Keras run it': kernels(('training', 64), ('training', 128)),
-    'Compilers, torch.compile and XLA (not in the product)': kernels(('compiled', 64), ('compiled', 128)),
+    'Compilers, torch.compile and XLA (not in the product)': kernels(('compiled', 64)),
     'Input': kernels(('input', 64), ('input', 128)),
     'Stitching': kernels(('stitching', 64), ('stitching', 128)),
     'Refinement engine': kernels(('engine', 64), ('engine', 128)),
     'Wavefront from slopes': kernels(('wavefront', 64), ('wavefront', 128)),
     'Command line, N = 64': command_line,
+    'Several scans in one process, N = 64': many_scans,
     'Inside Ptychodus, PyTorch (wall time where it says nothing else)': inside_ptychodus(
         'torch', 'start', 'infer', 'memory', 'ends'
     ),

@@ -28,7 +28,7 @@ def network_input(n: int, batch: int) -> tuple[Any, Any]:
 
 
 def inference(n: int, quick: bool) -> Iterator[Row]:
-    """The network alone, then in both backends as reconstruct calls it, in turn and with the same weights."""
+    """The network alone, then in all backends as reconstruct calls it, in turn and with the same weights."""
     import torch
 
     from ptychopinn_reconstructor.backends.torch_lightning.s2d_unet import build_network
@@ -39,14 +39,14 @@ def inference(n: int, quick: bool) -> Iterator[Row]:
         work = gigaflops(lambda: network(*inputs))
         timed = paired(lambda: network(*inputs), gemm_reference(), repeats=repeats)
     yield rate_row(f'network, N = {n}, batch {BATCH}, {work / BATCH * 1e3:.0f} MFLOP a pattern', timed, BATCH, work)
-    if find_missing_modules('tensorflow'):
-        yield Row('- TensorFlow', 'not installed')
-        return
-    by_torch, by_tensorflow = (predictions(name, n) for name in ('torch', 'tensorflow'))
-    both = paired(by_tensorflow, Reference('PyTorch', by_torch, BATCH), repeats=repeats)
-    yield Row('- called by reconstruct, PyTorch', f'{both.unit_seconds * 1e3:.3f} ms/pattern')
-    value = f'{both.seconds / BATCH * 1e3:.3f} ms/pattern'
-    yield Row('- called by reconstruct, TensorFlow', value, f'{both.ratio / BATCH:.2f}', 'PyTorch')
+    by_torch = Reference('PyTorch', predictions('torch', n), BATCH)
+    for name, title in (('tensorflow', 'TensorFlow'), ('onnx', 'ONNX Runtime')):
+        if find_missing_modules(name):
+            yield Row(f'- {title}', 'not installed')
+            continue
+        both = paired(predictions(name, n), by_torch, repeats=repeats)
+        value, beside = f'{both.seconds / BATCH * 1e3:.3f} ms/pattern', f'{both.unit_seconds * 1e3:.3f} ms/pattern'
+        yield Row(f'- called by reconstruct, {title}', value, f'{both.ratio / BATCH:.2f}', f'PyTorch, {beside}')
 
 
 def predictions(name: str, n: int) -> Work:

@@ -153,6 +153,29 @@ def reconstruct(work: Path, backend: str, scan: Path, *flags: str) -> tuple[Usag
     return usage, json.loads(usage.output)['stages']
 
 
+def many_scans_rows(work: Path, sizes: tuple[int, int], patterns: int) -> Iterator[Cells]:
+    """Scans of so many patterns in one process, a few and many: what a further one costs beyond its reconstruction."""
+    model, folder = work / 'many' / 'model.safetensors', work / 'scans'
+    folder.mkdir(exist_ok=True)
+    scans = [folder / f'scan_{number}.npz' for number in range(max(sizes))]
+    for number, scan in enumerate(scans):
+        spawn(work, *CLI, 'simulate', '--out', scan, '--positions', patterns, '--seed', number, '--quiet')
+    spawn(work, *CLI, 'train', scans[0], '--output-dir', model.parent, '--epochs', 1, '--quiet')
+    spent, own = [], []
+    for size in sizes:
+        out = work / f'many_{size}'
+        options = ('--model', model, '--output-dir', out, '--pictures', 'none', '--passes', 5, '--quiet')
+        spent.append(spawn(work, *CLI, 'reconstruct', *scans[:size], *options).cpu)
+        reports = [json.loads(found.read_text()) for found in sorted(out.glob('**/metrics.json'))]
+        stages = [report['stages'].values() for report in reports if 'stages' in report]  # one tells of all scans
+        own += [sum(stage['cpu_seconds'] for stage in each) for each in stages]
+    each, reconstruction = (spent[1] - spent[0]) / (sizes[1] - sizes[0]), sum(own) / len(own)
+    value, share = f'{each - reconstruction:.2f} s CPU', f'{(each - reconstruction) / each:.2f}'
+    yield f'a further scan of {patterns} patterns in one process', f'{each:.2f} s CPU', '', ''
+    yield '- beyond its reconstruction: reading, checks, results', value, share, 'all of it'
+    yield f'start, imports and the model, {sizes[0]} scans', f'{spent[0] - sizes[0] * each:.2f} s CPU', '', ''
+
+
 def memory(usage: Usage) -> str:
     """Peak of resident memory, and the anonymous part's own."""
     anonymous = '' if usage.anonymous is None else f', anonymous {usage.anonymous:.0f} MiB'
