@@ -106,7 +106,7 @@ class Scan:
         if self.pixel_size is not None and not all(np.isfinite(s) and s > 0 for s in self.pixel_size):
             raise ScanError(f'The object pixel size is {self.pixel_size}; both numbers must be positive meters.')
         if self.fresnel_number is not None:
-            self._set('fresnel_number', _check_fresnel_number(self.fresnel_number))
+            self._set('fresnel_number', check_fresnel_number(self.fresnel_number))
         if not (np.isfinite(self.count_unit) and self.count_unit > 0):
             raise ScanError(f'The count unit is {self.count_unit}; it must be a positive number of counts.')
         self._set('metadata', MappingProxyType(dict(self.metadata)))
@@ -260,7 +260,8 @@ def _check_bad_pixels(values: ArrayLike, side: int) -> NDArray[np.bool_]:
     return array
 
 
-def _check_fresnel_number(values: ArrayLike) -> tuple[float, float]:
+def check_fresnel_number(values: ArrayLike) -> tuple[float, float]:
+    """That along rows and along columns; ScanError where it is no positive number, or two."""
     array = np.ravel(np.asarray(values, dtype=np.float64))
     if array.size not in (1, 2) or not (np.isfinite(array).all() and (array > 0).all()):
         raise ScanError(

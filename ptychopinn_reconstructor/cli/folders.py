@@ -12,8 +12,8 @@ from ..events import Emit, Epoch, Event, Progress
 from ..io.locks import FolderLock
 
 
-def check_output_folder(path: Path) -> None:
-    """Find out, without making anything, whether a folder can be made and written; OutputError otherwise."""
+def check_output_folder(path: Path) -> Path:
+    """The part of a folder that is there already; OutputError, without making anything, where it cannot be written."""
     there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
     if not there.is_dir():
         raise OutputError(f"Cannot write into the folder '{path}': '{there}' is a file; choose another output folder.")
@@ -21,6 +21,7 @@ def check_output_folder(path: Path) -> None:
         raise OutputError(
             f"Cannot write into the folder '{path}': '{there}' is not writable; choose another output folder."
         )
+    return there
 
 
 # What a training writes; other programs may write beside it, and their files are never touched.

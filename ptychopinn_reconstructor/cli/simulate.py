@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 from ..errors import PtychoPINNError, ScanError, quote
 from ..io import read_probe, write_npz
 from ..io.ptychodus_folder import write_ptychodus_folder
+from ..io.scratch import empty_patterns
 from ..physics.probes import PROBES
 from ..physics.simulation import simulate as simulation
 from ..scan import Scan
@@ -86,7 +88,7 @@ def simulate(
     --format ptychodus is ready for `ptychodus -b train`: the object of its product is flat, the true one is in
     truth.h5, and its settings.ini asks for a short training.
     """
-    check_output_folder(out.absolute().parent if kind == 'npz' else out)
+    there = check_output_folder(out.absolute().parent if kind == 'npz' else out)
     with ProgressBar('simulate', quiet=quiet):
         scan = simulation.simulate(
             n=n,
@@ -98,6 +100,7 @@ def simulate(
             modes=modes,
             fresnel_number=fresnel_number,
             seed=seed,
+            empty=partial(empty_patterns, folder=there),
         )
         _write(out, scan, kind)
     shape = [] if scan.object is None else list(scan.object.shape)

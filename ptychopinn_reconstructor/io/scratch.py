@@ -16,6 +16,7 @@ from ..errors import OutputError, ScanError
 from ..patterns import PatternsOnDemand
 
 LARGE = 64 * 2**20  # bytes of patterns: smaller ones are read, or mapped, at once
+OTHER_FOLDER = 'name a folder with more (execution.scratch_dir)'
 IN_MEMORY = {'tmpfs', 'ramfs'}  # file systems that take memory instead of disk
 
 
@@ -79,12 +80,20 @@ class Scratch(OnDisk):
     """
 
     def __init__(
-        self, dtype: DTypeLike, shape: tuple[int, ...], folder: Path | None, what: str, *, expected: int = 0
+        self,
+        dtype: DTypeLike,
+        shape: tuple[int, ...],
+        folder: Path | None,
+        what: str,
+        *,
+        expected: int = 0,
+        remedy: str = OTHER_FOLDER,
     ) -> None:
         """For `what`, `expected` arrays of `shape`; OutputError, before any work, where no folder has room for them."""
         super().__init__(np.dtype(dtype), (0, *shape))
+        self._remedy = remedy
         self._bytes, self._what = math.prod(shape) * self.dtype.itemsize, what
-        self._folder = find_roomy_folder(expected * self._bytes, folder, what)
+        self._folder = find_roomy_folder(expected * self._bytes, folder, what, remedy)
         try:
             self._file: IO[bytes] = tempfile.TemporaryFile(dir=self._folder, prefix='ptychopinn-', buffering=0)  # noqa: SIM115 - lives as long as we
         except OSError as error:
@@ -119,8 +128,16 @@ class Scratch(OnDisk):
     def _unwritable(self, error: OSError) -> OutputError:
         return OutputError(
             f'{self._what} cannot be kept in {self._folder} ({error.strerror or error}); free some space there, or '
-            'name another folder (execution.scratch_dir).'
+            f'{self._remedy}.'
         )
+
+
+def empty_patterns(shape: tuple[int, ...], dtype: DTypeLike, folder: Path) -> Any:
+    """An array (n, H, W) to be filled in order and then written to `folder`: in memory, or a scratch file there."""
+    if math.prod(shape) * np.dtype(dtype).itemsize <= LARGE:
+        return np.empty(shape, dtype)
+    remedy = 'choose another output folder'
+    return Scratch(dtype, shape[1:], folder, 'Simulated patterns', expected=2 * shape[0], remedy=remedy)
 
 
 def read_runs(
@@ -143,7 +160,7 @@ def read_runs(
     return values
 
 
-def find_roomy_folder(needed: int, wanted: Path | None, what: str) -> Path:
+def find_roomy_folder(needed: int, wanted: Path | None, what: str, remedy: str = OTHER_FOLDER) -> Path:
     """A folder with `needed` bytes free: `wanted` if there is one, otherwise the first of the system's that has them.
 
     A folder that lies in memory is taken only when no other has the room. Raises OutputError naming what is free.
@@ -156,7 +173,7 @@ def find_roomy_folder(needed: int, wanted: Path | None, what: str) -> Path:
     there = ', '.join(f'{folder} has {_format(space)} free' for folder, space in free.items())
     raise OutputError(
         f'{what} need {_format(needed)} of scratch space but {there or f"{candidates[0]} is no folder"}; '
-        'free some, or name a folder with more (execution.scratch_dir).'
+        f'free some, or {remedy}.'
     )
 
 

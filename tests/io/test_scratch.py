@@ -8,6 +8,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +22,7 @@ from scans import small_scan
 from ptychopinn_reconstructor.errors import OutputError, ScanError
 from ptychopinn_reconstructor.io import lazy, members, ptyd, read_scan, scratch, tiff, write_cxi, write_npz
 from ptychopinn_reconstructor.io.lazy import LazyPatterns
-from ptychopinn_reconstructor.io.scratch import FilePatterns, Scratch
+from ptychopinn_reconstructor.io.scratch import FilePatterns, Scratch, empty_patterns
 from ptychopinn_reconstructor.patterns import PatternsOnDemand
 from ptychopinn_reconstructor.scan import Scan
 
@@ -166,6 +167,28 @@ def test_patterns_of_a_file_travel_to_other_processes_and_a_short_file_is_told(t
         patterns[0]
     with pytest.raises(IndexError):
         patterns[24]
+
+
+@pytest.mark.usefixtures('large')
+@pytest.mark.parametrize(('photons', 'dtype'), [(1e4, np.uint16), (3e7, np.uint32)])
+def test_simulated_patterns_on_disk_are_those_in_memory(photons: float, dtype: type, tmp_path: Path) -> None:
+    """Of 16 bits until a count needs 32."""
+    expected = small_scan(photons=photons, positions=300)
+    found = small_scan(photons=photons, positions=300, empty=partial(empty_patterns, folder=tmp_path))
+    patterns: Any = found.diffraction
+    assert isinstance(patterns, Scratch) and patterns.dtype == expected.diffraction.dtype == dtype
+    np.testing.assert_array_equal(patterns, expected.diffraction)
+    write_npz(tmp_path / 'scan.npz', found)
+    assert [path.name for path in tmp_path.iterdir()] == ['scan.npz']
+
+
+@pytest.mark.usefixtures('large')
+def test_a_simulation_without_room_asks_for_another_output_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, 'disk_usage', lambda _: type('Usage', (), {'free': 2 * PATTERNS.nbytes - 1}))
+    with pytest.raises(OutputError, match=r'Simulated patterns need .* choose another output folder\.$'):
+        small_scan(positions=24, empty=partial(empty_patterns, folder=tmp_path))
 
 
 def test_a_scan_of_patterns_on_demand_is_the_same(tmp_path: Path) -> None:

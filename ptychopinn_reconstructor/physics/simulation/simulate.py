@@ -6,8 +6,7 @@ f = p - r; the window of the object at r under the probe shifted by +f.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,17 +14,19 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from ...errors import ConfigError, InputError
-from ...scan import MAX_CANVAS, Scan, check_probe
+from ...patterns import split_into_blocks
+from ...scan import MAX_CANVAS, Scan, check_fresnel_number, check_probe
 from ..forward import diffract
 from ..geometry import gather_patches
-from ..prepare import find_kernel
 from ..probes import check_size, make_probe, probe_modes, scale_to_power
+from ..propagation import fresnel_kernel
 from .objects import make_object
 
 DEFAULT_SIZE = 64  # pixels, the side of a pattern
 BORDER = 2.0  # pixels between the outermost patch and the object's edge
 BLOCK = 128  # patterns propagated at a time
 MAX_COUNTS = 2**32 - 1  # of one pixel, what uint32 holds
+MakeArray = Callable[[tuple[int, ...], type[np.generic]], Any]
 
 
 def simulate(
@@ -40,6 +41,7 @@ def simulate(
     seed: int = 0,
     jitter: float = 2.0,
     fresnel_number: float | tuple[float, float] | None = None,
+    empty: MakeArray = np.empty,
 ) -> Scan:
     """A scan with counting noise, its true object and its true probe.
 
@@ -64,6 +66,9 @@ def simulate(
         Of positions, object and noise, each drawn from its own stream.
     fresnel_number
         Of a pixel in the near field (see `Scan`), where the probe `diffuser` fills the window; None: the far field.
+    empty
+        What makes the array of the patterns of a shape and a type, which is filled in order: one on disk where they are
+        many.
 
     Returns
     -------
@@ -89,17 +94,18 @@ def simulate(
     else:
         truth = np.asarray(object, dtype=np.complex64)
     _check_fits(truth, centers, side)
-    scan = Scan(
-        diffraction=np.ones((len(centers), side, side), np.uint16),
+    number = None if fresnel_number is None else check_fresnel_number(fresnel_number)
+    kernel = None if number is None else fresnel_kernel(side, number)
+    expected = expected_counts(truth, illumination, centers, kernel=kernel)
+    return Scan(
+        diffraction=_noisy_counts(expected, (len(centers), side, side), noise, empty),
         positions=centers,
         probe=illumination.astype(np.complex64),
         object=truth,
         scan_index=np.zeros(len(centers), dtype=np.int64),
-        fresnel_number=fresnel_number,  # type: ignore[arg-type]
+        fresnel_number=number,
         metadata={'name': 'simulated', 'photons': float(photons), 'seed': float(seed)},
     )
-    expected = expected_counts(truth, illumination, centers, kernel=find_kernel(scan))
-    return replace(scan, diffraction=_noisy_counts(expected, len(centers), side, noise))
 
 
 def raster(count: int, step: float, jitter: float, n: int, rng: Generator) -> NDArray[np.float64]:
@@ -133,7 +139,7 @@ def expected_counts(
 ) -> Iterator[NDArray[np.float64]]:
     """Noise-free patterns (b, N, N) float64 in counts, `block` at a time, of an object (H, W) whose array is the
     positions' grid, under a probe (modes, N, N) in sqrt(counts); positions (n, 2) are patch centers, `kernel` (N, N) is
-    that of a near field (`prepare.find_kernel`).
+    that of a near field (`propagation.fresnel_kernel`).
     """
     corners = positions - (probe.shape[-1] - 1) / 2
     whole = np.rint(corners).astype(np.int64)
@@ -145,10 +151,9 @@ def expected_counts(
 
 
 def _noisy_counts(
-    blocks: Iterator[NDArray[np.float64]], count: int, side: int, rng: Generator
-) -> NDArray[np.uint16] | NDArray[np.uint32]:
-    counts: NDArray[Any] = np.empty((count, side, side), dtype=np.uint16)
-    done = 0
+    blocks: Iterator[NDArray[np.float64]], shape: tuple[int, int, int], rng: Generator, empty: MakeArray
+) -> Any:
+    counts, done = empty(shape, np.uint16), 0
     for expected in blocks:
         if expected.max() > 0.99 * MAX_COUNTS:
             raise InputError(
@@ -156,8 +161,10 @@ def _noisy_counts(
             )
         drawn = rng.poisson(expected)
         if counts.dtype == np.uint16 and drawn.max() > np.iinfo(np.uint16).max:
-            counts = counts.astype(np.uint32)
-        counts[done : done + len(drawn)] = drawn
+            narrow, counts = counts, empty(shape, np.uint32)
+            for block in split_into_blocks((done, *shape[1:])):
+                counts[np.arange(block.start, block.stop)] = narrow[block]
+        counts[np.arange(done, done + len(drawn))] = drawn
         done += len(drawn)
     return counts
 

@@ -66,31 +66,35 @@ def _align(
 def _merge_parts(c: NDArray[np.complex128], pairs: NDArray[np.int64], n: int) -> NDArray[np.float64]:
     phases, part = np.zeros(n), np.arange(n, dtype=np.int32)
     while True:
-        ends = np.stack([part[pairs[:, 0]], part[pairs[:, 1]]])
-        apart = ends[0] != ends[1]
-        if not apart.any():
+        shared = _shared_between(c, pairs, phases, part)
+        if shared is None:
             return phases
-        aligned, done = np.empty(np.count_nonzero(apart), np.complex128), 0
-        for block, found in _align(c, pairs, phases):
-            found = found[apart[block]]
-            aligned[done : done + len(found)] = found
-            done += len(found)
-        ends = ends[:, apart]
-        shared = _shared_between(aligned, ends, int(part.max()) + 1)
-        del aligned, ends
-        joined, turned = _join(*shared)
+        joined, turned = _join(*shared, int(part.max()) + 1)
+        del shared  # before the next ones are made
         phases += turned[part]
         part = joined[part]
 
 
 def _shared_between(
-    c: NDArray[np.complex128], parts: NDArray[np.int32], count: int
-) -> tuple[NDArray[np.complex128], NDArray[np.int32], int]:
-    """Sums of c over all pairs of the same two of `count` parts, and these, (2, q), the lower first; both are spent."""
-    np.conjugate(c, out=c, where=parts[0] > parts[1])
-    parts.sort(axis=0)
-    summed = sparse.coo_array((c, tuple(parts)), shape=(count, count)).tocsr().tocoo(copy=False)
-    return summed.data, np.stack([summed.row, summed.col]), count
+    c: NDArray[np.complex128], pairs: NDArray[np.int64], phases: NDArray[np.float64], part: NDArray[np.int32]
+) -> tuple[NDArray[np.complex128], NDArray[np.int32]] | None:
+    """Sums of c over all pairs of the same two parts, and these, (2, q), the lower first; None where all is one."""
+    ends = np.stack([part[pairs[:, 0]], part[pairs[:, 1]]])
+    apart = ends[0] != ends[1]
+    if not apart.any():
+        return None
+    ends = ends[:, apart]
+    aligned, done = np.empty(ends.shape[1], np.complex128), 0
+    for block, found in _align(c, pairs, phases):
+        kept = found[apart[block]]
+        aligned[done : done + len(kept)] = kept
+        done += len(kept)
+    np.conjugate(aligned, out=aligned, where=ends[0] > ends[1])
+    ends.sort(axis=0)
+    summed = sparse.coo_array((aligned, tuple(ends)), shape=(int(part.max()) + 1,) * 2).tocsr()
+    del aligned, ends  # as large as what has become of them
+    entries = summed.tocoo(copy=False)
+    return entries.data, np.stack([entries.row, entries.col])
 
 
 def _join(
@@ -123,7 +127,8 @@ def _normal_matrix(weight: NDArray[np.float64], pairs: NDArray[np.int64], n: int
     for start in range(0, len(pairs), BLOCK):
         block = slice(start, start + BLOCK)
         np.add.at(diagonal, pairs[block].ravel(), np.repeat(weight[block], 2))
-    return sparse.csr_array(lower + (upper + sparse.diags_array(diagonal + RIDGE).tocsr()))
+    upper = upper + sparse.diags_array(diagonal + RIDGE).tocsr()
+    return sparse.csr_array(lower + upper)
 
 
 def _weighted_rest(
