@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -14,6 +15,7 @@ from ptychopinn_reconstructor.backend.base import Training, TrainingBackend
 from ptychopinn_reconstructor.backends.torch_lightning.arrays import HostArrays, TorchArrays
 from ptychopinn_reconstructor.backends.torch_lightning.description import DESCRIPTION
 from ptychopinn_reconstructor.backends.torch_lightning.prediction import TorchNetwork, limit_threads
+from ptychopinn_reconstructor.backends.torch_lightning.processes import GlooProcesses, join_group
 from ptychopinn_reconstructor.backends.torch_lightning.weights import load_neutral, to_neutral
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.physics.arrays import Arrays
@@ -46,6 +48,10 @@ class TorchBackend(TrainingBackend):
         """Arrays for the refinement engine: tensors on a CUDA or ROCm GPU; elsewhere numpy's, with PyTorch's FFT."""
         where = self.resolve_device(device)
         return TorchArrays(where) if where.startswith('cuda') else HostArrays(threads)
+
+    def join_processes(self, should_stop: Callable[[], bool]) -> AbstractContextManager[GlooProcesses]:
+        """The processes that torchrun has started for one scan, connected inside."""
+        return join_group(should_stop)
 
     def runtime(self, config: Config, device: str) -> AbstractContextManager[None]:
         """So many CPU threads inside."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from ptychopinn_reconstructor.backends.torch_lightning import physics
 from ptychopinn_reconstructor.backends.torch_lightning.prediction import limit_threads
 from ptychopinn_reconstructor.physics.arrays import Block, Found, NumpyArrays
+from ptychopinn_reconstructor.physics.processes import ALONE
 
 BLOCK_PIXELS = 2**22  # complex pixels of exit waves at a time: 32 MiB an array, about ten of them
 
@@ -39,7 +40,7 @@ class TorchArrays:
     xp: Any = torch
 
     def __init__(self, device: str, block_pixels: int = BLOCK_PIXELS) -> None:
-        self.device = device
+        self.device, self.processes = device, ALONE
         self.block_pixels = block_pixels
 
     def put(self, values: NDArray[Any]) -> Tensor:

@@ -70,7 +70,7 @@ def end_with_others() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not _is_lost(error):
+        if not is_lost(error):
             raise
         raise TrainingError(
             'Another process of the training has ended, so that this one cannot go on; the last checkpoint is kept: '
@@ -81,7 +81,7 @@ def end_with_others() -> Iterator[None]:
             distributed.destroy_process_group()
 
 
-def _is_lost(error: RuntimeError) -> bool:
+def is_lost(error: RuntimeError) -> bool:
     """Whether the line to another process broke; gloo has no type of its own for that."""
     text = str(error).lower()
     return isinstance(error, distributed.DistError) or 'gloo' in text or 'connection' in text

@@ -6,6 +6,7 @@ See specs/backend_contract.md for what an implementation must fulfill.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..physics.arrays import Arrays
     from ..physics.grouping import Split
     from ..physics.prepare import PreparedScan
+    from ..physics.processes import Processes
     from ..physics.simulation.procedural import ProceduralPatterns
 
 Weights = Mapping[str, NDArray[np.float32]]  # neutral names and layout, specs/checkpoint_format.md
@@ -134,9 +136,25 @@ class GraphBackend(Protocol):
         """Network of an ONNX file, as it stands there, on the CPU."""
 
 
-def select_arrays(backend: Backend, device: str, threads: int = 1) -> Arrays:
-    """Array operations for the refinement engine on `device`; numpy, on so many threads, where the backend has none."""
+@runtime_checkable
+class ProcessBackend(Protocol):
+    """Backend whose framework connects the processes that its launcher has started."""
+
+    def join_processes(self, should_stop: ShouldStop) -> AbstractContextManager[Processes]:
+        """These processes, connected inside; PtychoPINNError in those that are left where one has ended."""
+
+
+def select_arrays(backend: Backend, device: str, threads: int = 1, processes: Processes | None = None) -> Arrays:
+    """Array operations for the refinement engine on `device`; numpy, on so many threads, where the backend has none.
+
+    `processes` share the work with this one.
+    """
     from ..physics.arrays import NumpyArrays
+    from ..physics.processes import ALONE
 
     found = backend.arrays(device, threads) if isinstance(backend, ArrayBackend) else None
-    return NumpyArrays(threads) if found is None else found
+    processes = processes or ALONE
+    if found is None:
+        return NumpyArrays(threads, processes)
+    found.processes = processes
+    return found

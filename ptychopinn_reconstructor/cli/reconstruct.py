@@ -61,6 +61,7 @@ def run_with_model(given: ResultArguments, models: tuple[Path, ...], run: Run) -
             ensemble=models[1:],
             probe=None if given.probe is None else one.scan.probe,
             patches_file=one.folder / PATCHES,
+            processes=one.processes,
             emit=emit,
             should_stop=should_stop,
         )

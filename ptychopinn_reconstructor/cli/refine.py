@@ -39,6 +39,14 @@ def refine(given: ResultArguments, initial: Path | None) -> None:
 
     def work(one: ResultJob, emit: Emit, should_stop: ShouldStop) -> Result:
         probe = None if given.probe is None else one.scan.probe
-        return refine_scan(one.scan, config, probe=probe, initial=initial, emit=emit, should_stop=should_stop)
+        return refine_scan(
+            one.scan,
+            config,
+            probe=probe,
+            initial=initial,
+            processes=one.processes,
+            emit=emit,
+            should_stop=should_stop,
+        )
 
     run_each(given, config, work)

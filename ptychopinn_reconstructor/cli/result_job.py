@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -13,10 +14,11 @@ import click
 
 from ..config import Config, field_table
 from ..errors import ConfigError, Interrupted, VerdictError
-from ..events import Emit, Notice, ShouldStop
+from ..events import Emit, Notice, ShouldStop, ignore, never
 from ..io import ObjectFile, ScanFile, read_object, read_scans
 from ..io.atomic import make_folder
 from ..io.plain_json import write_json
+from ..physics.processes import ALONE, Processes
 from ..physics.scoring.metrics import Comparison, check_truth, default_margin
 from ..reconstruction.evaluate import as_object_file, evaluate
 from ..reconstruction.finish import Result
@@ -29,6 +31,7 @@ from .folders import check_output_folder
 from .logs import job_output_options
 from .many_scans import Outcome, Outcomes, name_folders, watch_folder
 from .options import SEPARATOR, field_options, list_commands, settings_options
+from .processes import join_processes
 from .progress import ProgressBar
 from .report import show
 from .result_report import collect_metrics, format_result
@@ -54,13 +57,27 @@ class ResultArguments:
     as_json: bool
     quiet: bool
     options: Mapping[str, Any]
+    processes: Processes = ALONE
 
     @classmethod
     def take_from(cls, values: dict[str, Any]) -> Self:
         """What click hands over; it is taken out of `values`."""
-        own = {entry.name: values.pop(entry.name) for entry in fields(cls) if entry.name != 'options'}
+        own = {
+            entry.name: values.pop(entry.name) for entry in fields(cls) if entry.name not in ('options', 'processes')
+        }
         options = {name: values.pop(name) for name in list(values) if SEPARATOR in name}
         return cls(**own, options=options)
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes and prints what comes of it: of several, the first one."""
+        return self.processes.number == 0
+
+    @contextmanager
+    def show_progress(self, title: str) -> Iterator[Emit]:
+        """Callback `emit` of a job whose progress is shown, by the process that writes."""
+        with ProgressBar(title, quiet=self.quiet or not self.writes) as bar:
+            yield bar.emit if self.writes else ignore
 
 
 def result_command(name: str, given: str = 'SCAN...') -> Decorator:
@@ -127,9 +144,10 @@ class Asked:
 class ResultJob:
     """The steps of reconstruct and refine around their work for one scan: check, compare, write, print."""
 
-    def __init__(self, folder: Path, asked: Asked, *, quiet: bool) -> None:
+    def __init__(self, folder: Path, asked: Asked, *, quiet: bool, processes: Processes = ALONE) -> None:
         check_output_folder(folder)
         self.folder, self.asked, self.margin, self.quiet = folder, asked, asked.margin, quiet
+        self.processes = processes
         self.cpu = time.process_time()
         self.truth: ObjectFile | None = None
         self.metrics: dict[str, Any] = {}
@@ -150,7 +168,7 @@ class ResultJob:
 
     def for_scan(self, index: int) -> ResultJob:
         """The job of one of several scans, in a folder of its own."""
-        return ResultJob(self.folder / f'scan_{index}', self.asked, quiet=self.quiet)
+        return ResultJob(self.folder / f'scan_{index}', self.asked, quiet=self.quiet, processes=self.processes)
 
     def finish(self, result: Result) -> None:
         """Compare with the truth, then write: bad input is found before anything is on disk."""
@@ -197,28 +215,46 @@ def run_each(given: ResultArguments, config: Config, work: Work) -> None:
     """Do the work for the scan of a file, or for each of several in a folder of its own; write and print the results.
 
     Of several files each has a folder named after it, and one that fails leaves the others. VerdictError at the end
-    where a result is bad and --strict is given.
+    where a result is bad and --strict is given. Where torchrun has started several processes all of them do each scan
+    together, and the first one writes and prints.
     """
-    quiet = given.quiet or not config.execution.progress
-    if len(given.scans) == 1:
-        with catch_stop_signals() as should_stop, ProgressBar('reading', quiet=quiet) as bar:
-            done = run_file(given.scans[0], given.output_dir, given, config, work, bar.emit, should_stop)
-        print_each(done, given.output_dir, given, quiet=quiet)
-        refuse_bad([result.report.run.verdict for _, result in done.values()], strict=given.strict)
-        return
-    if given.truth is not None:
+    folders = {given.scans[0]: given.output_dir}
+    if several := len(given.scans) > 1:
+        folders = name_folders(given.scans, given.output_dir)
+    if several and given.truth is not None:
         raise ConfigError('--truth is that of one scan; name one, or leave it out.')
-    folders, outcomes = name_folders(given.scans, given.output_dir), Outcomes()
-    with catch_stop_signals() as should_stop, ProgressBar('reading', quiet=quiet) as bar:
+    with catch_stop_signals() as asked, join_processes(asked) as processes:
+        given = replace(given, processes=processes, quiet=given.quiet or not config.execution.progress)
+        # Several processes ask each other whether to stop where they meet: all do, at the same place.
+        should_stop = asked if processes.total == 1 else never
+        if several:
+            _run_several(folders, given, config, work, should_stop)
+        else:
+            _run_one(given, config, work, should_stop)
+
+
+def _run_one(given: ResultArguments, config: Config, work: Work, should_stop: ShouldStop) -> None:
+    with given.show_progress('reading') as emit:
+        done = run_file(given.scans[0], given.output_dir, given, config, work, emit, should_stop)
+    if given.writes:
+        print_each(done, given.output_dir, given, quiet=given.quiet)
+    refuse_bad([result.report.run.verdict for _, result in done.values()], strict=given.strict)
+
+
+def _run_several(
+    folders: Mapping[Path, Path], given: ResultArguments, config: Config, work: Work, should_stop: ShouldStop
+) -> None:
+    outcomes = Outcomes()
+    with given.show_progress('reading') as emit:
 
         def reconstruct(file: Path) -> list[Outcome]:
             if should_stop():
                 raise Interrupted('Stopped on request.')
-            done = run_file(file, folders[file], given, config, work, bar.emit, should_stop)
-            return summarize(done)
+            return summarize(run_file(file, folders[file], given, config, work, emit, should_stop))
 
         outcomes.run(folders, reconstruct)
-    finish_many(outcomes, given, quiet=quiet)
+    if given.writes:
+        finish_many(outcomes, given, quiet=given.quiet)
 
 
 def run_folder(given: ResultArguments, config: Config, work: Work) -> None:
@@ -267,7 +303,8 @@ def run_file(
 ) -> Done:
     """Do the work for the scan or the scans of a file and write what comes of it into a folder."""
     asked = Asked(given.truth, given.margin, given.pixel_size, given.pictures, given.as_json)
-    job = ResultJob(folder, asked, quiet=given.quiet or not config.execution.progress)
+    quiet = given.quiet or not config.execution.progress
+    job = ResultJob(folder, asked, quiet=quiet, processes=given.processes)
     data = config.data
     reads = read_scans(
         path,
@@ -283,6 +320,8 @@ def run_file(
     done: Done = {}
     for index, one in jobs.items():
         done[index] = one, work(one, emit, should_stop)
+        if not given.writes:
+            continue
         one.finish(done[index][1])
         codes = {notice.code for notice in done[index][1].report.notices}
         if config.refinement.probe or config.refinement.modes or codes & {'probe_asked_for', 'probe_replaced'}:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from . import geometry
+from .processes import ALONE, ROUND, Processes, own_blocks
 from .threads import Threads
 
 Block = TypeVar('Block')
@@ -39,12 +40,14 @@ def sum_axis(values: Array, axis: int) -> Array:
 class Arrays(Protocol):
     """Arrays on one device.
 
-    `device` is its name for the user, `block_pixels` how many complex pixels of exit waves are worked on at a time.
+    `device` is its name for the user, `block_pixels` how many complex pixels of exit waves are worked on at a time,
+    `processes` those that share the work on a scan.
     `xp` has numpy's `sqrt`, `minimum`, `maximum`, `where`, `zeros_like`, `stack`, `einsum` and `broadcast_to`.
     """
 
     device: str
     block_pixels: int
+    processes: Processes
     xp: Any
 
     def put(self, values: NDArray[Any]) -> Array:
@@ -93,8 +96,8 @@ class NumpyArrays:
     block_pixels = 65536
     xp: Any = np
 
-    def __init__(self, threads: int = 1) -> None:
-        self._threads = Threads(threads)
+    def __init__(self, threads: int = 1, processes: Processes = ALONE) -> None:
+        self._threads, self.processes = Threads(threads), processes
 
     def put(self, values: NDArray[Any]) -> NDArray[Any]:
         """The array itself."""
@@ -160,3 +163,28 @@ class NumpyArrays:
 
 
 NUMPY: Arrays = NumpyArrays()
+
+
+def map_shared(compute: Callable[[Block], Found], blocks: Iterable[Block], arrays: Arrays) -> Iterator[Found]:
+    """What `compute` finds of each block, in their order, found by all processes of `arrays` together.
+
+    It is handed from process to process, so that it must be no array of a device.
+    """
+    processes = arrays.processes
+    if processes.total == 1:
+        yield from arrays.map_blocks(compute, blocks)
+        return
+    every, size = list(blocks), ROUND * processes.total
+    for begin in range(0, len(every), size):
+        own = own_blocks(every[begin : begin + size], processes)
+        for found in processes.gather([*arrays.map_blocks(compute, own)]):
+            yield from found
+
+
+def add_up(values: Array, arrays: Arrays) -> Array:
+    """The sum of an array over the processes of `arrays`; on the CPU it takes the place of the array."""
+    if arrays.processes.total == 1:
+        return values
+    numbers = arrays.get(values)
+    arrays.processes.add_up(numbers)
+    return arrays.put(numbers)

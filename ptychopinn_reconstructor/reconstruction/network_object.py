@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,10 @@ from ..config import Config
 from ..errors import ConfigError, Interrupted
 from ..events import Notice, Previews, Progress, ShouldStop, ignore, never
 from ..io.scratch import Scratch
-from ..physics.arrays import NUMPY, Arrays, NumpyArrays
+from ..physics.arrays import NUMPY, Arrays, Found, NumpyArrays
 from ..physics.engine.wavefront import correct_long_range_phase
 from ..physics.prepare import even_batches
+from ..physics.processes import own_part
 from ..physics.scaling import crop_support
 from ..physics.scoring.halves import split_interleaved
 from ..physics.stitching.count_scale import LARGEST_CHANGE, count_gauge
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 TORN = 0.01  # of the overlaps: noise of .4 rad a pair leaves 1e-4 apart, .7 rad, at which a scan can be lost, 3 %
 BATCH_PIXELS, LARGEST_BATCH = 2**20, 64  # of the detector, and patterns: what bounds the memory of the network
+BATCHES_A_ROUND = 8  # of each process, between two questions whether to stop
 
 
 class Predicted(NamedTuple):
@@ -77,7 +79,7 @@ def network_object(
     """
     n, total, times = stitched_size(config, prepared), len(prepared), times or StageTimes()
     previews = previews or Previews(ignore, None)
-    cpu = arrays if isinstance(arrays, NumpyArrays) else NumpyArrays(reconstruction_threads(config))
+    cpu = arrays if isinstance(arrays, NumpyArrays) else NumpyArrays(reconstruction_threads(config), arrays.processes)
     with patch_store((total, n, n), scratch) as store:
         with times.stage('network', total), kept_patches(patches_file, prepared, n) as keep:
             predict_all(store, prepared, network, config, keep, previews=previews, should_stop=should_stop, arrays=cpu)
@@ -116,22 +118,43 @@ def predict_all(
     should_stop: ShouldStop,
     arrays: Arrays = NUMPY,
 ) -> None:
-    """Fill `store` (patterns, n, n), an array or a `Scratch`, with all contributions, in canonical order."""
+    """Fill `store` (patterns, n, n), an array or a `Scratch`, with all contributions, in canonical order.
+
+    Of several processes each fills its own part.
+    """
     weight, total = probe_weight(prepared.probe, store.shape[-1]), len(prepared)
 
     def compute(index: NDArray[np.int64]) -> tuple[NDArray[np.int64], Predicted]:
         return index, predict_contributions(prepared, network, index, weight, arrays)
 
-    for index, predicted in arrays.map_blocks(compute, prepared.batches(batch_size(config, prepared.n_pixels))):
+    for index, predicted in map_own(compute, total, batch_size(config, prepared.n_pixels), arrays):
         if should_stop():
             raise Interrupted('Stopped before the object was complete; nothing is written.')
         keep(index, predicted.patches)
         store[index] = predicted.contributions
         done = int(index[-1]) + 1
         previews.emit(Progress('network', done, total))
-        if done < total:
+        if done < total and arrays.processes.total == 1:
             canvas = partial(partial_object, store, done, prepared, config)
             previews.offer('network', canvas, prepared.layout.origin, patterns=done, total=total)
+    if total - 1 not in own_part(total, arrays.processes):  # as long as the whole, with what is not its own left open
+        store[np.array([total - 1])] = np.zeros((1, *store.shape[1:]), np.complex64)
+
+
+def map_own(compute: Callable[[NDArray[np.int64]], Found], total: int, size: int, arrays: Arrays) -> Iterator[Found]:
+    """What `compute` finds of the batches of at most `size` of those of `total` patterns that are this process's own.
+
+    Now and then all processes ask each other whether to stop.
+    """
+    own, count = own_part(total, arrays.processes), arrays.processes.total
+    batches = even_batches(np.arange(own.start, own.stop), size)
+    if count == 1:
+        yield from arrays.map_blocks(compute, batches)
+        return
+    largest = -(-total // count)  # so that all have as many rounds
+    for begin in range(0, -(-largest // size), BATCHES_A_ROUND):
+        yield from arrays.map_blocks(compute, batches[begin : begin + BATCHES_A_ROUND])
+        arrays.processes.gather(None)
 
 
 def correct_wavefront(

@@ -23,6 +23,7 @@ from ..model_file.trained import check_before_use
 from ..model_file.training_range import TrainingRange
 from ..physics.arrays import Arrays
 from ..physics.prepare import PreparedScan, prepare_scan
+from ..physics.processes import ALONE, Processes
 from ..result import ProbeSource, RunInfo
 from ..scan import Scan
 from .diagnosed import follow_diagnosis
@@ -32,7 +33,7 @@ from .initial_object import InitialObject, average_objects, flat_canvas
 from .memory import foresee_memory
 from .network_object import network_object
 from .notices import scan_notices
-from .refinement import Start, classify_start, engine_arrays, reconstruction_threads, refinement_options
+from .refinement import Start, choose_device, classify_start, engine_arrays, reconstruction_threads, refinement_options
 from .report import StageTimes
 from .usable_scan import make_usable, make_usable_for_network, set_propagation
 
@@ -47,6 +48,7 @@ def reconstruct(
     scratch: Path | None = None,
     patches_file: Path | None = None,
     preview_seconds: float | None = None,
+    processes: Processes = ALONE,
     emit: Emit = ignore,
     should_stop: ShouldStop = never,
 ) -> Result:
@@ -56,14 +58,15 @@ def reconstruct(
     models, `ensemble`, refinement starts from the mean of all networks' objects, and what they differ is the
     uncertainty; `model` decides on the probe. With `inference.debug` the patches of `model` before stitching go to
     `patches_file`. `preview_seconds` is the smallest time between two previews, None: no previews. The first is due
-    after the first batch, and the network's complete object is shown in any case.
+    after the first batch, and the network's complete object is shown in any case. Of several `processes` each is to be
+    asked for the same; they divide the work, and all have the result.
     """
     emit = with_logging(emit)
     scan, changes = make_usable_for_network(scan, config)
     trained, *others = (open_for(path, scan) for path in (model, *ensemble))
     chosen, source, chosen_notices = choose_probe(scan, trained, probe)
     backend = load_backend(config.execution.backend)
-    device, times = backend.resolve_device(config.execution.device), StageTimes()
+    device, times = choose_device(backend, config.execution.device, processes), StageTimes()
     check_precision(config.execution, device)
     scan, mended, config, diagnosed = follow_diagnosis(scan, chosen, config, emit, should_stop)
     chosen = chosen if mended is None else mended
@@ -79,6 +82,8 @@ def reconstruct(
         ensemble=tuple(str(path) for path in ensemble),
         outside_training=tuple(notice.code for notice in notices if notice.code in OUTSIDE_TRAINING),
     )
+    if config.inference.debug and processes.total > 1:
+        raise ConfigError('inference.debug keeps the patches of one process; leave it out, or start one.')
     kept = patches_file if config.inference.debug else None
     if kept is not None:
         notices.append(Notice('patches_kept', f'The patches before stitching are in {kept}.'))
@@ -86,7 +91,8 @@ def reconstruct(
         notices += [
             Notice('further_model', f'{path}: {notice.text}') for notice in choose_probe(scan, other, chosen)[2]
         ]
-    previews, arrays = Previews(emit, preview_seconds), select_arrays(backend, device, reconstruction_threads(config))
+    arrays = select_arrays(backend, device, reconstruction_threads(config), processes)
+    previews = Previews(emit, preview_seconds)
     start = models_object(
         prepared,
         [*zip(map(Path, (model, *ensemble)), (trained, *others), strict=True)],
@@ -200,6 +206,7 @@ def refine_scan(
     probe: NDArray[np.complex64] | None = None,
     initial: str | Path | EarlierResult | None = None,
     preview_seconds: float | None = None,
+    processes: Processes = ALONE,
     emit: Emit = ignore,
     should_stop: ShouldStop = never,
 ) -> Result:
@@ -207,12 +214,13 @@ def refine_scan(
 
     `initial` is a product or its folder, an NPZ or a CXI file, or already read; its probe is taken too, unless `probe`
     is given. The sections `refinement` and `execution` of `config` count, the seed of its training, and
-    `inference.split_frc`. `preview_seconds` is the smallest time between two previews, None: no previews.
+    `inference.split_frc`. `preview_seconds` is the smallest time between two previews, None: no previews. `processes`
+    as in `reconstruct`.
     """
     if initial is not None and config.inference.split_frc:
         raise ConfigError('split_frc compares halves, which would share the object they begin with; leave out one.')
     emit = with_logging(emit)
-    arrays, computed_by = engine_arrays(config)
+    arrays, computed_by = engine_arrays(config, processes)
     emit(Started('refine', arrays.device, computed_by))
     times = StageTimes()
     scan, changes = make_usable(set_propagation(scan, config.refinement), config.data)

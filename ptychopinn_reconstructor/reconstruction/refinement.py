@@ -9,13 +9,14 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import installed, load_backend, select_arrays
+from ..backend import Backend, installed, load_backend, select_arrays
 from ..config import Config, RefinementConfig
 from ..physics.arrays import NUMPY, Arrays, NumpyArrays
 from ..physics.engine.options import RefineOptions
 from ..physics.engine.refine import scan_dose
 from ..physics.engine.residuals import residuals
 from ..physics.prepare import PreparedScan
+from ..physics.processes import ALONE, Processes
 from ..physics.sampling import scan_overlap
 from ..physics.scoring.goodness_of_fit import measure_excess
 from ..physics.threads import available_threads
@@ -56,7 +57,7 @@ def classify_start(prepared: PreparedScan, canvas: NDArray[np.complex64], arrays
     return 'network' if measure_excess(misfit) <= FAR_FROM_DATA else 'empty'
 
 
-def engine_arrays(config: Config) -> tuple[Arrays, str]:
+def engine_arrays(config: Config, processes: Processes = ALONE) -> tuple[Arrays, str]:
     """Where the engine runs that needs no network, and what computes it: 'numpy', or the name of a backend.
 
     auto takes a GPU through the backend where that is installed. Raises BackendError when another device than the CPU
@@ -65,10 +66,18 @@ def engine_arrays(config: Config) -> tuple[Arrays, str]:
     device, name = config.execution.device, config.execution.backend
     threads = reconstruction_threads(config)
     if device == 'cpu' or (device == 'auto' and not (may_have_gpu() and name in installed())):
-        return NumpyArrays(threads), 'numpy'
+        return NumpyArrays(threads, processes), 'numpy'
     backend = load_backend(name)
-    arrays = select_arrays(backend, backend.resolve_device(device), threads)
+    arrays = select_arrays(backend, choose_device(backend, device, processes), threads, processes)
     return arrays, 'numpy' if isinstance(arrays, NumpyArrays) else backend.name
+
+
+def choose_device(backend: Backend, device: str, processes: Processes) -> str:
+    """Framework's name of the device of this process; of several on a machine each has a GPU of its own."""
+    found = backend.resolve_device(device)
+    kind, separator, _ = found.partition(':')
+    gpus = [name for name in backend.devices() if name.startswith(f'{kind}:')]
+    return gpus[processes.number % len(gpus)] if separator and processes.total > 1 else found
 
 
 def reconstruction_threads(config: Config) -> int:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 from command_line import ok
+from torchrun import find_rank, torchrun
 
 pytest.importorskip('torch')
 pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='signals of POSIX')
-TORCHRUN = [sys.executable, '-P', '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
 BASE = ('--backend', 'torch', '--set', 'n_filters_scale=0.5', '--quiet')
 TOGETHER = ('--strategy', 'ddp', '--devices', '2')
 AGREE = """
@@ -51,10 +51,8 @@ except TrainingError as error:
 """
 
 
-def torchrun(*arguments: object) -> subprocess.Popen[str]:
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    line = [*TORCHRUN, '-m', 'ptychopinn_reconstructor', *map(str, arguments), *BASE, *TOGETHER]
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+def run_both(*arguments: object) -> subprocess.Popen[str]:
+    return torchrun(*arguments, *BASE, *TOGETHER)
 
 
 def losses(folder: Path) -> list[list[float]]:
@@ -99,30 +97,16 @@ def test_two_processes_train_as_one_and_resume_from_either(line: tuple[str, ...]
     command, *settings = line
     one, two = tmp_path / 'one', tmp_path / 'two'
     ok(command, scan, *settings, '--epochs', 2, '--output-dir', one, *BASE)
-    with torchrun(command, scan, *settings, '--epochs', 2, '--output-dir', two) as process:
+    with run_both(command, scan, *settings, '--epochs', 2, '--output-dir', two) as process:
         stdout, stderr = process.communicate()
     assert process.returncode == 0, stderr
     assert stdout == '' and 'Initializing distributed' not in stderr
     assert losses(two) == [pytest.approx(row, rel=2e-6) for row in losses(one)]
     assert {path.name for path in two.iterdir()} == {path.name for path in one.iterdir()}
-    with torchrun(command, scan, '--resume', '--epochs', 3, '--output-dir', one) as process:
+    with run_both(command, scan, '--resume', '--epochs', 3, '--output-dir', one) as process:
         assert process.wait() == 0, process.communicate()[1]
     ok(command, scan, '--resume', '--epochs', 3, '--output-dir', two, *BASE)
     assert losses(two) == [pytest.approx(row, rel=1e-5) for row in losses(one)] and len(losses(two)) == 3
-
-
-def find_rank(folder: Path, rank: int) -> int:
-    """The process of this rank that trains in `folder`."""
-    while True:
-        for entry in Path('/proc').iterdir():
-            try:
-                words = (entry / 'cmdline').read_bytes() if entry.name.isdecimal() else b''
-                named = str(folder).encode() in words and b'torch.distributed.run' not in words
-                if named and f'\0LOCAL_RANK={rank}\0'.encode() in (entry / 'environ').read_bytes():
-                    return int(entry.name)
-            except OSError:
-                continue
-        time.sleep(0.1)
 
 
 @pytest.mark.slow
@@ -162,7 +146,7 @@ def test_a_stop_ends_all_processes_with_the_model_of_the_best_epoch(
 @contextmanager
 def training(scan: Path, folder: Path) -> Iterator[subprocess.Popen[str]]:
     """Two processes that train and have done an epoch."""
-    with torchrun('train', scan, '--epochs', 100_000, '--output-dir', folder) as process:
+    with run_both('train', scan, '--epochs', 100_000, '--output-dir', folder) as process:
         while not (folder / 'metrics.csv').exists() or not losses(folder):
             assert process.poll() is None, process.communicate()[1]
             time.sleep(0.1)

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from ..arrays import NUMPY, Array, Arrays
+from ..arrays import NUMPY, Array, Arrays, map_shared
 from ..illumination import BATCH
 from ..prepare import PreparedScan, even_batches
 from ..propagation import Propagator
@@ -151,7 +151,7 @@ def map_slopes(
 
     slopes, curvatures, misfit, done = [], [], 0.0, 0
     blocks = even_batches(index, max(1, arrays.block_pixels // probe.size))
-    for slope, curvature, of_block in arrays.map_blocks(compute, blocks):
+    for slope, curvature, of_block in map_shared(compute, blocks, arrays):
         slopes.append(slope)
         curvatures.append(curvature)
         misfit += of_block

@@ -91,6 +91,22 @@ class DetectorSums:
             excess, light = excess * good, light * good
         return DetectorTerms(index, arrays.get(excess.sum(axis=(1, 2))), arrays.get(light.sum(axis=(1, 2))), pixels)
 
+    @property
+    def values(self) -> tuple[NDArray[np.float64], ...]:
+        """All arrays."""
+        return self.pattern_score, self.pattern_information, self.pixel_score, self.pixel_information
+
+    def empty_part(self) -> DetectorSums:
+        """Those of no pattern, for what one process of several finds."""
+        a, b, c, d = (np.zeros_like(values) for values in self.values)
+        return DetectorSums(a, b, c, d, self.with_pixels)
+
+    def take(self, part: DetectorSums, index: NDArray[np.int64]) -> None:
+        """Take in what was found of the patterns at `index`."""
+        self.pattern_score[index], self.pattern_information[index] = (values[index] for values in part.values[:2])
+        self.pixel_score += part.pixel_score
+        self.pixel_information += part.pixel_information
+
     def add(self, terms: DetectorTerms) -> None:
         """Take in what some patterns add."""
         self.pattern_score[terms.patterns], self.pattern_information[terms.patterns] = terms.score, terms.information

@@ -24,7 +24,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import NUMPY, Array, Arrays, row_bands
+from ..arrays import NUMPY, Array, Arrays, map_shared, row_bands
 
 EDGE_COUNTS = 9.0  # M at strength 1
 DIM = 0.1  # of the mean illumination: dimmer pixels are smoothed no more than those
@@ -51,7 +51,10 @@ class Smoothness:
         """The image (H, W) smoothed with `strength` times t; an exception of `after_band` leaves it as it was."""
         threshold, smooth = strength * self.threshold, self.arrays.xp.zeros_like(image)
         compute = partial(self._smooth_band, image, threshold)
-        for band, part in self.arrays.map_blocks(compute, row_bands(image.shape, self.arrays.block_pixels // 4, BAND)):
+        bands = row_bands(image.shape, self.arrays.block_pixels // 4, BAND)
+        # Bands of a device are not handed from process to process: each smooths them all, in no time.
+        on_cpu = isinstance(image, np.ndarray)
+        for band, part in map_shared(compute, bands, self.arrays) if on_cpu else self.arrays.map_blocks(compute, bands):
             smooth[band] = part
             if after_band is not None:
                 after_band()

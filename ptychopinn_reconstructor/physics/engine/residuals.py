@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import NUMPY, Array, Arrays
+from ..arrays import NUMPY, Array, Arrays, map_shared
 from ..prepare import PreparedScan
 from ..residual import Residual, residual
 
@@ -44,4 +44,4 @@ def residuals_there(
         return residual(prepared.detect(diffracted, index), prepared.counts(index), prepared.good)
 
     size = max(1, min(batch, arrays.block_pixels // own.size))
-    return Residual.join(arrays.map_blocks(compute, prepared.batches(size)))
+    return Residual.join(map_shared(compute, prepared.batches(size), arrays))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from ..arrays import NUMPY, Array, Arrays, Found, sum_axis
+from ..arrays import NUMPY, Array, Arrays, Found, map_shared, sum_axis
 from ..prepare import PreparedScan, even_batches
 from ..propagation import Propagator
 from .detector import add_background, scale_beam
@@ -116,7 +116,7 @@ def map_sloped_waves(
         return index, of_block(SlopedWaves(index, wave, sloped, arrays.put(prepared.counts(index)), predicted))
 
     size = max(1, arrays.block_pixels // probe.size)
-    return arrays.map_blocks(compute, even_batches(np.arange(len(prepared), dtype=np.int64), size))
+    return map_shared(compute, even_batches(np.arange(len(prepared), dtype=np.int64), size), arrays)
 
 
 def measure_mean_square(found: Slopes) -> float:

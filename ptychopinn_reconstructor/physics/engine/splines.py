@@ -20,7 +20,7 @@ from scipy.interpolate import BSpline
 from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import linalg
 
-from ..arrays import NUMPY, Arrays
+from ..arrays import NUMPY, Arrays, map_shared
 from ..geometry import Layout
 from ..probes import energy_diameter
 
@@ -59,7 +59,7 @@ def supported_weights(
     information = float(whole.diagonal().mean())
     held = [prior(relative, information) for relative in BENDING]
     tried = [(part.matrix + l_r, part.right) for l_r in held for part in (one, other)]
-    solved = [*arrays.map_blocks(lambda system: solve(*system), tried)]
+    solved = [*map_shared(lambda system: solve(*system), tried, arrays)]
     best, chosen, gain = 0.0, held[0], 0.0
     for l_r, a, b in zip(held, solved[::2], solved[1::2], strict=True):
         agreement = float(a @ other.right + b @ one.right)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
-from ..arrays import NUMPY, Arrays
+from ..arrays import NUMPY, Arrays, map_shared
 from ..prepare import PreparedScan
 from ..scoring.halves import split_interleaved
 from .affine import map_slopes
@@ -72,7 +72,8 @@ def estimate_strain(
         one = splines.prior(relative, mean)
         return Matrix(sparse.block_diag([one, one]))
 
-    one, other = (splines.normal(score, information, half) for half in split_interleaved(len(prepared)))
+    halves = split_interleaved(len(prepared))
+    one, other = map_shared(lambda half: splines.normal(score, information, half), halves, arrays)
     supported = supported_weights(one, other, prior, arrays)
     if supported is None:
         return None

@@ -22,11 +22,13 @@ from ..arrays import Array, Arrays, row_bands, sum_axis
 from ..geometry import fourier_shift
 from ..illumination import illumination
 from ..prepare import PreparedScan, even_batches
+from ..processes import own_blocks
 from ..propagation import Propagator
 from ..scaling import probe_power
 from .detector import DetectorSums, add_background, scale_beam
 from .far_field_step import FarFieldStep
 from .positions import Displacements, displace_scan, displacement_gradient
+from .sums import Sums
 from .varying_probe import LackingProbes, VaryingProbe, VaryingSums
 
 BLEND = 0.1  # b of the probe, and of the object while the probe, wrong at first, is refined
@@ -43,24 +45,6 @@ class ObjectStep:
 
     momentum: float = 0.0
     gain: float = 1.0
-
-
-@dataclass(eq=False)
-class Sums:
-    """What a batch adds up: object numerator and weight (H, W), those of the probe (a spectrum), misfit, counts.
-
-    `motion` holds for each block the index of its patterns, and b and H of their positions (see `positions`), `varying`
-    what they say of a probe that varies (see `varying_probe`).
-    """
-
-    object: Array
-    weight: Array
-    probe: Array
-    probe_weight: Array
-    error: float = 0.0
-    counts: float = 0.0
-    motion: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=list)
-    varying: VaryingSums | LackingProbes | None = None
 
 
 @dataclass(eq=False)
@@ -222,12 +206,15 @@ class Engine:
             sums.varying = varying
         elif with_probe and self.varying is not None:
             sums.varying = self.varying.empty_sums()
+        shared = self.arrays.processes.total > 1
+        sums.detector = self.detector.empty_part() if shared and self.detector is not None else self.detector
         done = 0
         compute = partial(self._compute_block, sums, with_probe=with_probe, with_positions=with_positions)
-        for add in self.arrays.map_blocks(compute, self._blocks(index)):
+        for add in self.arrays.map_blocks(compute, own_blocks(self._blocks(index), self.arrays.processes)):
             done += add()
             if after_block is not None:
                 after_block(done)
+        sums.merge(self.arrays, self.detector, index)
         return sums
 
     def _blocks(self, index: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -255,7 +242,7 @@ class Engine:
         counts = arrays.put(measured)
         predicted = sum_axis(wave.real**2 + wave.imag**2, 1)
         predicted = add_background(self.prepared, predicted, arrays)
-        detector = self.detector
+        detector = sums.detector
         if detector is not None:
             detected = detector.measure(self.prepared, index, counts, predicted, self.step.good, arrays)
         correction = self.step(counts, predicted)

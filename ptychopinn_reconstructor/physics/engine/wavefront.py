@@ -30,7 +30,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import NUMPY, Array, Arrays
+from ..arrays import NUMPY, Array, Arrays, map_shared
 from ..geometry import Layout
 from ..illumination import illumination
 from ..prepare import PreparedScan
@@ -93,6 +93,7 @@ def long_range_phase(
 def _supported_phase(splines: Splines, found: Slopes, arrays: Arrays) -> NDArray[np.float64]:
     """The splines' part of phi (H, W), as far as two halves of the patterns agree on it."""
     score, information = found.gradient[:, None], found.curvature[:, None, :, None]
-    one, other = (splines.normal(score, information, index) for index in split_interleaved(len(score)))
+    halves = split_interleaved(len(score))
+    one, other = map_shared(lambda index: splines.normal(score, information, index), halves, arrays)
     supported = supported_weights(one, other, splines.prior, arrays)
     return np.zeros(splines.layout.shape) if supported is None else splines.image(supported.weights)

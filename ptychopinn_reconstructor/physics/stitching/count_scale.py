@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import NUMPY, Array, Arrays
+from ..arrays import NUMPY, Array, Arrays, map_shared
 from ..prepare import PreparedScan, even_batches
 
 PATTERNS = 512  # evenly spaced in canonical order: enough for 0.3 % at 1,000 photons a pattern
@@ -40,5 +40,5 @@ def count_gauge(
         return float(sums[0]) - len(part) * dark, float(sums[1]) - len(part) * dark
 
     index = np.unique(np.linspace(0, len(prepared) - 1, PATTERNS).astype(np.int64))
-    predicted, measured = np.sum([*arrays.map_blocks(compute, even_batches(index, BATCH))], axis=0)
+    predicted, measured = np.sum([*map_shared(compute, even_batches(index, BATCH), arrays)], axis=0)
     return float(np.sqrt(max(measured, 0.0) / max(predicted, 1e-12)))

@@ -58,6 +58,11 @@ class Disagreement:
 
         return add
 
+    @property
+    def sums(self) -> tuple[NDArray[Any], ...]:
+        """What the patches add up to."""
+        return self._first, self._sums
+
     def deviation(self, scale: float = 1.0) -> NDArray[np.float32]:
         """Standard deviation of the patches about their mean, (H, W), times `scale`; NaN where fewer than two meet."""
         second, q, square = (total.astype(np.float64) for total in self._sums)

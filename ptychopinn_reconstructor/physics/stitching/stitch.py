@@ -22,8 +22,10 @@ from scipy.spatial import cKDTree
 
 from ..arrays import NUMPY, Arrays, sum_axis
 from ..geometry import Layout, scatter_patches, shift_ramp
+from ..processes import Processes
 from ..scaling import crop_support
 from .disagreement import Disagreement
+from .partners import fetch_partners, select_own
 from .synchronizing import synchronizing_phases, torn_share
 
 EPSILON_WEIGHT = 1e-3  # of the largest probe intensity: below it a canvas pixel tends to 1
@@ -90,17 +92,21 @@ def overlaps(
     rows: NDArray[np.int64] | None = None,
     arrays: Arrays = NUMPY,
 ) -> NDArray[np.complex128]:
-    """c_ij of all pairs (p,); patch i is u[rows[i]], by default u[i]."""
+    """c_ij of all pairs (p,), sorted; patch i is u[rows[i]], by default u[i].
+
+    Each of several processes need only have its part of u, which those of others are added to that it takes.
+    """
 
     def compute(block: slice) -> tuple[slice, NDArray[Any]]:
         part = pairs[block]
         return block, _overlaps(u, part if rows is None else rows[part], corners[part[:, 1]] - corners[part[:, 0]])
 
-    size = max(1, PAIR_PIXELS // math.prod(u.shape[1:]))
+    size, processes = max(1, PAIR_PIXELS // math.prod(u.shape[1:])), arrays.processes
+    own = fetch_partners(u, pairs, rows, processes)
     c = np.empty(len(pairs), np.complex128)
-    for block, found in arrays.map_blocks(compute, (slice(i, i + size) for i in range(0, len(pairs), size))):
+    for block, found in arrays.map_blocks(compute, (slice(i, min(i + size, own.stop)) for i in own[::size])):
         c[block] = found
-    return c
+    return c if processes.total == 1 else np.concatenate(processes.gather(c[own.start : own.stop]))
 
 
 def _overlaps(u: NDArray[Any], pairs: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[Any]:
@@ -164,6 +170,11 @@ class Stitcher:
 
         return add
 
+    def merge(self, processes: Processes) -> None:
+        """Make what this process has collected that of all of them."""
+        for values in (self._sum, self._weight, *(() if self._spread is None else self._spread.sums)):
+            processes.add_up(values)
+
     @property
     def weight(self) -> NDArray[np.float32]:
         """Sum of the weights so far, (H, W), in counts."""
@@ -198,6 +209,7 @@ def stitch_patches(
     """Synchronize contributions and add them up, with their `spread`.
 
     `u` (patches, n, n), an array or read on demand, holds that of patch i of the layout at `rows[i]`, by default at i.
+    Of several processes each has the rows of its own part (`own_part`).
     """
     rows = np.arange(len(layout.corners)) if rows is None else rows
     phases, torn = np.zeros(len(rows)), 0.0
@@ -207,6 +219,8 @@ def stitch_patches(
         phases = synchronizing_phases(c, pairs, len(rows))
         torn = torn_share(c, pairs, phases)
     stitcher = Stitcher(layout, probe, u.shape[-1], spread, torn, arrays)
-    for add in arrays.map_blocks(lambda index: stitcher.prepare(u[rows[index]], index, phases[index]), batches):
+    own = select_own(batches, rows, len(u), arrays.processes)
+    for add in arrays.map_blocks(lambda index: stitcher.prepare(u[rows[index]], index, phases[index]), own):
         add()
+    stitcher.merge(arrays.processes)
     return stitcher
