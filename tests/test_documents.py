@@ -69,7 +69,15 @@ def test_every_option_that_a_document_names_exists() -> None:
     options = [option for command in load_commands().values() for option in command.params]
     known = {name for option in options for name in (*option.opts, *option.secondary_opts)}
     known |= {'--help', '--force', '--only'}  # of click, and of benchmarks/quality.py
-    known |= {'--nproc-per-node', '--nodes', '--ntasks-per-node', '--gpus-per-node'}  # of torchrun and srun
+    known |= {
+        '--nproc-per-node',
+        '--nnodes',
+        '--rdzv-backend',
+        '--rdzv-endpoint',
+        '--nodes',
+        '--ntasks-per-node',
+        '--gpus-per-node',
+    }  # of torchrun and srun
     for document in (path for path in DOCUMENTS if path.parent.name not in ('benchmarks', 'specs')):
         named = set(re.findall(r'(?<![\w-])--[a-z][a-z-]+', document.read_text(encoding='utf-8')))
         assert named <= known, document

@@ -165,10 +165,16 @@ class NumpyArrays:
 NUMPY: Arrays = NumpyArrays()
 
 
-def map_shared(compute: Callable[[Block], Found], blocks: Iterable[Block], arrays: Arrays) -> Iterator[Found]:
+def map_shared(
+    compute: Callable[[Block], Found],
+    blocks: Iterable[Block],
+    arrays: Arrays,
+    join: Callable[[Iterable[Found]], Found] | None = None,
+) -> Iterator[Found]:
     """What `compute` finds of each block, in their order, found by all processes of `arrays` together.
 
-    It is handed from process to process, so that it must be no array of a device.
+    It is handed from process to process, so that it must be no array of a device. Where several neighbors are as good
+    as one after `join`, they may come as one.
     """
     processes = arrays.processes
     if processes.total == 1:
@@ -176,9 +182,9 @@ def map_shared(compute: Callable[[Block], Found], blocks: Iterable[Block], array
         return
     every, size = list(blocks), ROUND * processes.total
     for begin in range(0, len(every), size):
-        own = own_blocks(every[begin : begin + size], processes)
-        for found in processes.gather([*arrays.map_blocks(compute, own)]):
-            yield from found
+        found = [*arrays.map_blocks(compute, own_blocks(every[begin : begin + size], processes))]
+        for part in processes.gather([join(found)] if join is not None and found else found):
+            yield from part
 
 
 def add_up(values: Array, arrays: Arrays) -> Array:

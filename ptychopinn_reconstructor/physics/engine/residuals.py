@@ -44,4 +44,4 @@ def residuals_there(
         return residual(prepared.detect(diffracted, index), prepared.counts(index), prepared.good)
 
     size = max(1, min(batch, arrays.block_pixels // own.size))
-    return Residual.join(map_shared(compute, prepared.batches(size), arrays))
+    return Residual.join(map_shared(compute, prepared.batches(size), arrays, Residual.join))
