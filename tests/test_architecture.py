@@ -78,7 +78,9 @@ WITH_PHYSICS = {'physics', 'diagnosis', 'reconstruction', 'live', 'training', 'e
 WITH_PHYSICS_TOO = {'backend.base', 'backend.batches', 'model_file.export', 'model_file.trained'}
 # Modules of the command line that are imported only when one of their commands is used.
 COMMAND_MODULES = {entry.target.partition(':')[0].removeprefix(f'{PACKAGE}.') for entry in COMMANDS.values()}
-SHARED_BY_COMMANDS = {'cli.engines', 'cli.processes', 'cli.result_job', 'cli.result_report', 'cli.training_job'}
+SHARED_BY_COMMANDS = {
+    'cli.engines', 'cli.processes', 'cli.result_job', 'cli.result_page', 'cli.result_report', 'cli.training_job',
+}  # fmt: skip
 WITH_PHYSICS_TOO |= (COMMAND_MODULES | SHARED_BY_COMMANDS) - {'cli.doctor', 'cli.inspect'}
 LIGHT_ALL_THE_SAME = {'diagnosis.finding', 'training.folder', 'training.metrics_table'}
 

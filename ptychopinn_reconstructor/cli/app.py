@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -34,11 +35,13 @@ class OneLineErrors(click.Command):
     ) -> NoReturn:
         """Run a command line and exit; the program has one name, however it was started."""
         extra.pop('standalone_mode', None)
+        given = sys.argv[1:] if args is None else list(args)
         prepare_streams()
         # TensorFlow writes what it finds of the machine, and our own errors, to stderr; read when it is imported.
         os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
         try:
-            code = super().main(args, self.program, standalone_mode=False, **extra)
+            line = shlex.join([self.program, *given])
+            code = super().main(given, self.program, standalone_mode=False, **{'obj': line} | extra)
         except click.UsageError as error:
             where = error.ctx.command_path if error.ctx else self.program
             code = self._fail(f"{error.format_message()} See '{where} --help'.", error.exit_code)
@@ -107,6 +110,12 @@ class Expected(click.ClickException):
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
+
+
+def find_command_line() -> str:
+    """The command line that is being run, as it was given."""
+    context = click.get_current_context(silent=True)
+    return '' if context is None else str(context.find_root().obj)
 
 
 def _as_click(error: Exception) -> click.ClickException:

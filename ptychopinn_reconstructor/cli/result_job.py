@@ -24,7 +24,7 @@ from ..reconstruction.evaluate import as_object_file, evaluate
 from ..reconstruction.finish import Result
 from ..reconstruction.writing import PICTURES, Pictures, write_probe, write_result
 from ..result import Verdict
-from .app import Decorator, debug_option, decorate_with, json_option
+from .app import Decorator, debug_option, decorate_with, find_command_line, json_option
 from .arguments import margin_option, output_option, probe_option
 from .configuration import Overrides
 from .folders import check_output_folder
@@ -34,6 +34,7 @@ from .options import SEPARATOR, field_options, list_commands, settings_options
 from .processes import join_processes
 from .progress import ProgressBar
 from .report import show
+from .result_page import PAGE, Origin, write_page
 from .result_report import collect_metrics, format_result
 from .stopping import catch_stop_signals
 from .wording import OWN_ARGUMENTS
@@ -120,8 +121,8 @@ def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(PICTURES),
             default='full',
             show_default=True,
-            help='full: with color bars, and those of how far the result can be trusted; plain: amplitude and phase '
-            'in gray; none.',
+            help='full: with color bars, those of how far the result can be trusted, and a page of all (report.html); '
+            'plain: amplitude and phase in gray; none.',
         ),
         click.option('--strict', is_flag=True, help='End with exit code 3 if the verdict on the result is bad.'),
         json_option,
@@ -139,6 +140,7 @@ class Asked:
     pixel_size: float | None = None
     pictures: Pictures = 'full'
     as_json: bool = False
+    origin: Origin | None = None
 
 
 class ResultJob:
@@ -182,6 +184,11 @@ class ResultJob:
             reliability=result.report.reliability,
             pictures=self.asked.pictures,
         )
+        page = self.folder / PAGE
+        if self.asked.origin is not None and self.asked.pictures == 'full':
+            written['report'] = write_page(page, result, self.metrics, written, self.asked.origin)
+        else:
+            page.unlink(missing_ok=True)  # of an earlier result
         self.files = {**written, **self.kept}
 
     def _compare(self, result: Result) -> tuple[Comparison | None, Comparison | None]:
@@ -302,7 +309,8 @@ def run_file(
     should_stop: ShouldStop,
 ) -> Done:
     """Do the work for the scan or the scans of a file and write what comes of it into a folder."""
-    asked = Asked(given.truth, given.margin, given.pixel_size, given.pictures, given.as_json)
+    origin = Origin(path, config, find_command_line())
+    asked = Asked(given.truth, given.margin, given.pixel_size, given.pictures, given.as_json, origin)
     quiet = given.quiet or not config.execution.progress
     job = ResultJob(folder, asked, quiet=quiet, processes=given.processes)
     data = config.data

@@ -40,6 +40,21 @@ def draw_frc(axis: Axes, curves: Mapping[str, Curves]) -> None:
     axis.legend(fontsize=8, ncols=2, loc='lower left')
 
 
+def draw_residuals(residuals: Sequence[float]) -> Figure:
+    """A figure of the normalized residual during each pass over the data."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure = make_figure(5.2, 2.4)
+    axis = figure.subplots()
+    axis.plot(range(1, len(residuals) + 1), residuals, marker='.', linewidth=1.4)
+    if min(residuals) > 0:
+        _make_logarithmic(axis)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set(xlabel='pass', ylabel='residual')
+    axis.grid(alpha=0.3, which='both')
+    return figure
+
+
 def write_losses(path: str | Path, trainings: Mapping[str, Losses]) -> Path:
     """Write a picture of the losses of trainings by name: training (line), validation (dashed) by epoch.
 

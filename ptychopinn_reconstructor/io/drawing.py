@@ -138,15 +138,13 @@ def draw_rows(figure: Figure | SubFigure, rows: Sequence[Row], pixel_size: Pixel
     return grid
 
 
-def make_image_figure(
-    shape: tuple[int, ...], pixel_size: PixelSize | None, *, title: str = '', bar: bool = True
-) -> tuple[Figure, Axes]:
+def make_image_figure(shape: tuple[int, ...], pixel_size: PixelSize | None, *, title: str = '') -> tuple[Figure, Axes]:
     """A figure with one axis for an image of `shape`, with room for a title and a color bar.
 
     Where they lie is known beforehand: to have it found out takes half of the time that a picture takes.
     """
     height, width = compute_extent(shape, pixel_size, FIGURE_SIDE)
-    above, beside = (0.3 if title else 0.0) + RIM, (BAR_ROOM if bar else 0.0) + RIM
+    above, beside = (0.3 if title else 0.0) + RIM, BAR_ROOM + RIM
     figure = make_figure(width + beside + RIM, height + above + RIM, None)
     whole = figure.get_size_inches()
     axis = figure.add_axes((RIM / whole[0], RIM / whole[1], width / whole[0], height / whole[1]))

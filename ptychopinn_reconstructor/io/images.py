@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,10 @@ from .drawing import (
     scale_phase,
 )
 
+if TYPE_CHECKING:
+    from ..physics.phase_ramp import PhaseRamp
+
+RAMP_SHOWN = 0.2  # rad over the picture: less of a ramp takes no colors from the object
 _EVALUATION_SIDE, _FRC_HEIGHT = 2.7, 2.9  # inches of the longer side of a panel of an evaluation, and of its curves
 
 
@@ -56,21 +60,33 @@ def write_amplitude_phase(
     area
         Slices of the illuminated part, which is what is shown and sets the color limits (percentiles 0.5 to 99.5).
 
+    The phase is shown without its ramp where that spans more than RAMP_SHOWN; its color bar says so.
+
     Raises
     ------
     OutputError
         When a picture cannot be written.
     """
-    shown = object[area] if area else object
+    shown, ramp = without_ramp(object[area] if area else object)
     paths = (Path(folder) / f'{prefix}_amplitude.png', Path(folder) / f'{prefix}_phase.png')
     amplitude: NDArray[Any] = np.abs(shown)
     phase: NDArray[Any] = _unwrap_about_mean(shown)
-    scales = (scale_amplitude(amplitude), scale_phase(phase))
+    scales = (scale_amplitude(amplitude), scale_phase(phase, 'phase (rad)' if ramp is None else 'phase − ramp (rad)'))
     if scales[1].cyclic:
         phase = np.angle(shown)
     for path, values, scale in zip(paths, (amplitude, phase), scales, strict=True):
         _write_picture(path, values, scale, pixel_size, title)
     return paths
+
+
+def without_ramp(shown: NDArray[np.complex64]) -> tuple[NDArray[np.complex64], PhaseRamp | None]:
+    """An object (H, W) as it is shown, and the phase ramp that was removed for it; None: too little of one."""
+    from ..physics.phase_ramp import PhaseRamp
+
+    ramp = PhaseRamp.of(shown)
+    if not max(map(abs, ramp.across(shown.shape))) > RAMP_SHOWN:
+        return shown, None
+    return ramp.remove_from(shown), ramp
 
 
 def write_gray(
@@ -82,7 +98,7 @@ def write_gray(
     """
     from PIL import Image
 
-    shown = object[area] if area else object
+    shown, _ = without_ramp(object[area] if area else object)
     paths = (Path(folder) / f'{prefix}_amplitude.png', Path(folder) / f'{prefix}_phase.png')
     for path, values in zip(paths, (np.abs(shown), _unwrap_about_mean(shown, remove=True)), strict=True):
         low, high = compute_limits(values)

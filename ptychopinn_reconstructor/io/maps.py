@@ -39,25 +39,24 @@ def draw_residual_map(
 
     The illuminated part of the canvas is gray.
     """
-    rows, cols = find_window(coverage)
     scale = ColorScale('residual of the pattern', 'viridis', (float(residuals.min()), compute_upper_limit(residuals)))
-    shown = coverage[rows, cols]
-    figure, axis = make_image_figure(shown.shape, pixel_size, title='misfit at the scan positions')
-    draw_image(axis, np.where(shown, 1.0, 0.0), ColorScale('', 'Greys', (0.0, 6.0)), pixel_size)
-    _, width = compute_extent(shown.shape, pixel_size, FIGURE_SIDE)
-    inches = width / shown.shape[1] * _estimate_spacing(places)
+    figure, axis = make_image_figure(coverage.shape, pixel_size, title='misfit at the scan positions')
+    draw_image(axis, np.where(coverage, 1.0, 0.0), ColorScale('', 'Greys', (0.0, 6.0)), pixel_size)
+    _, width = compute_extent(coverage.shape, pixel_size, FIGURE_SIDE)
+    inches = width / coverage.shape[1] * _estimate_spacing(places)
     drawn = axis.scatter(
-        places[:, 1] - cols.start,
-        places[:, 0] - rows.start,
+        places[:, 1],
+        places[:, 0],
         s=float(np.clip(72 * inches, 2, 24)) ** 2,
         c=residuals,
         cmap=get_color_map(scale),
         vmin=scale.limits[0],
         vmax=scale.limits[1],
         linewidths=0,
+        clip_on=False,
     )
     add_color_bar(figure, drawn, [axis], scale)
-    add_scale_bar(axis, shown.shape, pixel_size)
+    add_scale_bar(axis, coverage.shape, pixel_size)
     return figure
 
 
@@ -69,13 +68,11 @@ def draw_uncertainty_map(
     pixel_size: PixelSize | None = None,
 ) -> Figure:
     """A figure of a standard deviation (H, W), gray where unknown or not illuminated, `coverage` outlined."""
-    window = find_window(coverage)
-    lit = coverage[window]
-    values = np.where(lit, deviation[window], np.nan)
+    values = np.where(coverage, deviation, np.nan)
     scale = ColorScale(label, 'magma', (0.0, compute_upper_limit(values)))
     figure, axis = make_image_figure(values.shape, pixel_size, title='uncertainty where the object is lit')
     add_color_bar(figure, draw_image(axis, values, scale, pixel_size), [axis], scale)
-    _draw_outline(axis, lit)
+    _draw_outline(axis, coverage)
     add_scale_bar(axis, values.shape, pixel_size)
     return figure
 
@@ -85,22 +82,14 @@ def draw_coverage_map(
 ) -> Figure:
     """A figure of the illuminated part of a canvas (H, W) with the places (n, 2) [row, column] of the patterns."""
     title = 'where light has fallen; dots: scan positions'
-    figure, axis = make_image_figure(coverage.shape, pixel_size, title=title, bar=False)
+    figure, axis = make_image_figure(coverage.shape, pixel_size, title=title)  # as wide as those with a bar
     draw_image(axis, np.where(coverage, 1.0, np.nan), ColorScale('', 'Blues', (0.0, 4.0)), pixel_size)
     _draw_outline(axis, coverage)
     _, width = compute_extent(coverage.shape, pixel_size, FIGURE_SIDE)
     size = float(np.clip(36 * width / coverage.shape[1] * _estimate_spacing(places), 0.5, 4))
-    axis.scatter(places[:, 1], places[:, 0], s=size**2, c=TEXT_COLOR, linewidths=0)
+    axis.scatter(places[:, 1], places[:, 0], s=size**2, c=TEXT_COLOR, linewidths=0, clip_on=False)
     add_scale_bar(axis, coverage.shape, pixel_size)
     return figure
-
-
-def find_window(coverage: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Slices of the bounding box of the True pixels; of the whole array when there is none."""
-    if not coverage.any():
-        return slice(0, coverage.shape[0]), slice(0, coverage.shape[1])
-    rows, cols = (np.flatnonzero(coverage.any(axis=1 - axis)) for axis in (0, 1))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(cols[0]), int(cols[-1]) + 1)
 
 
 def _draw_outline(axis: Axes, mask: NDArray[np.bool_]) -> None:

@@ -23,13 +23,19 @@ CURVES = ('frequency', 'curve', 'half_bit')  # of a ring correlation; its other 
 
 
 def pictures(reliability: Reliability) -> dict[str, Figure]:
-    """The pictures of what is known, by their names (PICTURES)."""
-    size, coverage = reliability.pixel_size, reliability.coverage
-    places = reliability.positions + reliability.origin
+    """The pictures of what is known, by their names (PICTURES).
+
+    Maps show the part of the canvas that the object is shown of, so that they can be laid over each other.
+    """
+    size, area = reliability.pixel_size, reliability.area
+    coverage = reliability.coverage[area]
+    places = reliability.positions + reliability.origin - [side.start for side in area]
     figures = {'residual_map': draw_residual_map(reliability.misfit.per_pattern, places, coverage, pixel_size=size)}
     if reliability.uncertainty is not None:
         label = f'standard deviation of the {reliability.source}'
-        figures['uncertainty'] = draw_uncertainty_map(reliability.uncertainty, coverage, label=label, pixel_size=size)
+        figures['uncertainty'] = draw_uncertainty_map(
+            reliability.uncertainty[area], coverage, label=label, pixel_size=size
+        )
     figures['coverage'] = draw_coverage_map(coverage, places, pixel_size=size)
     if reliability.split is not None:
         curves = {'half against half': reliability.split.to_json()['curve']}

@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SIMULATE = ('simulate', '--n', '32', '--positions', '64', '--step', '5', '--photons', '1e5')
 CHECKPOINT = {'torch': 'ckpt', 'tensorflow': 'keras'}  # the suffix of each backend's own format
 PICTURES = {'reconstructed_amplitude.png', 'reconstructed_phase.png', 'residual_map.png', 'coverage.png'}
-PRODUCED = PICTURES | {'product.h5', 'metrics.json'}
+PRODUCED = PICTURES | {'product.h5', 'metrics.json', 'report.html'}
 
 
 @pytest.fixture(scope='module')

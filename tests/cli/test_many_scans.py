@@ -84,12 +84,13 @@ def test_what_cannot_be_told_apart_is_refused_before_any_work(scans: Path, tmp_p
 )
 def test_pictures_are_those_that_are_asked_for(scans: Path, tmp_path: Path, pictures: str, expected: set[str]) -> None:
     """And none of an earlier result stays."""
-    for name in ('reconstructed_phase', 'uncertainty', 'split_frc'):
-        (tmp_path / f'{name}.png').write_bytes(b'old')
+    for name in ('reconstructed_phase.png', 'uncertainty.png', 'split_frc.png', 'report.html'):
+        (tmp_path / name).write_bytes(b'old')
     args = ('refine', str(scans / 'a.npz'), '--output-dir', str(tmp_path), *PASSES, '--pictures', pictures, '--json')
     files = json.loads(run(*args).stdout)['files']
     assert {path.stem for path in tmp_path.glob('*.png')} == expected
     assert {Path(path).stem for path in files.values() if path.endswith('.png')} == expected
+    assert ('report' in files) is (tmp_path / 'report.html').exists() is (pictures == 'full')
 
 
 def test_a_plain_picture_shows_the_object_pixel_by_pixel(scans: Path, tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from scipy import ndimage
 import ptychopinn_reconstructor as pp
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.events import Event, Progress
-from ptychopinn_reconstructor.io.maps import find_window
 from ptychopinn_reconstructor.io.plain_json import to_plain_json
 from ptychopinn_reconstructor.physics.geometry import layout
 from ptychopinn_reconstructor.physics.illumination import illuminated_area, illumination
@@ -152,13 +151,6 @@ def test_the_illumination_is_the_sum_of_the_probe_at_all_positions() -> None:
     assert light[7, 7] == 25 and light[7, 19] == 50 and light[0, 0] == 0
     assert np.array_equal(illuminated_area(light), light > 0)
     assert np.array_equal(illuminated_area(light, 0.8), light > 40)
-
-
-def test_the_window_of_a_mask_is_its_bounding_box() -> None:
-    mask = np.zeros((7, 9), dtype=bool)
-    assert find_window(mask) == (slice(0, 7), slice(0, 9))
-    mask[2, 3] = mask[4, 8] = True
-    assert find_window(mask) == (slice(2, 5), slice(3, 9))
 
 
 # --- two halves ------------------------------------------------------------------------------------------------------
@@ -299,7 +291,7 @@ def test_the_residual_map_shows_each_pattern_at_its_place(tmp_path: Path) -> Non
     picture = imread(write_result(tmp_path, result, {}, reliability=reliability)['residual_map'])[..., :3]
     height, width = picture.shape[:2]
     yellow = (picture[..., 0] > 0.9) & (picture[..., 1] > 0.85) & (picture[..., 2] < 0.25)
-    inside = yellow[:, : int(0.8 * width)]
+    inside = yellow[:, : int(0.85 * width)]  # beside it is the color bar
     rows, cols = np.nonzero(inside)
     assert len(rows) and rows.min() > 0.6 * height and cols.min() > 0.5 * width
 
