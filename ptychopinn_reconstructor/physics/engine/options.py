@@ -185,8 +185,8 @@ class RefineOptions:
 
     def solves_wavefront(self, number: int) -> bool:
         """Whether the long-range phase is solved for after pass `number` (from 1): not before a probe has settled."""
-        # Just before the last one it would cost as much as two passes, for .02 to .14 dB of phase.
-        power_of_two = number & (number - 1) == 0 and number + 1 < self.passes
+        # Just before the last one it would cost as much as a pass, for .02 to .14 dB of phase; not so the first time.
+        power_of_two = number & (number - 1) == 0 and (number == 1 or number + 1 < self.passes)
         return self.wavefront and (number == self.passes or (self.settled(number) and power_of_two))
 
     def settled(self, number: int) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.interpolate import BSpline
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve, solveh_banded
 from scipy.sparse import linalg
 
 from ..arrays import NUMPY, Arrays, map_shared
@@ -29,6 +29,8 @@ RIDGE = 1e-9  # of the same: holds what no pattern sees, such as a constant
 DEGREE = 3  # of the splines
 CLOSEST_KNOTS = 1 / 8  # of N: what a probe that is a point may ask for
 DENSE_LIMIT = 1024  # weights up to which Cholesky is faster: 1.1 ms for 289, where the sparse factors take 14
+# Unknowns of a narrow band are factored in a tenth of the time that sparse factors take (.05 s for 6,000 weights).
+NARROW, LARGEST_BAND = 1 / 4, 2**25  # of all unknowns, its width; its entries: 256 MB
 CHUNK = 4096  # patterns that are laid out at a time
 
 Matrix = sparse.csr_array
@@ -78,10 +80,26 @@ def solve(matrix: Matrix, right: NDArray[np.float64]) -> NDArray[np.float64]:
     if len(right) <= DENSE_LIMIT:
         factor = cho_factor(matrix.toarray(), lower=True, overwrite_a=True, check_finite=False)
         return np.asarray(cho_solve(factor, right, check_finite=False))
+    band = _lower_band(matrix)
+    if band is not None:
+        return np.asarray(solveh_banded(band, right, overwrite_ab=True, lower=True, check_finite=False))
     factors = linalg.splu(
         matrix.tocsc(), permc_spec='MMD_AT_PLUS_A', diag_pivot_thresh=0.0, options={'SymmetricMode': True}
     )
     return np.asarray(factors.solve(right))
+
+
+def _lower_band(matrix: Matrix) -> NDArray[np.float64] | None:
+    """The lower half of a symmetric matrix by diagonals, as LAPACK takes it; None where that would be too large."""
+    entries = matrix.tocoo()
+    below = entries.row >= entries.col
+    column, distance = entries.col[below], (entries.row - entries.col)[below]
+    width = int(distance.max()) + 1
+    if width > NARROW * matrix.shape[0] or width * matrix.shape[0] > LARGEST_BAND:
+        return None
+    band = np.zeros((width, matrix.shape[0]))
+    band[distance, column] = entries.data[below]
+    return band
 
 
 @dataclass(frozen=True, eq=False)
