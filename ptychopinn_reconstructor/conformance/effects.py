@@ -102,6 +102,7 @@ EFFECTS: dict[str, tuple[str, ...]] = {  # the checks that assert the effect of 
     'execution.devices': (ALONE,),
     'execution.num_nodes': (ALONE,),
     'execution.logger_backend': (EXECUTION,),
+    'execution.scratch_dir': ('test_the_scratch_folder_takes_what_memory_does_not_hold',),
     'execution.progress': (EXECUTION,),
 }
 

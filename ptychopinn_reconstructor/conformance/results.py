@@ -11,11 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from ..backend import Backend, load_backend
-from ..errors import ConfigError, Interrupted, ModelFileError, ScanError
+from ..errors import ConfigError, Interrupted, ModelFileError, OutputError, ScanError
 from ..io import ObjectFile, read_scan, write_npz
 from ..model_file.opening import open_model
 from ..model_file.trained import set_single_precision, verify_model
 from ..physics.prepare import prepare_scan
+from ..reconstruction import network_object
 from ..reconstruction.evaluate import as_object_file, evaluate
 from ..reconstruction.reconstruct import reconstruct, refine_scan
 from . import jobs
@@ -59,6 +60,19 @@ class ResultChecks:
         found = reconstruct(shipped.scan, shipped.model, config)
         assert found.report.run.patterns == 144
         assert np.abs(found.reconstruction.object - shipped.object).max() < 1e-5 * np.abs(shipped.object).max()
+
+    @pytest.mark.slow
+    def test_the_scratch_folder_takes_what_memory_does_not_hold(
+        self, shipped: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """SETTINGS: with patches in files the object is the same bit for bit; a folder that is none is refused."""
+        monkeypatch.setattr(network_object, 'IN_MEMORY', 0)
+        config = shipped.config.merged({'execution': {'scratch_dir': str(tmp_path)}})
+        found = reconstruct(shipped.scan, shipped.model, config)
+        assert np.array_equal(found.reconstruction.object, shipped.object) and not any(tmp_path.iterdir())
+        config = shipped.config.merged({'execution': {'scratch_dir': str(tmp_path / 'absent')}})
+        with pytest.raises(OutputError, match='absent'):
+            reconstruct(shipped.scan, shipped.model, config)
 
     @pytest.mark.slow
     def test_synchronization_and_refinement_improve_the_fit(self, shipped: Shipped) -> None:

@@ -126,7 +126,8 @@ def format_markdown(title: str, parts: Sequence[Part]) -> str:
 
 def format_html(title: str, parts: Sequence[Part]) -> str:
     """HTML page of a report; pictures grow when they are clicked."""
-    return _load_template().render(title=title, parts=parts) + '\n'
+    text = _load_template().render(title=title, parts=parts) + '\n'
+    return text.encode('utf-8', 'replace').decode()  # names of files need not be text
 
 
 @functools.cache
