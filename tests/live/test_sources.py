@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,23 @@ def test_damaged_frames_are_refused(encoding: str) -> None:
 def test_frames_that_cannot_be_are_refused(shape: tuple[int, int], dtype: str, encoding: str, said: str) -> None:
     with pytest.raises(ScanError, match=said):
         Codec(shape, dtype, encoding)
+
+
+def test_threads_may_pack_and_unpack_while_others_use_hdf5() -> None:
+    """h5py takes no lock for its direct access to chunks, and HDF5 bears one thread at a time."""
+    frame = np.random.default_rng(0).integers(0, 9, (32, 32)).astype(np.uint16)
+    packed = Codec((32, 32), 'uint16', 'bs16-lz4<').encode(frame)
+
+    def pack(_: int) -> bool:
+        codec = Codec((32, 32), 'uint16', 'bs16-lz4<')
+        return all(codec.encode(frame) == packed for _ in range(500))
+
+    def unpack(_: int) -> bool:
+        codec = Codec((32, 32), 'uint16', 'bs16-lz4<')
+        return all(np.array_equal(codec.decode(packed), frame) for _ in range(500))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(future.result() for future in [pool.submit(pack, 0), *(pool.submit(unpack, i) for i in range(3))])
 
 
 # streams

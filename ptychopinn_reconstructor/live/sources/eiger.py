@@ -10,6 +10,7 @@ sent. The filters that decompress are those of HDF5, which know the same formats
 from __future__ import annotations
 
 import struct
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -63,8 +64,9 @@ class Codec:
         if len(blob) < 12 or struct.unpack('>q', blob[:8])[0] != self._bytes:
             raise ScanError(f'A frame does not unpack to {self._bytes} bytes; check the sender.')
         try:
-            self._dataset.id.write_direct_chunk((0, 0), blob)
-            return np.asarray(self._dataset[()])
+            with _hold_hdf5():
+                self._dataset.id.write_direct_chunk((0, 0), blob)
+                return np.asarray(self._dataset[()])
         except OSError as error:
             raise ScanError(f'A frame cannot be unpacked ({error}); check the sender.') from error
 
@@ -73,7 +75,16 @@ class Codec:
         values = np.ascontiguousarray(frame, dtype=self.dtype)
         if self.encoding == RAW:
             return values.astype(self.dtype.newbyteorder('<')).tobytes()
-        self._dataset[...] = values
-        self._dataset.flush()
-        blob = bytes(self._dataset.id.read_direct_chunk((0, 0))[1])
+        with _hold_hdf5():
+            self._dataset[...] = values
+            self._dataset.flush()
+            blob = bytes(self._dataset.id.read_direct_chunk((0, 0))[1])
         return blob[16:] if self.encoding == LZ4 else blob
+
+
+def _hold_hdf5() -> AbstractContextManager[Any]:
+    """The lock of h5py, which its direct access to chunks does not take: HDF5 bears one thread at a time."""
+    from h5py._objects import phil
+
+    held: AbstractContextManager[Any] = phil
+    return held
