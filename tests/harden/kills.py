@@ -31,12 +31,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 OTHER_DISK = Path('/dev/shm')  # beside the folder for temporary files: another file system where there is one
 PATIENCE = 300.0  # CPU seconds after which a command hangs
 TINY = ('n_filters_scale=0.1', 'batch_size=8', 'device=cpu')
-OTHERS = (
-    'killed.log',
-    'again.log',
-    'torchinductor_',
-    '__autograph_generated_file',
-)  # of frameworks
+OTHERS = ('killed.log', 'again.log', 'torchinductor_', '__autograph_generated_file', '__pycache__')  # of frameworks
 Arrays = dict[str, NDArray[np.generic]]
 
 
