@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
-from ptychopinn_reconstructor.backends.torch_lightning.together import is_lost
+from ptychopinn_reconstructor.backends.torch_lightning.together import tell_loss
 from ptychopinn_reconstructor.errors import Interrupted, PtychoPINNError
 from ptychopinn_reconstructor.physics.arrays import Found
 
@@ -53,15 +53,10 @@ def join_group(should_stop: Callable[[], bool]) -> Iterator[GlooProcesses]:
         distributed.destroy_process_group()
 
 
-@contextmanager
-def end_if_alone() -> Iterator[None]:
+def end_if_alone() -> AbstractContextManager[None]:
     """A block that needs the other processes: the loss of one is told in a sentence; PtychoPINNError."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not is_lost(error):
-            raise
-        raise PtychoPINNError(
-            'Another process of the reconstruction has ended, so that this one cannot go on; nothing is written: '
-            'start all of them again.'
-        ) from error
+    lost = PtychoPINNError(
+        'Another process of the reconstruction has ended, so that this one cannot go on; nothing is written: start all '
+        'of them again.'
+    )
+    return tell_loss(lost)

@@ -14,7 +14,7 @@ from torch import distributed
 
 from ptychopinn_reconstructor.backend import TrainingJob
 from ptychopinn_reconstructor.backend.common import CpuClock
-from ptychopinn_reconstructor.errors import TrainingError
+from ptychopinn_reconstructor.errors import PtychoPINNError, TrainingError
 
 
 class AgreedClock(CpuClock):
@@ -67,21 +67,30 @@ class Together:
 @contextmanager
 def end_with_others() -> Iterator[None]:
     """A block of a training of several processes: the loss of one is told in a sentence; TrainingError."""
+    lost = TrainingError(
+        'Another process of the training has ended, so that this one cannot go on; the last checkpoint is kept: '
+        'start all of them again with resume=True.'
+    )
     try:
-        yield
-    except RuntimeError as error:
-        if not is_lost(error):
-            raise
-        raise TrainingError(
-            'Another process of the training has ended, so that this one cannot go on; the last checkpoint is kept: '
-            'start all of them again with resume=True.'
-        ) from error
+        with tell_loss(lost):
+            yield
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
 
 
-def is_lost(error: RuntimeError) -> bool:
+@contextmanager
+def tell_loss(lost: PtychoPINNError) -> Iterator[None]:
+    """A block that needs the other processes; raises `lost` where the line to one of them breaks."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_lost(error):
+            raise
+        raise lost from error
+
+
+def _is_lost(error: RuntimeError) -> bool:
     """Whether the line to another process broke; gloo has no type of its own for that."""
     text = str(error).lower()
     return isinstance(error, distributed.DistError) or 'gloo' in text or 'connection' in text

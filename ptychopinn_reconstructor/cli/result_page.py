@@ -20,7 +20,7 @@ from ..io.drawing import encode_figure
 from ..io.far_field import EV_TIMES_METERS
 from ..io.images import without_ramp
 from ..io.probe_pictures import MOST_SHOWN, draw_caustic, draw_modes
-from ..physics.caustic import propagate_probe
+from ..physics.caustic import trace_probe
 from ..physics.geometry import scan_area
 from ..reconstruction.finish import Result
 from ..result import Reason, Reconstruction, Verdict
@@ -136,7 +136,7 @@ def _show_probe(result: Reconstruction) -> Iterator[Part]:
 
 
 def _show_caustic(result: Reconstruction) -> Picture:
-    found, n_pixels = propagate_probe(result.probe), result.probe.shape[-1]
+    found, n_pixels = trace_probe(result.probe), result.probe.shape[-1]
     along: NDArray[np.float64] = found.defocus
     focus, units, width = found.focus, ('wavelength x distance, square pixels', 'pixels'), float(n_pixels)
     energy, size = result.metadata.get('photon_energy_eV'), result.known_pixel_size

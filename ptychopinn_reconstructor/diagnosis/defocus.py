@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..physics.propagation import propagate_freely
+
 STEP = 0.5  # rad rms over the pupil
 
 
@@ -17,9 +19,11 @@ def defocus_step(probe: NDArray[np.complex64]) -> float:
 
 
 def propagate_probe(probe: NDArray[np.complex64], distance: float) -> NDArray[np.complex64]:
-    """A probe (modes, N, N) in another plane; pi rad at a spatial frequency of one cycle per pixel is 1."""
-    phase = np.pi * distance * _squared_frequency(probe.shape[-1])
-    return np.asarray(np.fft.ifft2(np.fft.fft2(probe) * np.exp(1j * phase)), dtype=np.complex64)
+    """A probe (modes, N, N) in another plane; pi rad at a spatial frequency of one cycle per pixel is 1.
+
+    The sign is that of the phase: a positive `distance` lies before the object.
+    """
+    return propagate_freely(probe, -distance)
 
 
 def _squared_frequency(side: int) -> NDArray[np.float64]:

@@ -171,10 +171,9 @@ def find_roomy_folder(needed: int, wanted: Path | None, what: str, remedy: str =
     if roomy:
         return min(roomy, key=_lies_in_memory)
     there = ', '.join(f'{folder} has {_format(space)} free' for folder, space in free.items())
-    raise OutputError(
-        f'{what} need {_format(needed)} of scratch space but {there or f"{candidates[0]} is no folder"}; '
-        f'free some, or {remedy}.'
-    )
+    if not there:
+        raise OutputError(f'{what} need {_format(needed)} of scratch space but {candidates[0]} is no folder; {remedy}.')
+    raise OutputError(f'{what} need {_format(needed)} of scratch space but {there}; free some, or {remedy}.')
 
 
 def list_scratch_folders(wanted: Path | None) -> list[Path]:

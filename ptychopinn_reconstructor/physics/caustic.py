@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from .propagation import fresnel_transfer
+from .propagation import propagate_freely
 
 PLANES = 97  # an odd number, so that the plane of the object is one of them
 REACH = 1.6  # of the distance from which a focus spreads to the probe at the object: the focus lies within it
@@ -38,22 +38,16 @@ class Caustic:
         return float(self.defocus[self.width.argmin()])
 
 
-def propagate_probe(probe: NDArray[np.complex64]) -> Caustic:
+def trace_probe(probe: NDArray[np.complex64]) -> Caustic:
     """Propagate a probe (modes, N, N) in free space, as far as its divergence lets its focus be."""
-    spectrum = fft.fft2(fft.ifftshift(probe, axes=(-2, -1)))
-    divergence = _measure_width(fft.fftshift(spectrum, axes=(-2, -1))) / probe.shape[-1]  # cycles a pixel
+    spectrum = fft.fftshift(fft.fft2(probe), axes=(-2, -1))
+    divergence = _measure_width(spectrum) / probe.shape[-1]  # cycles a pixel
     reach = REACH * _measure_width(probe) / max(divergence, 1e-9)
     planes = np.linspace(-reach, reach, PLANES)
-    waves = (_propagate(spectrum, plane) for plane in planes)
+    waves = (propagate_freely(probe, plane) for plane in planes)
     found = [(np.square(np.abs(wave)).sum(axis=(0, 1)), _measure_width(wave)) for wave in waves]
     across, width = zip(*found, strict=True)
     return Caustic(planes, np.array(across), np.array(width))
-
-
-def _propagate(spectrum: NDArray[np.complex64], defocus: float) -> NDArray[np.complex64]:
-    number = 1 / defocus if defocus else np.inf
-    wave = fft.ifft2(spectrum * fresnel_transfer(spectrum.shape[-1], (number, number)))
-    return np.asarray(fft.fftshift(wave, axes=(-2, -1)))
 
 
 def _measure_width(wave: NDArray[np.complex64]) -> float:

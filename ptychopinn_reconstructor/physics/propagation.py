@@ -49,6 +49,12 @@ def fresnel_transfer(n_pixels: int, fresnel_number: FresnelNumber) -> NDArray[np
     return np.asarray(rows[:, None] * cols)
 
 
+def propagate_freely(waves: NDArray[np.complex64], defocus: float) -> NDArray[np.complex64]:
+    """Waves (..., N, N) further along the beam by `defocus`, wavelength times distance in square pixels."""
+    number = 1 / defocus if defocus else np.inf
+    return np.asarray(fft.ifft2(fft.fft2(waves) * fresnel_transfer(waves.shape[-1], (number, number))), np.complex64)
+
+
 def fresnel_kernel(n_pixels: int, fresnel_number: FresnelNumber) -> NDArray[np.complex64]:
     """The factor (N, N) of `forward.propagate` on the spectrum of an exit wave, zero frequency at [0, 0].
 

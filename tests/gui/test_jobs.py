@@ -283,7 +283,7 @@ def test_a_job_that_fails_before_it_begins_leaves_no_product_and_its_error(
     window.infer()
     wait(window.is_idle)
     assert (window.products.count(), window.products.currentIndex()) == (count, 0)
-    assert "is no folder; free some, or name a folder with more ('Scratch folder')." in html.unescape(window.status())
+    assert "is no folder; name a folder with more ('Scratch folder')." in html.unescape(window.status())
     assert f'color: {VERDICT_COLORS["bad"]}' in window.status()
     window.picture('failed')
     bar = window.progress.text_edit.verticalScrollBar()

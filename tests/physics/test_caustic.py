@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ptychopinn_reconstructor.physics.caustic import PLANES, propagate_probe
+from ptychopinn_reconstructor.physics.caustic import PLANES, trace_probe
 from ptychopinn_reconstructor.physics.phase_ramp import PhaseRamp
 
 N, WAIST = 96, 3.0  # pixels; the standard deviation of the intensity in the focus
@@ -21,7 +21,7 @@ def gaussian_beam(defocus: float) -> np.ndarray:
 
 @pytest.mark.parametrize('defocus', [0.0, 70.0, -120.0])
 def test_a_gaussian_beam_has_its_focus_and_its_widths(defocus: float) -> None:
-    found = propagate_probe(gaussian_beam(defocus))
+    found = trace_probe(gaussian_beam(defocus))
     from_focus = found.defocus + defocus
     expected = WAIST * np.sqrt(1 + (from_focus / (4 * np.pi * WAIST**2)) ** 2)
     inside = expected < N / 8  # what reaches the edge comes in again on the other side
@@ -33,7 +33,7 @@ def test_a_gaussian_beam_has_its_focus_and_its_widths(defocus: float) -> None:
 
 
 def test_no_light_is_lost_along_the_beam() -> None:
-    found = propagate_probe(gaussian_beam(50.0))
+    found = trace_probe(gaussian_beam(50.0))
     power = float((np.abs(gaussian_beam(50.0)) ** 2).sum())
     assert np.allclose(found.across.sum(axis=1), power, rtol=1e-5)
 

@@ -46,13 +46,14 @@ def _find_index(repository: Any, item: Any) -> int:
 def _draw_held_out(controller: Any, session: Session, repository: Any) -> None:
     """Wrap the drawing of the loss curve: that of a training gets the held-out loss as a second one."""
     status, original = controller._status_controller, controller._status_controller.plot_losses
-    curves: list[tuple[Any, list[tuple[int, float]]]] = []  # of the products that were trained in this window
+    curves: list[tuple[Any, list[tuple[int, float]]]] = []  # of the products trained in this window
 
     def plot_losses(product_index: int) -> None:
         original(product_index)
         shown = session.training
         if isinstance(shown, TrainingProduct) and shown.held_out:
-            curves[:] = [curve for curve in curves if curve[0] is not shown.item] + [(shown.item, list(shown.held_out))]
+            others = [one for one in curves if one[0] is not shown.item and _find_index(repository, one[0]) >= 0]
+            curves[:] = [*others, (shown.item, list(shown.held_out))]
         for item, curve in curves:
             if 0 <= product_index == _find_index(repository, item):
                 drawn = [loss.epoch for loss in item.get_losses()]
