@@ -92,7 +92,7 @@ export PYTHONDONTWRITEBYTECODE =
 PYTEST := -m pytest -n auto --dist loadfile
 
 test: $(STAMP) system-libraries ## the tests of every day, minutes; ends with the reasons of whatever was skipped
-	$(BIN)/python -P $(PYTEST) -m 'not slow'
+	$(BIN)/python -P $(PYTEST) -m 'not slow' --hypothesis-profile repeated
 
 test-all: $(STAMP) system-libraries ## every test there is: an hour or so
 	$(BIN)/python -P $(PYTEST)

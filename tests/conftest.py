@@ -6,12 +6,19 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from scans import backend_here
 
 from ptychopinn_reconstructor.backend import find_missing_modules
 
 TESTS = Path(__file__).resolve().parent
 SHARED_DATA = TESTS.parents[1] / 'shared' / 'data'
+
+# No example is timed. The tests of every day draw the same examples each time, so that no landing hangs on a draw; the
+# complete suite draws new ones.
+settings.register_profile('untimed', deadline=None)
+settings.register_profile('repeated', deadline=None, derandomize=True)
+settings.load_profile('untimed')
 
 
 def _is_here(module: str) -> bool:

@@ -29,7 +29,7 @@ def make(**changes: Any) -> Scan:
     return Scan(**{**fields, **changes})
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     values=hnp.arrays(np.uint16, (5, N, N), elements=st.integers(0, 4000)).filter(lambda a: a.any()),
     bad=hnp.arrays(bool, (N, N)).filter(lambda a: not a.all()),

@@ -37,7 +37,7 @@ from ptychopinn_reconstructor.physics.simulation.simulate import simulate
 from ptychopinn_reconstructor.result import NOMINAL_PIXEL_SIZE, Reconstruction
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**31),
     modes=st.integers(1, 3),
@@ -256,7 +256,7 @@ def test_big_patterns_stay_in_the_file(
         np.testing.assert_array_equal(scan.counts(index), at_once.counts(index))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_lazy_patterns_index_like_numpy(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """D33."""

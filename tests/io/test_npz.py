@@ -246,7 +246,7 @@ def test_domain_without_noise_is_refused(root: bool) -> None:
         decide_domain(np.sqrt(smooth) if root else smooth)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**31),
     peak=st.floats(2.0, 1e4),
@@ -303,7 +303,7 @@ def _scan(seed: int, n: int, modes: int, dtype: str, domain: str) -> Scan:
     )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**31),
     n=st.integers(2, 300),

@@ -79,7 +79,7 @@ def test_two_writes_differ_in_their_date_alone(tmp_path: Path) -> None:
     assert encode(one[0], one[1]) == encode(one[0], two[1]) == (tmp_path / 'a').read_bytes()
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     extra=st.dictionaries(
         st.text(st.characters(codec='utf-8', categories=('L', 'N', 'P')), min_size=1, max_size=12).filter(

@@ -52,7 +52,7 @@ def test_shift_by_whole_pixels_is_a_roll_and_takes_batches() -> None:
     np.testing.assert_allclose(geometry.fourier_shift(moved, -offsets), images, atol=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(POSITIONS)
 def test_layout_puts_the_center_at_position_plus_origin(positions: NDArray[np.float64]) -> None:
     """U1, COVERAGE: the corner is the center less (N-1)/2, to a millionth of a pixel, and every patch fits."""
@@ -64,7 +64,7 @@ def test_layout_puts_the_center_at_position_plus_origin(positions: NDArray[np.fl
     np.testing.assert_array_equal(found.corners.max(axis=0) + N, found.shape)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(POSITIONS, st.tuples(COORDINATES, COORDINATES))
 def test_layout_on_the_grid_of_an_object(positions: NDArray[np.float64], origin: tuple[float, float]) -> None:
     """U11, COVERAGE: a whole number of pixels from the object, the center as in U1, every patch on the canvas."""

@@ -26,7 +26,7 @@ def test_region_size(gridsize: int, neighbors: int, k: int) -> None:
     assert grouping.region_size(gridsize, neighbors) == k
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(TIED, st.integers(1, 9))
 def test_a_group_holds_its_seed_first_and_its_nearest_neighbors(positions: NDArray[np.float64], size: int) -> None:
     """GROUPING: also where positions coincide; no pattern twice; nobody outside is nearer than a member."""
@@ -41,7 +41,7 @@ def test_a_group_holds_its_seed_first_and_its_nearest_neighbors(positions: NDArr
         assert not len(outside) or distance[group].max() <= distance[outside].min()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(TIED)
 def test_groups_are_deterministic(positions: NDArray[np.float64]) -> None:
     """GROUPING, OFFSETS: the same positions give the same groups, ties included; another seed draws other ones."""

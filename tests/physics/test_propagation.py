@@ -31,7 +31,7 @@ def gaussian(n: int, width: float) -> NDArray[np.complex128]:
     return np.exp(-(x[:, None] ** 2 + x**2) / width**2).astype(np.complex128)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.sampled_from([16, 24, 64]), numbers, numbers, st.integers(0, 1000))
 def test_light_is_neither_lost_nor_won_and_comes_back(n: int, row: float, col: float, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -40,7 +40,7 @@ def find_background(
 
 
 @given(st.floats(0.6, 3), st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_background_is_found_and_measured(level: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     light = speckle(rng, 1000, fall=2)
@@ -59,7 +59,7 @@ def test_a_background_that_the_object_has_followed_is_found_all_the_same() -> No
 
 
 @given(st.floats(3, 1e5), st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_light_that_an_object_scatters_is_no_background(dose: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     light = speckle(rng, dose)

@@ -79,7 +79,7 @@ def test_with_one_spot_there_is_only_the_global_phase() -> None:
     assert score(noisy, truth, pistons=True).phase_psnr == pytest.approx(score(noisy, truth).phase_psnr, abs=0.05)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 9))
 def test_nothing_else_changes_and_no_factor_is_closer(seed: int, spots: int) -> None:
     rng = np.random.default_rng(seed)

@@ -57,7 +57,7 @@ def test_patterns_follow_the_definition(modes: int) -> None:
         assert np.allclose(pattern, by_definition(truth, probe, center, 15.5, 1.0), rtol=1e-4, atol=1e-4)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.tuples(st.floats(31.5, 60.0), st.floats(31.5, 60.0)))
 def test_a_flat_object_conserves_energy_and_gives_the_probe_s_spectrum(center: tuple[float, float]) -> None:
     probe = make_probe('defocused', 64, photons=1e5)
@@ -157,7 +157,7 @@ def test_bright_scans_widen_to_32_bits() -> None:
     assert scan.mean_counts == pytest.approx(1e9, rel=1e-3)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 300), st.floats(1.0, 30.0), st.floats(0.0, 3.0), st.integers(0, 99))
 def test_a_raster_has_as_many_points_as_asked_near_square(count: int, step: float, jitter: float, seed: int) -> None:
     points = raster(count, step, jitter, 64, np.random.default_rng(seed))
@@ -238,7 +238,7 @@ def test_the_defocused_probe_is_that_of_the_shared_scans(shared_data: Path) -> N
     assert (np.abs(ours[16:48, 16:48]) ** 2).sum() / 1e5 == pytest.approx(0.986, abs=0.001)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.integers(1, 16), st.sampled_from(sorted(PROBES)))
 def test_modes_are_orthogonal_of_falling_power_and_keep_the_total(modes: int, name: str) -> None:
     probe = make_probe(name, 64, photons=1e4)[0]
