@@ -140,13 +140,14 @@ def say(text: str) -> None:
 
 
 def main() -> int:
-    """Measure and write the report; 1 when a measurement failed, which is told and leaves the file as it was."""
+    """Measure and write the report; 1 when a measurement failed, which is told here and in its place in the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--quick', action='store_true', help='small sizes and few repeats: for trying it out')
     parser.add_argument('--only', default='*', help='names of sections, as a shell pattern')
     parser.add_argument('--out', type=Path, default=HERE / 'RESULTS.md')
     options = parser.parse_args()
-    start, load, tables = time.perf_counter(), os.getloadavg()[0], {}
+    start, load, failed = time.perf_counter(), os.getloadavg()[0], 0
+    tables: dict[str, list[Cells]] = {}
     with tempfile.TemporaryDirectory(prefix='ptychopinn-bench-') as folder:
         for title in fnmatch.filter(SECTIONS, options.only):
             say(f'{time.perf_counter() - start:4.0f} s: {title}')
@@ -154,10 +155,10 @@ def main() -> int:
                 tables[title] = list(SECTIONS[title](Path(folder), options.quick))
             except subprocess.CalledProcessError as error:
                 say(f'{title} failed: {error}\n{error.stderr[-2000:]}')
-                return 1
+                tables[title], failed = [('not measured: it failed', '', '', '')], 1
     options.out.write_text(report(tables, load, time.perf_counter() - start))
     say(f'wrote {options.out}')
-    return 0
+    return failed
 
 
 if __name__ == '__main__':

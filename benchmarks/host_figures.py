@@ -308,6 +308,7 @@ def ends(backend: str) -> list[Row]:
                         os.kill(children()[0], signal.SIGKILL)
                     _wait(host, lambda: not host.monitor.is_processing)
                     times.append(time.perf_counter() - begin)
+                    _wait(host, lambda: not host.library.session.is_finishing)
     return [
         ('Stop to idle, in training', _seconds(stops)),
         ('worker killed to the error in the host', _seconds(reports)),
