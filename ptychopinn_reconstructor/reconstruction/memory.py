@@ -8,7 +8,7 @@ from ..io.memory import require_memory
 from ..physics.prepare import PreparedScan
 
 ITEM = 8  # bytes of a complex64
-CANVASES = 12  # arrays of the canvas' size at the peak: measured 12 of the engine alone, 13 after a network
+CANVASES = 13  # arrays of the canvas' size at the peak: measured 12 of the engine alone, 13 after a network
 IN_MEMORY = 512 * 2**20  # bytes of patches kept in memory; more go to a scratch file
 PER_PATTERN = 2000  # bytes at the peak, when phases are synchronized, a dozen pairs each; measured 1300 to 1630
 
