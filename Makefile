@@ -20,6 +20,7 @@ HOST_TESTS := tests/host tests/gui tests/integration
 # The demo needs one backend only: an environment of its own, with no tools and no other framework.
 BACKEND ?= torch
 DEMO := .venv-demo-$(BACKEND)
+DOCS := .venv-docs
 FRAMEWORK = $(if $(filter torch,$(BACKEND)),torch,$(if $(filter tensorflow,$(BACKEND)),tensorflow-cpu,\
   $(error BACKEND is $(BACKEND); choose torch or tensorflow)))
 
@@ -33,6 +34,7 @@ MYPY = ../$(1)/bin/python -m mypy --config-file ../pyproject.toml --cache-dir ..
 .PRECIOUS: %/.installed %/.wheel
 .PHONY: help install environments system-libraries window-libraries test test-all test-torch-only test-tensorflow-only
 .PHONY: test-ptychodus test-ptychodus-all test-pty-chi demo gui bench quality harden coverage mutation lint format wheel
+.PHONY: docs docs-links docs-pictures
 .PHONY: clean
 
 help: ## list the targets
@@ -71,6 +73,11 @@ $(DEMO)/.installed: pyproject.toml constraints.txt
 	@du -sh $(DEMO) | sed 's/\t/ on disk: /'
 	touch $@
 
+$(DOCS)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet -e '.[docs]'
+	touch $@
+
 # A wheel of the present sources, installed; build/ would keep modules that are gone.
 %/.wheel: %/.installed $(SOURCES)
 	rm -rf build
@@ -96,7 +103,7 @@ test: $(STAMP) system-libraries ## the tests of every day, minutes; ends with th
 
 test-all: $(STAMP) system-libraries ## every test there is: an hour or so
 	$(BIN)/python -P $(PYTEST)
-	$(MAKE) test-torch-only test-tensorflow-only test-ptychodus-all test-pty-chi
+	$(MAKE) test-torch-only test-tensorflow-only test-ptychodus-all test-pty-chi docs
 
 # That nothing needs the other framework: it is hidden (tests/refused); tests that hide one themselves need both.
 ALONE := tests/backend tests/conformance tests/cli/test_commands.py tests/worker/test_worker.py
@@ -138,6 +145,21 @@ bench: $(STAMP) $(HOST)/.wheel system-libraries ## measure speed and memory, wri
 quality: $(STAMP) ## measure the image quality on simulated and real scans; ARGS=--list names the cases
 	$(BIN)/python benchmarks/quality.py $(ARGS)
 
+SPHINX = $(DOCS)/bin/python -P -m sphinx -W --keep-going -E -q -c docs/_site -d site/.doctrees
+docs: $(DOCS)/.installed ## build the documentation in site/ and run its examples; a warning is an error
+	$(SPHINX) -b html . site
+	$(SPHINX) -b doctest . site/.doctest
+
+docs-links: $(DOCS)/.installed ## try the addresses of other sites that the documentation names; needs a network
+	$(SPHINX) -b linkcheck . site/.links
+
+# The tests of the window make them; what a page shows is what a user sees.
+PICTURES := finished:ptychodus window-pinn:panel running:training pretraining:pretraining reliability:reliability diagnosis:diagnosis
+docs-pictures: export QT_QPA_PLATFORM = offscreen
+docs-pictures: $(HOST)/.wheel system-libraries ## take the pictures of the documentation anew
+	$(call HOST_PYTEST,$(HOST)) tests/gui
+	for pair in $(PICTURES); do cp screenshots/ptychodus/$${pair%:*}.png docs/$${pair#*:}.png; done
+
 # Types are checked once against the installed Ptychodus and Qt, a folder of its tests at a time, since each has its own
 # conftest.
 harden: $(STAMP) ## hours of attacks on files, requests, disks and processes; ARGS='--minutes 60 --report' goes on later
@@ -176,5 +198,5 @@ wheel: $(STAMP) ## build wheel and sdist in dist/
 	$(BIN)/pyproject-build --no-isolation .
 
 clean: ## remove everything that the other targets made, environments included
-	rm -rf .venv .venv-* .typecheck .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist demo screenshots *.egg-info
+	rm -rf .venv .venv-* .typecheck .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist demo screenshots site *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shlex
 import sys
@@ -58,8 +59,12 @@ class OneLineErrors(click.Command):
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise  # click ends quietly when the reader of a pipe has gone
         except Exception as error:
+            from .log_lines import record_error
+
+            record_error(error)
             if ctx.meta.get(DEBUG):
                 traceback.print_exc()
+                click.echo(_explain(error), err=True, nl=False)
             raise _as_click(error) from error
 
     def _fail(self, message: str, code: int) -> int:
@@ -128,6 +133,12 @@ def _as_click(error: Exception) -> click.ClickException:
         return Expected(said, OutputError.exit_code)
     said = str(error) or 'no message'
     return click.ClickException(f'Unexpected {type(error).__name__}: {said}; run it again with --debug to see where.')
+
+
+def _explain(error: Exception) -> str:
+    """What the reference says of a class of our errors, which is its docstring; empty for others."""
+    known = inspect.getdoc(type(error)) if isinstance(error, PtychoPINNError) else None
+    return f'\n{type(error).__name__}: {known}\n\n' if known else ''
 
 
 def _remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:

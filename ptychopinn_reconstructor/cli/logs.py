@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +14,7 @@ import click
 from ..errors import OutputError
 from ..events import LOGGER
 from .app import Decorator, decorate_with
-from .wording import say
-
-META = f'{__name__}.options'
-TEXT, JSON = 'text', 'json'
+from .log_lines import JSON, META, TEXT, JsonFormatter, TextFormatter
 
 
 def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -43,30 +38,6 @@ log_options: Decorator = decorate_with(
 job_output_options: Decorator = decorate_with(
     click.option('--quiet', is_flag=True, help='No progress bar, no lines on stderr, and no summary.'), log_options
 )
-
-
-class TextFormatter(logging.Formatter):
-    """Lines for people: time of the day, and the message in the command line's words."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """A line; warnings say that they are."""
-        level = f'{record.levelname.lower()}: ' if record.levelno >= logging.WARNING else ''
-        return f'{datetime.fromtimestamp(record.created):%H:%M:%S} {level}{say(record.getMessage())}'
-
-
-class JsonFormatter(logging.Formatter):
-    """A JSON object a line: time (UTC), level, message, and the fields of the event."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """A line; what is not finite is null."""
-        values = {
-            'time': datetime.fromtimestamp(record.created, UTC).isoformat(timespec='milliseconds'),
-            'level': record.levelname.lower(),
-            'message': record.getMessage(),
-            **getattr(record, 'event', {}),
-        }
-        finite = {k: v for k, v in values.items() if not isinstance(v, float) or v - v == 0}
-        return json.dumps(finite, default=str)
 
 
 @contextmanager

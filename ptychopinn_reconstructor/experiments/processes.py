@@ -26,7 +26,10 @@ POLL, PATIENCE = 0.05, 10.0  # seconds between two looks at a child, and from SI
 
 
 class KilledError(PtychoPINNError):
-    """A command was ended by a signal, which says nothing against doing it again."""
+    """A command was ended by a signal, which says nothing against doing it again.
+
+    Most often memory was short, and the system ended it: give it fewer patterns a batch, or fewer jobs at a time.
+    """
 
 
 @dataclass(frozen=True)

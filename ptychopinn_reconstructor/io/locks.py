@@ -21,7 +21,11 @@ POLL = 0.2  # seconds between two looks at a lock that is waited for
 
 
 class FolderInUseError(OutputError):
-    """Another process has the lock of a folder."""
+    """Another process has the lock of a folder.
+
+    The sentence names its machine and number. Wait for it, or choose another folder; the lock of a process that was
+    killed is free.
+    """
 
 
 class FolderLock:

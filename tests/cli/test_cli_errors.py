@@ -6,6 +6,7 @@ The scans of bad_inputs.py and the cases below together are the table of bad inp
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import subprocess
 import sys
@@ -352,7 +353,8 @@ def test_a_traceback_is_shown_with_debug_only(tmp_path: Path) -> None:
     assert 'Traceback' not in run(*line).stderr
     for command in (('--debug', *line), (*line, '--debug')):
         result = run(*command)
-        assert result.exit_code == 2 and 'Traceback' in result.stderr and 'ScanError' in result.stderr
+        assert result.exit_code == 2 and 'Traceback' in result.stderr
+        assert f'\nScanError: {inspect.getdoc(ScanError)}\n' in result.stderr
         assert result.stderr.splitlines()[-1].startswith('ptychopinn: error: ')
 
 

@@ -53,6 +53,20 @@ def test_a_log_file_that_cannot_be_written_is_one_line(line: list[str], tmp_path
     assert len(refused.stderr.splitlines()) == 1
 
 
+def test_a_log_file_ends_with_the_error_and_its_class(line: list[str], tmp_path: Path) -> None:
+    """Once, as a sentence in the words of the command line; as JSON the class is a field."""
+    text, fields = tmp_path / 'log', tmp_path / 'log.jsonl'
+    bad = [*line, '--probe', 'nothing.npz']
+    refused = CliRunner().invoke(main, [*bad, '--log-file', str(text)])
+    sentence = refused.stderr.splitlines()[-1].removeprefix('ptychopinn: error: ')
+    assert refused.exit_code == 2
+    assert re.sub(r'^\d\d:\d\d:\d\d ', '', text.read_text().splitlines()[-1]) == f'error: {sentence} (ScanError)'
+    assert text.read_text().count(sentence) == 1
+    CliRunner().invoke(main, [*bad, '--log-file', str(fields), '--log-format', 'json'])
+    last = json.loads(fields.read_text().splitlines()[-1])
+    assert last['level'] == 'error' and last['error'] == 'ScanError' and last['message'] == sentence
+
+
 def test_python_s_logging_hears_of_each_pass(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger=LOGGER):
         pp.refine(small_scan(), Config().merged({'refinement': {'passes': 2}}))
