@@ -28,7 +28,7 @@ def pull_back(y: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]
     """
 
     def differentiate(gradient: tf.Tensor) -> tf.Tensor:
-        excess = y - tf.clip_by_value(y, -SATURATION, SATURATION)
+        excess = tf.clip_by_value(y - tf.clip_by_value(y, -SATURATION, SATURATION), -SATURATION, SATURATION)
         return gradient + 2 * SATURATION_PULL / tf.cast(tf.size(y), y.dtype) * excess
 
     return tf.identity(y), differentiate

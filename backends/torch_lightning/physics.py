@@ -22,7 +22,7 @@ def pull_back(y: Tensor) -> Tensor:
     Sigmoid and tanh have no slope there: a network that a bad step has sent there would stay for ever.
     """
     if y.requires_grad:
-        excess = (y - y.clamp(-SATURATION, SATURATION)).detach()
+        excess = (y - y.clamp(-SATURATION, SATURATION)).clamp(-SATURATION, SATURATION).detach()
         pull = 2 * SATURATION_PULL / excess.numel() * excess
         y.register_hook(lambda gradient: gradient + pull)  # type: ignore[no-untyped-call]
     return y

@@ -24,7 +24,8 @@ SCALE_LIMIT = 0.05  # how far intensity_scale_trainable may move the probe's amp
 PROBE_RATE = 0.1  # learning rate of a trainable probe relative to the network's
 PROBE_PULL = 0.01  # loss of a trained probe whose change has the power of the probe itself
 SATURATION = 8.0  # of the outputs y of a network, where sigmoid and tanh are flat: 3e-4 of their range is left
-SATURATION_PULL = 0.1  # loss of outputs beyond it: this times their mean square distance from it
+SATURATION_PULL = 0.1  # loss of outputs beyond it: this times their mean square distance, whose slope is that of
+# twice the limit at most: a network far off would drown in its own pull
 LOSS_CHECK_STEPS = 8  # reading a loss waits for the device, so not at every step
 
 

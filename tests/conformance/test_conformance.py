@@ -227,7 +227,7 @@ def test_every_registered_backend_is_covered_or_skipped_with_its_reason(project:
     with (project / 'conftest.py').open('a') as conftest:
         conftest.write(BLOCKED.format(module=module))
     said = pytest_in(project, '-k', 'who_it_is', '-rs')
-    assert '2 passed, 1 skipped' in said, said
+    assert '3 passed, 1 skipped' in said, said
     assert f'test_it_says_who_it_is[{other}] SKIPPED' in said
     assert f'the backend {other} needs {module}' in ' '.join(said.split())
     assert 'test_it_says_who_it_is[mine] PASSED' in said

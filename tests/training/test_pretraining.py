@@ -32,7 +32,10 @@ N = 32
 PROBE = make_probe('defocused', N, photons=1e5).astype(np.complex64)
 BACKENDS = pytest.mark.parametrize(
     'backend',
-    [pytest.param(name, marks=[] if name == backend_here() else [pytest.mark.slow]) for name in installed()],
+    [
+        pytest.param(name, marks=[] if name == backend_here() else [pytest.mark.slow])
+        for name in installed(training=True)
+    ],
 )
 
 
