@@ -20,21 +20,26 @@ from .errors import PtychoPINNError
 if TYPE_CHECKING:
     from .config import Config
     from .diagnosis.diagnose import diagnose
+    from .display.progress import ProgressLine
     from .io import read_object, read_product, read_scan
     from .live.live_scan import LiveScan
     from .model_file.opening import open_model
+    from .physics.simulation.simulate import simulate
     from .reconstruction.evaluate import evaluate
     from .reconstruction.reconstruct import reconstruct
     from .reconstruction.reconstruct import refine_scan as refine
     from .reconstruction.writing import write_result
     from .scan import Scan
+    from .training.instrument import Instrument
     from .training.pretraining import pretrain
     from .training.train import train
 
 __version__ = '0.1.0'
 __all__ = [
     'Config',
+    'Instrument',
     'LiveScan',
+    'ProgressLine',
     'PtychoPINNError',
     'Scan',
     '__version__',
@@ -47,12 +52,15 @@ __all__ = [
     'read_scan',
     'reconstruct',
     'refine',
+    'simulate',
     'train',
     'write_result',
 ]
 _HOMES = {
     'Config': 'config',
+    'Instrument': 'training.instrument',
     'LiveScan': 'live.live_scan',
+    'ProgressLine': 'display.progress',
     'Scan': 'scan',
     'diagnose': 'diagnosis.diagnose',
     'evaluate': 'reconstruction.evaluate',
@@ -63,6 +71,7 @@ _HOMES = {
     'read_scan': 'io',
     'reconstruct': 'reconstruction.reconstruct',
     'refine': 'reconstruction.reconstruct:refine_scan',
+    'simulate': 'physics.simulation.simulate',
     'train': 'training.train',
     'write_result': 'reconstruction.writing',
 }

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from .display.document import Picture
 
 NOMINAL_PIXEL_SIZE = 1e-8  # meters; a product needs lengths, also of a scan that is known in pixels only
 ProbeSource = Literal['given', 'scan', 'model', 'earlier_result']
@@ -53,6 +56,30 @@ class Reconstruction:
     losses: tuple[tuple[int, float], ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     layers: str = ''
+
+    def __repr__(self) -> str:
+        height, width = self.object.shape
+        size = self.known_pixel_size
+        pixel = '' if size is None else f' of {size[0] * 1e9:.3g} x {size[1] * 1e9:.3g} nm'
+        modes = f'{len(self.probe)} mode{"s" * (len(self.probe) > 1)}'
+        found = f'{len(self.positions)} patterns, probe of {modes}'
+        return f'Reconstruction({height} x {width} pixels{pixel}, {found})'
+
+    def _repr_html_(self) -> str:
+        from .display.document import Gallery, Text, format_fragment
+
+        return format_fragment(repr(self), [Text(self.comments), Gallery(self.picture())])
+
+    def picture(self) -> list[Picture]:
+        """Pictures for a notebook: the object between the outermost positions, its phase without a ramp, the probe."""
+        from .display.pictures import picture_amplitude_phase, picture_probe
+        from .physics.geometry import scan_area
+        from .physics.phase_ramp import PhaseRamp
+
+        shown = self.object[scan_area(self.positions, self.origin)]
+        shown = shown if shown.size else self.object
+        flat = PhaseRamp.of(shown).remove_from(shown)
+        return [*picture_amplitude_phase(flat, 'of the object', ', less its ramp'), picture_probe(self.probe)]
 
     @property
     def known_pixel_size(self) -> tuple[float, float] | None:

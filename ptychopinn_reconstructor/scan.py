@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import ScanError, quote
+from .errors import ScanError, quote, shorten
 from .patterns import Counted, Unit, split_into_blocks
 from .patterns import Domain as Domain
 from .patterns import PatternsOnDemand as PatternsOnDemand
 
+if TYPE_CHECKING:
+    from .display.document import Part
+
 PROBE_POWERS = (1e-24, 1e24)  # counts; beyond, squares leave the range of float32
+SHOWN_PATTERNS = 64  # of which a notebook shows the mean: reading all of a large scan would take minutes
 MAX_CANVAS = 32768  # pixels along one side of the object; larger means that the positions have another unit
 
 
@@ -156,6 +160,54 @@ class Scan:
     def mean_counts(self) -> float:
         """Mean counts per pattern over good pixels."""
         return float(self.pattern_counts.mean())
+
+    def __repr__(self) -> str:
+        name, modes = str(self.metadata.get('name', '')), 0 if self.probe is None else len(self.probe)
+        parts = [
+            shorten(name, 60),
+            f'{len(self)} patterns of {self.n_pixels} x {self.n_pixels} pixels',
+            f'{self.mean_counts:.3g} counts each',
+            'near field' if self.fresnel_number is not None else '',
+            f'probe of {modes} mode{"s" * (modes > 1)}' if modes else 'no probe',
+            '' if self.object is None else 'with an object',
+        ]
+        return f'Scan({", ".join(filter(None, parts))})'
+
+    def _repr_html_(self) -> str:
+        from .display.document import format_fragment
+
+        return format_fragment(repr(self), self.describe())
+
+    def describe(self) -> list[Part]:
+        """The facts and pictures of the scan that a notebook shows."""
+        from .display.document import Gallery, Table
+        from .display.pictures import picture_amplitude_phase, picture_places, picture_probe, picture_values
+
+        every = -(-len(self) // SHOWN_PATTERNS)
+        patterns = np.log10(1 + self.counts(np.arange(0, len(self), every)).mean(axis=0))
+        pictures = [
+            picture_values(patterns, f'Mean of {-(-len(self) // every)} patterns, logarithm of the counts'),
+            picture_places(self.positions, self.pattern_counts),
+        ]
+        if self.probe is not None:
+            pictures.append(picture_probe(self.probe))
+        if self.object is not None:
+            pictures += picture_amplitude_phase(self.object, 'of the object in the file')
+        return [Table(('', ''), [*self._list_facts().items()]), Gallery(pictures)]
+
+    def _list_facts(self) -> dict[str, str]:
+        rows, columns = np.ptp(self.positions, axis=0)
+        counts, bad = self.pattern_counts, self.bad_pixels
+        facts = {
+            'counts of a pattern': f'{counts.min():.3g} to {counts.max():.3g}',
+            'positions': f'{rows:.0f} x {columns:.0f} object pixels',
+            'bad pixels': 'none' if bad is None else f'{int(bad.sum())}, {bad.mean():.2%}',
+        }
+        if self.pixel_size is not None:
+            facts['object pixel'] = ' x '.join(f'{size * 1e9:.3g}' for size in self.pixel_size) + ' nm'
+        if self.fresnel_number is not None:
+            facts['Fresnel number'] = ' x '.join(f'{number:.3g}' for number in self.fresnel_number)
+        return facts
 
     def with_probe(self, probe: ArrayLike) -> Self:
         """The same scan with another probe."""

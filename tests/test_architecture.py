@@ -29,28 +29,33 @@ FOLDERS = {PACKAGE: ROOT / PACKAGE, f'{PACKAGE}.backends': ROOT / 'backends', f'
 ROOMS: dict[str, set[str]] = {
     'errors': set(),
     'events': set(),
-    'result': set(),
+    # How things are shown: pages, fragments for a notebook, pictures without a plotting library, a line of progress.
+    'display': {'events'},
     'config': {'errors'},
     'patterns': {'errors'},
-    'scan': {'errors', 'patterns'},
+    'scan': {'display', 'errors', 'patterns'},
     'physics': {'errors', 'events', 'patterns', 'scan'},
+    'result': {'display', 'physics'},
     'backend': {'config', 'errors', 'events', 'physics'},
-    'io': {'backend', 'config', 'errors', 'events', 'patterns', 'physics', 'result', 'scan'},
+    'io': {'backend', 'config', 'display', 'errors', 'events', 'patterns', 'physics', 'result', 'scan'},
     'environment': {'backend', 'errors'},
-    'model_file': {'backend', 'config', 'errors', 'events', 'io', 'physics', 'scan'},
+    'model_file': {'backend', 'config', 'display', 'errors', 'events', 'io', 'physics', 'scan'},
     'backends': {'backend', 'config', 'errors', 'io', 'physics'},
     # The doctor of scans: looks at a scan and trial reconstructions of its own. Beside `reconstruction`, which asks it
     # where `auto` is set: it answers another question, and needs no network; of a model it looks at the probe alone.
     'diagnosis': {'errors', 'events', 'io', 'model_file', 'physics', 'scan'},
     'reconstruction': {
-        'backend', 'config', 'diagnosis', 'errors', 'events', 'io', 'model_file', 'physics', 'result', 'scan',
+        'backend', 'config', 'diagnosis', 'display', 'errors', 'events', 'io', 'model_file', 'physics', 'result',
+        'scan',
     },
     'training': {
-        'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction', 'result', 'scan',
+        'backend', 'config', 'display', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction', 'result',
+        'scan',
     },
     # Reconstruction while the scan is taken; the command line connects it with what sends patterns.
     'live': {
-        'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction', 'result', 'scan',
+        'backend', 'config', 'display', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction', 'result',
+        'scan',
     },
     'worker': {
         'backend', 'config', 'diagnosis', 'errors', 'events', 'io', 'reconstruction', 'result', 'scan', 'training',
@@ -59,12 +64,12 @@ ROOMS: dict[str, set[str]] = {
         'backend', 'config', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction', 'scan', 'training',
     },
     'experiments': {
-        'backend', 'config', 'environment', 'errors', 'events', 'io', 'model_file', 'physics', 'reconstruction',
-        'training',
+        'backend', 'config', 'display', 'environment', 'errors', 'events', 'io', 'model_file', 'physics',
+        'reconstruction', 'training',
     },
     'cli': {
-        'config', 'diagnosis', 'environment', 'errors', 'events', 'experiments', 'io', 'live', 'model_file', 'physics',
-        'reconstruction', 'result', 'scan', 'training',
+        'config', 'diagnosis', 'display', 'environment', 'errors', 'events', 'experiments', 'io', 'live', 'model_file',
+        'physics', 'reconstruction', 'result', 'scan', 'training',
     },
     '__main__': {'cli'},
     'host': {

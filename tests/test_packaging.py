@@ -19,7 +19,7 @@ import ptychopinn_reconstructor
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'ptychopinn_reconstructor'
 FOLDERS = {PACKAGE: ROOT / PACKAGE} | {f'{PACKAGE}.{name}': ROOT / name for name in ('backends', 'configs', 'examples')}
-DATA = ('.yaml', '.md', '.sh', '.ini', '.html')  # presets, what `ptychopinn init` writes, and the page of `live`
+DATA = ('.yaml', '.md', '.sh', '.ini', '.html', '.ipynb')  # presets, what `ptychopinn init` writes, pages
 # Ptychodus looks for plugins in its own folder: one file of the wheel lies there, and comes from a folder of ours.
 PLUGINS = 'ptychodus.plugins'
 SHIMS = ROOT / PACKAGE / 'host' / 'ptychodus_plugins'

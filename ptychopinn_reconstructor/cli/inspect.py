@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from pathlib import Path
 
 import click
 
 from ..model_file.opening import Inspection, inspect_model
+from ..model_file.showing import hide_folders
 from .app import debug_option, json_option
 from .report import format_pairs, show
 
@@ -20,16 +20,6 @@ def inspect(model: Path, as_json: bool) -> None:
     """Show what a model file (model.safetensors) holds, after checking all of it; no framework is needed."""
     inspection = inspect_model(model)
     show(hide_folders(inspection.to_json()), as_json=as_json, text=_format_lines(inspection))
-
-
-def hide_folders(values: Any) -> Any:
-    """The values with the names of files in place of absolute paths: a model is passed on, its maker's folders not."""
-    if isinstance(values, dict):
-        return {key: value if key == 'path' else hide_folders(value) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [hide_folders(value) for value in values]
-    is_path = isinstance(values, str) and (PurePosixPath(values).is_absolute() or PureWindowsPath(values).is_absolute())
-    return PureWindowsPath(values).name if is_path else values
 
 
 def _format_lines(inspection: Inspection) -> list[str]:

@@ -6,7 +6,8 @@ import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
-from ..events import Epoch, Event, Progress
+from ..display.progress import Standing
+from ..events import Event
 from .logs import logging_as_asked
 
 if TYPE_CHECKING:
@@ -20,13 +21,11 @@ class ProgressBar:
     """A context manager whose `emit` draws what a job tells."""
 
     def __init__(self, title: str, *, quiet: bool = False, delay: float = DELAY) -> None:
-        self.title, self.quiet, self.delay = title, quiet, delay
+        self.quiet, self.delay = quiet, delay
+        self._standing = Standing(title)
         self._lock = threading.RLock()
         self._bar: Bar | None = None
         self._task: TaskID | None = None
-        self._done: float = 0.0
-        self._total: float | None = None
-        self._status = ''
         self._timer: threading.Timer | None = None
         self._log = ExitStack()
 
@@ -50,13 +49,8 @@ class ProgressBar:
     def emit(self, event: Event) -> None:
         """Take an event; draws progress and epochs."""
         with self._lock:
-            if isinstance(event, Progress):
-                self.title, self._done, self._total = event.stage, event.done, event.total
-            elif isinstance(event, Epoch):
-                self._status = _epoch_text(event)
-            else:
-                return
-            self._draw()
+            if self._standing.take(event):
+                self._draw()
 
     def _show(self) -> None:
         from rich import progress
@@ -74,17 +68,11 @@ class ProgressBar:
                 console=Console(stderr=True),
                 transient=True,
             )
-            self._task = self._bar.add_task(self.title, total=None)
+            self._task = self._bar.add_task(self._standing.title, total=None)
             self._bar.start()
             self._draw()
 
     def _draw(self) -> None:
         if self._bar is not None and self._task is not None:
-            text = f'{self.title}  {self._status}'.rstrip()
-            self._bar.update(self._task, description=text, completed=self._done, total=self._total)
-
-
-def _epoch_text(epoch: Epoch) -> str:
-    losses = {'train_loss': epoch.train_loss, 'val_loss': epoch.val_loss}
-    text = ''.join(f', {name} {loss:.4g}' for name, loss in losses.items() if loss is not None)
-    return f'epoch {epoch.epoch}/{epoch.total}{text}'
+            now = self._standing
+            self._bar.update(self._task, description=str(now), completed=now.done, total=now.total)

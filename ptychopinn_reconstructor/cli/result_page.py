@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Config
+from ..display.document import Code, Gallery, Heading, Items, Part, Picture, Table, Text, format_html
 from ..environment import installed_version
 from ..io.atomic import write_atomically
 from ..io.curves import draw_residuals
-from ..io.document import Code, Gallery, Heading, Items, Part, Picture, Table, Text, format_html
 from ..io.drawing import encode_figure
 from ..io.far_field import EV_TIMES_METERS
 from ..io.images import without_ramp

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..display.document import Heading, Items, Part, Picture, Table, Text, format_markdown
 from ..io import write_comparison
 from ..io.curves import write_losses
-from ..io.document import Heading, Items, Part, Picture, Table, Text, format_markdown
 from ..io.drawing import ColorScale, Row, compute_extent, draw_rows, make_figure, save_figure
 from ..io.images import make_difference_rows
 from ..physics.scoring.metrics import LEADING

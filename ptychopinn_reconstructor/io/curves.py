@@ -56,9 +56,14 @@ def draw_residuals(residuals: Sequence[float]) -> Figure:
 
 
 def write_losses(path: str | Path, trainings: Mapping[str, Losses]) -> Path:
-    """Write a picture of the losses of trainings by name: training (line), validation (dashed) by epoch.
+    """Write the picture of `draw_losses`; OutputError when it cannot be written."""
+    return save_figure(draw_losses(trainings), Path(path))
 
-    The scale is logarithmic where all losses are positive. Raises OutputError when the picture cannot be written.
+
+def draw_losses(trainings: Mapping[str, Losses]) -> Figure:
+    """A figure of the losses of trainings by name: training (line), validation (dashed) by epoch.
+
+    The scale is logarithmic where all losses are positive.
     """
     figure = make_figure(6.4, 4.0)
     axis = figure.subplots()
@@ -75,7 +80,7 @@ def write_losses(path: str | Path, trainings: Mapping[str, Losses]) -> Path:
     axis.set(xlabel='epoch', ylabel='loss')
     axis.grid(alpha=0.3, which='both')
     axis.legend(fontsize=8)
-    return save_figure(figure, Path(path))
+    return figure
 
 
 def _make_logarithmic(axis: Axes) -> None:

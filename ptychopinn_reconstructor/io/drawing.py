@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..display.png import PERCENTILES, Limits, compute_limits
 from .atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -26,11 +28,10 @@ if TYPE_CHECKING:
 
 Area = tuple[slice, slice]
 PixelSize = tuple[float, float]
-Limits = tuple[float, float]
 Panel = NDArray[Any]
 
-PERCENTILES = (0.5, 99.5)
 FIGURE_SIDE, DPI = 4.6, 160  # inches of the longer side of a picture, pixels per inch
+NOTEBOOK_DPI = 80  # of the screen: a figure is shown at half of its pixels
 PACKED = 1  # of 9, for PNG: what matplotlib packs them with takes two thirds of all the time
 RIM, BAR_GAP, BAR_WIDTH, BAR_ROOM = 0.05, 0.08, 0.15, 0.85  # inches around a picture, and of its color bar
 TEXT_COLOR, MISSING_COLOR = '#222222', '#c8c8c8'
@@ -45,15 +46,6 @@ class ColorScale:
     color_map: str
     limits: Limits
     cyclic: bool = False
-
-
-def compute_limits(values: NDArray[Any]) -> Limits:
-    """Limits (low, high) of a color scale: the percentiles 0.5 and 99.5 of finite values, widened for a flat image."""
-    finite = values[np.isfinite(values)]
-    low, high = np.percentile(finite, PERCENTILES) if finite.size else (0.0, 1.0)
-    if high - low < 1e-3 * max(1.0, abs(high)):  # a flat object: rounding errors must not fill the color scale
-        low, high = low - 0.05, high + 0.05
-    return float(low), float(high)
 
 
 def compute_upper_limit(values: NDArray[Any]) -> float:
@@ -210,3 +202,15 @@ def encode_figure(figure: Figure, kind: str) -> bytes:
     empty = {'Software': None} if kind == 'png' else {'Date': None, 'Creator': None}
     figure.savefig(buffer, format=kind, metadata=empty, bbox_inches='tight')
     return buffer.getvalue()
+
+
+def show_in_notebooks(figure: Figure) -> Figure:
+    """The figure, which a notebook now shows where a cell ends with it, as it shows those of pyplot."""
+
+    def encode() -> tuple[bytes, dict[str, int]]:
+        data = encode_figure(figure, 'png')
+        width, _ = struct.unpack('>II', data[16:24])
+        return data, {'width': round(width * NOTEBOOK_DPI / DPI)}
+
+    vars(figure)['_repr_png_'] = encode
+    return figure

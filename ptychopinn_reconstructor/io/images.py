@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..display.png import compute_limits
 from .atomic import write_atomically
 from .curves import Curves, draw_frc
 from .drawing import (
@@ -22,7 +23,6 @@ from .drawing import (
     add_color_bar,
     add_scale_bar,
     compute_extent,
-    compute_limits,
     draw_image,
     draw_rows,
     make_figure,
@@ -34,6 +34,8 @@ from .drawing import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ..physics.phase_ramp import PhaseRamp
 
 RAMP_SHOWN = 0.2  # rad over the picture: less of a ramp takes no colors from the object
@@ -67,16 +69,34 @@ def write_amplitude_phase(
     OutputError
         When a picture cannot be written.
     """
-    shown, ramp = without_ramp(object[area] if area else object)
     paths = (Path(folder) / f'{prefix}_amplitude.png', Path(folder) / f'{prefix}_phase.png')
+    for path, row in zip(paths, _scale_amplitude_phase(object[area] if area else object), strict=True):
+        _write_picture(path, row.panels[0], row.scale, pixel_size, title)
+    return paths
+
+
+def draw_amplitude_phase(
+    object: NDArray[np.complex64], *, pixel_size: PixelSize | None = None, title: str = ''
+) -> Figure:
+    """A figure of the amplitude and, beside it, the phase of an object (H, W), as `write_amplitude_phase` has them."""
+    height, width = compute_extent(object.shape, pixel_size, FIGURE_SIDE)
+    figure = make_figure(2 * (width + 1.0), height + 0.5)
+    for axis, row in zip(figure.subplots(1, 2), _scale_amplitude_phase(object), strict=True):
+        add_color_bar(figure, draw_image(axis, row.panels[0], row.scale, pixel_size), [axis], row.scale)
+        add_scale_bar(axis, object.shape, pixel_size)
+    figure.suptitle(title, fontsize=10, color=TEXT_COLOR)
+    return figure
+
+
+def _scale_amplitude_phase(object: NDArray[np.complex64]) -> tuple[Row, Row]:
+    """The amplitude and the phase of an object (H, W), less its ramp, each with its color scale."""
+    shown, ramp = without_ramp(object)
     amplitude: NDArray[Any] = np.abs(shown)
     phase: NDArray[Any] = _unwrap_about_mean(shown)
-    scales = (scale_amplitude(amplitude), scale_phase(phase, 'phase (rad)' if ramp is None else 'phase − ramp (rad)'))
-    if scales[1].cyclic:
+    scale = scale_phase(phase, 'phase (rad)' if ramp is None else 'phase − ramp (rad)')
+    if scale.cyclic:
         phase = np.angle(shown)
-    for path, values, scale in zip(paths, (amplitude, phase), scales, strict=True):
-        _write_picture(path, values, scale, pixel_size, title)
-    return paths
+    return Row(scale_amplitude(amplitude), [amplitude]), Row(scale, [phase])
 
 
 def without_ramp(shown: NDArray[np.complex64]) -> tuple[NDArray[np.complex64], PhaseRamp | None]:

@@ -28,6 +28,11 @@ class ScanFile:
     scan: Scan
     notices: tuple[Notice, ...] = ()
 
+    def _repr_html_(self) -> str:
+        from ..display.document import Items, format_fragment
+
+        return format_fragment(repr(self.scan), [*self.scan.describe(), Items([one.text for one in self.notices])])
+
 
 @dataclass(frozen=True)
 class Use:

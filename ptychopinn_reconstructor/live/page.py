@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from typing import Any, Self
 
+from ..display.png import draw_amplitude_phase
 from ..errors import OutputError
 from .follow import Snapshot
-from .picture import draw_amplitude_phase
 
 HOST = '127.0.0.1'  # nobody else's machine
 NAMES = (HOST, 'localhost')  # by which it may be asked for; another name would be a page of others that asks through us

@@ -18,6 +18,7 @@ from .exported import decode_export, is_export
 from .format import WEIGHTS, Float32, Json, Tensors, decode
 from .manifest import MAX_TOLERANCE, NETWORK_SETTINGS, Manifest, parse_manifest
 from .self_test import SelfTest
+from .showing import describe_model, format_model
 
 PROBE = ('probe/real', 'probe/imag')
 COUNTS, PATCHES = 'selftest/counts', ('selftest/patches_real', 'selftest/patches_imag')
@@ -48,6 +49,12 @@ class Model:
     def config(self) -> Config:
         """Configuration of the training, N included."""
         return self.manifest.config
+
+    def __repr__(self) -> str:
+        return describe_model(self.manifest)
+
+    def _repr_html_(self) -> str:
+        return format_model(self.manifest, self.probe, self.self_test)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """From counts to the network's input, and the absolute amplitude of the probe.
 
 Three scales, three functions: `counts_to_input` (what the network sees), `resolve_probe_power` (physics: the unit of
-the probe and so of the object) and `compute_limits` in io.images (what a person sees). No other place scales data.
+the probe and so of the object) and `compute_limits` in display.png (what a person sees). No other place scales data.
 """
 
 from __future__ import annotations

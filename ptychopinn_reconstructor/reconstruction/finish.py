@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,16 @@ from ..physics.engine.positions import displace_scan
 from ..physics.engine.refine import Refined, refine
 from ..physics.engine.residuals import residuals
 from ..physics.prepare import PreparedScan
-from ..result import Reconstruction, RunInfo
+from ..result import Reconstruction, RunInfo, Verdict
 from .diagnostics import Reliability, assess, refined_halves
 from .initial_object import InitialObject
 from .notices import refinement_notices
 from .report import Report, StageTimes
+from .showing import describe_result, format_result, plot_result
 from .verdict import judge
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +37,36 @@ class Result:
     reconstruction: Reconstruction
     network: NDArray[np.complex64] | None
     report: Report
+
+    @property
+    def object(self) -> NDArray[np.complex64]:
+        """The object (H, W); index = position + `origin`."""
+        return self.reconstruction.object
+
+    @property
+    def origin(self) -> tuple[float, float]:
+        """Array coordinates [row, column] in `object` of the scan position (0, 0)."""
+        return self.reconstruction.origin
+
+    @property
+    def probe(self) -> NDArray[np.complex64]:
+        """The probe (modes, N, N) in sqrt(counts)."""
+        return self.reconstruction.probe
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Whether the result can be used."""
+        return self.report.run.verdict
+
+    def __repr__(self) -> str:
+        return describe_result(self.reconstruction, self.report)
+
+    def _repr_html_(self) -> str:
+        return format_result(self.reconstruction, self.report)
+
+    def plot(self) -> Figure:
+        """A figure of the amplitude and the phase between the outermost positions; `savefig` writes it to a file."""
+        return plot_result(self.reconstruction, self.report)
 
 
 def finish(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..backend import Backend, TrainedModel, TrainingJob, load_trainer
 from ..config import Config
+from ..display.document import Items, Text, format_fragment
 from ..errors import Interrupted
 from ..events import Done, Emit, Log, Notice, Previews, ShouldStop, Started, ignore, log_notices, with_logging
 from ..io.atomic import remove_parts
@@ -49,6 +50,15 @@ class TrainingResult:
     trained: TrainedModel
     notices: tuple[Notice, ...]
     verdict: TrainingVerdict | None
+
+    def __repr__(self) -> str:
+        judged = 'stopped' if self.verdict is None else f'{self.verdict.fit}: {self.verdict.word}'
+        return f'TrainingResult({self.model}, {judged})'
+
+    def _repr_html_(self) -> str:
+        judged = [] if self.verdict is None else [Text(self.verdict.sentence, self.verdict.word)]
+        told = Items([notice.text for notice in self.notices])
+        return format_fragment(repr(self), [*judged, told]) + open_model(self.model)._repr_html_()
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.image import imread
 
+from ptychopinn_reconstructor.display.png import compute_limits
 from ptychopinn_reconstructor.io import curves, drawing, maps
 
 LIT = np.zeros((40, 60), bool)
@@ -134,7 +135,7 @@ def test_losses_become_a_picture(tmp_path: Path) -> None:
     ],
 )
 def test_limits_leave_out_extremes_and_are_wide_enough(values: Any, limits: tuple[float, float]) -> None:
-    assert drawing.compute_limits(values) == pytest.approx(limits)
+    assert compute_limits(values) == pytest.approx(limits)
 
 
 def test_an_upper_limit_is_never_zero() -> None:

@@ -20,13 +20,13 @@ from command_line import run
 from scans import backend_here, short_config, small_scan
 
 import ptychopinn_reconstructor as pp
+from ptychopinn_reconstructor.display.png import encode_png
 from ptychopinn_reconstructor.errors import OutputError, ScanError
 from ptychopinn_reconstructor.io import read_product, write_npz
 from ptychopinn_reconstructor.live.follow import Follower, Output, Snapshot, crop_patterns, join_arrivals
 from ptychopinn_reconstructor.live.latency import Latencies
 from ptychopinn_reconstructor.live.live_scan import LiveScan
 from ptychopinn_reconstructor.live.page import Page
-from ptychopinn_reconstructor.live.picture import encode_png
 from ptychopinn_reconstructor.live.replay import replay
 from ptychopinn_reconstructor.live.sources import open_source
 from ptychopinn_reconstructor.live.sources.source import Arrival, Source

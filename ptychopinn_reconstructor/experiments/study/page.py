@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ...display.document import Heading, Part, Picture, Table, Text, format_html
 from ...io.atomic import write_atomically
-from ...io.document import Heading, Part, Picture, Table, Text, format_html
 from .curves import FIGURES, NAMES, AlignedObject, draw_curves, draw_objects, find_varied_factors, label_curve
 from .description import Study
 from .grid import FACTORS, Run

@@ -1,4 +1,4 @@
-"""A report as one list of parts: Markdown beside its pictures, or a page of HTML that needs no other file."""
+"""A list of parts as Markdown beside its pictures, as a page that needs no other file, or as a notebook shows it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment
 
 Tone = Literal['good', 'doubtful', 'bad', '']
+FRAGMENT_SIDE = 240  # pixels of a picture in a notebook
 
 
 @dataclass(frozen=True)
@@ -126,14 +127,30 @@ def format_markdown(title: str, parts: Sequence[Part]) -> str:
 
 def format_html(title: str, parts: Sequence[Part]) -> str:
     """HTML page of a report; pictures grow when they are clicked."""
-    text = _load_template().render(title=title, parts=parts) + '\n'
+    return _render('document.html', title, parts)
+
+
+def format_fragment(title: str, parts: Sequence[Part]) -> str:
+    """HTML of a thing in a notebook: a line, and parts below it."""
+    return _render('fragment.html', title, parts)
+
+
+def _render(template: str, title: str, parts: Sequence[Part]) -> str:
+    text = _load_templates().get_template(template).render(title=title, parts=parts, side=FRAGMENT_SIDE) + '\n'
     return text.encode('utf-8', 'replace').decode()  # names of files need not be text
 
 
 @functools.cache
-def _load_template() -> Template:
-    from jinja2 import Environment, StrictUndefined
+def _load_templates() -> Environment:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    files = resources.files(__package__)
+    environment = Environment(
+        loader=FunctionLoader(lambda name: files.joinpath(name).read_text('utf-8')),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters['cell'] = format_cell
-    return environment.from_string(resources.files(__package__).joinpath('document.html').read_text('utf-8'))
+    return environment
