@@ -202,8 +202,19 @@ def test_everything_imported_is_a_declared_dependency() -> None:
     """Third-party modules that the package (not its backends) imports, by the names of their distributions."""
     import ast
 
-    distributions = {'skimage': 'scikit-image', 'yaml': 'pyyaml', 'PIL': 'pillow', 'zmq': 'pyzmq', 'pvaccess': 'pvapy'}
-    late = [r for extra in ('slurm', 'dask', 'live', 'pva') for r in PROJECT['project']['optional-dependencies'][extra]]
+    distributions = {
+        'skimage': 'scikit-image',
+        'yaml': 'pyyaml',
+        'PIL': 'pillow',
+        'tornado': 'bokeh',
+        'zmq': 'pyzmq',
+        'pvaccess': 'pvapy',
+    }
+    late = [
+        r
+        for extra in ('slurm', 'dask', 'live', 'pva', 'viewer')
+        for r in PROJECT['project']['optional-dependencies'][extra]
+    ]
     declared = {re.split(r'[\[><=]', r)[0] for r in [*PROJECT['project']['dependencies'], *late]}
     used = set()
     for path in FOLDERS[PACKAGE].rglob('*.py'):

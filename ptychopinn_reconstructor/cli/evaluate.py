@@ -9,11 +9,12 @@ from typing import Any
 import click
 
 from ..experiments.evaluate import evaluate_files
+from ..physics.scoring.frc import format_resolution
 from ..physics.scoring.metrics import FIGURES, LABELS
 from .app import debug_option, json_option
 from .arguments import margin_option
 from .report import format_pairs, format_table, show
-from .result_report import RESOLUTIONS, format_image_metrics, format_resolution
+from .result_report import RESOLUTIONS, format_image_metrics
 
 Values = Mapping[str, Any]
 

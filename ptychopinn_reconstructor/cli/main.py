@@ -22,6 +22,7 @@ HELP = {
     'refine': 'Reconstruct a scan with the classical iterative engine alone, from nothing or from a result.',
     'diagnose': 'Find out what is wrong with a scan, the first cause first, and what to do about it.',
     'evaluate': 'Compare reconstructed objects with the true one, or with another result in its place.',
+    'show': 'Show results side by side in the browser: zoom, differences, profiles, Fourier ring correlation.',
     'compare': 'Train and reconstruct a scan with several backends and report how far they agree.',
     'study': 'Run a grid of simulated scans and show how the results depend on what is varied.',
     'batch': 'Run many commands, here or on a cluster, each once: an ensemble, several instruments, many scans.',

@@ -13,7 +13,6 @@ from ..reconstruction.finish import Result
 from ..result import Verdict
 from .report import format_notes, format_pairs, format_reasons
 
-SMALLEST_PERIOD = 2.0  # pixels: the Nyquist limit, no image holds a finer one
 RESOLUTIONS = {'half': '0.5', 'seventh': '1/7', 'half_bit': 'half-bit'}
 
 
@@ -79,14 +78,6 @@ def summarize_reliability(reliability: Mapping[str, Any]) -> dict[str, Any]:
         'uncertainty, median': reliability.get('uncertainty_median'),
         'half-data FRC': describe_half_data(split['resolution']) if split else None,
     }
-
-
-def format_resolution(found: Mapping[str, float | None]) -> str:
-    """A resolution of `FRC.to_json` as text, in pixels and where that is known in nanometers."""
-    if found['pixels'] is None:
-        return 'none'
-    nanometers = '' if found['nm'] is None else f' = {found["nm"]:.3g} nm'
-    return f'{found["pixels"]:.2f} px{nanometers}{" or better" if found["pixels"] <= SMALLEST_PERIOD else ""}'
 
 
 def format_image_metrics(metrics: Mapping[str, float]) -> list[str]:

@@ -28,7 +28,7 @@ IN_WORDS = {
     ('simulate', 'fresnel_number'), ('convert', 'positions'), ('pretrain', 'probe'), ('pretrain', 'photons'),
     ('refine', 'initial'), ('evaluate', 'truth'), ('compare', 'backends'), ('compare', 'truth'), ('study', 'gridsize'),
     ('study', 'train_patterns'), ('study', 'pretrained'), ('verify', 'backend'), ('export', 'output'),
-    ('live', 'center'), ('live', 'port'), ('live', 'page'), ('live', 'scratch'),
+    ('show', 'port'), ('live', 'center'), ('live', 'port'), ('live', 'page'), ('live', 'scratch'),
 }  # fmt: skip
 PRINTING: dict[str, tuple[str, ...]] = {
     'train': ('--output-dir', 'x'),

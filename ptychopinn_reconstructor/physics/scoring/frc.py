@@ -75,6 +75,14 @@ def describe_half_data(resolution: Mapping[str, Mapping[str, float | None]]) -> 
     return f'{title} at {pixels:.1f} px{f" = {size}" if size else ""}'
 
 
+def format_resolution(found: Mapping[str, float | None]) -> str:
+    """A resolution of `FRC.to_json` as text, in pixels and where that is known in nanometers."""
+    if found['pixels'] is None:
+        return 'none'
+    nanometers = '' if found['nm'] is None else f' = {found["nm"]:.3g} nm'
+    return f'{found["pixels"]:.2f} px{nanometers}{" or better" if found["pixels"] <= 1 / NYQUIST else ""}'
+
+
 def _resolution(frequency: float, unit: float | None) -> dict[str, float | None]:
     pixels = 1 / frequency if frequency > 0 else None
     return {
