@@ -70,12 +70,15 @@ def test_a_scripted_session(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('trains', list(TITLES))
 def test_a_model_of_one_backend_gives_the_same_object_with_the_other(tmp_path: Path, trains: str) -> None:
+    """But for rounding, which the passes enlarge where a far field is dark; they begin with the network's object, which
+    is dropped for an empty one, all rounding in the dark, where the training was too short."""
     if missing := [module for name in TITLES for module in find_missing_modules(name)]:
         pytest.skip(f'needs both backends; missing: {", ".join(missing)}')
-    said = run(tmp_path, sys.executable, '-P', str(EXAMPLES / 'switch_backend.py'), '4', TITLES[trains])
+    said = run(tmp_path, sys.executable, '-P', str(EXAMPLES / 'switch_backend.py'), '10', TITLES[trains])
     products = [read_product(tmp_path / f'{title}.h5') for title in TITLES.values()]
     one, other = (product.object for product in products)
-    assert 0 < np.abs(one - other).max() < 1e-5 * np.abs(one).max()
+    apart = np.abs(one - other)
+    assert 0 < np.sqrt((apart**2).mean()) < 5e-6 * np.abs(one).max() and apart.max() < 2e-4
     assert np.abs(one).std() > 0.01  # an object, not the flat one that both started from
     assert open_model(tmp_path / 'trained' / 'model.safetensors').manifest.backend == trains
     assert f'trained with {TITLES[trains]}' in said
