@@ -201,6 +201,13 @@ def test_every_error_is_in_the_reference_with_a_paragraph() -> None:
             assert len((ast.get_docstring(node) or '').split('\n\n')) > 1, node.name
 
 
+def test_every_public_name_is_in_the_reference() -> None:
+    named = re.findall(
+        r'^\.\. auto(?:function|class):: (\w+)(?:\(\))?$', read_page('reference/python.md'), re.MULTILINE
+    )
+    assert {*ptychopinn_reconstructor.__all__} - {'__version__', 'PtychoPINNError'} <= {*named}
+
+
 @pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_the_python_of_a_document_is_python(document: Path) -> None:
     for block in re.findall(r'^```python\n(.*?)^```', document.read_text(encoding='utf-8'), re.MULTILINE | re.DOTALL):

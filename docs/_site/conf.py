@@ -44,6 +44,7 @@ html_css_files = ['site.css']
 html_extra_path = ['root']
 html_copy_source = False
 html_show_sphinx = False
+html_context = {'default_mode': 'auto'}  # light or dark as the reader's system is
 html_theme_options = {
     'navbar_end': ['theme-switcher'],
     'secondary_sidebar_items': ['page-toc'],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -32,6 +34,25 @@ class Commands(SphinxDirective):
         """The sections."""
         text = '\n'.join(line for name in HELP for line in describe_command(name))
         return self.parse_text_to_nodes(text, allow_section_headings=True)
+
+
+class Notebook(SphinxDirective):
+    """The cells of a notebook, which is named by its path from the page; its headings one level down."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Its texts and its code."""
+        path = Path(self.env.doc2path(self.env.docname)).parent / self.arguments[0]
+        self.env.note_dependency(str(path.resolve()))
+        cells = json.loads(path.read_text(encoding='utf-8'))['cells']
+        text = '\n\n'.join(show_cell(cell['cell_type'], ''.join(cell['source'])) for cell in cells)
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
+
+
+def show_cell(kind: str, source: str) -> str:
+    """Markdown of a cell."""
+    return f'```python\n{source}\n```' if kind == 'code' else re.sub(r'^#', '##', source, flags=re.MULTILINE)
 
 
 def describe_command(name: str) -> Iterator[str]:
@@ -74,5 +95,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Register them."""
     app.connect('source-read', add_contents)
     app.add_directive('commands', Commands)
+    app.add_directive('notebook', Notebook)
     app.add_html_math_renderer('mathml', (write_inline_formula, None), (write_formula, None))
     return {'parallel_read_safe': True, 'parallel_write_safe': True}
