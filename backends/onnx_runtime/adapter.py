@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychopinn_reconstructor.backend import Weights
+from ptychopinn_reconstructor.backend import Weights, check_requests
 from ptychopinn_reconstructor.backend.base import BackendBase
 from ptychopinn_reconstructor.backends.onnx_runtime.description import DESCRIPTION
 from ptychopinn_reconstructor.backends.onnx_runtime.graph import Graph
 from ptychopinn_reconstructor.backends.onnx_runtime.prediction import OnnxNetwork, list_devices
 from ptychopinn_reconstructor.backends.onnx_runtime.runtime import load_runtime
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.errors import ConfigError
 
 
 class OnnxRuntimeBackend(BackendBase):
@@ -34,12 +33,8 @@ class OnnxRuntimeBackend(BackendBase):
 
     def network(self, config: Config, weights: Weights, device: str) -> OnnxNetwork:
         """A network with these weights on `device`."""
+        check_requests(DESCRIPTION, config, training=False)
         where = self.resolve_device(device)
-        if config.execution.precision != '32':
-            raise ConfigError(
-                f'execution.precision is {config.execution.precision}, but the {self.title} backend computes in single '
-                'precision; set it to 32.'
-            )
         return OnnxNetwork(self.encode_network(config, weights), where)
 
     def encode_network(self, config: Config, weights: Weights) -> bytes:

@@ -9,5 +9,5 @@ DESCRIPTION = BackendDescription(
     install='ptychopinn-reconstructor[onnx]',
     backend='ptychopinn_reconstructor.backends.onnx_runtime.adapter:OnnxRuntimeBackend',
     architectures={'s2d_unet': 'ptychopinn_reconstructor.backends.onnx_runtime.s2d_unet:build_network'},
-    trains=False,
+    capabilities=frozenset(),
 )

@@ -16,7 +16,6 @@ from ptychopinn_reconstructor.backends.tensorflow_keras.description import DESCR
 from ptychopinn_reconstructor.backends.tensorflow_keras.framework import tf, uses_one_dnn
 from ptychopinn_reconstructor.backends.tensorflow_keras.prediction import TensorFlowNetwork
 from ptychopinn_reconstructor.config import Config
-from ptychopinn_reconstructor.errors import ConfigError
 
 
 class TensorFlowBackend(TrainingBackend):
@@ -24,16 +23,6 @@ class TensorFlowBackend(TrainingBackend):
 
     description = DESCRIPTION
     gpu = 'gpu'
-
-    def check(self, config: Config) -> None:
-        """Raise ConfigError also where several processes are to train together, which Keras 3 cannot do."""
-        super().check(config)
-        if config.execution.strategy == 'ddp':
-            raise ConfigError(
-                'strategy is ddp but Keras 3 has no multi-process training with TensorFlow '
-                '(MultiWorkerMirroredStrategy, github.com/keras-team/keras/issues/20585); train with backend torch: '
-                'the model file is the same, and TensorFlow reconstructs with it.'
-            )
 
     def devices(self) -> list[str]:
         """The devices that are there, 'cpu' first."""

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from ptychopinn_reconstructor.backend.capabilities import ALL_CAPABILITIES, Capability
 from ptychopinn_reconstructor.backend.description import BackendDescription
 
 
@@ -36,4 +37,6 @@ DESCRIPTION = BackendDescription(
     backend='ptychopinn_reconstructor.backends.tensorflow_keras.adapter:TensorFlowBackend',
     architectures={'s2d_unet': 'ptychopinn_reconstructor.backends.tensorflow_keras.s2d_unet:build_network'},
     obstacle=check_keras,
+    # Keras 3 has no MultiWorkerMirroredStrategy with TensorFlow (github.com/keras-team/keras/issues/20585).
+    capabilities=ALL_CAPABILITIES - {Capability.PROCESSES},
 )

@@ -1,5 +1,6 @@
 """What a deep-learning framework must offer, and how one is found."""
 
+from .capabilities import ALL_CAPABILITIES, Capability
 from .description import BackendDescription
 from .interface import (
     ArrayBackend,
@@ -14,6 +15,8 @@ from .interface import (
 )
 from .loading import (
     GROUP,
+    check_capability,
+    check_requests,
     describe,
     describe_backends,
     find_entry_points,
@@ -27,17 +30,21 @@ from .loading import (
 from .precision import check_precision
 
 __all__ = [
+    'ALL_CAPABILITIES',
     'GROUP',
     'ArrayBackend',
     'Backend',
     'BackendDescription',
+    'Capability',
     'GraphBackend',
     'Network',
     'ProcessBackend',
     'TrainedModel',
     'TrainingJob',
     'Weights',
+    'check_capability',
     'check_precision',
+    'check_requests',
     'describe',
     'describe_backends',
     'find_entry_points',

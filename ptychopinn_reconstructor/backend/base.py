@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Config
-from ..errors import BackendError, ModelFileError
+from ..errors import ModelFileError
 from .batches import make_steps, split_probes
+from .capabilities import Capability
 from .common import Journal, StopRequested, check_logger, choose_device
 from .description import BackendDescription
 from .interface import Network, TrainedModel, TrainingJob, Weights
-from .loading import refuse_training
-from .precision import check_precision
+from .loading import check_capability
 
 Module = TypeVar('Module')
 
@@ -118,7 +118,8 @@ class BackendBase(ABC):
 
     def train(self, job: TrainingJob) -> TrainedModel:
         """Raise BackendError, which names those that train."""
-        raise BackendError(refuse_training(self.description))
+        check_capability(self.description, Capability.TRAINING)
+        raise NotImplementedError
 
     @abstractmethod
     def devices(self) -> list[str]:
@@ -137,11 +138,9 @@ class TrainingBackend(BackendBase):
     """A backend that trains as well."""
 
     def check(self, config: Config) -> None:
-        """Raise ConfigError if the architecture is not offered, the chosen logger is not installed, or the precision
-        is slow on the chosen device."""
+        """Raise ConfigError if the architecture is not offered or the chosen logger is not installed."""
         super().check(config)
         check_logger(config)
-        check_precision(config.execution, self.resolve_device(config.execution.device))
 
     def train(self, job: TrainingJob) -> TrainedModel:
         """Trained model with the weights of the best epoch, trained on the device of the job's configuration."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError, quote
+from .capabilities import ALL_CAPABILITIES, Capability
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class BackendDescription:
     `backend` ('module:class') makes it; `architectures` are the networks it offers, each with what builds it
     ('module:function').
     `obstacle` tells what else keeps it from being used here, with the remedy; '' if nothing does.
-    `trains`: whether it trains networks, or only applies them.
+    `capabilities` of those that may be left out; without any it applies networks.
     """
 
     name: str
@@ -29,7 +30,12 @@ class BackendDescription:
     backend: str
     architectures: Mapping[str, str]
     obstacle: Callable[[], str] = str
-    trains: bool = True
+    capabilities: frozenset[Capability] = ALL_CAPABILITIES
+
+    @property
+    def trains(self) -> bool:
+        """Whether it trains networks, or only applies them."""
+        return Capability.TRAINING in self.capabilities
 
     def builder(self, architecture: str) -> Any:
         """Function that builds the network of this architecture; ConfigError lists those the backend offers."""

@@ -6,7 +6,9 @@ import importlib.util
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 
-from ..errors import BackendError
+from ..config import Config
+from ..errors import BackendError, ConfigError
+from .capabilities import Capability, list_requests
 from .description import BackendDescription, resolve
 from .interface import Backend
 
@@ -81,20 +83,31 @@ def _load(described: BackendDescription, alternatives: list[str]) -> Backend:
 
 
 def load_trainer(name: str) -> Backend:
-    """As `load_backend`; BackendError also where that backend only applies networks."""
+    """As `load_backend`; BackendError also where that backend leaves training out."""
     described = describe(resolve_name(name))
-    if not described.trains:
-        raise BackendError(refuse_training(described))
+    check_capability(described, Capability.TRAINING)
     return _load(described, installed(training=True))
 
 
-def refuse_training(described: BackendDescription) -> str:
-    """Why a backend does not train, with those that do."""
-    trainers = [name for name, one in describe_backends().items() if one.trains]
-    return (
-        f'The {described.title} backend applies networks but trains none; choose one that trains: '
-        f'{_name_options(trainers)}; the model file is the same.'
-    )
+def check_capability(described: BackendDescription, capability: Capability) -> None:
+    """Raise BackendError, which names the backends that have it, where a backend leaves a capability out."""
+    if capability not in described.capabilities:
+        raise BackendError(f'The {described.title} backend leaves out {capability}; {_offer_others(capability)}.')
+
+
+def check_requests(described: BackendDescription, config: Config, *, training: bool) -> None:
+    """Raise ConfigError where a setting asks for what a backend leaves out, of a training or of a network alone."""
+    for request in list_requests(config, training=training):
+        if request.capability not in described.capabilities:
+            raise ConfigError(
+                f'{request.setting} is {request.value}, but the {described.title} backend leaves out '
+                f'{request.capability}; set it to {request.default}, or {_offer_others(request.capability)}.'
+            )
+
+
+def _offer_others(capability: Capability) -> str:
+    able = [name for name, one in describe_backends().items() if capability in one.capabilities]
+    return f'choose one that has it: {_name_options(able)}; the model file is the same'
 
 
 def describe(name: str) -> BackendDescription:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..backend import Backend
 from . import jobs
-from .parts import needs_training
+from .parts import RESUMING, needs_training
 from .runs import Runs
 
 
@@ -29,6 +29,7 @@ class InspectingChecks:
         for (*_, one), (*_, other) in pairwise(seen):
             assert np.abs(one - other).max() > 1e-3
 
+    @RESUMING
     def test_inspecting_after_a_resume(self, conformance_runs: Runs) -> None:
         """B38, B43: the network of the resumed training is seen, not a fresh one."""
         ((_, _, after),) = conformance_runs.resumed.looks.seen

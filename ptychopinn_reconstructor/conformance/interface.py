@@ -1,10 +1,11 @@
-"""Finding and loading a backend, and its devices: clauses B1 to B7, B10, B11, B45 and B46."""
+"""Finding and loading a backend, its devices, and what it leaves out: clauses B1 to B7, B10, B11, B45 and B46."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 
 from ..backend import (
+    ALL_CAPABILITIES,
     Backend,
+    Capability,
     describe,
     describe_backends,
     find_entry_points,
@@ -20,9 +23,11 @@ from ..backend import (
     load_trainer,
     select_arrays,
 )
-from ..errors import BackendError, DeviceError
+from ..backend.capabilities import ASKING
+from ..errors import BackendError, ConfigError, DeviceError
 from ..physics.engine.options import RefineOptions
 from ..physics.engine.refine import refine
+from ..training.train import train
 from . import jobs, oracle
 
 LOADING = """
@@ -31,22 +36,18 @@ import numpy as np
 from ptychopinn_reconstructor import backend, physics
 
 name, frameworks = sys.argv[1], sys.argv[2:]
+before = set(sys.modules)
 point = backend.find_entry_points()[name]
 factory = backend.describe_backends()[name].backend.partition(':')[0]
 backend.find_missing_modules(name)
-early = sorted({factory, *frameworks} & set(sys.modules))
+early = sorted({factory, *frameworks} & (set(sys.modules) - before))
 for framework in frameworks:
     try:
         importlib.import_module(framework)
     except ImportError:
         pass
 for part in pkgutil.walk_packages(physics.__path__, 'ptychopinn_reconstructor.physics.'):
-    importlib.import_module(part.name)
-for part in ('backend.base', 'backend.batches', 'backend.common', 'io.atomic'):
-    try:
-        importlib.import_module(f'ptychopinn_reconstructor.{part}')
-    except ImportError:
-        pass
+    importlib.import_module(part.name)  # scipy adds warning filters
 before = set(sys.modules)
 
 def state():
@@ -64,12 +65,9 @@ old = state()
 first, second = backend.load_backend(name), backend.load_backend(name)
 first.versions()
 new = state()
-own = {point.module.rpartition('.')[0], 'ptychopinn_reconstructor.backends'}
-foreign = [
-    module
-    for module in set(sys.modules) - before
-    if module.startswith('ptychopinn_reconstructor.') and not any(f'{module}.'.startswith(f'{o}.') for o in own)
-]
+allowed = {'backend', 'backends', 'config', 'errors', 'events', 'io', 'physics'} | {'patterns', 'result', 'scan'}
+ours = [module.split('.') for module in set(sys.modules) - before if module.startswith('ptychopinn_reconstructor.')]
+foreign = sorted({parts[1] for parts in ours} - allowed)
 changed = [key for key in old if old[key] != new[key]]
 print(json.dumps({'early': early, 'foreign': foreign, 'changed': changed, 'same': first is second}))
 """
@@ -101,7 +99,7 @@ class InterfaceChecks:
         self, conformance_backend: str, backend: Backend, tmp_path: Path
     ) -> None:
         """B1, B5, B6: listing imports nothing; loading gives a new object and leaves the process as it was."""
-        done = jobs.run(['-c', LOADING, conformance_backend, *backend.versions()], tmp_path)
+        done = jobs.run(['-c', LOADING, conformance_backend, *describe(conformance_backend).requires], tmp_path)
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         assert found == {'early': [], 'foreign': [], 'changed': [], 'same': False}
@@ -110,7 +108,10 @@ class InterfaceChecks:
         self, conformance_backend: str, backend: Backend, tmp_path: Path
     ) -> None:
         """B3: one sentence with the title and the pip command; no other backend in its place."""
-        done = jobs.run(['-c', REFUSED, conformance_backend, *backend.versions()], tmp_path)
+        requires = describe(conformance_backend).requires
+        if not requires:
+            pytest.skip('it requires nothing')
+        done = jobs.run(['-c', REFUSED, conformance_backend, *requires], tmp_path)
         assert done.returncode == 0, done.stderr
         (sentence,) = done.stdout.splitlines()
         assert f'{backend.title} backend selected' in sentence and 'pip install' in sentence
@@ -172,17 +173,37 @@ class InterfaceChecks:
             assert all(there in str(error.value) for there in backend.devices())
         assert not list(tmp_path.iterdir())
 
-    def test_one_that_does_not_train_names_those_that_do(self, backend: Backend, tmp_path: Path) -> None:
-        """B46: before anything is written."""
+    def test_one_that_trains_is_loaded_to_train(self, backend: Backend, tmp_path: Path) -> None:
+        """B46: any other refuses to, by itself and where it is chosen, and nothing is written."""
         if describe(backend.name).trains:
             assert type(load_trainer(backend.name)) is type(backend)
             return
-        trainers = [one for one in describe_backends().values() if one.trains]
         for call in (lambda: jobs.train(backend, tmp_path), lambda: load_trainer(backend.name)):
-            with pytest.raises(BackendError, match=f'{backend.title} backend applies networks') as error:
-                call()
-            assert all(one.name in str(error.value) and one.title in str(error.value) for one in trainers)
+            self.assert_refused(backend, Capability.TRAINING, call)
         assert not list(tmp_path.iterdir())
+
+    def test_what_it_leaves_out_is_refused(self, backend: Backend, tmp_path: Path) -> None:
+        """B46: whatever asks a training for it, before anything is written."""
+        left_out = ALL_CAPABILITIES - describe(backend.name).capabilities
+        if not left_out or Capability.TRAINING in left_out:
+            pytest.skip('it leaves nothing out, or the training itself')
+        scan, config = jobs.make_scan(), jobs.make_config(backend)
+        for (section, name), (capability, values) in ASKING.items():
+            for value in values if capability in left_out else ():
+                asking = config.merged({section: {name: value}})
+                self.assert_refused(backend, capability, partial(train, [scan], asking, tmp_path))
+        if Capability.RESUMING in left_out:
+            self.assert_refused(backend, Capability.RESUMING, partial(train, [scan], config, tmp_path, resume=True))
+        assert not list(tmp_path.iterdir())
+
+    @staticmethod
+    def assert_refused(backend: Backend, capability: Capability, call: Callable[[], Any]) -> None:
+        """A call fails with one sentence that names what is left out, and the backends that have it."""
+        with pytest.raises((BackendError, ConfigError)) as error:
+            call()
+        assert f'{backend.title} backend leaves out {capability}; ' in str(error.value)
+        able = [one for one in describe_backends().values() if capability in one.capabilities]
+        assert able and all(one.name in str(error.value) and one.title in str(error.value) for one in able)
 
     def test_every_device_computes_the_same(self, backend: Backend) -> None:
         """B11: patches of each device are those of the CPU."""

@@ -149,7 +149,7 @@ def _compute_region_loss(scan: PreparedScan, region: NDArray[np.int64], config: 
         return _compute_supervised_loss(config, patches, scan.labels(region), scan.probe, data.counts)
     corners = data.corners - data.corners.min(axis=0)
     windows = gather_patches(_assemble_canvas(scan, patches, corners, fractions), corners, scan.n_pixels)
-    intensity = diffract(scan.probe.astype(np.complex128), windows, fractions)
+    intensity = scan.detect(diffract(scan.probe.astype(np.complex128), windows, fractions), region)
     loss = config.training.nll_weight * poisson_loss(intensity, data.counts, scan.good)
     if config.training.mae_weight:
         unit = float(np.sqrt(data.counts.mean(dtype=np.float64)))

@@ -7,41 +7,38 @@ from typing import Any
 import pytest
 
 from ..backend import describe_backends, find_entry_points, find_missing_modules, load_backend
-from .parts import TRAINING
+from .parts import MARKER, skip_left_out
 
 SLOW = "slow: trains a network or starts several processes; deselect with -m 'not slow'"
-
-
-NEEDS_TRAINING = f'{TRAINING}: of the suite for backends, left out for one that does not train'
+NEEDS = f'{MARKER}(capability): of the suite for backends, skipped for one that leaves it out'
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers: of checks that start processes or train more than once, and of the part that trains."""
-    for marker in (SLOW, NEEDS_TRAINING):
+    """Register the markers: of checks that start processes or train more than once, and of what may be left out."""
+    for marker in (SLOW, NEEDS):
         config.addinivalue_line('markers', marker)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the checks of trainings with a backend that says of itself that it does not train."""
-    left = [item for item in items if item.get_closest_marker(TRAINING) and not _trains(item)]
-    if left:
-        config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if item not in left]
+@pytest.hookimpl(tryfirst=True)  # so that the backend stands first in the names of the checks
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a check over the backend that its class names, or over every registered one."""
+    if 'conformance_backend' in metafunc.fixturenames:
+        named = getattr(metafunc.cls, 'backend_name', '')
+        names = [named] if named else sorted(find_entry_points())
+        metafunc.parametrize('conformance_backend', names, indirect=True, scope='session')
 
 
-def _trains(item: pytest.Item) -> bool:
-    """Whether the backend that a check was collected for trains; True where that fixture is overridden."""
-    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, 'callspec') else {}
-    described = describe_backends().get(str(parameters.get('conformance_backend')))
-    return described is None or described.trains
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what the backend's description says that it leaves out (B46): here, so that the reason is reported once."""
+    for mark in item.iter_markers(MARKER):
+        assert isinstance(item, pytest.Function)
+        skip_left_out(item.callspec.params['conformance_backend'], *mark.args)
 
 
-@pytest.fixture(scope='session', params=sorted(find_entry_points()))
+@pytest.fixture(scope='session')
 def conformance_backend(request: pytest.FixtureRequest) -> str:
-    """The entry-point name of the backend under test: every registered one in turn.
-
-    Skipped with the reason where a framework is not installed. Override it, in session scope, to name yours alone.
-    """
+    """The entry-point name of the backend under test; skipped with the reason where its framework is not installed."""
     name = str(request.param)
     if missing := find_missing_modules(name):
         pytest.skip(f'the backend {name} needs {" and ".join(missing)}, not installed here')

@@ -14,7 +14,7 @@ from ..errors import ModelFileError
 from ..events import Epoch, Event
 from ..physics.grouping import Split
 from . import jobs
-from .parts import needs_training
+from .parts import RESUMING, needs_training
 from .runs import Runs
 
 KILLED = """
@@ -35,6 +35,7 @@ class Broken(Exception):  # noqa: N818 - a caller's own
 class StoppingChecks:
     """Checks of stopping, checkpoints and resuming."""
 
+    @RESUMING
     def test_a_stopped_training_resumes_to_the_same_weights(self, conformance_runs: Runs) -> None:
         """B33, B35, B38: it ends within one more step, and ends where the undisturbed run does when it is resumed."""
         whole, stopped, resumed = conformance_runs.reference, conformance_runs.stopped, conformance_runs.resumed
@@ -50,6 +51,7 @@ class StoppingChecks:
             assert resumed.heard.epochs[0][key] == whole.heard.epochs[2][key], key
         assert resumed.heard.epochs[0]['cpu_seconds'] > stopped.heard.epochs[-1]['cpu_seconds']
 
+    @RESUMING
     @pytest.mark.slow
     def test_a_killed_training_resumes(self, backend: Backend, tmp_path: Path, conformance_runs: Runs) -> None:
         """B31, B38, B39, CHECKPOINT: killed in its first epoch in another process, it goes on to the same weights."""
@@ -61,6 +63,7 @@ class StoppingChecks:
         assert list(resumed.losses) == list(whole.losses)
         assert jobs.largest_difference(resumed.weights, whole.weights) == 0
 
+    @RESUMING
     def test_more_epochs_can_be_added(self, conformance_runs: Runs) -> None:
         """B38: with a lower learning rate and more epochs, a finished training goes on from its end."""
         first = conformance_runs.everything
@@ -74,6 +77,7 @@ class StoppingChecks:
         # 12 steps of a hundredth of the rate at which the 6 steps before them were taken
         assert 0 < np.abs(after - last).max() < 0.2 * np.abs(last - before).max()
 
+    @RESUMING
     def test_fewer_epochs_than_are_done_add_none(
         self, backend: Backend, tmp_path: Path, conformance_runs: Runs
     ) -> None:
@@ -84,6 +88,7 @@ class StoppingChecks:
         assert not found.interrupted and heard.steps == 0 and list(found.losses) == list(whole.trained.losses)
         assert jobs.largest_difference(found.weights, whole.trained.weights) == 0
 
+    @RESUMING
     def test_what_was_best_is_remembered_across_a_resume(
         self, backend: Backend, conformance_runs: Runs, tmp_path: Path
     ) -> None:
@@ -106,6 +111,7 @@ class StoppingChecks:
         assert not resumed.interrupted and len(resumed.losses) == 1 + 3
         assert best.read_bytes() == before and not (tmp_path / 'job').exists()
 
+    @RESUMING
     def test_nothing_to_resume_is_refused(self, backend: Backend, tmp_path: Path) -> None:
         """B38: a folder without checkpoints."""
         with pytest.raises(ModelFileError, match='resume'):
@@ -133,6 +139,7 @@ class StoppingChecks:
             jobs.train(backend, tmp_path, emit=emit, should_stop=should_stop, inspect=inspect)
         assert caught.value is mine
 
+    @RESUMING
     def test_everything_is_written_below_the_output_folder(self, conformance_runs: Runs) -> None:
         """B37: last before the first step, best with the first epoch, no temporary file left, nothing elsewhere."""
         run = conformance_runs.reference

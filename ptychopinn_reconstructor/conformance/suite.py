@@ -1,6 +1,8 @@
-"""The checks of a backend as classes, of which a test module subclasses one."""
+"""The checks of a backend as one class, which a test module subclasses."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import pytest
 
@@ -16,8 +18,20 @@ from .training import TrainingChecks
 from .whole import PipelineChecks
 
 
-class Subject:
-    """What the checks are about."""
+class BackendConformance(
+    InterfaceChecks,
+    NetworkChecks,
+    ResultChecks,
+    TrainingChecks,
+    InspectingChecks,
+    StoppingChecks,
+    SettingsChecks,
+    PipelineChecks,
+):
+    """All checks of the backend contract; subclass it as `class TestBackends(BackendConformance): ...`."""
+
+    backend_name: ClassVar[str] = ''
+    """Entry-point name of the backend under test; '': every one that is registered."""
 
     @pytest.fixture
     def backend(self, conformance_backend: str) -> Backend:
@@ -28,15 +42,3 @@ class Subject:
     def shipped(self, conformance_runs: Runs) -> Shipped:
         """A model that a process of its own has trained, and the object that another made of it."""
         return conformance_runs.shipped
-
-
-class InferenceConformance(Subject, InterfaceChecks, NetworkChecks, ResultChecks):
-    """The checks of a backend that applies networks."""
-
-
-class TrainingConformance(Subject, TrainingChecks, InspectingChecks, StoppingChecks, SettingsChecks, PipelineChecks):
-    """The checks of a backend that trains; they are left out for one that says it does not."""
-
-
-class BackendConformance(InferenceConformance, TrainingConformance):
-    """All checks of the backend contract; subclass it as `class TestBackends(BackendConformance): ...`."""

@@ -17,7 +17,7 @@ from ..physics.prepare import prepare_scan
 from ..reconstruction.reconstruct import reconstruct
 from ..training.train import train
 from . import jobs
-from .parts import needs_training
+from .parts import RESUMING, needs_training
 from .runs import EPOCHS, Runs, Shipped
 
 
@@ -132,6 +132,7 @@ class PipelineChecks:
         with pytest.raises(ModelFileError, match='n_filters_scale'):
             train([shipped.scan], narrow, tmp_path / 'narrow', initial=shipped.model)
 
+    @RESUMING
     @pytest.mark.slow
     def test_a_job_stopped_early_leaves_no_model(
         self, backend: Backend, conformance_runs: Runs, tmp_path: Path

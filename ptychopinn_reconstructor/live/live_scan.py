@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..backend import check_precision, load_backend
+from ..backend import check_precision, check_requests, describe, load_backend
 from ..config import Config
 from ..errors import ConfigError, ScanError
 from ..events import Emit, Notice, ShouldStop, ignore, never
@@ -105,6 +105,7 @@ class LiveScan:
         self.config = Config().merged(self.model.manifest.defaults) if config is None else config
         self.backend = load_backend(self.config.execution.backend)
         device = self.backend.resolve_device(self.config.execution.device)
+        check_requests(describe(self.backend.name), self.config, training=False)
         check_precision(self.config.execution, device)
         execution = {'execution': self.config.execution.model_dump(mode='json')}
         self.network = self.backend.network(self.model.config.merged(execution), self.model.weights, device)

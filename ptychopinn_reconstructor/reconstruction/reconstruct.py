@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import Backend, check_precision, load_backend, select_arrays
+from ..backend import Backend, check_precision, check_requests, describe, load_backend, select_arrays
 from ..config import Config
 from ..errors import ConfigError, ModelFileError
 from ..events import OUTSIDE_TRAINING, Emit, Notice, Previews, ShouldStop, Started, ignore, never, with_logging
@@ -67,6 +67,7 @@ def reconstruct(
     chosen, source, chosen_notices = choose_probe(scan, trained, probe)
     backend = load_backend(config.execution.backend)
     device, times = choose_device(backend, config.execution.device, processes), StageTimes()
+    check_requests(describe(backend.name), config, training=False)
     check_precision(config.execution, device)
     scan, mended, config, diagnosed = follow_diagnosis(scan, chosen, config, emit, should_stop)
     chosen = chosen if mended is None else mended

@@ -9,6 +9,7 @@ import time
 from itertools import chain, count
 from pathlib import Path
 
+from ..backend import Capability, check_capability, describe, resolve_name
 from ..config import Config, parse
 from ..config.yaml_text import parse_yaml
 from ..errors import ConfigError
@@ -37,10 +38,13 @@ def can_resume(folder: Path) -> bool:
 
 
 def read_stored_config(folder: Path) -> Config:
-    """Configuration of the training in `folder`; ConfigError if there is none to resume."""
-    for needed in (LAST, CONFIG):
-        if not any(folder.glob(needed)):
-            raise ConfigError(f'There is nothing to resume: {folder / needed} does not exist; leave out resume=True.')
+    """Configuration of the training in `folder`.
+
+    Raises ConfigError if there is none to resume, BackendError if its backend leaves resuming out.
+    """
+    missing = [needed for needed in (LAST, CONFIG) if not any(folder.glob(needed))]
+    if CONFIG in missing:
+        raise _nothing_to_resume(folder / missing[0])
     try:
         text = (folder / CONFIG).read_text(encoding='utf-8')
     except (OSError, ValueError) as error:
@@ -48,7 +52,14 @@ def read_stored_config(folder: Path) -> Config:
             f'{folder / CONFIG} cannot be read ({error}); leave out resume=True to train anew.'
         ) from error
     stored = parse(parse_yaml(text, str(folder / CONFIG), 'leave out resume=True to train anew'))
+    if missing:
+        check_capability(describe(resolve_name(stored.execution.backend)), Capability.RESUMING)
+        raise _nothing_to_resume(folder / LAST)
     return stored.merged({'execution': ONE_PROCESS})
+
+
+def _nothing_to_resume(missing: Path) -> ConfigError:
+    return ConfigError(f'There is nothing to resume: {missing} does not exist; leave out resume=True.')
 
 
 def check_resumable(stored: Config, config: Config) -> None:

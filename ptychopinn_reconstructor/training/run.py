@@ -14,7 +14,17 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import Backend, TrainedModel, TrainingJob, load_trainer
+from ..backend import (
+    Backend,
+    Capability,
+    TrainedModel,
+    TrainingJob,
+    check_capability,
+    check_precision,
+    check_requests,
+    describe,
+    load_trainer,
+)
 from ..config import Config
 from ..display.document import Items, Text, format_fragment
 from ..errors import Interrupted
@@ -31,7 +41,7 @@ from ..physics.simulation.procedural import ProceduralPatterns
 from ..reconstruction.memory import foresee_memory
 from ..reconstruction.writing import write_config
 from .fine_tuning import keep_better_model
-from .folder import CHECKPOINTS, CONFIG, METRICS, MODEL, copy_start_model, find_start_model
+from .folder import CHECKPOINTS, CONFIG, LAST, METRICS, MODEL, copy_start_model, find_start_model
 from .instrument import INSTRUMENT
 from .metrics_table import NAME, MetricsTable
 from .previews import add_previews
@@ -124,9 +134,13 @@ def run_training(
     """Result of the planned training; model and checkpoints go to `output_dir`. Options and errors as in `train`."""
     emit = with_logging(emit)
     config, backend = plan.config, load_trainer(plan.config.execution.backend)
+    check_requests(describe(backend.name), config, training=True)
+    if resume:
+        check_capability(describe(backend.name), Capability.RESUMING)
     backend.check(config)
     ranks = find_ranks(config.execution)
     device = _choose_device(backend, config, ranks)
+    check_precision(config.execution, device)
     path = find_start_model(Path(output_dir), initial, resume=resume)
     start = None if path is None else open_start_model(path, config)
     if ranks.number:
@@ -254,7 +268,8 @@ def train_network(
             job = add_previews(job, Previews(emit, run.preview_seconds))
         trained = run.backend.train(job)
     if trained.interrupted and not keep_interrupted:
-        raise Interrupted(f'Stopped on request; the last checkpoint is kept in {folder / "checkpoints"}.')
+        kept = f'the last checkpoint is kept in {folder / CHECKPOINTS}' if any(folder.glob(LAST)) else 'nothing is kept'
+        raise Interrupted(f'Stopped on request; {kept}.')
     if not trained.losses:
         raise Interrupted(f'Stopped before the first epoch was complete; no model is written to {folder}.')
     return trained

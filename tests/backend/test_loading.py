@@ -150,7 +150,7 @@ def test_to_train_what_trains_is_offered(monkeypatch: pytest.MonkeyPatch) -> Non
         backend.load_trainer('torch')
     with pytest.raises(BackendError, match=r'or execution\.backend=onnx \(TensorFlow or ONNX Runtime in INI'):
         backend.load_backend('torch')
-    with pytest.raises(BackendError, match=r'^The ONNX Runtime backend applies .*=torch or .*=tensorflow \(PyTorch or'):
+    with pytest.raises(BackendError, match=r'^The ONNX .* leaves out training; .*=torch or .*=tensorflow \(PyTorch or'):
         backend.load_trainer('ONNX Runtime')
     monkeypatch.setattr(backend, '_can_import', lambda module: module == 'onnxruntime')
     with pytest.raises(BackendError, match=r"pip install 'ptychopinn-reconstructor\[torch\]'$"):

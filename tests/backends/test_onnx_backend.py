@@ -62,8 +62,8 @@ def test_a_session_takes_the_thread_that_calls_it(backend: Backend) -> None:
 
 def test_half_precision_is_refused(backend: Backend) -> None:
     """SETTINGS, B29: what has no effect here is no setting."""
-    config = make_config(backend, execution__precision='bf16-mixed')
-    with pytest.raises(ConfigError, match='precision is bf16-mixed, but the ONNX Runtime backend computes in single'):
+    config = make_config(backend).merged({'execution': {'precision': 'bf16-mixed'}})
+    with pytest.raises(ConfigError, match=r'precision is bf16-mixed, but the ONNX .* out half precision; set it to 32'):
         backend.network(config, draw_network_weights(backend, config), 'cpu')
 
 

@@ -16,9 +16,10 @@ import pytest
 from scans import backend_here
 
 from ptychopinn_reconstructor.backend import TrainingJob, find_missing_modules, load_backend
-from ptychopinn_reconstructor.conformance import BackendConformance
+from ptychopinn_reconstructor.conformance import BackendConformance, oracle
+from ptychopinn_reconstructor.conformance.jobs import draw_test_weights
 from ptychopinn_reconstructor.conformance.runs import Run, Runs
-from ptychopinn_reconstructor.conformance.training import CASES
+from ptychopinn_reconstructor.conformance.training import CASES, NOT_ALONE, make_loss_job
 from ptychopinn_reconstructor.errors import DeviceError, ModelFileError
 
 pytest_plugins = ['ptychopinn_reconstructor.conformance.plugin', 'slow_with_tensorflow']
@@ -115,6 +116,24 @@ def is_disturbed(sound: Any, job: TrainingJob) -> Any:
     return sound.train(replace(job, config=other) if job.inspect else job)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('case', CASES)
+def test_every_setting_of_a_case_matters(inner: Any, tmp_path: Path, case: str) -> None:
+    """SETTINGS: without it NumPy gives another loss, so that a backend that ignores it is found out."""
+    whole = make_loss_job(inner, tmp_path, case)
+    weights = draw_test_weights(oracle.shapes(whole.config))
+
+    def differs(job: TrainingJob) -> bool:
+        losses = [oracle.compute_epoch_losses(one.scans, one.splits, one.config, weights)[0] for one in (job, whole)]
+        return losses[0] != pytest.approx(losses[1], rel=2e-4)
+
+    for key in CASES[case][0].keys() - NOT_ALONE:
+        assert differs(make_loss_job(inner, tmp_path, case, key)), key
+    first = whole.scans[0]
+    for scan in (replace(first, background=None), replace(first, intensity=None)) if 'background' in case else ():
+        assert differs(replace(whole, scans=(scan,)))
+
+
 LOSS = 'test_the_loss_is_that_of_the_reference'
 EQUAL = 'test_equal_jobs_give_equal_weights'
 PLAIN, GRIDSIZE_2 = list(CASES)[:2]
@@ -168,12 +187,14 @@ PROJECT = {
     'conftest.py': "pytest_plugins = ['ptychopinn_reconstructor.conformance.plugin']\n",
     'test_mine.py': (
         'from ptychopinn_reconstructor.conformance import BackendConformance\n\n\n'
-        'class TestMine(BackendConformance):\n    pass\n'
+        "class TestMine(BackendConformance):\n    backend_name = ''\n"
     ),
     'mine.py': (
-        'from ptychopinn_reconstructor.backend import BackendDescription, describe, load_backend\n\n'
-        'ARCHITECTURES = describe({base!r}).architectures\n'
-        "DESCRIPTION = BackendDescription('mine', 'Mine', (), 'mine', 'mine:Mine', ARCHITECTURES)\n\n\n"
+        'from ptychopinn_reconstructor.backend import ALL_CAPABILITIES, BackendDescription, Capability\n'
+        'from ptychopinn_reconstructor.backend import describe, load_backend\n\n'
+        'NETWORKS = describe({base!r}).architectures\n'
+        'ABLE = ALL_CAPABILITIES\n'
+        "DESCRIPTION = BackendDescription('mine', 'Mine', (), 'mine', 'mine:Mine', NETWORKS, capabilities=ABLE)\n\n\n"
         'class Mine:\n'
         "    name, title = 'mine', 'Mine'\n\n"
         '    def __getattr__(self, name):\n'
@@ -184,7 +205,6 @@ PROJECT = {
     'mine-1.dist-info/METADATA': 'Metadata-Version: 2.1\nName: mine\nVersion: 1\n',
     'mine-1.dist-info/entry_points.txt': '[ptychopinn_reconstructor.backends]\nmine = mine:DESCRIPTION\n',
 }
-OVERRIDE = "import pytest\n\n\n@pytest.fixture(scope='session')\ndef conformance_backend():\n    return 'mine'\n"
 BLOCKED = """
 import sys
 
@@ -220,6 +240,12 @@ def pytest_in(project: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
+def name_mine(project: Path) -> None:
+    """Let the project's checks run over its own backend alone."""
+    checks = project / 'test_mine.py'
+    checks.write_text(checks.read_text().replace("''", "'mine'"))
+
+
 @pytest.mark.slow
 def test_every_registered_backend_is_covered_or_skipped_with_its_reason(project: Path) -> None:
     """None disappears because its framework is not installed; a foreign one is among them."""
@@ -234,10 +260,22 @@ def test_every_registered_backend_is_covered_or_skipped_with_its_reason(project:
 
 
 @pytest.mark.slow
+def test_what_a_toy_leaves_out_is_skipped_with_its_reason(project: Path) -> None:
+    """B46: the checks that need it alone; and the package refuses it, though the backend under it could do it."""
+    name_mine(project)
+    text = (project / 'mine.py').read_text()
+    (project / 'mine.py').write_text(text.replace('ABLE = ALL_CAPABILITIES', 'ABLE = {Capability.TRAINING}'))
+    chosen = 'what_it_leaves_out or adamw or keeps_its_power or to_resume or supervised_learns or that_is_slow'
+    said = ' '.join(pytest_in(project, '-rs', '-k', chosen).split())
+    assert '2 passed, 4 skipped' in said and 'test_what_it_leaves_out_is_refused[mine] PASSED' in said, said
+    for left_out in ('resuming a training', 'learning from known objects', 'training the probe', 'half precision'):
+        assert f'the Mine backend leaves out {left_out}' in said
+
+
+@pytest.mark.slow
 def test_a_foreign_project_runs_the_checks_over_its_backend(project: Path) -> None:
-    """`pytest_plugins`, a class and a fixture are enough; a failing check shows its values."""
-    with (project / 'conftest.py').open('a') as conftest:
-        conftest.write(OVERRIDE)
+    """`pytest_plugins` and a class are enough; a failing check shows its values."""
+    name_mine(project)
     said = pytest_in(project, '-k', 'neutral_layout or versions_name or who_it_is')
     assert '1 failed, 4 passed' in said, said
     assert 'test_versions_name_the_framework FAILED' in said

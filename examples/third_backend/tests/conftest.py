@@ -1,0 +1,1 @@
+pytest_plugins = ['ptychopinn_reconstructor.conformance.plugin']

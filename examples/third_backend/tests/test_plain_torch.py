@@ -1,0 +1,5 @@
+from ptychopinn_reconstructor.conformance import BackendConformance
+
+
+class TestPlainTorch(BackendConformance):
+    backend_name = 'plain'
