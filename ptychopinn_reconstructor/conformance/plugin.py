@@ -33,7 +33,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what the backend's description says that it leaves out (B46): here, so that the reason is reported once."""
     for mark in item.iter_markers(MARKER):
         assert isinstance(item, pytest.Function)
-        skip_left_out(item.callspec.params['conformance_backend'], *mark.args)
+        skip_left_out(str(item.callspec.params['conformance_backend']), *mark.args)
 
 
 @pytest.fixture(scope='session')
