@@ -24,6 +24,7 @@ from .loading import (
     installed,
     load_backend,
     load_trainer,
+    load_trainer_for,
     resolve_name,
     resolve_title,
 )
@@ -52,6 +53,7 @@ __all__ = [
     'installed',
     'load_backend',
     'load_trainer',
+    'load_trainer_for',
     'resolve_name',
     'resolve_title',
     'select_arrays',

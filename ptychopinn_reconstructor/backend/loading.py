@@ -89,6 +89,16 @@ def load_trainer(name: str) -> Backend:
     return _load(described, installed(training=True))
 
 
+def load_trainer_for(config: Config, *, resume: bool) -> Backend:
+    """Backend that a training asks for; also ConfigError or BackendError where it asks for what that one leaves out."""
+    backend = load_trainer(config.execution.backend)
+    described = describe(backend.name)
+    check_requests(described, config, training=True)
+    if resume:
+        check_capability(described, Capability.RESUMING)
+    return backend
+
+
 def check_capability(described: BackendDescription, capability: Capability) -> None:
     """Raise BackendError, which names the backends that have it, where a backend leaves a capability out."""
     if capability not in described.capabilities:

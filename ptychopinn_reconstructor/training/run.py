@@ -14,17 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import (
-    Backend,
-    Capability,
-    TrainedModel,
-    TrainingJob,
-    check_capability,
-    check_precision,
-    check_requests,
-    describe,
-    load_trainer,
-)
+from ..backend import Backend, TrainedModel, TrainingJob, check_precision, load_trainer_for
 from ..config import Config
 from ..display.document import Items, Text, format_fragment
 from ..errors import Interrupted
@@ -133,10 +123,7 @@ def run_training(
 ) -> TrainingResult:
     """Result of the planned training; model and checkpoints go to `output_dir`. Options and errors as in `train`."""
     emit = with_logging(emit)
-    config, backend = plan.config, load_trainer(plan.config.execution.backend)
-    check_requests(describe(backend.name), config, training=True)
-    if resume:
-        check_capability(describe(backend.name), Capability.RESUMING)
+    config, backend = plan.config, load_trainer_for(plan.config, resume=resume)
     backend.check(config)
     ranks = find_ranks(config.execution)
     device = _choose_device(backend, config, ranks)

@@ -208,11 +208,13 @@ def diagnose(request: DiagnoseRequest, channel: Channel) -> None:
 
 def train(request: TrainRequest, channel: Channel) -> None:
     """Train in the output folder; an earlier training there is kept beside the new one."""
+    from ..backend import load_trainer_for
     from ..config import parse
     from ..io.locks import FolderLock
     from ..training.setup import complete_config
 
     config = parse(request.config)
+    load_trainer_for(config, resume=request.resume or request.finish)  # its refusal leaves the folder as it is
     scans, sources = training_scans(request, config, channel)
     config = complete_config(scans, config)
     with FolderLock(request.output_dir, 'training') as lock:

@@ -278,5 +278,5 @@ def test_a_foreign_project_runs_the_checks_over_its_backend(project: Path) -> No
     name_mine(project)
     said = pytest_in(project, '-k', 'neutral_layout or versions_name or who_it_is')
     assert '1 failed, 4 passed' in said, said
-    assert 'test_versions_name_the_framework FAILED' in said
+    assert 'test_versions_name_the_framework[mine] FAILED' in said
     assert 'E       assert False' in said and 'where False = all(' in said  # assertions are rewritten
