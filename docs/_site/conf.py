@@ -18,11 +18,12 @@ extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphin
 
 root_doc = 'docs/index'
 include_patterns = ['docs/**', 'specs/*.md', 'benchmarks/*.md', 'examples/*.md', 'examples/**/*.md', '*.md']
-exclude_patterns = ['README.md', 'docs/_site', '.*', 'build', 'dist', 'demo', 'screenshots']
+exclude_patterns = ['README.md', 'examples/third_backend', 'docs/_site', '.*', 'build', 'dist', 'demo', 'screenshots']
 
 myst_enable_extensions = ['dollarmath', 'deflist']
 myst_heading_anchors = 4
 html_math_renderer = 'mathml'
+smartquotes = False  # two hyphens begin an option, also outside of code
 
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'signature'
