@@ -35,7 +35,7 @@ MYPY = ../$(1)/bin/python -m mypy --config-file ../pyproject.toml --cache-dir ..
 .PHONY: help install environments system-libraries window-libraries test test-all test-torch-only test-tensorflow-only
 .PHONY: test-ptychodus test-ptychodus-all test-pty-chi demo gui bench quality harden coverage mutation lint format wheel
 .PHONY: docs docs-links docs-pictures
-.PHONY: clean
+.PHONY: test-oldest test-newest release clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
@@ -104,6 +104,21 @@ test: $(STAMP) system-libraries ## the tests of every day, minutes; ends with th
 test-all: $(STAMP) system-libraries ## every test there is: an hour or so
 	$(BIN)/python -P $(PYTEST)
 	$(MAKE) test-torch-only test-tensorflow-only test-ptychodus-all test-pty-chi docs
+
+# The lowest releases that pyproject.toml allows of what it names, and the newest of everything; uv finds both.
+%-oldest/.installed: RESOLUTION = lowest-direct
+%-newest/.installed: RESOLUTION = highest
+.venv-oldest/.installed .venv-newest/.installed: pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet 'uv>=0.5'
+	$(@D)/bin/python -m uv pip install --quiet --python $(@D)/bin/python --resolution $(RESOLUTION) $(CONTENT)
+	touch $@
+
+test-oldest: .venv-oldest/.installed system-libraries ## the tests of every day with the lowest releases that are allowed
+test-newest: .venv-newest/.installed system-libraries ## the same with the newest releases that there are
+test-oldest test-newest: test-%:
+	.venv-$*/bin/python -P -m ptychopinn_reconstructor doctor
+	.venv-$*/bin/python -P $(PYTEST) -m 'not slow' --hypothesis-profile repeated
 
 # That nothing needs the other framework: it is hidden (tests/refused); tests that hide one themselves need both.
 ALONE := tests/backend tests/conformance tests/cli/test_commands.py tests/worker/test_worker.py
@@ -196,6 +211,9 @@ format: $(STAMP) ## let ruff mend imports and formatting
 wheel: $(STAMP) ## build wheel and sdist in dist/
 	rm -rf build dist
 	$(BIN)/pyproject-build --no-isolation .
+
+release: $(STAMP) ## build a release, try it where nothing else is installed, list what comes with it, tag it
+	.ci/release
 
 clean: ## remove everything that the other targets made, environments included
 	rm -rf .venv .venv-* .typecheck .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist demo screenshots site *.egg-info

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.events import Epoch, Event
+from ptychopinn_reconstructor.io.curves import write_losses
 from ptychopinn_reconstructor.physics.simulation.simulate import simulate
 from ptychopinn_reconstructor.training.train import train
 
@@ -25,4 +26,5 @@ def follow(event: Event) -> None:
 scan = simulate(n=32, positions=100, step=5.0, seed=0)
 config = Config().merged({'training': {'nepochs': 4 * wanted, 'batch_size': 16}})
 trained = train([scan], config, Path('followed'), emit=follow, should_stop=lambda: len(seen) >= wanted)
-print(f'stopped early: {trained.trained.interrupted}; the best epoch so far is in {trained.model}')
+picture = write_losses('losses.png', {'followed': [(number, loss, None) for number, loss in enumerate(seen, 1)]})
+print(f'stopped early: {trained.trained.interrupted}; best epoch so far: {trained.model}, losses: {picture}')

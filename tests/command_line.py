@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import inspect
 import json
 import re
 import subprocess
@@ -29,8 +30,12 @@ def load_commands() -> dict[str, click.Command]:
     return {name: entry.load() for name, entry in COMMANDS.items()}
 
 
+# Before click 8.2 stderr is a stream of its own only where that is asked for.
+APART: Any = {'mix_stderr': False} if 'mix_stderr' in inspect.signature(CliRunner).parameters else {}
+
+
 def run(*args: str) -> Result:
-    return CliRunner().invoke(main, args)
+    return CliRunner(**APART).invoke(main, args)
 
 
 def snapshot(folder: Path) -> dict[str, str]:

@@ -709,3 +709,4 @@ def test_the_example_that_follows_a_training_runs(tmp_path: Path) -> None:
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
     assert 'stopped early: True' in result.stdout and len([*tmp_path.rglob('model.safetensors')]) == 1
+    assert (tmp_path / 'losses.png').stat().st_size > 5_000

@@ -50,6 +50,15 @@ def test_it_writes_presets_and_examples(folder: Path) -> None:
         assert (folder / 'examples' / path).read_bytes() == (EXAMPLES / path).read_bytes()
 
 
+def test_every_example_is_listed_with_what_it_ends_with(folder: Path) -> None:
+    text = (folder / 'examples' / 'README.md').read_text(encoding='utf-8')
+    there = {path.name + '/' * path.is_dir() for path in (folder / 'examples').iterdir()} - {'README.md', 'pictures/'}
+    assert {line.split('`')[1] for line in text.splitlines() if line.startswith('| `')} == there
+    pictures = re.findall(r'\((pictures/[^)]+)\)', text)
+    sizes = [(folder / 'examples' / name).stat().st_size for name in pictures]
+    assert len(pictures) == 4 and max(sizes) < 100_000 and min(sizes) > 5_000
+
+
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / 'mine.txt').write_text('mine')
     before = snapshot(tmp_path)

@@ -8,13 +8,12 @@ import re
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from command_line import run
 from scans import small_scan
 
 import ptychopinn_reconstructor as pp
 from ptychopinn_reconstructor.backend.common import Journal
 from ptychopinn_reconstructor.backend.interface import TrainingJob
-from ptychopinn_reconstructor.cli.main import main
 from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.events import LOGGER
 from ptychopinn_reconstructor.io.npz import write_npz
@@ -30,7 +29,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def test_without_a_terminal_each_pass_is_a_line_on_stderr(line: list[str], tmp_path: Path) -> None:
     """With the time; in a file as JSON, too, where each has the fields of what has happened; --quiet says nothing."""
     file = tmp_path / 'log.jsonl'
-    told = CliRunner().invoke(main, [*line, '--log-file', str(file), '--log-format', 'text'])
+    told = run(*line, '--log-file', str(file), '--log-format', 'text')
     assert told.exit_code == 0
     lines = [text for text in told.stderr.splitlines() if 'pass ' in text]
     assert [re.sub(r'^\d\d:\d\d:\d\d ', '', text).partition(':')[0] for text in lines] == [
@@ -38,7 +37,7 @@ def test_without_a_terminal_each_pass_is_a_line_on_stderr(line: list[str], tmp_p
     ]
     assert 'refine: numpy on cpu' in told.stderr and file.read_text() == told.stderr
     file.unlink()
-    silent = CliRunner().invoke(main, [*line, '--quiet', '--log-file', str(file), '--log-format', 'json'])
+    silent = run(*line, '--quiet', '--log-file', str(file), '--log-format', 'json')
     assert silent.exit_code == 0 and silent.stderr == ''
     records = [json.loads(text) for text in file.read_text().splitlines()]
     passes = [record for record in records if record.get('event') == 'epoch']
@@ -48,7 +47,7 @@ def test_without_a_terminal_each_pass_is_a_line_on_stderr(line: list[str], tmp_p
 
 
 def test_a_log_file_that_cannot_be_written_is_one_line(line: list[str], tmp_path: Path) -> None:
-    refused = CliRunner().invoke(main, [*line, '--log-file', str(tmp_path / 'no' / 'log')])
+    refused = run(*line, '--log-file', str(tmp_path / 'no' / 'log'))
     assert refused.exit_code == 2 and 'Cannot write the log file' in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
 
@@ -57,12 +56,12 @@ def test_a_log_file_ends_with_the_error_and_its_class(line: list[str], tmp_path:
     """Once, as a sentence in the words of the command line; as JSON the class is a field."""
     text, fields = tmp_path / 'log', tmp_path / 'log.jsonl'
     bad = [*line, '--probe', 'nothing.npz']
-    refused = CliRunner().invoke(main, [*bad, '--log-file', str(text)])
+    refused = run(*bad, '--log-file', str(text))
     sentence = refused.stderr.splitlines()[-1].removeprefix('ptychopinn: error: ')
     assert refused.exit_code == 2
     assert re.sub(r'^\d\d:\d\d:\d\d ', '', text.read_text().splitlines()[-1]) == f'error: {sentence} (ScanError)'
     assert text.read_text().count(sentence) == 1
-    CliRunner().invoke(main, [*bad, '--log-file', str(fields), '--log-format', 'json'])
+    run(*bad, '--log-file', str(fields), '--log-format', 'json')
     last = json.loads(fields.read_text().splitlines()[-1])
     assert last['level'] == 'error' and last['error'] == 'ScanError' and last['message'] == sentence
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command_line import run
 
 import ptychopinn_reconstructor as pp
-from ptychopinn_reconstructor.cli.main import main
 from ptychopinn_reconstructor.errors import ConfigError, ScanError
 from ptychopinn_reconstructor.io import write_npz
 from ptychopinn_reconstructor.physics.prepare import prepare_scan
@@ -42,7 +41,7 @@ def product(scan: Scan, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_command_goes_on_from_a_result(scan: Scan, product: Path, tmp_path: Path) -> None:
     write_npz(tmp_path / 'scan.npz', scan)
     line = ['refine', str(tmp_path / 'scan.npz'), '--initial', str(product), '--output-dir', str(tmp_path / 'r')]
-    result = CliRunner().invoke(main, [*line, '--passes', '1'])
+    result = run(*line, '--passes', '1')
     assert result.exit_code == 0 and f'Goes on from the object and probe of {product}' in result.stdout
     metrics = json.loads((tmp_path / 'r' / 'metrics.json').read_text())
     assert metrics['initial'] == str(product) and metrics['probe_source'] == 'earlier_result'

@@ -9,11 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from command_line import error_lines
+from command_line import error_lines, run
 
 import ptychopinn_reconstructor as pp
-from ptychopinn_reconstructor.cli.main import main
 from ptychopinn_reconstructor.io import read_product, write_npz
 from ptychopinn_reconstructor.physics.simulation.simulate import simulate
 from ptychopinn_reconstructor.result import Reason, Verdict
@@ -185,7 +183,7 @@ def test_a_verdict_in_plain_json() -> None:
 def test_a_bad_result_is_written_and_ends_a_strict_command_with_3(tmp_path: Path) -> None:
     write_npz(tmp_path / 'scan.npz', spoil(heat_pixels)(make_scan()))
     line = ['refine', str(tmp_path / 'scan.npz'), '--output-dir', str(tmp_path / 'r'), '--passes', '5', '--as-is']
-    lax, strict = CliRunner().invoke(main, line), CliRunner().invoke(main, [*line, '--strict'])
+    lax, strict = run(*line), run(*line, '--strict')
     assert lax.exit_code == 0 and 'times counting noise: bad' in lax.stdout
     assert 'bad: ' in lax.stdout and 'To do: mask them' in lax.stdout
     assert strict.exit_code == 3 and strict.stdout.count('\n') == lax.stdout.count('\n')
@@ -195,4 +193,4 @@ def test_a_bad_result_is_written_and_ends_a_strict_command_with_3(tmp_path: Path
     assert verdict['word'] == 'bad' and {reason['code'] for reason in verdict['reasons']} >= {'misfit', 'bad_pixels'}
     assert 'times counting noise: bad, since 3 pixels' in read_product(tmp_path / 'r' / 'product.h5').comments
     write_npz(tmp_path / 'scan.npz', make_scan())
-    assert CliRunner().invoke(main, [*line, '--strict']).exit_code == 0
+    assert run(*line, '--strict').exit_code == 0
