@@ -53,12 +53,12 @@ def address(folder: Path) -> Iterator[str]:
         assert found is not None
         yield found[1]
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=300) == 0
 
 
 def fetch(address: str, host: str | None = None) -> str:
     request = urllib.request.Request(address, headers={} if host is None else {'Host': host})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=300) as answer:
         return str(answer.read().decode())
 
 
@@ -80,7 +80,7 @@ def open_socket(address: str, origin: str) -> str:
     where = f'{address.replace("http", "ws", 1)}ws'
 
     async def connect() -> str:
-        request = HTTPRequest(where, headers={'Origin': origin})
+        request = HTTPRequest(where, headers={'Origin': origin}, connect_timeout=300, request_timeout=300)
         socket = await websocket_connect(request, subprotocols=['bokeh', token[1]])
         return str(await socket.read_message())
 
