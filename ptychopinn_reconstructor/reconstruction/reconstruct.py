@@ -26,6 +26,7 @@ from ..physics.prepare import PreparedScan, prepare_scan
 from ..physics.processes import ALONE, Processes
 from ..result import ProbeSource, RunInfo
 from ..scan import Scan
+from .blas import one_blas_thread
 from .diagnosed import follow_diagnosis
 from .earlier_result import EarlierResult, place_object, read_earlier_result
 from .finish import Result, finish
@@ -38,6 +39,7 @@ from .report import StageTimes
 from .usable_scan import make_usable, make_usable_for_network, set_propagation
 
 
+@one_blas_thread()
 def reconstruct(
     scan: Scan,
     model: str | Path,
@@ -200,6 +202,7 @@ def open_for(path: str | Path, scan: Scan) -> Model:
     return model
 
 
+@one_blas_thread()
 def refine_scan(
     scan: Scan,
     config: Config,

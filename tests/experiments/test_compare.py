@@ -501,8 +501,8 @@ def test_an_interrupt_ends_the_child_too(scans: Path, tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     out, said = process.communicate(timeout=300)
     assert process.returncode == 130 and out == ''
-    (line,) = error_lines(said)
-    assert line.startswith('ptychopinn: error: The training with torch')
+    (told,) = error_lines(said)
+    assert told.startswith('ptychopinn: error: The training with torch')
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
     assert not list(tmp_path.glob('out/report.*')) and not list((tmp_path / 'out').rglob('*.partial*'))
