@@ -173,7 +173,7 @@ PICTURES := finished:ptychodus window-pinn:panel running:training pretraining:pr
 docs-pictures: export QT_QPA_PLATFORM = offscreen
 docs-pictures: $(HOST)/.wheel system-libraries ## take the pictures of the documentation anew
 	$(call HOST_PYTEST,$(HOST)) tests/gui
-	for pair in $(PICTURES); do cp screenshots/ptychodus/$${pair%:*}.png docs/$${pair#*:}.png; done
+	set -e; for pair in $(PICTURES); do cp screenshots/ptychodus/$${pair%:*}.png docs/$${pair#*:}.png; done
 
 # Types are checked once against the installed Ptychodus and Qt, a folder of its tests at a time, since each has its own
 # conftest.
