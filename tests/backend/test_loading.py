@@ -14,6 +14,7 @@ import pytest
 
 from ptychopinn_reconstructor.backend import BackendDescription
 from ptychopinn_reconstructor.backend import loading as backend
+from ptychopinn_reconstructor.config import Config
 from ptychopinn_reconstructor.errors import BackendError, ConfigError
 
 FRAMEWORKS = {'torch': ['torch', 'lightning'], 'tensorflow': ['tensorflow', 'keras']}
@@ -155,6 +156,19 @@ def test_to_train_what_trains_is_offered(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(backend, '_can_import', lambda module: module == 'onnxruntime')
     with pytest.raises(BackendError, match=r"pip install 'ptychopinn-reconstructor\[torch\]'$"):
         backend.load_trainer('torch')
+
+
+def test_what_is_left_out_is_refused_where_it_is_asked_for() -> None:
+    """B46: by a setting away from its default; of a network that is only applied nothing else than its precision."""
+    described, plain = backend.describe('onnx'), Config()
+    asking = plain.merged({'model': {'model_type': 'supervised'}, 'execution': {'strategy': 'ddp', 'devices': 2}})
+    for config, training in ((plain, True), (plain, False), (asking, False)):
+        backend.check_requests(described, config, training=training)
+    with pytest.raises(ConfigError, match=r'^model\.model_type is supervised, but the ONNX .*; set it to pinn, or choose'):
+        backend.check_requests(described, asking, training=True)
+    with pytest.raises(ConfigError, match=r'leaves out half precision; set it to 32, or .*=torch or .*=tensorflow'):
+        backend.check_requests(described, plain.merged({'execution': {'precision': '16-mixed'}}), training=False)
+    backend.check_requests(backend.describe('torch'), asking, training=True)
 
 
 @pytest.mark.parametrize('name', ['jax', 'Torch', '', 'torch '])
