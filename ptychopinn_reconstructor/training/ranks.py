@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ..backend import Capability, check_capability, describe, resolve_name
 from ..config import ExecutionConfig
 from ..errors import ConfigError
 
@@ -31,10 +32,12 @@ ALONE = Ranks()
 def find_ranks(execution: ExecutionConfig, variables: Mapping[str, str] = os.environ) -> Ranks:
     """This process among those that train together; the only one unless the strategy is ddp.
 
-    Raises ConfigError where it was started alone, or with another number of processes than the configuration says.
+    Raises ConfigError where it was started alone, or with another number of processes than the configuration says,
+    BackendError where the backend leaves such trainings out.
     """
     if execution.strategy != 'ddp':
         return ALONE
+    check_capability(describe(resolve_name(execution.backend)), Capability.PROCESSES)
     wanted = execution.devices * execution.num_nodes
     start = START.format(nodes=execution.num_nodes, devices=execution.devices)
     names = next((names for names in LAUNCHERS if all(name in variables for name in names)), None)
