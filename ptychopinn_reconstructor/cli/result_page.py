@@ -32,7 +32,8 @@ CAPTIONS = {
     'amplitude': 'Amplitude of the object',
     'phase': 'Phase of the object',
     'residual_map': 'Misfit of each pattern at its position',
-    'uncertainty': 'Uncertainty: how far what the network says of a place differs between patterns',
+    'uncertainty': 'Uncertainty: error bars of 90 % where the object was refined, otherwise how far what the network '
+    'says of a place differs between patterns',
     'coverage': 'Where light has fallen, and the scan positions',
     'split_frc': 'Fourier ring correlation of two halves of the patterns',
 }

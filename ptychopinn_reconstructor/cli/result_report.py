@@ -71,11 +71,11 @@ def format_verdict(verdict: Verdict | None) -> list[str]:
 
 def summarize_reliability(reliability: Mapping[str, Any]) -> dict[str, Any]:
     """How far a result can be trusted: residual, R-factor, uncertainty and resolution, as far as they are known."""
-    split = reliability.get('split_frc')
+    split, refined = reliability.get('split_frc'), reliability.get('uncertainty_of') == 'result'
     return {
         'residual': reliability['residual'],
         'R-factor': reliability.get('r_factor'),
-        'uncertainty, median': reliability.get('uncertainty_median'),
+        '90 % error bars, median' if refined else 'uncertainty, median': reliability.get('uncertainty_median'),
         'half-data FRC': describe_half_data(split['resolution']) if split else None,
     }
 

@@ -67,7 +67,7 @@ def draw_uncertainty_map(
     label: str = 'standard deviation',
     pixel_size: PixelSize | None = None,
 ) -> Figure:
-    """A figure of a standard deviation (H, W), gray where unknown or not illuminated, `coverage` outlined."""
+    """A figure of an uncertainty (H, W), gray where unknown or not illuminated, `coverage` outlined."""
     values = np.where(coverage, deviation, np.nan)
     scale = ColorScale(label, 'magma', (0.0, compute_upper_limit(values)))
     figure, axis = make_image_figure(values.shape, pixel_size, title='uncertainty where the object is lit')

@@ -25,6 +25,8 @@ from .records import MENDED, ScanFile, Use, build_scan
 
 INDEXES_KEY = 'probe_position_indexes'
 COMPONENTS_KEY, WEIGHTS_KEY = 'probe_components', 'opr_weights'
+UNCERTAINTY_KEY = 'uncertainty'  # in the metadata of a result
+OWN_UNCERTAINTY_KEY = 'ptychopinn_object_uncertainty'  # a dataset of ours, which Ptychodus passes over
 LARGEST_PTP = 1e-6  # of the weights of a probe that are all alike
 FRESNEL_KEY = 'fresnel_number'  # in the metadata of a result
 OWN_FRESNEL_KEY = 'ptychopinn_fresnel_number'  # an attribute of ours, beside the lengths that it follows from
@@ -128,7 +130,8 @@ def read_product(path: str | Path) -> Reconstruction:
 def write_product(path: str | Path, result: Reconstruction) -> None:
     """Write a product that Ptychodus opens; a result known in pixels only gets nominal ones (`with_pixel_size`).
 
-    Numbers of the metadata that a product knows (NUMBERS) and `probe_position_indexes` are kept, others left out.
+    Numbers of the metadata that a product knows (NUMBERS), `probe_position_indexes` and the error bars are kept, others
+    left out.
 
     Raises OutputError when the file cannot be written.
     """
@@ -159,6 +162,11 @@ def write_product(path: str | Path, result: Reconstruction) -> None:
             file[WEIGHTS_KEY] = np.asarray(result.metadata[WEIGHTS_KEY], dtype=np.float64)
         file['object'] = result.object[None]
         file['object'].attrs.update({**pixel, 'center_y_m': center[0], 'center_x_m': center[1]})
+        if UNCERTAINTY_KEY in result.metadata:
+            from ..physics.scoring.error_bars import COVERAGE
+
+            file[OWN_UNCERTAINTY_KEY] = np.asarray(result.metadata[UNCERTAINTY_KEY], dtype=np.float32)
+            file[OWN_UNCERTAINTY_KEY].attrs['coverage'] = COVERAGE
         file['object_layer_spacing_m'] = np.zeros(0)
         file['loss_epochs'] = np.array([epoch for epoch, _ in result.losses], dtype=np.int64)
         file['loss_values'] = np.array([value for _, value in result.losses], dtype=np.float64)

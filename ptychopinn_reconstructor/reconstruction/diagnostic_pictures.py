@@ -32,7 +32,8 @@ def pictures(reliability: Reliability) -> dict[str, Figure]:
     places = reliability.positions + reliability.origin - [side.start for side in area]
     figures = {'residual_map': draw_residual_map(reliability.misfit.per_pattern, places, coverage, pixel_size=size)}
     if reliability.uncertainty is not None:
-        label = f'standard deviation of the {reliability.source}'
+        refined = reliability.source == 'result'
+        label = 'radius of 90 % (transmission)' if refined else f'standard deviation of the {reliability.source}'
         figures['uncertainty'] = draw_uncertainty_map(
             reliability.uncertainty[area], coverage, label=label, pixel_size=size
         )
@@ -48,7 +49,7 @@ def to_bytes(reliability: Reliability) -> bytes:
     misfit = reliability.misfit
     arrays: dict[str, NDArray[Any]] = {name: getattr(misfit, name) for name in PER_PATTERN}
     arrays |= {'positions': reliability.positions, 'coverage': reliability.coverage}
-    plain = {name: getattr(reliability, name) for name in ('origin', 'pixel_size', 'source', 'outside')}
+    plain = {name: getattr(reliability, name) for name in ('origin', 'pixel_size', 'source', 'outside', 'from_network')}
     if reliability.uncertainty is not None:
         arrays['uncertainty'] = reliability.uncertainty
     if reliability.split is not None:
@@ -76,4 +77,5 @@ def from_bytes(data: bytes) -> Reliability:
         source=plain['source'],
         split=None if split is None else FRC(**{name: arrays[name] for name in CURVES}, **split),
         outside=tuple(plain['outside']),
+        from_network=plain['from_network'],
     )

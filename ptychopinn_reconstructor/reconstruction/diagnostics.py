@@ -4,9 +4,11 @@
 |-------------|--------------------------------------------------------------------|--------------------------------|
 | residual, R | predicted and measured patterns (physics/residual.py)              | at each scan position          |
 | coverage    | probe power summed over all positions (physics/coverage.py)        | canvas, yes or no              |
-| uncertainty | how far overlapping patches of the network, or the objects of      | canvas, standard deviation of  |
-|             | several networks, disagree (physics/disagreement.py, ensemble.py)  | the complex transmission       |
-| split FRC   | two halves of the patterns, each reconstructed (physics/halves.py) | one curve                      |
+| uncertainty | of a refined object: its detail, what the patterns still ask for,  | canvas, radius of 90 % error   |
+|             | what the last pass has changed (physics/scoring/error_bars.py)     | bars of the transmission       |
+|             | without refinement: how far overlapping patches of the network, or | canvas, standard deviation of  |
+|             | the objects of several networks, disagree                          | the complex transmission       |
+| split FRC   | two halves of the patterns, each reconstructed (scoring/halves.py) | one curve                      |
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from ..physics.scoring.frc import FRC, describe_half_data
 from ..physics.scoring.halves import halves_frc, split_interleaved
 
 Refine = Callable[[PreparedScan, NDArray[np.complex64]], NDArray[np.complex64]]
+Source = Literal['result', 'patches', 'models']
 HIGH = 95  # percentile of the uncertainty that is reported beside the median
 
 
@@ -43,13 +46,16 @@ class Reliability:
     coverage
         (H, W), true where the object was illuminated.
     uncertainty, source
-        (H, W) standard deviation of the complex transmission, NaN where unknown, and of what: the network's
-        overlapping 'patches', or the objects of an ensemble's 'models'. None without a network.
+        (H, W) in units of transmission, NaN where unknown, and of what. Of the 'result': the radius about a refined
+        object that holds the true transmission in 90 % of the pixels. Without refinement a standard deviation, of the
+        network's overlapping 'patches' or the objects of an ensemble's 'models'. None where neither is known.
     split
         Fourier ring correlation of two halves, None where not asked for.
     outside
         In what the scan lies outside of what the model was trained for (events.OUTSIDE_TRAINING); empty where it does
         not, or no one knows.
+    from_network
+        Whether it began with a network's object, which two halves then share.
     """
 
     misfit: Residual
@@ -58,9 +64,10 @@ class Reliability:
     pixel_size: tuple[float, float] | None
     coverage: NDArray[np.bool_]
     uncertainty: NDArray[np.float32] | None = None
-    source: Literal['patches', 'models'] = 'patches'
+    source: Source = 'patches'
     split: FRC | None = None
     outside: tuple[str, ...] = ()
+    from_network: bool = False
 
     @property
     def area(self) -> tuple[slice, slice]:
@@ -97,10 +104,12 @@ class Reliability:
         """One line for a product's comments."""
         parts = [f'residual {self.misfit.overall:.4g}', f'R {self.misfit.r_factor:.3g}']
         if (median := self.uncertain(50)) is not None:
-            parts.append(f'{self.source} disagree by {median:.2g} (median)')
+            refined = self.source == 'result'
+            what = f'90 % error bars of {median:.2g}' if refined else f'{self.source} disagree by {median:.2g}'
+            parts.append(f'{what} (median)')
         if self.split is not None:
             found = describe_half_data(self.split.to_json(self.pixel_size)['resolution'])
-            shared = 'the probe' if median is None else 'the network'
+            shared = 'the network' if self.from_network else 'the probe'
             parts.append(f'half-data FRC {found} (both halves share {shared})')
         if self.outside:
             parts.append(f'outside of the training: {", ".join(self.outside).replace("_", " ")}')
@@ -113,9 +122,10 @@ def assess(
     probe: NDArray[np.complex64],
     *,
     uncertainty: NDArray[np.float32] | None = None,
-    source: Literal['patches', 'models'] = 'patches',
+    source: Source = 'patches',
     halves: Sequence[NDArray[np.complex64]] = (),
     outside: Sequence[str] = (),
+    from_network: bool = False,
 ) -> Reliability:
     """Gather what is known about a result on the canvas of `prepared`.
 
@@ -132,6 +142,7 @@ def assess(
         uncertainty=uncertainty,
         source=source,
         outside=tuple(outside),
+        from_network=from_network,
     )
     return replace(reliability, split=_split(halves, reliability.area)) if halves else reliability
 

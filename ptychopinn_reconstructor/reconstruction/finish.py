@@ -19,7 +19,8 @@ from ..physics.engine.refine import Refined, refine
 from ..physics.engine.residuals import residuals
 from ..physics.prepare import PreparedScan
 from ..result import Reconstruction, RunInfo, Verdict
-from .diagnostics import Reliability, assess, refined_halves
+from .diagnostics import Reliability, Source, assess, refined_halves
+from .error_bars import estimate_error
 from .initial_object import InitialObject
 from .notices import refinement_notices
 from .report import Report, StageTimes
@@ -84,6 +85,9 @@ def finish(
 ) -> Result:
     """Refine (if any passes are asked for), say how far it can be trusted and put everything into a Result."""
     canvas, probe, halves = start.canvas, prepared.probe, start.halves
+    refined: Refined | None = None
+    uncertainty = start.deviation  # of the network's object, as long as it is that
+    source: Source = start.source
     run = replace(run, count_gauge=start.count_gauge, refine_passes=options.passes, wavefront=options.wavefront)
     if options.passes:
         with times.stage('refine', len(prepared) * options.passes):
@@ -107,14 +111,18 @@ def finish(
                 halves = refined_halves(prepared, halves, refine_half)
     with times.stage('residual', len(prepared)):
         misfit = residuals(prepared, canvas, probe, arrays=arrays)
+    if refined is not None:
+        with times.stage('error_bars', len(prepared)):
+            uncertainty, source = estimate_error(prepared, refined, misfit.noise_ratio, arrays), 'result'
     with times.stage('reliability', len(prepared)):
         reliability = assess(
             prepared,
             misfit,
             probe,
-            uncertainty=start.deviation,
-            source=start.source,
+            uncertainty=uncertainty,
+            source=source,
             halves=halves,
+            from_network=start.deviation is not None,
             outside=run.outside_training,
         )
         run = replace(run, verdict=judge(prepared, run, reliability, canvas, probe, arrays))
@@ -132,7 +140,8 @@ def finish(
         | ({} if numbers is None else {'probe_position_indexes': numbers})
         | ({} if scan.fresnel_number is None else {'fresnel_number': scan.fresnel_number})
         | detector_metadata(prepared)
-        | variation_metadata(prepared, probe),
+        | variation_metadata(prepared, probe)
+        | ({'uncertainty': uncertainty} if source == 'result' and uncertainty is not None else {}),
     )
     report = Report(run, reliability, (*notices, *start.notices), times.stages)
     previews.emit(Done(residual=report.residual))

@@ -379,12 +379,13 @@ def test_metrics_hold_the_residual_of_the_product(results: Path) -> None:
             np.array(found['residual_per_pattern'])[prepared.order], again.per_pattern, rtol=1e-4
         )
         stages = {'prepare', 'self_test', 'network', 'stitch', 'gauge', 'wavefront', 'residual', 'reliability'} | (
-            {'refine'} if name == 'refined' else set()
+            {'refine', 'error_bars'} if name == 'refined' else set()
         )
         assert set(found['stages']) == stages
         assert all(stage['patterns_per_second'] > 0 for stage in found['stages'].values())
         assert found['reliability']['r_factor'] == pytest.approx(again.r_factor, rel=1e-5)
-        assert found['reliability']['uncertainty_of'] == 'patches' and found['reliability']['split_frc'] is None
+        source = 'result' if name == 'refined' else 'patches'
+        assert found['reliability']['uncertainty_of'] == source and found['reliability']['split_frc'] is None
         assert found['peak_memory_mib'] > 10 and found['cpu_seconds'] > 0
         assert (found['backend'], found['patterns'], found['probe_source']) == (backend_here(), 64, 'scan')
 

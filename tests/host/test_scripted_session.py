@@ -95,7 +95,7 @@ def test_the_log_panel_tells_what_happened(scripted: Finished) -> None:
     assert "the selected product 'demo'" in log and ' on cpu' in log and 'Model: model.safetensors: pinn' in log
     inference = log.rpartition('Model: model.safetensors')[2]
     assert 'Probe power is' in inference
-    assert re.search(r'Done after \d+ refinement passes: residual 0\.\d+, R 0\.\d+, patches disagree by', inference)
+    assert re.search(r'Done after \d+ refinement passes: residual 0\.\d+, R 0\.\d+, 90 % error bars of', inference)
     assert 'ERROR' not in log
 
 

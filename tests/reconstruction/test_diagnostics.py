@@ -208,13 +208,15 @@ def alone() -> tuple[Result, list[Event]]:
 def test_every_result_says_how_far_to_trust_it(alone: tuple[Result, list[Event]]) -> None:
     result, events = alone
     reliability, report = result.report.reliability, result.report
-    assert reliability.uncertainty is None and reliability.split is not None
+    assert reliability.uncertainty is not None and reliability.source == 'result' and reliability.split is not None
     values = reliability.to_json()
     assert values['residual'] == report.residual and 0.05 < values['r_factor'] < 0.5
     worst = values['residual_largest_pattern']
     assert report.residual_per_pattern[worst] == values['residual_largest']
     assert values['covered_share'] == 1.0 and not reliability.coverage[0, 0]
-    assert values['uncertainty_median'] is None
+    assert values['uncertainty_of'] == 'result' and 0 < values['uncertainty_median'] < values['uncertainty_p95'] < 1
+    assert f'90 % error bars of {values["uncertainty_median"]:.2g} (median)' in result.reconstruction.comments
+    assert result.reconstruction.metadata['uncertainty'] is reliability.uncertainty and 'error_bars' in report.stages
     seventh = values['split_frc']['resolution']['seventh']
     assert 2 <= seventh['pixels'] < 8 and seventh['nm'] == pytest.approx(10 * seventh['pixels'])
     comments = result.reconstruction.comments
@@ -270,7 +272,9 @@ def test_the_pictures_are_written_and_old_ones_are_not_left(alone: tuple[Result,
     files = write_result(tmp_path, result.reconstruction, {}, reliability=uncertain)
     for kind in ('residual_map', 'uncertainty', 'coverage', 'split_frc'):
         assert files[kind].parent == tmp_path and len(np.unique(imread(files[kind])[..., :3])) > 20
-    again = write_result(tmp_path, result.reconstruction, {}, reliability=replace(reliability, split=None))
+    again = write_result(
+        tmp_path, result.reconstruction, {}, reliability=replace(reliability, uncertainty=None, split=None)
+    )
     assert 'uncertainty' not in again and not files['uncertainty'].exists() and not files['split_frc'].exists()
     assert again['residual_map'].exists() and again['coverage'].exists()
 
@@ -301,9 +305,9 @@ def test_another_process_knows_the_same(alone: tuple[Result, list[Event]], what:
     reliability = alone[0].report.reliability
     if what == 'everything':
         uncertain = np.random.default_rng(0).random(reliability.coverage.shape).astype(np.float32)
-        reliability = replace(reliability, uncertainty=uncertain, source='models', outside=('dose',))
+        reliability = replace(reliability, uncertainty=uncertain, source='models', outside=('dose',), from_network=True)
     else:
-        reliability = replace(reliability, split=None, pixel_size=None)
+        reliability = replace(reliability, uncertainty=None, split=None, pixel_size=None)
     again = from_bytes(to_bytes(reliability))
     assert again.to_json() == reliability.to_json() and again.line() == reliability.line()
     assert list(pictures(again)) == list(pictures(reliability))
@@ -323,3 +327,5 @@ def test_a_line_names_only_what_is_known() -> None:
     deviation = np.full((9, 9), 0.25, np.float32)
     outside = replace(reliability, uncertainty=deviation, source='models', outside=('dose', 'overlap'))
     assert outside.line() == 'residual 1, R 1, models disagree by 0.25 (median), outside of the training: dose, overlap'
+    refined = replace(reliability, uncertainty=deviation, source='result')
+    assert refined.line() == 'residual 1, R 1, 90 % error bars of 0.25 (median)'

@@ -36,8 +36,9 @@ WORDS = {
     'residual_map': 'How far the patterns that the object predicts are from the measured ones. An island of bad ones '
     'is a moved position, a drifted probe or a shutter. It cannot see what changes no pattern: slow phase waves over '
     'many spots, areas without light.',
-    'uncertainty': 'How far the patches of the network, or several models, disagree before refinement: bright places '
-    'are hard for them. It cannot see errors that all share.',
+    'uncertainty': 'Of a refined object: within so much of it the true transmission lies in 90 of 100 pixels, where '
+    'the verdict is good; a phase within so many radians where the amplitude is 1. Without refinement: how far the '
+    'patches of the network, or several models, disagree; it cannot see errors that all share.',
     'coverage': 'Where enough light has fallen. Outside, the object is guessed.',
     'split_frc': 'Two halves of the patterns, reconstructed apart: the resolution is where they stop agreeing. It '
     'cannot see what both have in common: network, probe, wrong positions.',

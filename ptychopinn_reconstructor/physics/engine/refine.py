@@ -59,7 +59,8 @@ class Refined:
     for one that has nothing to do with the given one (`probe_search`). `affine`: the matrix (2, 2) that all positions
     were multiplied by about their mean, within the displacements, or None. `background` (N, N) in counts and
     `intensity` (n,), the factors on the power of the beam in canonical order, or None where there is none (see
-    `detector`). `variation` of the probe along the scan, `probe` being its mean, or None.
+    `detector`). `variation` of the probe along the scan, `probe` being its mean, or None. `change` (H, W): what the
+    last pass has changed of the canvas, None where none was made.
     """
 
     canvas: NDArray[np.complex64]
@@ -75,6 +76,7 @@ class Refined:
     background: NDArray[np.float32] | None = None
     intensity: NDArray[np.float32] | None = None
     variation: ProbeVariation | None = None
+    change: NDArray[np.complex64] | None = None
 
 
 def refine(
@@ -234,11 +236,13 @@ class _Refinement:
         """What has become of a scan's object and probe."""
         engine, guard = self.engine, self.guard
         canvas, probe = engine.arrays.get(engine.canvas), engine.probe
+        change = canvas - engine.arrays.get(guard.begun[-1].canvas) if guard.begun else None
         gauge, grown = prepared.gauge, len(probe) > len(prepared.probe)
         if gauge.raised > 1 or (grown and gauge.choice == 'absolute' and not gauge.held):
             # Modes that were not given had no power in the probe; what the brightest part passes tells it.
             amplitude = np.float32(max(1.0, brightest_amplitude(canvas, engine.illumination)))
             canvas, probe = canvas / amplitude, probe * amplitude
+            change = None if change is None else change / amplitude
         return Refined(
             canvas,
             probe,
@@ -252,6 +256,7 @@ class _Refinement:
             background=engine.prepared.background,
             intensity=engine.prepared.intensity,
             variation=engine.prepared.variation,
+            change=change,
         )
 
 

@@ -187,6 +187,11 @@ class Engine:
         self._accumulate(index, True, False, None, sums)
         return np.concatenate([steps for _, steps in sums.steps])
 
+    def lacking_object(self, index: NDArray[np.int64]) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
+        """Numerator and weight (H, W) of the step that the patterns at `index` ask of the object, nothing moved."""
+        sums = self._accumulate(index, False, False, None)
+        return self.arrays.get(sums.object), self.arrays.get(sums.weight)
+
     def measure_misfit(self, index: NDArray[np.int64]) -> float:
         """Residual of the patterns at `index`, as the steps are told it."""
         sums = self._accumulate(index, False, False, None)
