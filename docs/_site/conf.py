@@ -19,7 +19,7 @@ extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphin
 root_doc = 'docs/index'
 include_patterns = ['docs/**', 'specs/*.md', 'benchmarks/*.md', 'examples/*.md', 'examples/**/*.md', '*.md']
 exclude_patterns = [
-    'README.md', 'examples/README.md', 'examples/third_backend', 'docs/_site', '.*', 'build', 'dist', 'demo',
+    'README.md', 'examples/README.md', 'docs/_site', '.*', 'build', 'dist', 'demo',
     'screenshots',
 ]  # fmt: skip
 
