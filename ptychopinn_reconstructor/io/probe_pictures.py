@@ -29,7 +29,8 @@ def draw_modes(probe: NDArray[np.complex64], *, pixel_size: PixelSize | None = N
         if number >= len(shown):
             continue
         axis.imshow(color_wave(shown[number]), interpolation='antialiased')
-        axis.set_title(f'{power[number] / power.sum():.3g} of the power', fontsize=8, color=TEXT_COLOR)
+        if len(probe) > 1:
+            axis.set_title(f'{power[number] / power.sum():.3g} of the power', fontsize=8, color=TEXT_COLOR)
         add_scale_bar(axis, shown[number].shape, pixel_size)
     return figure
 
