@@ -1,0 +1,1 @@
+"""A learned step on the canvas: a small network that sees the object and what the patterns say of it."""
