@@ -63,7 +63,7 @@ def convolve(x: Image, kernel: Image, bias: Image) -> Image:
     count, height, width = x.shape
     padded = np.zeros((count, height + 3, width + 2), dtype=np.float32)
     padded[:, 1 : height + 1, 1 : width + 1] = x
-    # In rows laid end to end a shifted image is a slice, so that nothing is copied; two columns are spoiled and dropped.
+    # In rows laid end to end a shifted image is a slice: nothing is copied, and two columns are spoiled and dropped.
     line, stride, length = padded.reshape(count, -1), width + 2, height * (width + 2)
     out = np.zeros((len(kernel), length), dtype=np.float32)
     for row in range(3):
