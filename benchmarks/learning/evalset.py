@@ -1,4 +1,3 @@
-"""The scans of the check: objects and probes of no training."""
 from lib import *
 sys.path.insert(0,str(Path(__file__).resolve().parents[1]))
 import quality_scans as Q
@@ -22,6 +21,7 @@ def lattice(shape):
     return Q.transmission(1-.9*np.clip(img,0,1),np.clip(img,0,1))
 OBJ={**{k:Q.OBJECTS[k] for k in Q.KINDS},'text':text,'lattice':lattice,'absorbing':Q.OBJECTS['absorbing'],'hills':Q.OBJECTS['phase of 18 rad']}
 COMBOS=[('page','measured'),('coins','ring'),('star','window'),('cell','wide'),('lattice','A'),('camera','ring'),('grass','measured'),('text','window')]
+CHECK=[('grass','measured'),('text','window'),('brick','ring'),('camera','A'),('mixed','wide')]
 MAIN=COMBOS[:6]
 DOSES=(1e3,1e4,1e5); OVERLAPS=(.6,.3,0.)
 def scan_for(o,p,ov,ph,extent=170):
