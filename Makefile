@@ -34,7 +34,7 @@ MYPY = ../$(1)/bin/python -m mypy --config-file ../pyproject.toml --cache-dir ..
 .PRECIOUS: %/.installed %/.wheel
 .PHONY: help install environments system-libraries window-libraries test test-all test-torch-only test-tensorflow-only
 .PHONY: test-ptychodus test-ptychodus-all test-pty-chi demo gui bench quality harden coverage mutation lint format wheel
-.PHONY: docs docs-links docs-pictures
+.PHONY: docs docs-links docs-pictures pretrained
 .PHONY: test-oldest test-newest release clean
 
 help: ## list the targets
@@ -174,6 +174,10 @@ docs-pictures: export QT_QPA_PLATFORM = offscreen
 docs-pictures: $(HOST)/.wheel system-libraries ## take the pictures of the documentation anew
 	$(call HOST_PYTEST,$(HOST)) tests/gui
 	set -e; for pair in $(PICTURES); do cp screenshots/ptychodus/$${pair%:*}.png docs/$${pair#*:}.png; done
+
+pretrained: $(STAMP) ## train the learned step anew from its seed, half an hour on one core; goes on where it was stopped
+	PYTHONPATH=benchmarks $(BIN)/python -m learning.train --work learning/training
+	PYTHONPATH=benchmarks $(BIN)/python -m learning.check --work learning/check
 
 # Types are checked once against the installed Ptychodus and Qt, a folder of its tests at a time, since each has its own
 # conftest.

@@ -114,7 +114,7 @@ NoticeCode = Literal[
     # how a job went
     'count_gauge', 'earlier_result', 'patches_kept', 'refined_first', 'instrument', 'pretraining', 'model_kept',
     'patches_torn', 'hardly_trained', 'start_dropped', 'passes_taken_back', 'scan_aligned', 'diagnosed', 'background',
-    'intensity', 'probe_asked_for', 'no_epoch_added',
+    'intensity', 'probe_asked_for', 'no_epoch_added', 'learned_step',
 ]  # fmt: skip
 # In what a scan can lie outside of what a model was trained for.
 OUTSIDE_TRAINING: tuple[NoticeCode, ...] = ('probe_shape', 'dose', 'probe_power', 'overlap')

@@ -189,6 +189,8 @@ class RunInfo:
     background, intensity_deviation
         Mean counts of the estimated background in a pixel of a pattern, and the standard deviation of the estimated
         factors on the power of the beam; None where none was estimated.
+    learned_change
+        By how much a learned step has changed the object after the passes, rms in transmission; None without one.
     verdict
         Whether the result can be used; None before it is known.
     """
@@ -214,6 +216,7 @@ class RunInfo:
     displacement_rms: float | None = None
     background: float | None = None
     intensity_deviation: float | None = None
+    learned_change: float | None = None
     verdict: Verdict | None = None
 
     def to_json(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import ptychopinn_reconstructor
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'ptychopinn_reconstructor'
 FOLDERS = {PACKAGE: ROOT / PACKAGE} | {f'{PACKAGE}.{name}': ROOT / name for name in ('backends', 'configs', 'examples')}
-DATA = ('.yaml', '.md', '.sh', '.ini', '.toml', '.html', '.ipynb', '.png')  # presets, what `init` writes, pages
+DATA = ('.yaml', '.md', '.sh', '.ini', '.toml', '.html', '.ipynb', '.png', '.npz')  # presets, what `init` writes, pages
 OTHER_PROJECT = ROOT / 'examples' / 'third_backend'  # with a pyproject.toml of its own; data of this one
 # Ptychodus looks for plugins in its own folder: one file of the wheel lies there, and comes from a folder of ours.
 PLUGINS = 'ptychodus.plugins'

@@ -34,10 +34,11 @@ CAPTIONS = {
     'residual_map': 'Misfit of each pattern at its position',
     'uncertainty': 'Uncertainty: error bars of 90 % where the object was refined, otherwise how far what the network '
     'says of a place differs between patterns',
+    'learned_change': 'What a learned step has added to what the passes found',
     'coverage': 'Where light has fallen, and the scan positions',
     'split_frc': 'Fourier ring correlation of two halves of the patterns',
 }
-OBJECT, RELIABILITY = ('amplitude', 'phase'), ('residual_map', 'uncertainty', 'coverage', 'split_frc')
+OBJECT, RELIABILITY = ('amplitude', 'phase'), ('residual_map', 'uncertainty', 'learned_change', 'coverage', 'split_frc')
 PACKAGES = ('ptychopinn-reconstructor', 'numpy', 'scipy', 'torch', 'tensorflow', 'tensorflow-cpu', 'onnxruntime')
 
 

@@ -354,6 +354,12 @@ class RefinementConfig(Section):
         'that it drifts or flickers.',
     )
 
+    learned_step: Literal['auto', 'on', 'off'] = setting(
+        'auto',
+        'Whether a network that has seen many objects corrects the object after the passes, as far as the patterns '
+        'allow; what it changed is told and shown. auto does it where it is measured to gain: where light is scarce or '
+        'spots overlap little.',
+    )
     fresnel_number: float | None = setting(
         None,
         'Fresnel number of a pixel of a near-field scan, pixel^2 / (wavelength * effective distance); None: what the '
@@ -363,7 +369,7 @@ class RefinementConfig(Section):
         le=1000,
     )
 
-    @field_validator('background', 'intensity', mode='before')
+    @field_validator('background', 'intensity', 'learned_step', mode='before')
     @classmethod
     def _name_switch(cls, value: Any) -> Any:
         """YAML reads on and off as true and false."""

@@ -123,6 +123,7 @@ GROUPS: dict[str, tuple[Field, ...]] = {
         Field('fresnel_number', 'Fresnel number', 'a pixel, near field', 'of the product'),
         Field('background', 'Background'),
         Field('intensity', 'Power of the beam'),
+        Field('learned_step', 'Learned step'),
         Field('inference_batch_size', 'Batch size', 'patterns', 'automatic'),
         Field('split_frc', 'Resolution from halves'),
         Field('middle_trim', 'Stitched middle', 'pixels', 'whole patch', text='Of each patch that the network makes, '

@@ -68,9 +68,26 @@ def draw_uncertainty_map(
     pixel_size: PixelSize | None = None,
 ) -> Figure:
     """A figure of an uncertainty (H, W), gray where unknown or not illuminated, `coverage` outlined."""
-    values = np.where(coverage, deviation, np.nan)
+    return _draw_lit_map(deviation, coverage, label, 'uncertainty where the object is lit', pixel_size)
+
+
+def draw_change_map(
+    change: NDArray[np.floating[Any]], coverage: NDArray[np.bool_], *, pixel_size: PixelSize | None = None
+) -> Figure:
+    """A figure of what a learned step has changed (H, W), gray where not illuminated, `coverage` outlined."""
+    return _draw_lit_map(change, coverage, 'change of the transmission', 'added by the learned step', pixel_size)
+
+
+def _draw_lit_map(
+    image: NDArray[np.floating[Any]],
+    coverage: NDArray[np.bool_],
+    label: str,
+    title: str,
+    pixel_size: PixelSize | None,
+) -> Figure:
+    values = np.where(coverage, image, np.nan)
     scale = ColorScale(label, 'magma', (0.0, compute_upper_limit(values)))
-    figure, axis = make_image_figure(values.shape, pixel_size, title='uncertainty where the object is lit')
+    figure, axis = make_image_figure(values.shape, pixel_size, title=title)
     add_color_bar(figure, draw_image(axis, values, scale, pixel_size), [axis], scale)
     _draw_outline(axis, coverage)
     add_scale_bar(axis, values.shape, pixel_size)

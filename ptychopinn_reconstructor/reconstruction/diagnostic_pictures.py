@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..io.curves import draw_frc_figure
-from ..io.maps import draw_coverage_map, draw_residual_map, draw_uncertainty_map
+from ..io.maps import draw_change_map, draw_coverage_map, draw_residual_map, draw_uncertainty_map
 from ..physics.residual import PER_PATTERN, Residual
 from ..physics.scoring.frc import FRC
 from .diagnostics import Reliability
@@ -19,6 +19,7 @@ from .diagnostics import Reliability
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MAPS = ('uncertainty', 'learned_change')  # that a result may have or not
 CURVES = ('frequency', 'curve', 'half_bit')  # of a ring correlation; its other fields are numbers
 
 
@@ -37,6 +38,8 @@ def pictures(reliability: Reliability) -> dict[str, Figure]:
         figures['uncertainty'] = draw_uncertainty_map(
             reliability.uncertainty[area], coverage, label=label, pixel_size=size
         )
+    if reliability.learned_change is not None:
+        figures['learned_change'] = draw_change_map(reliability.learned_change[area], coverage, pixel_size=size)
     figures['coverage'] = draw_coverage_map(coverage, places, pixel_size=size)
     if reliability.split is not None:
         curves = {'half against half': reliability.split.to_json()['curve']}
@@ -50,8 +53,9 @@ def to_bytes(reliability: Reliability) -> bytes:
     arrays: dict[str, NDArray[Any]] = {name: getattr(misfit, name) for name in PER_PATTERN}
     arrays |= {'positions': reliability.positions, 'coverage': reliability.coverage}
     plain = {name: getattr(reliability, name) for name in ('origin', 'pixel_size', 'source', 'outside', 'from_network')}
-    if reliability.uncertainty is not None:
-        arrays['uncertainty'] = reliability.uncertainty
+    for name in MAPS:
+        if (values := getattr(reliability, name)) is not None:
+            arrays[name] = values
     if reliability.split is not None:
         arrays |= {name: getattr(reliability.split, name) for name in CURVES}
         numbers = {field.name: getattr(reliability.split, field.name) for field in fields(FRC)}
@@ -73,7 +77,7 @@ def from_bytes(data: bytes) -> Reliability:
         origin=tuple(plain['origin']),
         pixel_size=plain['pixel_size'] and tuple(plain['pixel_size']),
         coverage=arrays['coverage'],
-        uncertainty=arrays.get('uncertainty'),
+        **{name: arrays.get(name) for name in MAPS},
         source=plain['source'],
         split=None if split is None else FRC(**{name: arrays[name] for name in CURVES}, **split),
         outside=tuple(plain['outside']),

@@ -49,6 +49,8 @@ class Reliability:
         (H, W) in units of transmission, NaN where unknown, and of what. Of the 'result': the radius about a refined
         object that holds the true transmission in 90 % of the pixels. Without refinement a standard deviation, of the
         network's overlapping 'patches' or the objects of an ensemble's 'models'. None where neither is known.
+    learned_change
+        (H, W) by how much a learned step has changed the transmission, None where none was taken.
     split
         Fourier ring correlation of two halves, None where not asked for.
     outside
@@ -65,6 +67,7 @@ class Reliability:
     coverage: NDArray[np.bool_]
     uncertainty: NDArray[np.float32] | None = None
     source: Source = 'patches'
+    learned_change: NDArray[np.float32] | None = None
     split: FRC | None = None
     outside: tuple[str, ...] = ()
     from_network: bool = False

@@ -17,12 +17,15 @@ from ..physics.engine.options import RefineOptions
 from ..physics.engine.positions import displace_scan
 from ..physics.engine.refine import Refined, refine
 from ..physics.engine.residuals import residuals
+from ..physics.geometry import scan_area
+from ..physics.learned.shipped import shipped_network
+from ..physics.learned.step import LearnedStep, take_step
 from ..physics.prepare import PreparedScan
 from ..result import Reconstruction, RunInfo, Verdict
 from .diagnostics import Reliability, Source, assess, refined_halves
 from .error_bars import estimate_error
 from .initial_object import InitialObject
-from .notices import refinement_notices
+from .notices import learned_notice, refinement_notices
 from .report import Report, StageTimes
 from .showing import describe_result, format_result, plot_result
 from .verdict import judge
@@ -84,7 +87,7 @@ def finish(
     arrays: Arrays = NUMPY,
 ) -> Result:
     """Refine (if any passes are asked for), say how far it can be trusted and put everything into a Result."""
-    canvas, probe, halves = start.canvas, prepared.probe, start.halves
+    canvas, probe, halves, learned = start.canvas, prepared.probe, start.halves, None
     refined: Refined | None = None
     uncertainty = start.deviation  # of the network's object, as long as it is that
     source: Source = start.source
@@ -104,6 +107,11 @@ def finish(
         )
         if refined.displacements is not None:
             prepared = displace_scan(prepared, refined.displacements)
+        if options.learned_step:
+            with times.stage('learned_step', len(prepared)):
+                step = take_shipped_step(prepared, canvas, probe, arrays)
+            canvas, learned, change = step.canvas, step.change, changed_by(prepared, step)
+            run, notices = replace(run, learned_change=change), (*notices, learned_notice(change))
         losses = losses or tuple(enumerate(run.residual_by_pass, start=1))
         if halves:
             with times.stage('refine_halves', len(prepared) * options.passes):
@@ -125,6 +133,7 @@ def finish(
             from_network=start.deviation is not None,
             outside=run.outside_training,
         )
+        reliability = replace(reliability, learned_change=learned)
         run = replace(run, verdict=judge(prepared, run, reliability, canvas, probe, arrays))
     scan, numbers = prepared.scan, prepared.scan.pattern_indexes
     reconstruction = Reconstruction(
@@ -146,6 +155,20 @@ def finish(
     report = Report(run, reliability, (*notices, *start.notices), times.stages)
     previews.emit(Done(residual=report.residual))
     return Result(reconstruction, start.canvas, report)
+
+
+def take_shipped_step(
+    prepared: PreparedScan, canvas: NDArray[np.complex64], probe: NDArray[np.complex64], arrays: Arrays
+) -> LearnedStep:
+    """The learned step of the network that comes with the package, after the passes."""
+    shipped = shipped_network()
+    return take_step(prepared, canvas, shipped.network, probe=probe, strength=shipped.strength, arrays=arrays)
+
+
+def changed_by(prepared: PreparedScan, step: LearnedStep) -> float:
+    """Rms of what a learned step has changed between the outermost positions, in transmission."""
+    area = scan_area(prepared.scan.positions, prepared.layout.origin)
+    return float(np.sqrt(np.mean(step.change[area] ** 2)))
 
 
 def detector_metadata(prepared: PreparedScan) -> dict[str, NDArray[np.float32]]:
@@ -191,6 +214,7 @@ def half_refiner(
     arrays: Arrays,
 ) -> Callable[[PreparedScan, NDArray[np.complex64]], NDArray[np.complex64]]:
     """The same refinement for one half of the patterns, with the probe that was refined on the whole scan."""
+    # Halves take no learned step: what they agree on is then the data's.
     fixed = replace(options, refine_probe=False, modes=0, refine_positions=False, background='off', intensity='off')
 
     def progress(event: Event) -> None:

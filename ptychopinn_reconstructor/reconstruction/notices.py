@@ -128,6 +128,16 @@ def refinement_notices(refined: Refined) -> tuple[Notice, ...]:
     return tuple(notices)
 
 
+def learned_notice(change: float) -> Notice:
+    """How much a learned step has added to what the passes found."""
+    text = (
+        f'A network that has seen other objects changed this one by {change:.2g} (rms of the transmission) after the '
+        'passes, within what counting noise leaves open: learned_change.png shows where. Do not rely on finer detail '
+        'there that has no other evidence; refinement.learned_step=off leaves it out.'
+    )
+    return Notice('learned_step', text)
+
+
 def empty_patterns_notice(prepared: PreparedScan) -> tuple[Notice, ...]:
     """A warning when patterns hold no counts: the shutter was closed, or the beam was lost."""
     empty = np.flatnonzero(prepared.scan.pattern_counts == 0)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..backend import Backend, installed, load_backend, select_arrays
 from ..config import Config, RefinementConfig
 from ..physics.arrays import NUMPY, Arrays, NumpyArrays
+from ..physics.engine.detector import Switch
 from ..physics.engine.options import RefineOptions
 from ..physics.engine.refine import scan_dose
 from ..physics.engine.residuals import residuals
@@ -46,8 +47,15 @@ def refinement_options(
         wavefront=section.wavefront,
         background=section.background,
         intensity=section.intensity,
+        learned_step=_choose_learned_step(section, prepared),
         seed=seed,
     )
+
+
+def _choose_learned_step(section: RefinementConfig, prepared: PreparedScan) -> Switch:
+    """In the near field, of which its network has seen nothing, only where it is asked for."""
+    unseen = prepared.scan.fresnel_number is not None and section.learned_step == 'auto'
+    return 'off' if unseen else section.learned_step
 
 
 def classify_start(prepared: PreparedScan, canvas: NDArray[np.complex64], arrays: Arrays = NUMPY) -> Start:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Pictures = Literal['full', 'plain', 'none']
 PICTURES: tuple[Pictures, ...] = get_args(Pictures)
 OBJECT_PICTURES = ('amplitude', 'phase')
-RELIABILITY_PICTURES = ('residual_map', 'uncertainty', 'coverage', 'split_frc')
+RELIABILITY_PICTURES = ('residual_map', 'uncertainty', 'learned_change', 'coverage', 'split_frc')
 
 
 def write_config(path: Path, config: Config) -> None:

@@ -39,6 +39,8 @@ WORDS = {
     'uncertainty': 'Of a refined object: within so much of it the true transmission lies in 90 of 100 pixels, where '
     'the verdict is good; a phase within so many radians where the amplitude is 1. Without refinement: how far the '
     'patches of the network, or several models, disagree; it cannot see errors that all share.',
+    'learned_change': 'Where and by how much a network that has seen other objects changed this one after the passes. '
+    'The patterns allow it and do not prove it: fine detail in bright places needs other evidence.',
     'coverage': 'Where enough light has fallen. Outside, the object is guessed.',
     'split_frc': 'Two halves of the patterns, reconstructed apart: the resolution is where they stop agreeing. It '
     'cannot see what both have in common: network, probe, wrong positions.',

@@ -28,6 +28,9 @@ WELL_TIED, LOOSE = 0.65, 0.2  # overlap at which few passes do, and most are nee
 WITH_PROBE = 20  # passes at least where the probe or the positions are refined too
 SCARCE = 15.0  # counts per object pixel half way between those, and at which the prior, which blurs texture, is halved
 FADING = 0.35  # share of the passes over which momentum fades to none
+# Where a learned step gains half a dB of detail or more (docs/explanation/learning.md): up to so many counts per object
+# pixel, and where spots overlap by no more than `LOOSELY_TIED` within these.
+LEARNED_DOSE, LOOSELY_TIED, LOOSE_DOSES = 30.0, 0.4, (6.0, 300.0)
 SHAPING = 0.25  # share of the passes that find an object's shape: more momentum there freezes vortices in its phase
 
 
@@ -61,6 +64,8 @@ class RefineOptions:
     background, intensity
         Whether a background of the patterns and a factor for each on the power of the beam are estimated too; 'auto':
         where the data ask for it (`detector_fit`).
+    learned_step
+        Whether the object takes a learned step after the passes (`physics/learned`).
     seed
         Draws the batches.
 
@@ -84,6 +89,7 @@ class RefineOptions:
     wavefront: bool = False
     background: Switch = 'off'
     intensity: Switch = 'off'
+    learned_step: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -117,6 +123,7 @@ class RefineOptions:
         wavefront: bool = True,
         background: Switch = 'auto',
         intensity: Switch = 'auto',
+        learned_step: Switch = 'auto',
         seed: int = 0,
     ) -> RefineOptions:
         """The settings for a scan of a dose (counts per object pixel) and overlap, from a network's object or none."""
@@ -140,6 +147,7 @@ class RefineOptions:
             wavefront=wavefront,
             background=background,
             intensity=intensity,
+            learned_step=learned_step == 'on' or (learned_step == 'auto' and gains_by_learned_step(dose, overlap)),
             seed=seed,
         )
 
@@ -215,3 +223,9 @@ def automatic_momentum(dose: float, passes: int) -> float:
 def automatic_prior(dose: float) -> float:
     """Strength of the prior for a dose in counts per object pixel."""
     return 1 / (1 + SCARCE / max(dose, 1e-12))
+
+
+def gains_by_learned_step(dose: float, overlap: float) -> bool:
+    """Whether a learned step is measured to gain at a dose in counts per object pixel and an overlap."""
+    least, most = LOOSE_DOSES if overlap <= LOOSELY_TIED else (0.0, LEARNED_DOSE)
+    return least <= dose <= most

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.float32]
 LEVELS = 3
 STRIDE = 2**LEVELS  # pixels
+REACH = 96  # pixels beyond which nothing of an answer depends, a multiple of `STRIDE`: 92 with two blocks a level
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,14 +7,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy import signal
 
-from ptychopinn_reconstructor.physics.learned.features import Evidence, describe_canvas
-from ptychopinn_reconstructor.physics.learned.network import Network, convolve, fold, unfold
-from ptychopinn_reconstructor.physics.learned.step import correct, gather_evidence, learned_step
+from ptychopinn_reconstructor.physics.learned import step as learned_step
+from ptychopinn_reconstructor.physics.learned.features import Evidence, describe_canvas, typical_light
+from ptychopinn_reconstructor.physics.learned.network import REACH, Network, convolve, fold, unfold
+from ptychopinn_reconstructor.physics.learned.step import correct, gather_evidence, take_step
 from ptychopinn_reconstructor.physics.prepare import PreparedScan, prepare_scan
 from ptychopinn_reconstructor.physics.simulation.simulate import simulate
 
 WIDTHS = {1: 8, 2: 12, 3: 16}
-REACH = 80  # pixels beyond which nothing of this network's answer depends on
 
 
 def draw_network(scale: float = 1.0) -> Network:
@@ -69,32 +69,59 @@ def test_a_larger_canvas_does_not_change_the_answer_far_from_its_rim() -> None:
 
 def test_a_turned_phase_turns_the_correction(scan: PreparedScan) -> None:
     canvas, turn, network = _rough(scan), np.complex64(np.exp(2.1j)), draw_network()
-    one = correct(network, canvas, gather_evidence(scan, canvas))
-    other = correct(network, canvas * turn, gather_evidence(scan, canvas * turn))
-    assert np.abs(one - canvas).max() > 1e-2
+    one = correct(network, canvas, look(scan, canvas))
+    other = correct(network, canvas * turn, look(scan, canvas * turn))
+    assert np.abs(one).max() > 1e-2
     np.testing.assert_allclose(other, one * turn, atol=2e-4)
+
+
+def test_tiles_make_up_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, shape = np.random.default_rng(5), (250, 331)
+    canvas = (1 + 0.2 * (rng.normal(size=shape) + 1j * rng.normal(size=shape))).astype(np.complex64)
+    light = rng.uniform(20, 90, shape).astype(np.float32)
+    evidence = Evidence(canvas[::-1] * light, light, light / np.float32(50))
+    whole = correct(draw_network(), canvas, evidence)
+    monkeypatch.setattr(learned_step, 'TILE', 64)
+    np.testing.assert_allclose(correct(draw_network(), canvas, evidence), whole, atol=1e-5)
 
 
 def test_what_the_network_sees_is_mirrored_with_the_canvas(scan: PreparedScan) -> None:
     canvas = _rough(scan)
-    seen = gather_evidence(scan, canvas)
-    mirrored = Evidence(*(np.asarray(image)[:, ::-1] for image in seen[:3]), seen.per_pattern)
-    np.testing.assert_allclose(describe_canvas(canvas[:, ::-1], mirrored), describe_canvas(canvas, seen)[:, :, ::-1])
+    seen = look(scan, canvas)
+    mirrored = Evidence(seen.direction[:, ::-1], seen.light[:, ::-1], seen.misfit[:, ::-1])
+    typical = typical_light(seen.light)
+    channels = describe_canvas(canvas, seen, typical)
+    np.testing.assert_allclose(describe_canvas(canvas[:, ::-1], mirrored, typical), channels[:, :, ::-1])
 
 
 def test_at_the_truth_patterns_misfit_as_counting_noise_does(scan: PreparedScan) -> None:
     truth = _truth(scan)
-    assert gather_evidence(scan, truth).per_pattern.mean() == pytest.approx(1, abs=0.03)
-    assert gather_evidence(scan, _rough(scan)).per_pattern.mean() > 1.5
+    lit = look(scan, truth).light > 50
+    assert look(scan, truth).misfit[lit].mean() == pytest.approx(1, abs=0.03)
+    assert look(scan, _rough(scan)).misfit[lit].mean() > 1.5
 
 
 def test_a_step_against_the_patterns_is_not_taken(scan: PreparedScan) -> None:
     truth = _truth(scan)
-    taken = learned_step(scan, truth, draw_network(scale=8.0))
-    wild = correct(draw_network(scale=8.0), truth, gather_evidence(scan, truth))
-    lit = gather_evidence(scan, truth).light > 50
-    assert np.abs(wild - truth)[lit].mean() > 0.1
-    np.testing.assert_array_equal(taken[lit], truth[lit])
+    wild = correct(draw_network(scale=8.0), truth, look(scan, truth))
+    lit = look(scan, truth).light > 50
+    assert np.abs(wild)[lit].mean() > 0.1
+    taken = take_step(scan, truth, draw_network(scale=8.0))
+    np.testing.assert_array_equal(taken.canvas[lit], truth[lit])
+    assert taken.change[lit].max() == 0 and taken.kept[lit].max() == 0
+
+
+def test_a_step_is_told_by_what_it_changed(scan: PreparedScan) -> None:
+    rough, network = _rough(scan), draw_network(scale=0.1)
+    whole, half = (take_step(scan, rough, network, strength=strength) for strength in (1.0, 0.5))
+    np.testing.assert_allclose(np.abs(whole.canvas - rough), whole.change, atol=1e-6)
+    kept = (whole.kept == 1) & (half.kept == 1)
+    assert kept.sum() > 500
+    np.testing.assert_allclose(half.change[kept], whole.change[kept] / 2, rtol=1e-4, atol=1e-6)
+
+
+def look(scan: PreparedScan, canvas: NDArray[np.complex64]) -> Evidence:
+    return gather_evidence(scan, canvas, scan.probe)
 
 
 def _truth(scan: PreparedScan) -> NDArray[np.complex64]:
