@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -50,7 +51,7 @@ from ptychopinn_reconstructor.physics.scoring.metrics import compare
 from ptychopinn_reconstructor.physics.simulation.objects import make_object, random_object
 from ptychopinn_reconstructor.physics.simulation.simulate import BORDER, raster, simulate
 from ptychopinn_reconstructor.physics.simulation.textures import TEXTURES
-from ptychopinn_reconstructor.reconstruction.refinement import classify_start, refinement_options
+from ptychopinn_reconstructor.reconstruction.refinement import Start, classify_start, refinement_options
 from ptychopinn_reconstructor.scan import Scan
 
 N = 64
@@ -175,7 +176,7 @@ def measure(kind: str, number: int) -> dict[str, NDArray[np.generic] | float | s
     section = Config().refinement
     if kind in ('network', 'passes') and drawn.rng.random() < 0.5:
         section = section.model_copy(update={'passes': int(drawn.rng.choice(PASSES))})
-    begin = 'empty'
+    begin: Start = 'empty'
     if kind == 'network':
         start = like_a_network(drawn, prepared)
         begin = classify_start(prepared, start)
@@ -231,8 +232,8 @@ def load(path: Path) -> Measured:
         values = dict(file)
     shape = values['error'].shape
     area = tuple(slice(int(a), int(a) + size) for a, size in zip(values['corner'], shape, strict=True))
-    arrays = (values[name] for name in ('canvas', 'light', 'step', 'change'))
-    whole = local_quantities(*arrays, dose=mean_dose(values['light']))
+    light = values['light']
+    whole = local_quantities(values['canvas'], light, values['step'], values['change'], mean_dose(light))
     names = ('kind', 'object', 'probe', 'fault', 'photons', 'overlap', 'number')
     return Measured(
         {name: found[area] for name, found in whole.items()},
@@ -320,11 +321,11 @@ def judge(scan: Measured, law: Law = LAW) -> dict[str, float]:
     radius = error_radius(scan.quantities, everywhere, scan.passes, scan.noise_ratio, law).astype(np.float64)
     inside, thirds = scan.error <= radius, np.quantile(radius, (1 / 3, 2 / 3))
     third = np.digitize(radius, thirds)
-    smooth = (ndimage.gaussian_filter(values, SMOOTHING) for values in (radius, scan.error))
+    smooth = [ndimage.gaussian_filter(values, SMOOTHING).ravel() for values in (radius, scan.error)]
     return {
         'coverage': float(inside.mean()),
         **{f'third_{number}': float(inside[third == number].mean()) for number in range(3)},
-        'correlation': float(np.corrcoef(*(values.ravel() for values in smooth))[0, 1]),
+        'correlation': float(np.corrcoef(*smooth)[0, 1]),
         'correlation_of_pixels': float(np.corrcoef(radius.ravel(), scan.error.ravel())[0, 1]),
         'bar_to_quantile': float(np.median(radius) / np.quantile(scan.error, 0.9)),
         'phase_coverage': float((scan.phase_error <= radius / np.maximum(scan.amplitude, 1e-3)).mean()),
@@ -360,7 +361,8 @@ def main() -> None:
         for number in range(options.first, options.last):
             path = options.folder / f'{options.kind}_{number:04d}.npz'
             if not path.exists():
-                np.savez(path, **measure(options.kind, number))
+                values: dict[str, Any] = measure(options.kind, number)
+                np.savez(path, **values)
         return
     kept_apart = load_all(options.folder, ('kept',))
     law = LAW

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scans import small_scan
 
 from ptychopinn_reconstructor.physics.engine.options import RefineOptions
@@ -23,8 +24,10 @@ from ptychopinn_reconstructor.physics.scoring.error_bars import (
 from ptychopinn_reconstructor.physics.scoring.metrics import compare
 from ptychopinn_reconstructor.reconstruction.error_bars import estimate_error
 
+Fields = tuple[NDArray[np.complex64], NDArray[np.float32], NDArray[np.complex64], NDArray[np.complex64]]
 
-def fields(seed: int = 0, shape: tuple[int, int] = (40, 50)) -> tuple[np.ndarray, ...]:
+
+def fields(seed: int = 0, shape: tuple[int, int] = (40, 50)) -> Fields:
     """An object, the light on it, a step (not yet divided by the light) and a change."""
     rng = np.random.default_rng(seed)
     noise = rng.normal(size=(3, *shape)) + 1j * rng.normal(size=(3, *shape))
