@@ -325,7 +325,7 @@ def judge(scan: Measured, law: Law = LAW) -> dict[str, float]:
     return {
         'coverage': float(inside.mean()),
         **{f'third_{number}': float(inside[third == number].mean()) for number in range(3)},
-        'correlation': float(np.corrcoef(*smooth)[0, 1]),
+        'correlation': float(np.corrcoef(smooth[0], smooth[1])[0, 1]),
         'correlation_of_pixels': float(np.corrcoef(radius.ravel(), scan.error.ravel())[0, 1]),
         'bar_to_quantile': float(np.median(radius) / np.quantile(scan.error, 0.9)),
         'phase_coverage': float((scan.phase_error <= radius / np.maximum(scan.amplitude, 1e-3)).mean()),
