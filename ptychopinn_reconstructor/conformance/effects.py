@@ -78,6 +78,7 @@ EFFECTS: dict[str, tuple[str, ...]] = {  # the checks that assert the effect of 
     'refinement.wavefront': ('test_the_wavefront_brings_the_phase_nearer_to_the_truth',),
     'refinement.passes': ('test_synchronization_and_refinement_improve_the_fit',),
     'refinement.prior': ('test_the_prior_smooths_what_the_passes_find',),
+    'refinement.learned_step': ('test_a_learned_step_is_told_by_what_it_changed',),
     'refinement.probe': ('test_probe_and_positions_move_only_when_asked',),
     'refinement.modes': ('test_the_probe_has_as_many_modes_as_asked_for',),
     'refinement.auto': ('test_a_diagnosis_is_followed_when_asked',),

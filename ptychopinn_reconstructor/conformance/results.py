@@ -190,6 +190,23 @@ class ResultChecks:
         assert variation(10) < variation(1) < variation(0)
 
     @pytest.mark.slow
+    def test_a_learned_step_is_told_by_what_it_changed(self, shipped: Shipped) -> None:
+        """SETTINGS: refinement.learned_step: on, the object differs by as much as is told; off, nothing is told."""
+        off, on = (
+            reconstruct(
+                shipped.scan,
+                shipped.model,
+                shipped.config.merged({'refinement': {'passes': 3, 'learned_step': switch}}),
+            )
+            for switch in ('off', 'on')
+        )
+        assert off.report.run.learned_change is None and off.report.reliability.learned_change is None
+        change = on.report.reliability.learned_change
+        assert change is not None
+        found = np.abs(on.reconstruction.object - off.reconstruction.object)
+        np.testing.assert_allclose(found, change, atol=2e-4)
+
+    @pytest.mark.slow
     def test_the_middle_of_each_patch_is_stitched(self, shipped: Shipped) -> None:
         """SETTINGS: middle_trim: less of the canvas is covered, what is covered shows the same object."""
         assert shipped.scan.object is not None

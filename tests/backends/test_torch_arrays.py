@@ -190,13 +190,22 @@ def test_nothing_but_small_sums_leaves_the_device() -> None:
     options = RefineOptions(2, first_batches=4, prior=1.0)
     refine(prepared, start, options, arrays=meta)
     sample = (SAMPLED, N, N)  # patterns by which the guard judges the start, the end, and what the prior costs
-    assert meta.fetched == [canvas, *[sample] * 2, *predicted, *[sample] * 3, canvas]  # illumination, ..., object
+    assert meta.fetched == [
+        canvas,
+        *[sample] * 2,
+        *predicted,
+        *[sample] * 3,
+        canvas,
+        canvas,
+    ]  # illumination, ..., object, change
     meta.fetched.clear()
     options = replace(options, refine_probe=True, probe_from_pass=1, refine_positions=True, positions_from_pass=1)
     refine(prepared, start, options, arrays=meta)
     batches = sum(options.schedule(len(prepared)))
     counted = Counter(meta.fetched)
-    assert counted.pop(canvas) == 5  # illumination before and after each pass, the object asked for a map, object
+    assert (
+        counted.pop(canvas) == 6
+    )  # illumination before and after each pass, the object asked for a map, object, its change
     assert counted.pop((2, N, N)) == counted.pop((N, N)) == batches  # the update of the probe and its weight
     # Slopes and curvatures of phase and map, the gauge's patterns.
     assert {shape[1:] for shape in counted} == {(2,), (2, 2), (4,), (4, 4), (N, N)}

@@ -77,7 +77,7 @@ def test_what_cannot_be_told_apart_is_refused_before_any_work(scans: Path, tmp_p
 @pytest.mark.parametrize(
     ('pictures', 'expected'),
     [
-        ('full', {'reconstructed_amplitude', 'reconstructed_phase', 'residual_map', 'coverage'}),
+        ('full', {'reconstructed_amplitude', 'reconstructed_phase', 'residual_map', 'coverage', 'uncertainty'}),
         ('plain', {'reconstructed_amplitude', 'reconstructed_phase'}),
         ('none', set()),
     ],

@@ -111,7 +111,7 @@ def test_a_result_is_one_line_and_shows_what_is_known_of_it(result: Any) -> None
     said = f'Result({height} x {width} pixels of 100 patterns, by engine, 4 passes, fits to '
     assert repr(result).startswith(said) and repr(result).endswith(': good)')
     shown = Fragment(result)
-    assert [text.partition(' ')[0] for text in shown.pictures] == ['Amplitude', 'Phase', 'Amplitude']
+    assert [text.partition(' ')[0] for text in shown.pictures] == ['Amplitude', 'Phase', 'Amplitude', 'Uncertainty']
     assert result.verdict.sentence in shown.text and 'class="good"' in shown.html
     assert 'Probe power is' in shown.text, 'the notices are told'
 

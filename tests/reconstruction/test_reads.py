@@ -112,12 +112,14 @@ def test_a_refinement_reads_once_a_pass_once_a_wavefront_and_once_for_the_fit() 
     scan = Scan(**{**given, 'as_is': True})
     assert patterns.readings() == 1
     refine_scan(scan, Config().merged({'refinement': {'passes': 5, 'modes': 1}}))
-    assert patterns.readings() == 5 + 1 + 1  # of so few passes only the last is followed by a wavefront
+    assert (
+        patterns.readings() == 5 + 1 + 2
+    )  # and for the error bars; of so few passes only the last is followed by a wavefront
 
 
-def test_a_default_reconstruction_reads_thirteen_times() -> None:
+def test_a_default_reconstruction_reads_fourteen_times() -> None:
     """Two readings of the input, one by the network and one for its wavefront; five passes, of which three are followed
-    by a wavefront; the fit."""
+    by a wavefront; error bars and fit."""
     given, patterns = counting_scan()
     config, times, arrays = Config(), StageTimes(), NumpyArrays()
     scan, _ = make_usable(mend_scan(**given)[0], config.data)
@@ -127,4 +129,4 @@ def test_a_default_reconstruction_reads_thirteen_times() -> None:
     options = refinement_options(config.refinement, prepared, start='network')
     run = run_info(prepared, 'torch', 'cpu', 'pinn', 'scan')
     finish(prepared, start, options, run, times, previews=Previews(ignore, None), should_stop=never, arrays=arrays)
-    assert (options.passes, patterns.readings()) == (5, 9)
+    assert (options.passes, patterns.readings()) == (5, 10)
