@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -13,32 +11,16 @@ from torch import nn
 
 from ptychopinn_reconstructor.backends.torch_lightning import physics
 from ptychopinn_reconstructor.config import Config
+from ptychopinn_reconstructor.physics.threads import ProcessLimit
 
 
-class ThreadLimit:
-    """PyTorch's number of CPU threads, which is the process's: the first who asks sets it, the last gives it back."""
-
-    def __init__(self) -> None:
-        self._lock, self._inside, self._before = threading.Lock(), 0, 0
-
-    @contextmanager
-    def __call__(self, count: int) -> Iterator[None]:
-        """So many CPU threads inside, the process's own number afterwards."""
-        with self._lock:
-            if not self._inside:
-                self._before = torch.get_num_threads()
-                torch.set_num_threads(count)
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside -= 1
-                if not self._inside:
-                    torch.set_num_threads(self._before)
+def _limit_pytorch(count: int) -> Callable[[], object]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    return lambda: torch.set_num_threads(before)
 
 
-limit_threads = ThreadLimit()
+limit_threads = ProcessLimit(_limit_pytorch)  # PyTorch's threads on the CPU
 
 
 class TorchNetwork:

@@ -8,9 +8,11 @@ waits in a loop, so that a machine that others use as well loses nothing.
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 Block = TypeVar('Block')
@@ -28,6 +30,31 @@ def available_threads(variables: Mapping[str, str] = os.environ) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     share = variables.get(SHARE, '').partition(',')[0]  # a list: those within a thread come after
     return min(cores, int(share)) if share.isdecimal() and int(share) else cores
+
+
+class ProcessLimit:
+    """A limit that holds for the whole process: the first who asks sets it, the last gives back what was before.
+
+    `set_limit` sets it and returns what takes it back.
+    """
+
+    def __init__(self, set_limit: Callable[[int], Callable[[], object]]) -> None:
+        self._set, self._lock, self._inside = set_limit, threading.Lock(), 0
+
+    @contextmanager
+    def __call__(self, count: int = 1) -> Iterator[None]:
+        """The limit inside, what was before afterwards."""
+        with self._lock:
+            if not self._inside:
+                self._give_back = self._set(count)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    self._give_back()
 
 
 class Threads:

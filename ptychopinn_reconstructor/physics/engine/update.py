@@ -197,11 +197,6 @@ class Engine:
         sums = self._accumulate(index, False, False, None)
         return sums.error / max(sums.counts, 1.0)
 
-    def sum_directions(self, index: NDArray[np.int64]) -> tuple[Array, Array]:
-        """sum conj(P_f) d and W (H, W) of the patterns at `index`, nothing moved."""
-        sums = self._accumulate(index, False, False, None)
-        return sums.object, sums.weight
-
     def _accumulate(
         self,
         index: NDArray[np.int64],

@@ -61,7 +61,7 @@ def gather_evidence(
 ) -> Evidence:
     """What all patterns of a scan say of a canvas (H, W) under a probe (modes, N, N), nothing moved."""
     engine = Engine(prepared, canvas, probe, FarFieldStep.for_scan(prepared, arrays))
-    direction, light = (arrays.get(values) for values in engine.sum_directions(np.arange(len(prepared))))
+    direction, light = engine.lacking_object(np.arange(len(prepared)))
     return Evidence(direction, light, map_misfit(prepared, canvas, probe, light, arrays))
 
 
