@@ -36,9 +36,7 @@ COVERAGE = 0.9  # of the pixels
 NEIGHBORHOOD = 2.0  # pixels, sigma of the Gaussian over which a local rms is taken
 DIM = 0.01  # of the mean dose: fewer counts are taken as so many
 SMALLEST = 1e-6  # of a quantity: an object that does not change at all is not known exactly
-LEAST_CHANGE = (
-    0.15  # of the step that is still asked for, the smallest drawn: a last pass that was taken back changes nothing
-)
+LEAST_CHANGE = 0.15  # of the step still asked for, the smallest drawn: a last pass that was taken back changes nothing
 LEAST_SHARE = 0.05  # of a quantity's rms: where it is smaller it says no more
 
 
